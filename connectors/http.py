@@ -1,0 +1,236 @@
+"""HTTP as the stream uses it: one connection pool, whole answers, one kind of error.
+
+`Http.ask` goes through httpx and serves everything that happens now and then. `Http.exchange`
+goes to the aiohttp session below it and serves the two hot paths (windows in, vectors out): of
+the time a request costs there, half is httpx's client layers (whole stream with free services:
+1,130 pages a second through them, 2,130 below). It also sends a path exactly as it was encoded,
+which page ids need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import email.utils
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+from yarl import URL
+
+from connectors.failures import SetupFault, Transient
+
+CONNECT_TIMEOUT_S = 5.0
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""A batch of 2,048 vectors is 35 MB; what is longer is not an answer to any of our questions."""
+MAX_RETRY_AFTER_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer.
+
+    Attributes:
+        status: HTTP status.
+        headers: Header fields; look-up ignores case.
+        body: The whole body, at most `MAX_ANSWER_BYTES`.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds asked for by Retry-After (or retry-after-ms), at most 300; None if absent."""
+        if (ms := self.headers.get("retry-after-ms")) and ms.isdecimal():
+            return min(int(ms) / 1000, MAX_RETRY_AFTER_S)
+        return _retry_after_s(self.headers.get("retry-after", ""))
+
+    def text(self, limit: int = 300) -> str:
+        """The body's beginning as one line, for messages."""
+        return " ".join(self.body[: 4 * limit].decode(errors="replace").split())[:limit]
+
+
+def _retry_after_s(value: str) -> float | None:
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            when = email.utils.parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=dt.timezone.utc)
+        seconds = (when - dt.datetime.now(dt.timezone.utc)).total_seconds()
+    if not seconds >= 0:  # also NaN
+        return None
+    return min(seconds, MAX_RETRY_AFTER_S)
+
+
+class Http:
+    """The process's HTTP client; used on the I/O loop only, opened at first use.
+
+    Args:
+        ca_file: A file with the certificate authorities to trust instead of the system's.
+    """
+
+    def __init__(self, ca_file: str | None = None) -> None:
+        self._ca_file = ca_file
+        self._session: aiohttp.ClientSession | None = None
+        self._client: httpx.AsyncClient | None = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            try:
+                context = ssl.create_default_context(cafile=self._ca_file)
+            except (OSError, ssl.SSLError) as error:
+                raise SetupFault(
+                    f"the certificate file {self._ca_file} cannot be used: {error}",
+                    remedy="set HTTP_CA_FILE to a readable PEM file",
+                ) from error
+            connector = aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=30)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            )
+        return self._session
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float,
+    ) -> Answer:
+        """Send one request as it is and read the whole answer.
+
+        Args:
+            method: HTTP method.
+            url: Absolute URL, already percent-encoded; sent as it stands.
+            body: Body bytes.
+            headers: Header fields.
+            timeout_s: Seconds for the whole exchange.
+
+        Raises:
+            Transient: No answer: refused, cut, timed out, too long.
+            SetupFault: TLS does not come about.
+        """
+        session = self._open()
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        try:
+            async with session.request(
+                method,
+                URL(url, encoded=True),
+                data=body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                return Answer(response.status, response.headers, await _body(response, url))
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+            raise _fault(error, url, timeout_s) from error
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float,
+    ) -> Answer:
+        """The same through httpx's client, for all that is not on the hot path."""
+        try:
+            return await asyncio.wait_for(
+                self._ask(method, url, body, headers, timeout_s), timeout_s
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _fault(error.__cause__ or error, url, timeout_s) from error
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise _fault(error, url, timeout_s) from error
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        timeout_s: float,
+    ) -> Answer:
+        if self._client is None:
+            # the session belongs to this object, so both paths share its connections
+            self._client = httpx.AsyncClient(transport=AiohttpTransport(client=self._open()))
+        timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+        async with self._client.stream(
+            method, url, content=body, headers=headers, timeout=timeout
+        ) as response:
+            chunks = [chunk async for chunk in _limited(response.aiter_bytes(), url)]
+            return Answer(response.status_code, response.headers, b"".join(chunks))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+async def _body(response: aiohttp.ClientResponse, url: str) -> bytes:
+    length = response.content_length
+    if length is not None and length <= MAX_ANSWER_BYTES:
+        return await response.read()
+    chunks = [chunk async for chunk in _limited(response.content.iter_chunked(65536), url)]
+    return b"".join(chunks)
+
+
+async def _limited(chunks: AsyncIterator[bytes], url: str) -> AsyncIterator[bytes]:
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise Transient(f"{place(url)} answered with more than {MAX_ANSWER_BYTES >> 20} MB")
+        yield chunk
+
+
+def place(url: str) -> str:
+    """Scheme, host and port of a URL: what a message may name without giving a secret away."""
+    parsed = URL(url, encoded=True)
+    return f"{parsed.scheme}://{parsed.host}:{parsed.port}" if parsed.host else "the address"
+
+
+def _fault(error: BaseException, url: str, timeout_s: float) -> Transient:
+    """What a library raised, as one of ours."""
+    where = place(url)
+    if isinstance(error, Transient):
+        return error
+    if isinstance(error, (asyncio.TimeoutError, httpx.TimeoutException)):
+        return Transient(f"{where} did not answer within {timeout_s:.0f} s")
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
+        return SetupFault(
+            f"{where} shows a certificate that is not trusted: {error}",
+            remedy="set HTTP_CA_FILE to the authority that signed it",
+        )
+    if isinstance(error, (aiohttp.ClientConnectorSSLError, ssl.SSLError)):
+        return SetupFault(
+            f"TLS with {where} failed: {error}", remedy="use http:// if the port speaks plain HTTP"
+        )
+    if isinstance(error, (aiohttp.InvalidURL, httpx.InvalidURL)):
+        return SetupFault(f"{where} is no usable address", remedy="correct the URL setting")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Transient(f"cannot connect to {where}: {_reason(error)}")
+    return Transient(f"{where} ended the connection without a whole answer ({_reason(error)})")
+
+
+def _reason(error: BaseException) -> str:
+    os_error = getattr(error, "os_error", error)
+    return getattr(os_error, "strerror", None) or str(os_error) or type(error).__name__

@@ -1,0 +1,89 @@
+"""The process's one asyncio loop, in a thread of its own.
+
+All HTTP runs here, shared by the worker threads: one pool of connections, and nothing blocks a
+worker while a service works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # not made for Windows; asyncio's own loop does the same, slower
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+class IoLoop:
+    """An event loop in a daemon thread, started at first use.
+
+    Args:
+        on_crash: Called with the exception that ended a task started by `spawn`: such a task
+            lives as long as the process, so its end is fatal.
+    """
+
+    def __init__(self, on_crash: Callable[[BaseException], None]) -> None:
+        self._on_crash = on_crash
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The running loop."""
+        if self._loop is None:
+            with self._lock:
+                if self._loop is None:
+                    self._loop = self._start()
+        return self._loop
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        loop = _new_loop()
+        threading.Thread(target=loop.run_forever, name="io-loop", daemon=True).start()
+        return loop
+
+    def call(self, function: Callable[..., object], *args: object) -> None:
+        """Have the loop call `function(*args)` soon; from any thread."""
+        self.loop.call_soon_threadsafe(function, *args)
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the loop; from any thread."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """Start a task whose failure is fatal; on the loop's own thread only."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_crash(error)
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Cancel what runs and end the loop."""
+        if self._loop is None:
+            return
+        done = threading.Event()
+        self._loop.call_soon_threadsafe(self._cancel_all, done)
+        done.wait(timeout_s)
+
+    def _cancel_all(self, done: threading.Event) -> None:
+        loop = asyncio.get_running_loop()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.call_soon(self._stop, done)
+
+    def _stop(self, done: threading.Event) -> None:
+        asyncio.get_running_loop().stop()
+        done.set()

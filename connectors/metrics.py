@@ -1,0 +1,87 @@
+"""What the stream counts, under CONTRACT's names; labels are bounded by design."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SERVICES = ("kafka", "embedder", "stargate", "rag", "dead-letters")
+
+_FRESHNESS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 3600)
+_STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_WINDOW_PAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.events = Counter(
+            "gibsey_events",
+            "Change events by operation and by what became of them.",
+            ["op", "outcome"],
+            registry=r,
+        )
+        self.upserts = Counter(
+            "gibsey_page_vectors_upserts", "Vectors that Stargate acknowledged.", registry=r
+        )
+        self.notifications = Counter(
+            "gibsey_rag_notifications", "Notifications of the RAG service.", ["outcome"], registry=r
+        )
+        self.dead_letters = Counter(
+            "gibsey_dead_letters", "Confirmed dead letters.", ["reason"], registry=r
+        )
+        self.lag = Gauge(
+            "gibsey_consumer_lag",
+            "Messages in the topic that are not yet settled.",
+            ["partition"],
+            registry=r,
+        )
+        self.freshness = Histogram(
+            "gibsey_freshness_seconds",
+            "From the change to the last output's acknowledgement.",
+            ["since"],
+            buckets=_FRESHNESS_S,
+            registry=r,
+        )
+        self.stage = Histogram(
+            "gibsey_stage_seconds",
+            "Time that pages or requests spend in a stage.",
+            ["stage"],
+            buckets=_STAGE_S,
+            registry=r,
+        )
+        self.window_pages = Histogram(
+            "gibsey_window_pages",
+            "Texts in an embedding request.",
+            buckets=_WINDOW_PAGES,
+            registry=r,
+        )
+        self.embed_in_flight = Gauge(
+            "gibsey_embed_in_flight",
+            "Embedding requests in flight.",
+            ["endpoint"],
+            registry=r,
+        )
+        self.cache = Counter(
+            "gibsey_cache", "Look-ups in the embedding cache.", ["result"], registry=r
+        )
+        self.retries = Counter(
+            "gibsey_retries", "Requests that failed and are tried again.", ["service"], registry=r
+        )
+        self.stalled = Gauge(
+            "gibsey_stalled", "1 while the stream waits for the service.", ["service"], registry=r
+        )
+        self.offset_resets = Counter(
+            "gibsey_offset_resets",
+            "Partitions whose position was gone and that went on at the earliest.",
+            registry=r,
+        )
+        self.build_info = Gauge(
+            "gibsey_build_info", "Version and model in use; always 1.", ["version", "model"],
+            registry=r,
+        )
+        for service in SERVICES:
+            self.stalled.labels(service).set(0)
+            self.retries.labels(service)

@@ -1,0 +1,87 @@
+"""The plain values that cross from step to step and from process to process."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+BUCKETS = 16
+"""Buckets that pages are spread over; part of the recovery store's layout, so never changed
+without raising `dataflow.window.STATE_VERSION`."""
+
+BUCKET_KEYS = tuple(f"{n:02d}" for n in range(BUCKETS))
+
+
+def bucket_of(page_id: str) -> str:
+    """The bucket of a page: the same in every process and after every restart."""
+    return BUCKET_KEYS[zlib.crc32(page_id.encode()) % BUCKETS]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of the topic, as it was read.
+
+    Attributes:
+        topic: The topic it came from.
+        partition: Its Kafka partition.
+        offset: Its offset in that partition.
+        timestamp_ms: The record's own time (milliseconds since 1970), 0 where it has none.
+        key: Key bytes as they were, or None.
+        value: Value bytes as they were, or None (a tombstone).
+        era: How often this partition's offsets have begun anew (a recreated topic).
+        replay_of: `topic:partition:offset` of the original where this is a replayed dead letter.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    era: int = 0
+    replay_of: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of key and value."""
+        return len(self.value or b"") + len(self.key or b"")
+
+    @property
+    def origin(self) -> str:
+        """`topic:partition:offset`, as dead letters and log lines name a record."""
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class PageVector:
+    """A page's new vector on its way to the outputs.
+
+    Attributes:
+        page_id: The page.
+        vector: Its vector as JSON text, `[…]`, 768 finite numbers of unit length; None where
+            the row is to be removed.
+        record: The change it came from.
+        written_us: The database write's own time (microseconds since 1970), if known.
+        model: The model that made the vector.
+    """
+
+    page_id: str
+    vector: bytes | None
+    record: Record
+    written_us: int | None = None
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that the stream gives up on, and why.
+
+    Attributes:
+        record: The original.
+        reason: One of CONTRACT's reasons, e.g. `refused-by-embedder`.
+        detail: One sentence for a person.
+    """
+
+    record: Record
+    reason: str
+    detail: str

@@ -1,0 +1,63 @@
+# `make` alone lists what there is. Nothing needs to be installed first but make and a python3.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+ENV := .venv/.ready
+SEED ?= 1
+MINUTES ?= 10
+
+.PHONY: help demo test test-real test-faults test-browser torture lint format bench bench-long dev lock clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(ENV): requirements-dev.lock pyproject.toml scripts/setup-env scripts/find-uv
+	@scripts/setup-env
+	@touch $@
+
+demo: $(ENV) ## See the whole stream run here, with stand-ins for every service (ARGS=--once ends by itself)
+	@$(BIN)/gibsey-embedder demo $(ARGS)
+
+test: $(ENV) ## Run the tests that need nothing but this machine (ARGS="-n 2" or ARGS="-k window")
+	@$(PYTEST) tests -q --ignore=tests/real --ignore=tests/faults --ignore=tests/browser $(ARGS)
+
+lint: $(ENV) ## Check style, types and the import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(ENV) ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+test-real: $(ENV) ## Run the tests against real services, named by TEST_* variables
+	@$(PYTEST) tests/real -q $(ARGS)
+
+test-faults: $(ENV) ## Run the tests that kill, freeze and cut the services
+	@$(PYTEST) tests/faults -q $(ARGS)
+
+test-browser: $(ENV) ## Run the tests of the status page in a browser
+	@$(PYTEST) tests/browser -q $(ARGS)
+
+torture: $(ENV) ## Random faults for MINUTES=10 from SEED=1, then count what was lost
+	@$(BIN)/python -m tests.faults.torture --seed $(SEED) --minutes $(MINUTES) $(ARGS)
+
+bench: $(ENV) ## Measure speed, latency and memory against stand-ins
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-long: $(ENV) ## The same over a long run
+	@$(BIN)/python -m bench --long $(ARGS)
+
+dev: $(ENV) ## Run the worker and restart it when the code changes
+	@$(BIN)/watchfiles --filter python '$(BIN)/gibsey-embedder run' dataflow connectors ops
+
+lock: ## Resolve the dependencies anew into the lock files (ARGS=--upgrade for newer versions)
+	@scripts/lock $(ARGS)
+
+clean: ## Remove what make and the tests made
+	rm -rf .venv .uv .uv.log build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

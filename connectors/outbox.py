@@ -1,0 +1,168 @@
+"""Rows on their way to one service: pipelined, in order per page, with a barrier.
+
+A worker hands rows over and goes on; the I/O loop sends them, many at once. Writes to one page
+keep their order: never two of a page are in flight, and a newer row takes the place of one that
+still waits. At the end of an epoch the worker waits until all rows of its bucket are
+acknowledged (`wait_settled`), so no checkpoint closes over an unacknowledged row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from connectors.failures import Refusal
+from connectors.io_loop import IoLoop
+
+Row = TypeVar("Row")
+Row_contra = TypeVar("Row_contra", contravariant=True)
+
+MAX_OPEN_ROWS = 1024
+"""Rows an outbox holds before the worker that brings more has to wait; 16 MB of vectors."""
+
+
+class Writer(Protocol[Row_contra]):
+    """A service that takes rows.
+
+    Attributes:
+        service: Its name in metrics and stalls.
+        rows_per_request: The most rows of one call.
+        concurrency: The most calls in flight.
+    """
+
+    service: str
+    rows_per_request: int
+    concurrency: int
+
+    async def write(self, rows: Sequence[Row_contra]) -> dict[int, Refusal]:
+        """Write rows; returns when each is acknowledged or, by its index, given up."""
+        ...
+
+
+class Outbox(Generic[Row]):
+    """The rows of one process that are on their way to one service.
+
+    Args:
+        writer: Sends them.
+        key: What identifies the page of a row.
+        on_done: Awaited once for each row that ends, with its refusal if it was given up; until
+            it returns the row is open.
+        io: The loop on which all of this happens.
+        max_open: Rows at which `put` waits.
+    """
+
+    def __init__(
+        self,
+        writer: Writer[Row],
+        key: Callable[[Row], str],
+        on_done: Callable[[Row, Refusal | None], Awaitable[None]],
+        io: IoLoop,
+        max_open: int = MAX_OPEN_ROWS,
+    ) -> None:
+        self._writer = writer
+        self._key = key
+        self._on_done = on_done
+        self._io = io
+        self._max_open = max_open
+        self._changed = threading.Condition()
+        self._open: dict[str, int] = {}  # rows by bucket, guarded by _changed
+        self._total = 0
+        self._waiters = 0
+        # the rest belongs to the loop's thread
+        self._waiting: OrderedDict[str, tuple[str, Row]] = OrderedDict()
+        self._behind: dict[str, tuple[str, Row]] = {}  # pages of which a row is in flight
+        self._in_flight: set[str] = set()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._senders = 0
+
+    @property
+    def open_rows(self) -> int:
+        """Rows that are not settled."""
+        return self._total
+
+    def put(self, bucket: str, rows: Sequence[Row]) -> None:
+        """Take rows of one bucket; from a worker thread, which waits while too many are open."""
+        with self._changed:
+            self._wait_until(lambda: self._total < self._max_open)
+            self._open[bucket] = self._open.get(bucket, 0) + len(rows)
+            self._total += len(rows)
+        self._io.call(self._add, bucket, rows)
+
+    def wait_settled(self, bucket: str) -> None:
+        """Wait until no row of a bucket is open; from a worker thread."""
+        with self._changed:
+            self._wait_until(lambda: not self._open.get(bucket))
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        self._waiters += 1
+        try:
+            # A stop needs no look here: what is in flight is awaited, and the watchdog ends
+            # a process whose services do not answer.
+            self._changed.wait_for(condition)
+        finally:
+            self._waiters -= 1
+
+    def _settled(self, bucket: str) -> None:
+        with self._changed:
+            self._open[bucket] -= 1
+            self._total -= 1
+            if self._waiters:
+                self._changed.notify_all()
+
+    def _add(self, bucket: str, rows: Sequence[Row]) -> None:
+        for row in rows:
+            key = self._key(row)
+            queue = self._behind if key in self._in_flight else self._waiting
+            replaced = queue.get(key)
+            queue[key] = (bucket, row)
+            if replaced is not None:
+                self._io.spawn(self._end(*replaced, None))
+        self._wake()
+
+    def _wake(self) -> None:
+        wanted = -(-len(self._waiting) // self._writer.rows_per_request)
+        while wanted > 0 and self._idle:
+            waker = self._idle.popleft()
+            if not waker.done():
+                waker.set_result(None)
+            wanted -= 1
+        while wanted > 0 and self._senders < self._writer.concurrency:
+            self._senders += 1
+            self._io.spawn(self._send_for_ever())
+            wanted -= 1
+
+    async def _send_for_ever(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = self._take()
+            if not batch:
+                waker = loop.create_future()
+                self._idle.append(waker)
+                await waker
+                continue
+            refused = await self._writer.write([row for _, row in batch])
+            for index, (bucket, row) in enumerate(batch):
+                await self._end(bucket, row, refused.get(index))
+            self._release(batch)
+
+    def _take(self) -> list[tuple[str, Row]]:
+        batch = []
+        while self._waiting and len(batch) < self._writer.rows_per_request:
+            key, entry = self._waiting.popitem(last=False)
+            self._in_flight.add(key)
+            batch.append(entry)
+        return batch
+
+    def _release(self, batch: list[tuple[str, Row]]) -> None:
+        for _, row in batch:
+            key = self._key(row)
+            self._in_flight.discard(key)
+            if (next_entry := self._behind.pop(key, None)) is not None:
+                self._waiting[key] = next_entry
+
+    async def _end(self, bucket: str, row: Row, refusal: Refusal | None) -> None:
+        await self._on_done(row, refusal)
+        self._settled(bucket)

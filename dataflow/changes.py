@@ -1,0 +1,113 @@
+"""What flows from step to step: a change of a page, or why there is nothing to do."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+from connectors.records import Record
+
+Op = Literal["c", "u", "d", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """When a change was made, as far as its event tells.
+
+    Attributes:
+        written_us: The database write's own time (microseconds since 1970), None in flat events.
+        timestamp_ms: The record's time (milliseconds since 1970).
+        partition: Kafka partition of the event.
+        era: How often that partition's offsets have begun anew.
+        offset: Its offset.
+    """
+
+    written_us: int | None
+    timestamp_ms: int
+    partition: int
+    era: int
+    offset: int
+
+    def compare(self, other: Version) -> int:
+        """Below 0 if this is the older of the two, 0 for the same write, above 0 if newer.
+
+        Database times decide where both events have one (repeats of an event carry the same).
+        Flat events of one partition are in the order of their offsets; else only the records'
+        times are left, and of two in the same millisecond the later arrival counts as newer.
+        """
+        if self.written_us is not None and other.written_us is not None:
+            return _sign(self.written_us, other.written_us)
+        if self.written_us is None and other.written_us is None:
+            if self.partition == other.partition:
+                return _sign((self.era, self.offset), (other.era, other.offset))
+            return _sign(self.timestamp_ms, other.timestamp_ms) or 1
+        return _sign(self.time_us, other.time_us) or 1
+
+    @property
+    def time_us(self) -> int:
+        """The best time known (microseconds since 1970)."""
+        return self.timestamp_ms * 1000 if self.written_us is None else self.written_us
+
+    def pack(self) -> bytes:
+        """As `PACKED_BYTES` bytes."""
+        written = -1 if self.written_us is None else self.written_us
+        return _PACKED.pack(written, self.timestamp_ms, self.partition, self.era, self.offset)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Version:
+        """The reverse of `pack`."""
+        written, *rest = _PACKED.unpack(packed)
+        return cls(None if written == -1 else written, *rest)
+
+
+_PACKED = struct.Struct("<qqiiq")
+PACKED_BYTES = _PACKED.size
+
+
+def _sign(a: int | tuple[int, int], b: int | tuple[int, int]) -> int:
+    return (a > b) - (a < b)  # type: ignore[operator]  # both are of the same type
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A page got a new body, or went.
+
+    Attributes:
+        record: The event as it was read.
+        page_id: The page.
+        op: `c`, `u` or `d`.
+        body: The page's new text; None for a delete, empty or blank where there is no text.
+        version: When it was made.
+    """
+
+    record: Record
+    page_id: str
+    op: Op
+    body: str | None
+    version: Version
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is no text to embed."""
+        return not self.body or self.body.isspace()
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether a dead letter is given another chance."""
+        return self.record.replay_of is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An event that asks for nothing.
+
+    Attributes:
+        record: The event as it was read.
+        op: Its operation, for the metrics.
+        outcome: Why it is skipped, one of CONTRACT's outcomes.
+    """
+
+    record: Record
+    op: Op
+    outcome: str

@@ -1,0 +1,175 @@
+"""What is wrong with the settings, in plain sentences that never hold a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+Fault = tuple[str, str]
+"""A setting's variable name, and the sentence that follows it."""
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; `str()` of it is the list to show, one line a fault.
+
+    Args:
+        faults: Each fault's variable name and sentence.
+
+    Attributes:
+        faults: The same, in the order of the settings.
+    """
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        count = len(self.faults)
+        title = "A setting is wrong:" if count == 1 else f"{count} settings are wrong:"
+        super().__init__("\n".join([title, *(f"  {name} {text}" for name, text in self.faults)]))
+
+
+def field_faults(error: ValidationError, fields: Mapping[str, FieldInfo]) -> list[Fault]:
+    """Put what pydantic found into sentences, at most one a setting."""
+    faults: dict[str, str] = {}
+    for found in error.errors(include_url=False):
+        name = str(found["loc"][0])
+        if found["type"] == "default_factory_not_called":
+            continue  # It follows from another setting, which is reported by itself.
+        if found["type"] == "value_error":
+            sentence = str(found["ctx"]["error"])
+        else:
+            shown = "wrong" if "Secret" in str(fields[name].annotation) else repr(found["input"])
+            sentence = f"is {shown}; give {expected(fields[name])}"
+        faults.setdefault(name.upper(), sentence)
+    return list(faults.items())
+
+
+def expected(field: FieldInfo) -> str:
+    """Say what a field takes: `a whole number from 1 to 100`, `on or off`."""
+    kind = _without_none(field.annotation)
+    if get_origin(kind) is Literal:
+        *most, last = map(str, get_args(kind))
+        return f"{', '.join(most)} or {last}"
+    if kind not in (int, float):
+        return "a text that is not empty"
+    return ("a whole number" if kind is int else "a number") + _bounds(field)
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, UnionType):
+        return next(kind for kind in get_args(annotation) if kind is not NoneType)
+    return annotation
+
+
+def _bounds(field: FieldInfo) -> str:
+    bounds = {
+        word: getattr(limit, word)
+        for limit in field.metadata
+        for word in ("ge", "gt", "le")
+        if hasattr(limit, word)
+    }
+    if "gt" in bounds:
+        return f" greater than {bounds['gt']}" + (f", up to {bounds['le']}" * ("le" in bounds))
+    if "le" in bounds:
+        return f" from {bounds['ge']} to {bounds['le']}"
+    return f" of {bounds['ge']} or more" if "ge" in bounds else ""
+
+
+def cross_faults(given: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> list[Fault]:
+    """Check the settings against each other.
+
+    Args:
+        given: What is given, by field; values may be faulty by themselves.
+        fields: All fields, for the defaults; a computed default counts as None.
+
+    Returns:
+        The faults, none where a field's own fault is in the way.
+    """
+    values = {
+        name: given.get(name, None if field.default is PydanticUndefined else field.default)
+        for name, field in fields.items()
+    }
+    checks = (_kafka_login, _kafka_ca, _dead_letters, _openai, _stargate_login, _stargate_bulk)
+    return [fault for check in checks for fault in check(values)]
+
+
+def _kafka_login(values: Mapping[str, Any]) -> Iterable[Fault]:
+    options = str(values["kafka_options"] or "")
+    if values["kafka_username"] and not values["kafka_password"] and "sasl." not in options:
+        yield "KAFKA_PASSWORD", "is missing, but KAFKA_USERNAME is given; give both or neither"
+    if values["kafka_password"] and not values["kafka_username"] and "sasl." not in options:
+        yield "KAFKA_USERNAME", "is missing, but KAFKA_PASSWORD is given; give both or neither"
+    mechanism = str(values["kafka_sasl_mechanism"] or "").upper()
+    if mechanism.startswith(("PLAIN", "SCRAM")) and not (
+        values["kafka_username"] or values["kafka_password"] or "sasl." in options
+    ):
+        yield "KAFKA_SASL_MECHANISM", "needs KAFKA_USERNAME and KAFKA_PASSWORD; give them"
+
+
+def _kafka_ca(values: Mapping[str, Any]) -> Iterable[Fault]:
+    tls = "kafka+ssl://" in str(values["kafka_broker"]).lower()
+    if values["kafka_ca_file"] and not tls and "ssl" not in str(values["kafka_options"]).lower():
+        yield (
+            "KAFKA_CA_FILE",
+            "is for TLS, but KAFKA_BROKER is without it; write kafka+ssl://host:port there",
+        )
+
+
+def _dead_letters(values: Mapping[str, Any]) -> Iterable[Fault]:
+    if values["dead_letter_topic"] == values["kafka_topic"]:
+        yield (
+            "DEAD_LETTER_TOPIC",
+            "is KAFKA_TOPIC itself, so dead letters would be read again; give another topic",
+        )
+
+
+def _openai(values: Mapping[str, Any]) -> Iterable[Fault]:
+    users = [
+        f"{name.upper()}=openai"
+        for name in ("embed_provider", "embed_fallback")
+        if str(values[name]).strip().lower() == "openai"
+    ]
+    if users and not values["openai_api_key"] and _is_openai_itself(str(values["openai_url"])):
+        yield (
+            "OPENAI_API_KEY",
+            (
+                f"is missing, but {' and '.join(users)} needs it; "
+                "give it, or OPENAI_URL of a server that takes no key"
+            ),
+        )
+
+
+def _is_openai_itself(url: str) -> bool:
+    try:
+        host = urlsplit(url.strip()).hostname
+    except ValueError:
+        return False
+    return host is not None and (host == "openai.com" or host.endswith(".openai.com"))
+
+
+def _stargate_login(values: Mapping[str, Any]) -> Iterable[Fault]:
+    parts = ("stargate_username", "stargate_password", "stargate_auth_url")
+    given = [name.upper() for name in parts if values[name]]
+    missing = [name.upper() for name in parts if not values[name]]
+    if given and missing:
+        verb = "is" if len(given) == 1 else "are"
+        for name in missing:
+            yield (
+                name,
+                (
+                    f"is missing, but {' and '.join(given)} {verb} given; give all three, "
+                    "or STARGATE_AUTH_TOKEN alone"
+                ),
+            )
+
+
+def _stargate_bulk(values: Mapping[str, Any]) -> Iterable[Fault]:
+    if str(values["stargate_bulk"]).strip().lower() == "custom" and not values["stargate_bulk_url"]:
+        yield (
+            "STARGATE_BULK_URL",
+            "is missing, but STARGATE_BULK=custom needs it; give the URL that takes the rows",
+        )

@@ -105,7 +105,7 @@ class OllamaClient(VouchedClient):
     ) -> list[object]:
         question = {"model": self.model, "input": list(texts), "truncate": truncate}
         answer = await self._post(f"{self._root}/api/embed", question, timeout_s)
-        return self._counted(_field(answer, "embeddings"), len(texts))
+        return self._counted(answer, "embeddings", len(texts))
 
     async def _ask_each(
         self, texts: Sequence[str], timeout_s: float, truncate: bool
@@ -120,7 +120,7 @@ class OllamaClient(VouchedClient):
             await self._post(url, {"model": self.model, "prompt": text}, timeout_s)
             for text in texts
         ]
-        return [_field(answer, "embedding") for answer in answers]
+        return [a.get("embedding") if isinstance(a, dict) else None for a in answers]
 
     def _remember_legacy(self) -> None:
         if self._clock() < self._legacy_until:
@@ -184,10 +184,6 @@ class OllamaClient(VouchedClient):
             f"{self.name} makes no usable vector of any text: {reason}",
             remedy=f"restart the embedder, and check EMBED_URL and EMBED_MODEL ({self.model})",
         )
-
-
-def _field(answer: object, name: str) -> object:
-    return answer.get(name) if isinstance(answer, dict) else None
 
 
 def _context_tokens(shown: Mapping[str, object]) -> int | None:

@@ -154,14 +154,16 @@ class VouchedClient(ABC):
             status=answer.status,
         )
 
-    def _counted(self, values: object, texts: int) -> list[object]:
-        """The list of an answer's vectors.
+    def _counted(self, answer: object, field: str, texts: int) -> list[object]:
+        """The list of vectors, `field` of an answer.
 
         Raises:
             Transient: It is no list, or has too few or too many.
         """
+        values = answer.get(field) if isinstance(answer, dict) else None
         if not isinstance(values, list):
-            raise Transient(f"{self.name} answered without a list of vectors")
+            came = self._without_key(" ".join(str(answer).split())[:300])[:80]
+            raise Transient(f"{self.name} answered without a list of {field}: {came}")
         if len(values) != texts:
             raise Transient(f"{self.name} answered with {len(values)} vectors for {texts} texts")
         return values

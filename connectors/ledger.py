@@ -79,7 +79,12 @@ class Ledger:
                 self._bytes += size
 
     def expect(self, record: Record, outputs: int) -> None:
-        """Say how many outputs must acknowledge a record before it is settled."""
+        """Say how many outputs must acknowledge a record before it is settled.
+
+        In a cluster the outputs may be in another process, whose `arrived` says it there.
+        """
+        if self.shared:
+            return
         with self._lock:
             partition = self._partitions.get(record.partition)
             entry = partition.entries.get(record.offset) if partition else None

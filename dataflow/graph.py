@@ -1,0 +1,148 @@
+"""The graph: the only place where steps are wired.
+
+    Kafka ─► decode ─► filter ─► window ─┬─► stargate
+               │ undecodable     │       └─► rag
+               └─────────────────┴─────────► dead letters
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.operators import KeyedStream
+
+from connectors.ledger import Ledger
+from connectors.metrics import Metrics
+from connectors.outbox import Outbox
+from connectors.probation import Probation
+from connectors.records import BUCKET_KEYS, DeadLetter, PageVector, Record
+from connectors.shutdown import Shutdown
+from connectors.sinks import OutboxSink
+from dataflow.changes import Change, Skipped
+from dataflow.decode import Decoded, decode
+from dataflow.filter import Filter
+from dataflow.window import Outcome, WindowStep
+
+FLOW_ID = "pages"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the graph is built of.
+
+    Attributes:
+        source: Reads the topic.
+        probation: Is told which events could be decoded.
+        window: The embedding step.
+        stargate: Rows on their way to the store.
+        rag: Notifications on their way.
+        dead_letters: Dead letters on their way.
+        ledger: Where records are settled.
+        metrics: Where events are counted.
+        shutdown: Ends the process on an error.
+    """
+
+    source: Source[Record]
+    probation: Probation
+    window: WindowStep
+    stargate: Outbox[PageVector]
+    rag: Outbox[PageVector]
+    dead_letters: Outbox[DeadLetter]
+    ledger: Ledger
+    metrics: Metrics
+    shutdown: Shutdown
+
+
+def build(parts: Parts) -> Dataflow:
+    """Wire the steps."""
+    flow = Dataflow(FLOW_ID)
+    records = op.input("kafka", flow, parts.source)
+    decoded = op.flat_map_batch("decode", records, _Decode(parts))
+    sorted_out = op.branch("is_undecodable", decoded, _is_dead_letter)
+    changes = op.flat_map_batch("filter", sorted_out.falses, _guarded_filter(parts))
+    outcomes = op.stateful_batch("window", changes, parts.window)
+    refused = op.branch("is_refused", outcomes, lambda item: _is_dead_letter(item[1]))
+    vectors: KeyedStream[PageVector] = refused.falses
+    op.output("stargate", vectors, _stargate_sink(parts))
+    notices = op.filter("is_upsert", vectors, lambda item: item[1].vector is not None)
+    op.output("rag", notices, _rag_sink(parts))
+    undecodable = op.map("by_partition", sorted_out.trues, _by_partition)
+    letters = op.merge("all_refused", refused.trues, undecodable)
+    op.output("dead_letters", letters, _dead_letter_sink(parts))
+    return flow
+
+
+class _Decode:
+    """Step "decode", with what it tells the others."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._undecodable = parts.metrics.events.labels("other", "refused")
+
+    def __call__(self, records: list[Record]) -> list[Decoded]:
+        with self._parts.shutdown.guard("decode"):
+            decoded = [decode(record) for record in records]
+            bad = [item for item in decoded if isinstance(item, DeadLetter)]
+            self._parts.probation.decoded(good=len(decoded) - len(bad), bad=len(bad))
+            if bad:
+                self._undecodable.inc(len(bad))
+                self._parts.ledger.departed(letter.record for letter in bad)
+            return decoded
+
+
+def _guarded_filter(parts: Parts) -> _Filter:
+    return _Filter(Filter(parts.ledger, parts.metrics), parts.shutdown)
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    inner: Filter
+    shutdown: Shutdown
+
+    def __call__(self, events: Iterable[Change | Skipped]) -> list[tuple[str, Change]]:
+        with self.shutdown.guard("filter"):
+            return list(self.inner(events))
+
+
+def _is_dead_letter(item: Decoded | Outcome) -> bool:
+    return isinstance(item, DeadLetter)
+
+
+def _by_partition(letter: DeadLetter) -> tuple[str, DeadLetter]:
+    """Key an undecodable event, which has no page, by where it came from."""
+    return BUCKET_KEYS[letter.record.partition % len(BUCKET_KEYS)], letter
+
+
+def _stargate_sink(parts: Parts) -> OutboxSink[PageVector]:
+    return OutboxSink("stargate", parts.stargate, _vectors_arrived(parts), parts.shutdown)
+
+
+def _rag_sink(parts: Parts) -> OutboxSink[PageVector]:
+    return OutboxSink("rag", parts.rag, _vectors_arrived(parts), parts.shutdown)
+
+
+def _vectors_arrived(parts: Parts) -> Callable[[Sequence[PageVector]], None]:
+    """What opens rows in the ledger of the process they came to.
+
+    Both outputs of a bucket are in the same process (partitions are assigned by name), so
+    whichever is first opens a row for both.
+    """
+    ledger = parts.ledger
+
+    def arrived(rows: Sequence[PageVector]) -> None:
+        if ledger.shared:
+            for row in rows:
+                ledger.arrived((row.record,), outputs=1 if row.vector is None else 2)
+
+    return arrived
+
+
+def _dead_letter_sink(parts: Parts) -> OutboxSink[DeadLetter]:
+    def arrived(letters: Sequence[DeadLetter]) -> None:
+        parts.ledger.arrived(letter.record for letter in letters)
+
+    return OutboxSink("dead letters", parts.dead_letters, arrived, parts.shutdown)

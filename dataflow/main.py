@@ -1,0 +1,39 @@
+"""`python -m bytewax.run dataflow.main`: from the settings to the graph."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from bytewax.dataflow import Dataflow
+
+from connectors import logs
+from dataflow import connections, graph
+from dataflow.launch import RecoveryError, check_recovery, launch
+from dataflow.settings import Settings, SettingsError, load
+
+
+def flow() -> Dataflow:
+    """Read the settings, open what the stream stands on, and wire the graph.
+
+    Nothing is asked of any service here: the stream starts, says what it waits for, and goes on
+    when it comes.
+    """
+    settings = _settings()
+    logs.configure(settings.log_level, settings.log_format, settings.secret_values())
+    try:
+        started = launch(sys.argv, os.environ)
+        lock = check_recovery(started)
+    except RecoveryError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+    parts = connections.open_all(settings, started, lock)
+    return graph.build(parts)
+
+
+def _settings() -> Settings:
+    try:
+        return load()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,285 @@
+"""Step "window": the newest change of each page goes through the embedder, in windows.
+
+The step is keyed by the bucket of the page, so all changes of one page meet here whatever
+partition they came by. Here it is decided which changes are done at all; the windows themselves
+are gathered across buckets and workers by the process's one batcher (`connectors.batcher`).
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import deque
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import astuple, dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Protocol
+
+from bytewax.operators import StatefulBatchLogic
+from typing_extensions import override
+
+from connectors.batcher import EmbedJob
+from connectors.embedding import TextRules
+from connectors.ledger import Ledger
+from connectors.metrics import Metrics
+from connectors.records import BUCKETS, DeadLetter, PageVector, Record
+from connectors.shutdown import Shutdown
+from dataflow.applied import Applied, AppliedChange
+from dataflow.changes import Change, Version
+
+STATE_VERSION = 1
+"""Raised whenever the snapshot's form, or what buckets mean, changes."""
+
+POLL = timedelta(milliseconds=1)
+"""How often finished pages are asked for; Bytewax has no way to be woken from outside."""
+
+HALT_TIMEOUT_S = 60.0
+"""Longer than the watchdog waits: it is the watchdog that ends a process whose embedder hangs."""
+
+Outcome = PageVector | DeadLetter
+
+
+class IncompatibleStore(Exception):
+    """The recovery store was written by a version with another layout."""
+
+
+class Embedding(Protocol):
+    """The batcher, as this step uses it."""
+
+    @property
+    def rules(self) -> TextRules | None:
+        """How texts are prepared; None until the embedder has told about its model."""
+
+    def submit(self, jobs: list[EmbedJob]) -> None:
+        """Take jobs."""
+
+    def halt(self) -> Any:
+        """Send no new window; the future's result comes when none is in flight."""
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A change whose page is on its way through the embedder."""
+
+    change: Change
+    job: EmbedJob
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStep:
+    """What all buckets share; calling it makes the logic of one bucket.
+
+    Attributes:
+        batcher: Embeds.
+        ledger: Where what ends here is settled.
+        metrics: Where outcomes are counted.
+        shutdown: Ends the process on an error.
+        delete_rows: Whether a deleted page's row is removed.
+    """
+
+    batcher: Embedding
+    ledger: Ledger
+    metrics: Metrics
+    shutdown: Shutdown
+    delete_rows: bool
+
+    def __call__(self, snapshot: bytes | None) -> Window:
+        """Make a bucket's logic, anew or from its snapshot."""
+        with self.shutdown.guard("window"):
+            return Window(self, snapshot)
+
+
+class Window(StatefulBatchLogic[Change, Outcome, bytes]):
+    """One bucket: which of its changes are open, and what was last applied to its pages.
+
+    Its state is bounded by the ledger's limit of open pages and by `Applied`'s; the snapshot
+    holds every change that has not been emitted.
+    """
+
+    def __init__(self, step: WindowStep, snapshot: bytes | None) -> None:
+        self._step = step
+        self._open: dict[str, list[_Open]] = {}  # by page, oldest first
+        self._finished: deque[_Open] = deque()  # filled by the I/O loop
+        self._new: list[EmbedJob] = []
+        self._applied = Applied()
+        if snapshot is not None:
+            self._restore(snapshot)
+
+    @override
+    def on_batch(self, values: list[Change]) -> tuple[list[Outcome], bool]:
+        with self._step.shutdown.guard("window"):
+            self._step.ledger.arrived(change.record for change in values)
+            out: list[Outcome] = []
+            for change in values:
+                self._take(change, out)
+            self._submit()
+            return self._emit(out), StatefulBatchLogic.RETAIN
+
+    @override
+    def on_notify(self) -> tuple[list[Outcome], bool]:
+        with self._step.shutdown.guard("window"):
+            return self._emit([]), StatefulBatchLogic.RETAIN
+
+    @override
+    def on_eof(self) -> tuple[list[Outcome], bool]:
+        """A stop was asked for: what is in a request is awaited, the rest stays in the snapshot."""
+        with self._step.shutdown.guard("window"):
+            try:
+                self._step.batcher.halt().result(HALT_TIMEOUT_S)
+            except FutureTimeoutError:  # not reached before the watchdog
+                pass
+            return self._emit([]), StatefulBatchLogic.RETAIN
+
+    @override
+    def notify_at(self) -> datetime | None:
+        if not self._open:
+            return None
+        return datetime.now(timezone.utc) + POLL
+
+    @override
+    def snapshot(self) -> bytes:
+        with self._step.shutdown.guard("window"):
+            waiting = [_packed(o.change) for page in self._open.values() for o in page]
+            return pickle.dumps((STATE_VERSION, BUCKETS, waiting, self._applied.pack()))
+
+    def _restore(self, snapshot: bytes) -> None:
+        version, buckets, waiting, applied = pickle.loads(snapshot)  # noqa: S301 - our own store
+        if (version, buckets) != (STATE_VERSION, BUCKETS):
+            raise IncompatibleStore(
+                f"the recovery store has layout {version}/{buckets}, this program needs "
+                f"{STATE_VERSION}/{BUCKETS}: finish with the old version, or remove the store "
+                "and let the stream begin at the group's committed offset"
+            )
+        self._applied = Applied(applied)
+        changes = [_unpacked(fields) for fields in waiting]
+        self._step.ledger.opened(change.record for change in changes)
+        for change in changes:
+            self._embed(change)
+        self._submit()
+
+    def _take(self, change: Change, out: list[Outcome]) -> None:
+        """Decide what is to be done for a change."""
+        open_changes = self._open.get(change.page_id)
+        latest = open_changes[-1].change.version if open_changes else None
+        applied = self._applied.get(change.page_id)
+        if latest is None and applied is not None:
+            latest = applied.version
+        if latest is not None and _is_late(change, latest):
+            self._end(change, "skipped_stale")
+            return
+        if change.body is None or change.is_blank:
+            self._remove(change, out)
+        elif not open_changes and applied is not None and self._unchanged(change, applied):
+            self._applied.put(change.page_id, change.version, applied.fingerprint)
+            self._end(change, "skipped_unchanged")
+        else:
+            self._embed(change)
+
+    def _unchanged(self, change: Change, applied: AppliedChange) -> bool:
+        rules = self._step.batcher.rules
+        return (
+            change.op == "u"
+            and not change.is_replay
+            and rules is not None
+            and applied.fingerprint == rules.fingerprint(change.body or "")
+        )
+
+    def _remove(self, change: Change, out: list[Outcome]) -> None:
+        """Apply a change that leaves no text: the row goes, where rows of such pages go."""
+        self._drop_unsent(change.page_id)
+        self._applied.put(change.page_id, change.version, None)
+        outcome = "skipped_blank" if change.body is not None else "deleted"
+        if self._step.delete_rows:
+            self._count(change, outcome)
+            self._step.ledger.departed((change.record,))
+            out.append(_removal(change))
+        else:
+            self._end(change, "skipped_op" if change.body is None else outcome)
+
+    def _embed(self, change: Change) -> None:
+        self._drop_unsent(change.page_id)
+        job = EmbedJob(change.body or "", self._on_finished)
+        opened = _Open(change, job)
+        job.owner = opened
+        self._open.setdefault(change.page_id, []).append(opened)
+        self._new.append(job)
+
+    def _on_finished(self, job: EmbedJob) -> None:
+        self._finished.append(job.owner)
+
+    def _submit(self) -> None:
+        if self._new:
+            self._step.batcher.submit(self._new)
+            self._new = []
+
+    def _drop_unsent(self, page_id: str) -> None:
+        """Let go of older changes of a page that no request holds yet."""
+        for older in list(self._open.get(page_id, ())):
+            if not older.job.sent:
+                older.job.dropped = True
+                self._close(older)
+                self._end(older.change, "coalesced")
+
+    def _emit(self, out: list[Outcome]) -> list[Outcome]:
+        while self._finished:
+            done = self._finished.popleft()
+            if not done.job.dropped:
+                self._close(done)
+                self._apply(done, out)
+        return out
+
+    def _close(self, entry: _Open) -> None:
+        page = self._open[entry.change.page_id]
+        page.remove(entry)
+        if not page:
+            del self._open[entry.change.page_id]
+
+    def _apply(self, done: _Open, out: list[Outcome]) -> None:
+        change, job = done.change, done.job
+        applied = self._applied.get(change.page_id)
+        if applied is not None and _is_late(change, applied.version):
+            self._end(change, "coalesced")  # a newer one was faster
+            return
+        rules = self._step.batcher.rules
+        fingerprint = rules.fingerprint(change.body or "") if rules else None
+        self._applied.put(change.page_id, change.version, fingerprint)
+        if job.vector is None:
+            self._count(change, "refused")
+            self._step.ledger.departed((change.record,))
+            out.append(DeadLetter(change.record, "refused-by-embedder", job.refused or ""))
+            return
+        self._count(change, "embedded")
+        self._step.ledger.expect(change.record, outputs=2)
+        self._step.ledger.departed((change.record,))
+        out.append(_vector(change, job))
+
+    def _end(self, change: Change, outcome: str) -> None:
+        self._count(change, outcome)
+        self._step.ledger.settled(change.record)
+
+    def _count(self, change: Change, outcome: str) -> None:
+        self._step.metrics.events.labels(change.op, outcome).inc()
+
+
+def _is_late(change: Change, latest: Version) -> bool:
+    """Whether a change is older than, or a repeat of, what is known; a replay may repeat."""
+    order = change.version.compare(latest)
+    return order < 0 or (order == 0 and not change.is_replay)
+
+
+def _vector(change: Change, job: EmbedJob) -> PageVector:
+    written_us = change.version.written_us
+    return PageVector(change.page_id, job.vector, change.record, written_us, job.model)
+
+
+def _removal(change: Change) -> PageVector:
+    return PageVector(change.page_id, None, change.record, change.version.written_us)
+
+
+def _packed(change: Change) -> tuple[Any, ...]:
+    """A change as plain values: what a snapshot holds must be readable by later versions."""
+    return astuple(change)
+
+
+def _unpacked(fields: tuple[Any, ...]) -> Change:
+    record, page_id, op, body, version = fields
+    return Change(Record(*record), page_id, op, body, Version(*version))

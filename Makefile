@@ -8,8 +8,9 @@ PYTEST := $(BIN)/python -m pytest
 ENV := .venv/.ready
 SEED ?= 1
 MINUTES ?= 10
+DOCKER ?= docker
 
-.PHONY: help demo test test-real test-faults test-browser torture lint format bench bench-long dev lock clean
+.PHONY: help demo test test-real test-faults test-browser torture lint format bench bench-long dev image lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +55,11 @@ bench-long: $(ENV) ## The same over a long run
 
 dev: $(ENV) ## Run the worker and restart it when the code changes
 	@$(BIN)/watchfiles --filter python '$(BIN)/gibsey-embedder run' dataflow connectors ops
+
+image: ## Build the container image gibsey-embedder:latest (DOCKER=podman for another builder)
+	@version=$$(sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml); \
+	$(DOCKER) build --tag gibsey-embedder:$$version --tag gibsey-embedder:latest \
+		--build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) .
 
 lock: ## Resolve the dependencies anew into the lock files (ARGS=--upgrade for newer versions)
 	@scripts/lock $(ARGS)

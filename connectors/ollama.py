@@ -163,9 +163,9 @@ class OllamaClient(VouchedClient):
             shown = self._parsed(answer)
             return shown if isinstance(shown, dict) else {}
         fault = self._fault(answer)
-        if isinstance(fault, (Missing, PageRefused)):
-            return {}
-        raise fault
+        if type(fault) is Transient:
+            raise fault
+        return {}  # what else is wrong, the texts that are asked next will show
 
     def _fault(self, answer: Answer) -> ServiceError:
         words = self._without_key(words_of(answer.body))

@@ -87,19 +87,14 @@ def _cut(text: str, start: int, max_chars: int) -> int:
         ends = [m.end() for m in bound.finditer(text, lowest - 1, highest) if m.end() >= lowest]
         if ends:
             return min(ends, key=lambda end: abs(end - middle))
-    return _between_characters(text, lowest, max(round(middle), lowest))
+    whole = [place for place in range(lowest, highest + 1) if not _inside_character(text, place)]
+    return min(whole or [max(round(middle), lowest)], key=lambda place: abs(place - middle))
 
 
-def _between_characters(text: str, lowest: int, cut: int) -> int:
-    """The next place before `cut` that is not inside what a reader sees as one character."""
-    for place in range(cut, lowest - 1, -1):
-        if not (_joins(text[place]) or text[place - 1] == "\u200d"):
-            return place
-    return cut
-
-
-def _joins(char: str) -> bool:
-    return char in _JOINERS or unicodedata.category(char).startswith("M")
+def _inside_character(text: str, place: int) -> bool:
+    """Whether a cut there would be inside what a reader sees as one character."""
+    follows = text[place] in _JOINERS or unicodedata.category(text[place]).startswith("M")
+    return follows or text[place - 1] == "\u200d"
 
 
 def mean(vectors: Sequence[bytes], weights: Sequence[int]) -> bytes:

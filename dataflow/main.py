@@ -9,7 +9,8 @@ from bytewax.dataflow import Dataflow
 
 from connectors import logs
 from dataflow import connections, graph
-from dataflow.launch import RecoveryError, check_recovery, launch
+from dataflow.launch import LaunchError, launch
+from dataflow.recovery import check_recovery
 from dataflow.settings import Settings, SettingsError, load
 
 
@@ -24,7 +25,7 @@ def flow() -> Dataflow:
     try:
         started = launch(sys.argv, os.environ)
         lock = check_recovery(started)
-    except RecoveryError as error:
+    except LaunchError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     parts = connections.open_all(settings, started, lock)

@@ -1,0 +1,154 @@
+"""Whether the recovery store can be used, and the lock that keeps a second worker off it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import IO
+
+from dataflow.launch import Launch, LaunchError
+
+MAKE_IT = "start with `gibsey-embedder run`, or make it with `python -m bytewax.recovery {} 4`"
+
+
+class RecoveryError(LaunchError):
+    """The recovery store cannot be used; `str()` is one line with the remedy."""
+
+
+class RecoveryLock:
+    """Keeps other workers off a recovery store; held until `release()` or the process's end.
+
+    Attributes:
+        path: The locked file.
+    """
+
+    def __init__(self, path: Path, file: IO[str]) -> None:
+        self.path = path
+        self._file = file
+
+    def release(self) -> None:
+        """Let another worker have the store."""
+        _HELD.pop(self.path, None)
+        self._file.close()
+
+
+_HELD: dict[Path, RecoveryLock] = {}
+"""Locks of this process, kept from the garbage collector, which would release them."""
+
+
+def check_recovery(started: Launch) -> RecoveryLock | None:
+    """Check the recovery store, and lock it for this process of the cluster.
+
+    Returns:
+        The lock, or None where no store is used.
+
+    Raises:
+        RecoveryError: A cluster has no store; or the store is not there, not whole, not writable,
+            or used by another process.
+    """
+    directory = started.recovery_dir
+    if directory is None:
+        if started.is_cluster:
+            raise RecoveryError(
+                f"{started.process_count} processes need a recovery store, since a page may be "
+                "read in one and stored by another; add -r DIR -s 5 -b 0"
+            )
+        return None
+    if not directory.is_dir():
+        raise RecoveryError(f"no recovery store is at {directory}; {MAKE_IT.format(directory)}")
+    lock = _lock(directory / f"worker-{started.process_id}.lock")
+    try:
+        _check_partitions(directory, started)
+    except RecoveryError:
+        lock.release()
+        raise
+    return lock
+
+
+def _lock(path: Path) -> RecoveryLock:
+    path = path.resolve()
+    if path in _HELD:
+        return _HELD[path]
+    try:
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(path.parent, error) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read(200) or "another process"
+        file.close()
+        raise RecoveryError(
+            f"the recovery store {path.parent} is in use by {holder}; stop that one first, "
+            "or give this one its own with -r"
+        ) from None
+    except OSError as error:
+        file.close()
+        raise _unwritable(path.parent, error) from None
+    _HELD[path] = RecoveryLock(path, file)
+    return _HELD[path]
+
+
+def _unwritable(directory: Path, error: OSError) -> RecoveryError:
+    return RecoveryError(
+        f"the recovery store {directory} cannot be written: {error.strerror}; "
+        f"give user {os.geteuid()} the right to, and free space"
+    )
+
+
+def _check_partitions(directory: Path, started: Launch) -> None:
+    """Check that the store's files are there, as far as this process must have them.
+
+    In a cluster each process may have a directory of its own with a part of them, or none.
+    """
+    files = sorted(directory.glob("part-*.sqlite3"))
+    if not files and started.process_id == 0:
+        raise RecoveryError(f"the recovery store {directory} is empty; {MAKE_IT.format(directory)}")
+    for file in files:
+        if not os.access(file, os.R_OK | os.W_OK):
+            raise RecoveryError(
+                f"{file} cannot be written; give user {os.geteuid()} the right to read and write it"
+            )
+    if not started.is_cluster:
+        _check_all_there(directory, [read_partition(file) for file in files])
+
+
+def read_partition(file: Path) -> tuple[int, int]:
+    """Return a recovery partition's number, and how many belong to its store.
+
+    Raises:
+        RecoveryError: The file is no recovery partition.
+    """
+    try:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            index, count = database.execute("SELECT part_index, part_count FROM parts").fetchone()
+    except (sqlite3.Error, TypeError) as error:
+        raise RecoveryError(
+            f"{file} is no recovery partition ({error}); restore the whole store from a backup, "
+            "or start with a new one"
+        ) from None
+    return int(index), int(count)
+
+
+def _check_all_there(directory: Path, found: list[tuple[int, int]]) -> None:
+    counts = {count for _, count in found}
+    missing = set(range(max(counts))) - {index for index, _ in found}
+    if len(counts) > 1:
+        raise RecoveryError(
+            f"the recovery store {directory} has partitions of different stores; put back the ones "
+            "that belong together, or start with a new one"
+        )
+    if missing:
+        names = ", ".join(f"part-{index}.sqlite3" for index in sorted(missing))
+        raise RecoveryError(
+            f"the recovery store {directory} lacks {names}; put back what is missing (with several "
+            "processes before, gather all their partitions here), or start with a new one"
+        )

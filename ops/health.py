@@ -1,0 +1,77 @@
+"""Whether the process is alive and whether it is ready, each with the reason in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from connectors.heartbeat import STUCK_AFTER_S
+from connectors.stalls import Stall
+from ops.status_view import StatusView
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """An answer to `/healthz` or `/readyz`.
+
+    Attributes:
+        ok: Whether it is a yes.
+        status: One word for scripts.
+        reason: One sentence for people.
+    """
+
+    ok: bool
+    status: str
+    reason: str
+
+
+def in_words(stall: Stall) -> str:
+    """What a stall is, and what to do about it."""
+    remedy = f"; {stall.remedy}" if stall.remedy else ""
+    return f"waiting for {stall.service}: {stall.reason}{remedy}"
+
+
+def liveness(view: StatusView) -> Health:
+    """Whether the process makes progress, or knows what it waits for.
+
+    A worker blocks while a service does not answer, so its silence says nothing during a stall.
+    """
+    stalls = view.stalls.current()
+    if stalls:
+        return Health(True, "waiting", in_words(stalls[0]))
+    silent_s = view.heartbeat.oldest_s()
+    if silent_s > STUCK_AFTER_S:
+        return Health(
+            False, "stuck", f"a worker has not turned for {silent_s:.0f} s and waits for no service"
+        )
+    if not view.heartbeat.workers:
+        return Health(True, "starting", "no worker has begun to read yet")
+    return Health(True, "alive", "the workers turn")
+
+
+def readiness(view: StatusView) -> Health:
+    """Whether pages that change now would go through now."""
+    if view.stopping():
+        return Health(False, "stopping", "a stop was asked for")
+    alive = liveness(view)
+    if not alive.ok or alive.status == "waiting":
+        return Health(False, alive.status, alive.reason)
+    missing = _not_assigned(view)
+    if missing:
+        return Health(False, "starting", missing)
+    unanswered = view.unanswered()
+    if unanswered:
+        return Health(False, "starting", f"no answer yet from {', '.join(unanswered)}")
+    return Health(True, "ready", "partitions are assigned and every service has answered")
+
+
+def _not_assigned(view: StatusView) -> str:
+    kafka = view.kafka_status()
+    if kafka.get("partitions"):
+        return ""
+    topic = kafka.get("topic", "the topic")
+    known = kafka.get("topic_partitions")
+    if known is None:
+        return f"Kafka has not told the partitions of {topic} yet"
+    if view.launch.processes > 1:  # with more processes than partitions some have none, for good
+        return ""
+    return f"no partition of {topic} is assigned yet"

@@ -204,7 +204,7 @@ def parse_kafka_options(given: object) -> dict[str, Scalar]:
 def _from_json(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         where = f" (at character {error.pos})" if isinstance(error, json.JSONDecodeError) else ""
         raise ValueError(f'is not JSON{where}; for example {{"fetch.wait.max.ms": 50}}') from None
 

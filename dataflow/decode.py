@@ -15,7 +15,8 @@ that was deleted or set to null is a cell whose value is null (recorded: tests/s
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, NoReturn
 
 import orjson
 
@@ -27,15 +28,25 @@ MAX_EVENT_BYTES = 1024 * 1024
 
 Decoded = Change | Skipped | DeadLetter
 
-_OPS: dict[str, Op] = {"c": "c", "i": "c", "u": "u", "d": "d"}
+_FLAT_OPS: dict[str, Op] = {"c": "c", "u": "u", "d": "d"}
+_DEBEZIUM_OPS: dict[str, Op] = {**_FLAT_OPS, "i": "c"}
 _ABSENT = object()
-_EXPECTED = (
-    'expected {"page_id","body","op"} or a Debezium event with "op", "source" and "after"'
-)
+_ORIGIN = re.compile(r".+:([0-9]{1,9}):([0-9]{1,18})", re.DOTALL)
+_EXPECTED = 'expected {"page_id","body","op"} or a Debezium event with "op", "source" and "after"'
 
 
-class Undecodable(Exception):
+class UndecodableError(Exception):
     """An event that is no change of a page; its text says what was expected."""
+
+
+class _InexactError(Exception):
+    """The page id is a number that a float does not hold as it was written."""
+
+
+class _Digits(str):
+    """A number with a fraction or an exponent, as it was written."""
+
+    __slots__ = ()
 
 
 def decode(record: Record) -> Decoded:
@@ -47,7 +58,7 @@ def decode(record: Record) -> Decoded:
     """
     try:
         return _decode(record)
-    except Undecodable as error:
+    except UndecodableError as error:
         return DeadLetter(record, "undecodable", str(error))
 
 
@@ -56,31 +67,65 @@ def _decode(record: Record) -> Change | Skipped:
         # A delete is told by its own event; the tombstone behind it has no write time of its
         # own, and taken for a delete it would overtake a re-insert.
         return Skipped(record, "d", "skipped_op")
-    event = _unwrapped(_object(record.value))
+    event = _parsed(record.value)
+    try:
+        return _from_any(record, event)
+    except _InexactError:
+        return _from_any(record, _parsed_exactly(record.value))
+
+
+def _from_any(record: Record, parsed: Any) -> Change | Skipped:
+    event = _unwrapped(_object(parsed))
     if event is None:
         return Skipped(record, "d", "skipped_op")
     if "__op" in event:
-        return _from_columns(record, event["__op"], event, _unwrapped_time_us(event))
-    if "after" in event or isinstance(event.get("source"), dict):
+        return _from_columns(record, event["__op"], event, _time_us(event, "__source_"))
+    if _is_envelope(event):
         return _from_envelope(record, event)
     if "op" in event or "page_id" in event:
         return _from_flat(record, event)
-    raise Undecodable(f"{_EXPECTED}, got an object with {_names(event)}")
+    raise UndecodableError(f"{_EXPECTED}, got an object with {_names(event)}")
 
 
-def _object(value: bytes) -> dict[str, Any]:
+def _is_envelope(event: dict[str, Any]) -> bool:
+    """Whether it is Debezium's: a flat event may have fields of these names beside its own."""
+    if isinstance(event.get("after"), dict):
+        return True
+    return "page_id" not in event and ("after" in event or isinstance(event.get("source"), dict))
+
+
+def _parsed(value: bytes) -> Any:
     if len(value) > MAX_EVENT_BYTES:
-        raise Undecodable(f"{len(value)} bytes are more than the limit of {MAX_EVENT_BYTES}")
+        raise UndecodableError(f"{len(value)} bytes are more than the limit of {MAX_EVENT_BYTES}")
     if not value:
-        raise Undecodable("the value is empty (0 bytes)")
+        raise UndecodableError("the value is empty (0 bytes)")
     if value[0] == 0:
-        raise Undecodable("a schema-registry frame (first byte 0); JSON is expected")
+        raise UndecodableError("a schema-registry frame (first byte 0); JSON is expected")
     try:
-        event = orjson.loads(value)
+        return orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        raise Undecodable(f"not JSON: {error}") from None
+        if "infinity" in str(error):  # 1e400 is JSON, but more than a float holds
+            return _parsed_exactly(value)
+        raise UndecodableError(f"not JSON: {error}") from None
+
+
+def _parsed_exactly(value: bytes) -> Any:
+    """Parse JSON with its numbers as they were written; ten times slower than `_parsed`."""
+    try:
+        event = json.loads(value.decode(), parse_float=_Digits, parse_constant=_refuse_constant)
+        json.dumps(event, ensure_ascii=False).encode()  # half a surrogate pair has no UTF-8
+    except (ValueError, RecursionError) as error:
+        raise UndecodableError(f"not JSON: {error}") from None
+    return event
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _object(event: Any) -> dict[str, Any]:
     if not isinstance(event, dict):
-        raise Undecodable(f"{_EXPECTED}, got {_kind(event)}")
+        raise UndecodableError(f"{_EXPECTED}, got {_kind(event)}")
     return event
 
 
@@ -89,15 +134,15 @@ def _unwrapped(event: dict[str, Any]) -> dict[str, Any] | None:
         return event
     payload = event["payload"]
     if payload is not None and not isinstance(payload, dict):
-        raise Undecodable(f'"payload" must be an object, got {_kind(payload)}')
+        raise UndecodableError(f'"payload" must be an object, got {_kind(payload)}')
     return payload
 
 
 def _from_flat(record: Record, event: dict[str, Any]) -> Change | Skipped:
-    op = _op(event.get("op", _ABSENT))
+    op = _op(event.get("op", _ABSENT), _FLAT_OPS)
     if op == "other":
         return Skipped(record, op, "skipped_op")
-    page_id = _page_id(event.get("page_id"), record.value)
+    page_id = _page_id(event.get("page_id"))
     body = None if op == "d" else _flat_body(op, event)
     if body is _ABSENT:
         return Skipped(record, op, "skipped_unchanged")
@@ -109,9 +154,9 @@ def _flat_body(op: Op, event: dict[str, Any]) -> Any:
     if body is None and op == "u":
         return ""
     if op == "c" and (body is _ABSENT or body is None):
-        raise Undecodable('a create must have a "body"')
-    if body is not _ABSENT and not isinstance(body, str):
-        raise Undecodable(f'"body" must be text, got {_kind(body)}')
+        raise UndecodableError('a create must have a "body"')
+    if body is not _ABSENT and type(body) is not str:
+        raise UndecodableError(f'"body" must be text, got {_kind(body)}')
     return body
 
 
@@ -120,17 +165,18 @@ def _from_envelope(record: Record, event: dict[str, Any]) -> Change | Skipped:
     written_us = _time_us(source, "") if isinstance(source, dict) else None
     after = event.get("after")
     if after is not None and not isinstance(after, dict):
-        raise Undecodable(f'"after" must be an object of columns, got {_kind(after)}')
+        raise UndecodableError(f'"after" must be an object of columns, got {_kind(after)}')
     return _from_columns(record, event.get("op", _ABSENT), after or {}, written_us)
 
 
 def _from_columns(
     record: Record, raw_op: Any, columns: dict[str, Any], written_us: int | None
 ) -> Change | Skipped:
-    op = _op(raw_op)
+    op = _op(raw_op, _DEBEZIUM_OPS)
     if op == "other":
         return Skipped(record, op, "skipped_op")
-    page_id = _page_id(_cell(columns.get("page_id")) or _key_page_id(record), record.value)
+    raw_id = _cell(columns.get("page_id"))
+    page_id = _page_id(_key_page_id(record) if raw_id is None else raw_id)
     body = None if op == "d" else _column_body(op, columns)
     if body is _ABSENT:
         return Skipped(record, op, "skipped_unchanged")
@@ -139,15 +185,15 @@ def _from_columns(
 
 def _column_body(op: Op, columns: dict[str, Any]) -> Any:
     if "body" not in columns:
-        raise Undecodable(f'the table has no column "body", only {_names(columns)}')
+        raise UndecodableError(f'the table has no column "body", only {_names(columns)}')
     cell = columns["body"]
     if cell is None:
         if op == "c":
-            raise Undecodable('an insert must set "body"')
+            raise UndecodableError('an insert must set "body"')
         return _ABSENT
     body = _cell(cell)
-    if body is not None and not isinstance(body, str):
-        raise Undecodable(f'"body" must be text, got {_kind(body)}')
+    if body is not None and type(body) is not str:
+        raise UndecodableError(f'"body" must be text, got {_kind(body)}')
     return body or ""
 
 
@@ -161,46 +207,34 @@ def _key_page_id(record: Record) -> Any:
     if not record.key:
         return None
     try:
-        key = orjson.loads(record.key)
-    except orjson.JSONDecodeError:
+        key = _parsed_exactly(record.key)
+    except UndecodableError:
         return None
     if isinstance(key, dict) and isinstance(key.get("payload"), dict):
         key = key["payload"]
     return _cell(key.get("page_id")) if isinstance(key, dict) else None
 
 
-def _op(raw: Any) -> Op:
-    if not isinstance(raw, str):
+def _op(raw: Any, ops: dict[str, Op]) -> Op:
+    if type(raw) is not str:
         wanted = '"op" must be one of "c", "u", "d"'
-        raise Undecodable(wanted if raw is _ABSENT else f"{wanted}, got {_kind(raw)}")
-    return _OPS.get(raw, "other")
+        raise UndecodableError(wanted if raw is _ABSENT else f"{wanted}, got {_kind(raw)}")
+    return ops.get(raw, "other")
 
 
-def _page_id(raw: Any, value: bytes | None) -> str:
+def _page_id(raw: Any) -> str:
     if isinstance(raw, float):
-        raw = _number_as_text(value or b"")
-    if isinstance(raw, int) and not isinstance(raw, bool):
+        raise _InexactError
+    if type(raw) in (int, _Digits):
         raw = str(raw)
     if not isinstance(raw, str):
         found = "none" if raw is None else _kind(raw)
-        raise Undecodable(f'"page_id" must be text, a number or a UUID, got {found}')
+        raise UndecodableError(f'"page_id" must be text, a number or a UUID, got {found}')
     if not raw:
-        raise Undecodable('"page_id" must not be empty')
+        raise UndecodableError('"page_id" must not be empty')
     if "\0" in raw:
-        raise Undecodable('"page_id" must not contain NUL: Stargate cannot store it')
+        raise UndecodableError('"page_id" must not contain NUL: Stargate cannot store it')
     return raw
-
-
-def _number_as_text(value: bytes) -> Any:
-    """A page id that is a fraction or past 64 bits, digit by digit as it was written."""
-    event = json.loads(value, parse_float=str, parse_int=str)
-    event = event.get("payload", event)
-    columns = event.get("after") or event
-    return _cell(columns.get("page_id"))
-
-
-def _unwrapped_time_us(event: dict[str, Any]) -> int | None:
-    return _time_us(event, "__source_")
 
 
 def _time_us(fields: dict[str, Any], prefix: str) -> int | None:
@@ -214,8 +248,10 @@ def _time_us(fields: dict[str, Any], prefix: str) -> int | None:
 def _version(record: Record, written_us: int | None) -> Version:
     partition, offset = record.partition, record.offset
     if record.replay_of is not None:  # a replayed letter is as old as its original
-        _, partition_text, offset_text = record.replay_of.rsplit(":", 2)
-        partition, offset = int(partition_text), int(offset_text)
+        origin = _ORIGIN.fullmatch(record.replay_of)
+        if origin is None:
+            raise UndecodableError("the header that names its origin is no topic:partition:offset")
+        partition, offset = int(origin[1]), int(origin[2])
     return Version(written_us, record.timestamp_ms, partition, record.era, offset)
 
 
@@ -227,5 +263,14 @@ def _names(event: dict[str, Any]) -> str:
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list"}
-    return names.get(type(value), "an object")
+    return _KINDS.get(type(value), "an object")
+
+
+_KINDS: dict[type, str] = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    _Digits: "a number",
+    str: "text",
+    list: "a list",
+}

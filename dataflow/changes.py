@@ -34,19 +34,26 @@ class Version:
 
         Database times decide where both events have one (repeats of an event carry the same).
         Flat events of one partition are in the order of their offsets; else only the records'
-        times are left, and of two in the same millisecond the later arrival counts as newer.
+        times are left. Of two at the same time either might be newer: partition and offset
+        decide, so that the same one wins whichever comes, or is done, first. Where a time is
+        missing, the later arrival counts as newer.
         """
-        if self.written_us is not None and other.written_us is not None:
-            return _sign(self.written_us, other.written_us)
-        if self.written_us is None and other.written_us is None:
-            if self.partition == other.partition:
-                return _sign((self.era, self.offset), (other.era, other.offset))
-            return _sign(self.timestamp_ms, other.timestamp_ms) or 1
-        return _sign(self.time_us, other.time_us) or 1
+        ours, theirs = self.written_us, other.written_us
+        if ours is not None and theirs is not None:
+            return _sign((ours,), (theirs,))
+        if ours is None and theirs is None and self.partition == other.partition:
+            return _sign((self.era, self.offset), (other.era, other.offset))
+        if not (self.time_us and other.time_us):
+            return 1
+        return _sign((self.time_us, *self._place), (other.time_us, *other._place))
+
+    @property
+    def _place(self) -> tuple[int, int, int]:
+        return self.partition, self.era, self.offset
 
     @property
     def time_us(self) -> int:
-        """The best time known (microseconds since 1970)."""
+        """The best time known (microseconds since 1970), 0 where none is."""
         return self.timestamp_ms * 1000 if self.written_us is None else self.written_us
 
     def pack(self) -> bytes:
@@ -65,8 +72,8 @@ _PACKED = struct.Struct("<qqiiq")
 PACKED_BYTES = _PACKED.size
 
 
-def _sign(a: int | tuple[int, int], b: int | tuple[int, int]) -> int:
-    return (a > b) - (a < b)  # type: ignore[operator]  # both are of the same type
+def _sign(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    return (a > b) - (a < b)
 
 
 @dataclass(frozen=True, slots=True)

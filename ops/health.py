@@ -24,10 +24,28 @@ class Health:
     reason: str
 
 
+_NAMES = {
+    "kafka": "Kafka",
+    "embedder": "the embedder",
+    "stargate": "Stargate",
+    "rag": "the RAG service",
+    "dead-letters": "the dead-letter topic",
+    "recovery": "the recovery store",
+}
+
+
+def named(service: str) -> str:
+    """A service as people call it."""
+    return _NAMES.get(service, service)
+
+
 def in_words(stall: Stall) -> str:
-    """What a stall is, and what to do about it."""
-    remedy = f"; {stall.remedy}" if stall.remedy else ""
-    return f"waiting for {stall.service}: {stall.reason}{remedy}"
+    """What is waited for, and why."""
+    return f"waiting for {named(stall.service)}: {stall.reason}"
+
+
+def _with_remedy(stall: Stall) -> str:
+    return in_words(stall) + (f"; {stall.remedy}" if stall.remedy else "")
 
 
 def liveness(view: StatusView) -> Health:
@@ -37,7 +55,7 @@ def liveness(view: StatusView) -> Health:
     """
     stalls = view.stalls.current()
     if stalls:
-        return Health(True, "waiting", in_words(stalls[0]))
+        return Health(True, "waiting", _with_remedy(stalls[0]))
     silent_s = view.heartbeat.oldest_s()
     if silent_s > STUCK_AFTER_S:
         return Health(

@@ -7,11 +7,12 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from connectors.batcher import IN_FLIGHT_PER_ENDPOINT
 from connectors.outbox import MAX_OPEN_ROWS
 from connectors.stalls import Stall
 from ops import health, verdict
 from ops.history import RATES_OVER_S, SAMPLE_S, SPREADS_OVER_S, History
-from ops.readings import Reader, Reading, Spread
+from ops.readings import Reader, Reading, Span, Spread
 from ops.resident import resident_bytes
 from ops.status_view import StatusView
 
@@ -60,12 +61,15 @@ class StatusData:
         reading = self._reader.read()
         stages = self._stages(reading)
         freshness = self._freshness(reading)
+        state = verdict.state(view, stages, freshness, reading.total("lag"))
+        for name, word in verdict.stage_states(view, stages, state["bottleneck"]).items():
+            stages[name]["state"] = word
         return {
             "version": view.version,
             "model": view.model,
             "now": reading.at,
             "started_at": view.started_at,
-            "state": verdict.state(view, stages, freshness, reading.total("lag")),
+            "state": state,
             "stalls": [_stall(stall, reading.at) for stall in view.stalls.current()],
             "stages": stages,
             "lag": self._lag(reading),
@@ -121,9 +125,11 @@ class StatusData:
     def _embedder(self, reading: Reading) -> Json:
         now = self._history.back(reading, RATES_OVER_S)
         endpoints = self._view.batcher.endpoints()
+        slots = IN_FLIGHT_PER_ENDPOINT * len(endpoints)
         return {
             "rate_per_s": _rounded(now.spread("window_pages").total / now.seconds),
-            "in_flight_mean": _rounded(now.spread("stage", "embed").total / now.seconds),
+            "slots": slots,
+            "load": _load(now, "embed", slots),
             "endpoints": [
                 {"name": name, "in_flight": flying, "faults": faults}
                 for name, flying, faults in endpoints
@@ -135,12 +141,13 @@ class StatusData:
     def _output(self, reading: Reading, name: str, counter: str, concurrency: str) -> Json:
         now = self._history.back(reading, RATES_OVER_S)
         box = self._view.outboxes.get(name)
+        slots = int(self._view.settings_masked.get(concurrency) or 0)
         return {
             "rate_per_s": _rounded(now.rate(counter)),
             "open_rows": box.open_rows if box else 0,
             "open_rows_limit": MAX_OPEN_ROWS,
-            "in_flight_mean": _rounded(now.spread("stage", name).total / now.seconds),
-            "concurrency": int(self._view.settings_masked.get(concurrency) or 0) or None,
+            "slots": slots,
+            "load": _load(now, name, slots),
             **self._latency(reading, name),
         }
 
@@ -218,6 +225,11 @@ def _counts(reading: Reading) -> Json:
         "retries": {k: int(v) for k, v in reading.by_label("retries").items()},
         "offset_resets": int(reading.total("offset_resets")),
     }
+
+
+def _load(now: Span, stage: str, slots: int) -> float | None:
+    """Which share of its places in flight a stage used, by Little's law."""
+    return _rounded(now.spread("stage", stage).total / now.seconds / slots) if slots else None
 
 
 def _quantiles(spread: Spread) -> Json:

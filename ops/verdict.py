@@ -8,17 +8,23 @@ from typing import Any
 from ops import health
 from ops.status_view import StatusView
 
-FRESH_S = 2.0
-"""The mark up to which pages count as fresh."""
 LATE_S = 5.0
-"""The mark beyond which they count as late."""
+"""Pages that take longer count as late."""
 BUSY = 0.8
 """A stage that uses this share of what it can do at once holds the others up."""
-SLOTS_PER_ENDPOINT = 2
+MANY = 100
+"""Events that are more than what is in flight anyway."""
 
 Stages = Mapping[str, Mapping[str, Any]]
 
-_NAMES = {"embedder": "the embedder", "stargate": "Stargate", "rag": "the RAG service"}
+_NAMES = {
+    "kafka": "reading from Kafka",
+    "embedder": "the embedder",
+    "stargate": "Stargate",
+    "rag": "the RAG service",
+}
+_STAGE_OF = {"dead-letters": "dead_letters"}
+"""The stages whose names differ from their service's."""
 
 
 def state(
@@ -28,67 +34,87 @@ def state(
 
     Returns:
         `level`: `stuck`, `stopping`, `waiting`, `starting`, `behind`, `busy` or `idle`;
-        `text`: the same in a sentence; `bottleneck`: the slowest stage while there is a queue;
-        `alive` and `ready`: as `/healthz` and `/readyz` answer.
+        `text`: the same in a sentence; `bottleneck`: the stage that holds the others up, or null;
+        `to_go_s`: seconds until the lag is worked off at the present rate, null where nothing
+        moves; `alive` and `ready`: as `/healthz` and `/readyz` answer.
     """
     alive, ready = health.liveness(view), health.readiness(view)
-    slowest = bottleneck(view, stages, lag)
+    slowest = _bottleneck(view, stages, lag)
+    to_go_s = _to_go_s(stages, lag)
     if alive.ok and ready.ok:
-        level, text = _working(view, stages, freshness, lag, slowest)
+        is_idle = not lag and not view.ledger.open_pages
+        level, text = _working(is_idle, freshness["kafka"]["p95_s"], lag, to_go_s, slowest)
     else:
-        level, text = (ready.status, ready.reason) if alive.ok else (alive.status, alive.reason)
+        verdict = ready if alive.ok else alive
+        level, text = verdict.status, _all_stalls(view) or verdict.reason
     return {
         "level": level,
         "text": text[:1].upper() + text[1:],
         "bottleneck": slowest,
+        "to_go_s": to_go_s,
         "alive": alive.ok,
         "ready": ready.ok,
     }
 
 
-def bottleneck(view: StatusView, stages: Stages, lag: float) -> str | None:
+def stage_states(view: StatusView, stages: Stages, slowest: object) -> dict[str, str]:
+    """One word for each stage: `waiting`, `slowest`, `working` or `idle`.
+
+    Dead letters are `faults` where there are any since the start, else `none`.
+    """
+    waited_for = {_STAGE_OF.get(s.service, s.service) for s in view.stalls.current()}
+    found = {}
+    for name, stage in stages.items():
+        if name in waited_for:
+            found[name] = "waiting"
+        elif name == "dead_letters":
+            found[name] = "faults" if stage["total"] else "none"
+        elif name == slowest:
+            found[name] = "slowest"
+        else:
+            found[name] = "working" if stage["rate_per_s"] else "idle"
+    return found
+
+
+def _all_stalls(view: StatusView) -> str:
+    """What is waited for; the remedy stands in the stall itself."""
+    stalls = view.stalls.current()
+    if not stalls:
+        return ""
+    others = ", ".join(health.named(stall.service) for stall in stalls[1:])
+    return health.in_words(stalls[0]) + (f" (and for {others})" if others else "")
+
+
+def _bottleneck(view: StatusView, stages: Stages, lag: float) -> str | None:
     """The stage that the others wait for; None while none of them is near its limit."""
     stalls = view.stalls.current()
     if stalls:
-        return stalls[0].service
-    loads = {name: _load(stages[name]) for name in _NAMES}
+        return _STAGE_OF.get(stalls[0].service, stalls[0].service)
+    loads = {name: stages[name]["load"] or 0.0 for name in ("embedder", "stargate", "rag")}
     name = max(loads, key=lambda stage: loads[stage])
     if loads[name] >= BUSY:
         return name
-    # nothing is near its limit, and yet there is a queue: it is fed too slowly
-    return "kafka" if lag > 100 and view.ledger.has_room() else None
+    # None of them is near its limit, and yet there is a queue: it is the reading that is slow.
+    return "kafka" if lag > MANY and view.ledger.open_pages < MANY else None
 
 
-def _load(stage: Mapping[str, Any]) -> float:
-    """Which share of its places in flight a stage used."""
-    if "endpoints" in stage:
-        places = len(stage["endpoints"]) * SLOTS_PER_ENDPOINT
-    else:
-        places = stage["concurrency"] or 0
-    return (stage["in_flight_mean"] or 0.0) / places if places else 0.0
+def _to_go_s(stages: Stages, lag: float) -> float | None:
+    rate = stages["kafka"]["rate_per_s"]
+    if not lag:
+        return 0.0
+    return round(lag / rate, 1) if rate else None
 
 
 def _working(
-    view: StatusView,
-    stages: Stages,
-    freshness: Mapping[str, Any],
-    lag: float,
-    slowest: str | None,
+    is_idle: bool, p95_s: float | None, lag: float, to_go_s: float | None, slowest: str | None
 ) -> tuple[str, str]:
-    p95 = freshness["kafka"]["p95_s"]
-    rate = stages["stargate"]["rate_per_s"] or 0.0
-    late = p95 is not None and p95 > LATE_S
-    if not lag and not view.ledger.open_pages and not rate:
-        return "idle", "nothing to do: every change is in its outputs"
-    if not late:
-        return "busy", "keeping up"
-    left = f", about {_duration(lag / rate)} to go" if rate and lag else ""
     who = f"; the slowest stage is {_NAMES.get(slowest, slowest)}" if slowest else ""
-    return "behind", f"working through a backlog of {lag:,.0f}{left}{who}"
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    if is_idle:
+        return "idle", "nothing to do: every change is in its outputs"
+    if to_go_s is None:
+        return "behind", f"{lag:,.0f} events wait and nothing has been settled for 10 s{who}"
+    if to_go_s > LATE_S:
+        return "behind", f"working through a backlog of {lag:,.0f} events{who}"
+    if p95_s is not None and p95_s > LATE_S:
+        return "busy", f"caught up just now: the pages of the last minute were still late{who}"
+    return "busy", f"changes are in their outputs as they come{who}"

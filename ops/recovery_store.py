@@ -1,0 +1,83 @@
+"""Makes the recovery store where there is none yet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from bytewax.recovery import init_db_dir
+
+from connectors import logs
+from dataflow.launch import Launch
+from dataflow.recovery import lock_store, read_partition, unwritable
+
+PRIVATE = 0o700
+"""The store holds page texts in plain form."""
+
+
+def make_store(started: Launch, partitions: int) -> None:
+    """Make the recovery store that a process needs, unless it is there.
+
+    In a cluster process 0 makes it; the others only get their directory.
+
+    Args:
+        started: The process that is about to start; without a store nothing is made.
+        partitions: Files of a new store; one that is there keeps its own count.
+
+    Raises:
+        RecoveryError: The directory cannot be made or written, or a worker is using it.
+    """
+    directory = started.recovery_dir
+    if directory is None:
+        return
+    try:
+        _make_directory(directory)
+    except OSError as error:
+        raise unwritable(directory, error) from None
+    lock = lock_store(directory, started.process_id)
+    try:
+        if started.process_id == 0:
+            _make_partitions(directory, partitions)
+    except OSError as error:
+        raise unwritable(directory, error) from None
+    finally:
+        lock.release()
+
+
+def _make_directory(directory: Path) -> None:
+    directory.mkdir(PRIVATE, parents=True, exist_ok=True)
+    if directory.stat().st_uid == os.geteuid() and not any(directory.iterdir()):
+        directory.chmod(PRIVATE)  # An empty volume, made by others with other rights.
+
+
+def _make_partitions(directory: Path, partitions: int) -> None:
+    log = logs.get("recovery")
+    there = sorted(directory.glob("part-*.sqlite3"))
+    if not there:
+        _make_anew(directory, partitions)
+        log.info("recovery store made", directory=str(directory), partitions=partitions)
+        return
+    _, count = read_partition(there[0])
+    if count != partitions:
+        log.warning(
+            "recovery store keeps its partitions",
+            directory=str(directory),
+            partitions=count,
+            ignored=f"RECOVERY_PARTITIONS={partitions}",
+            remedy="nothing to do; the number is that of a new store",
+        )
+
+
+def _make_anew(directory: Path, partitions: int) -> None:
+    """Make the files aside and move them in, so that a kill never leaves half of them."""
+    aside = directory / ".being-made"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(PRIVATE)
+    try:
+        init_db_dir(aside, partitions)
+    except RuntimeError as error:
+        raise OSError(0, str(error)) from None
+    for file in sorted(aside.iterdir()):
+        file.rename(directory / file.name)
+    aside.rmdir()

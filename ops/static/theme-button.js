@@ -1,0 +1,34 @@
+// The button that goes through the system's colours, light and dark.
+
+import { put } from "./dom.js";
+
+const NAMES = { auto: "Auto", light: "Light", dark: "Dark" };
+const NEXT = { auto: "light", light: "dark", dark: "auto" };
+
+/** Make `button` switch the theme; `changed` is called after each change, the system's too. */
+export function initTheme(button, label, changed) {
+  const root = document.documentElement;
+  const current = () => root.dataset.theme ?? "auto";
+  const name = () => {
+    put(label, NAMES[current()]);
+    button.setAttribute("aria-label", `Colours: ${NAMES[current()]}`);
+  };
+  button.addEventListener("click", () => {
+    const next = NEXT[current()];
+    if (next === "auto") delete root.dataset.theme;
+    else root.dataset.theme = next;
+    remember(next);
+    name();
+    changed();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
+  name();
+}
+
+function remember(theme) {
+  try {
+    localStorage.setItem("theme", theme);
+  } catch {
+    // storage is forbidden: the choice holds for this page only
+  }
+}

@@ -28,8 +28,8 @@ _TOO_LONG = re.compile(
 _NAN = re.compile(r"\bNaN\b|unsupported value|[+-]Inf\b")
 _PASSES = re.compile(
     r"\bEOF\b|(llama|model) runner|runner process|connection (refused|reset)|broken pipe"
-    r"|unexpected server status|do embedding request|error reading|loading model|server busy"
-    r"|timed? ?out|memory|canceled",
+    r"|unexpected server status|health resp|do embedding request|error reading"
+    r"|loading model|server busy|timed? ?out|memory|canceled",
     re.IGNORECASE,
 )
 _NO_PATH = frozenset({404, 405, 410, 501})

@@ -31,7 +31,7 @@ _NO_COLUMN = re.compile(
 _NO_TABLE = re.compile(
     r"(?:keyspace|table) '?\"?[\w.]+'?\"? (?:not found|does ?n[o']t exist|doesn't exist)"
     r"|(?:unknown|unconfigured|no such|missing) (?:keyspace|table)"
-    r"|field '?bulkInsert\w+'? in type '?Mutation'? is undefined"
+    r"|FieldUndefined"
     r"|unknown type '?\w+Input",
     re.IGNORECASE,
 )

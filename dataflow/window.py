@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 from collections import deque
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
@@ -38,7 +39,7 @@ HALT_TIMEOUT_S = 60.0
 Outcome = PageVector | DeadLetter
 
 
-class IncompatibleStore(Exception):
+class IncompatibleStoreError(Exception):
     """The recovery store was written by a version with another layout."""
 
 
@@ -123,10 +124,8 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def on_eof(self) -> tuple[list[Outcome], bool]:
         """A stop was asked for: what is in a request is awaited, the rest stays in the snapshot."""
         with self._step.shutdown.guard("window"):
-            try:
+            with suppress(FutureTimeoutError):  # not reached before the watchdog
                 self._step.batcher.halt().result(HALT_TIMEOUT_S)
-            except FutureTimeoutError:  # not reached before the watchdog
-                pass
             return self._emit([]), StatefulBatchLogic.RETAIN
 
     @override
@@ -144,7 +143,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def _restore(self, snapshot: bytes) -> None:
         version, buckets, waiting, applied = pickle.loads(snapshot)  # noqa: S301 - our own store
         if (version, buckets) != (STATE_VERSION, BUCKETS):
-            raise IncompatibleStore(
+            raise IncompatibleStoreError(
                 f"the recovery store has layout {version}/{buckets}, this program needs "
                 f"{STATE_VERSION}/{BUCKETS}: finish with the old version, or remove the store "
                 "and let the stream begin at the group's committed offset"
@@ -159,14 +158,13 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def _take(self, change: Change, out: list[Outcome]) -> None:
         """Decide what is to be done for a change."""
         open_changes = self._open.get(change.page_id)
-        latest = open_changes[-1].change.version if open_changes else None
         applied = self._applied.get(change.page_id)
-        if latest is None and applied is not None:
-            latest = applied.version
-        if latest is not None and _is_late(change, latest):
+        # both count: while an older change is in a request, a newer one may have overtaken it
+        if (open_changes and _is_late(change, open_changes[-1].change.version)) or (
+            applied is not None and _is_late(change, applied.version)
+        ):
             self._end(change, "skipped_stale")
-            return
-        if change.body is None or change.is_blank:
+        elif change.is_blank:
             self._remove(change, out)
         elif not open_changes and applied is not None and self._unchanged(change, applied):
             self._applied.put(change.page_id, change.version, applied.fingerprint)
@@ -184,16 +182,20 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         )
 
     def _remove(self, change: Change, out: list[Outcome]) -> None:
-        """Apply a change that leaves no text: the row goes, where rows of such pages go."""
+        """Apply a change that leaves no text: the row goes, where rows of such pages go.
+
+        Where they stay the change has no effect at all, also on older ones that are still open:
+        what the store ends up with must not depend on how fast the embedder was.
+        """
+        is_delete = change.body is None
+        if not self._step.delete_rows:
+            self._end(change, "skipped_op" if is_delete else "skipped_blank")
+            return
         self._drop_unsent(change.page_id)
         self._applied.put(change.page_id, change.version, None)
-        outcome = "skipped_blank" if change.body is not None else "deleted"
-        if self._step.delete_rows:
-            self._count(change, outcome)
-            self._step.ledger.departed((change.record,))
-            out.append(_removal(change))
-        else:
-            self._end(change, "skipped_op" if change.body is None else outcome)
+        self._count(change, "deleted" if is_delete else "skipped_blank")
+        self._step.ledger.departed((change.record,))
+        out.append(_removal(change))
 
     def _embed(self, change: Change) -> None:
         self._drop_unsent(change.page_id)

@@ -6,9 +6,11 @@ cannot break a line or colour a terminal: what is not printable is escaped.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import Iterable, Mapping, MutableMapping
+import threading
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Literal, cast
 
 import structlog
@@ -55,6 +57,7 @@ def configure(
     level: str = "info",
     fmt: Literal["console", "json"] = "console",
     secrets: Iterable[str] = (),
+    watch: Callable[[Mapping[str, object]], None] | None = None,
 ) -> None:
     """Set up the log of this process; called once, early.
 
@@ -62,12 +65,16 @@ def configure(
         level: `debug`, `info`, `warning` or `error`.
         fmt: `console`: compact lines, coloured on a terminal; `json`: one object a line.
         secrets: Texts to strike out wherever they would appear.
+        watch: Called with each line's parts, secrets struck out, before it is written.
     """
     ending = _json_ending() if fmt == "json" else _console_ending(sys.stderr.isatty())
+    steps = [structlog.processors.add_log_level, *ending[:-1], _strike(secrets)]
+    if watch is not None:
+        steps.append(_shown_to(watch))
     structlog.configure(
-        processors=[structlog.processors.add_log_level, *ending[:-1], _strike(secrets), ending[-1]],
+        processors=[*steps, ending[-1]],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_Stderr,
         cache_logger_on_first_use=True,
     )
     _route_standard_logging()
@@ -152,6 +159,30 @@ def _strike(secrets: Iterable[str]) -> Processor:
         return {key: clean(value) for key, value in event.items()} if hidden else event
 
     return strike
+
+
+class _Stderr:
+    """Writes lines to stderr, whole; one that nobody reads any more never stops the stream."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, *_names: object) -> None:
+        pass
+
+    def msg(self, line: str) -> None:
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    log = debug = info = warning = error = critical = exception = fatal = msg
+
+
+def _shown_to(watch: Callable[[Mapping[str, object]], None]) -> Processor:
+    def show(_logger: object, _method: str, event: EventDict) -> EventDict:
+        watch(event)
+        return event
+
+    return show
 
 
 class _IntoStructlog(logging.Handler):

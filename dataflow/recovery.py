@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -60,7 +61,7 @@ def check_recovery(started: Launch) -> RecoveryLock | None:
         return None
     if not directory.is_dir():
         raise RecoveryError(f"no recovery store is at {directory}; {MAKE_IT.format(directory)}")
-    lock = _lock(directory / f"worker-{started.process_id}.lock")
+    lock = lock_store(directory, started.process_id)
     try:
         _check_partitions(directory, started)
     except RecoveryError:
@@ -69,14 +70,19 @@ def check_recovery(started: Launch) -> RecoveryLock | None:
     return lock
 
 
-def _lock(path: Path) -> RecoveryLock:
-    path = path.resolve()
+def lock_store(directory: Path, process_id: int) -> RecoveryLock:
+    """Lock a recovery store for one process of the cluster.
+
+    Raises:
+        RecoveryError: Another process holds it, or the directory cannot be written.
+    """
+    path = directory.resolve() / f"worker-{process_id}.lock"
     if path in _HELD:
         return _HELD[path]
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise _unwritable(path.parent, error) from None
+        raise unwritable(path.parent, error) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.truncate(0)
@@ -92,15 +98,22 @@ def _lock(path: Path) -> RecoveryLock:
         ) from None
     except OSError as error:
         file.close()
-        raise _unwritable(path.parent, error) from None
+        raise unwritable(path.parent, error) from None
     _HELD[path] = RecoveryLock(path, file)
     return _HELD[path]
 
 
-def _unwritable(directory: Path, error: OSError) -> RecoveryError:
+def unwritable(directory: Path, error: OSError) -> RecoveryError:
+    """Put into words that a recovery store's directory refuses to be written."""
+    remedy = {
+        errno.ENOSPC: "free space on its disk",
+        errno.EDQUOT: "free space, or raise the quota",
+        errno.EEXIST: "give the path of a directory",
+        errno.ENOTDIR: "give the path of a directory",
+        errno.EROFS: "mount a volume there that can be written",
+    }.get(error.errno or 0, f"give user {os.geteuid()} the right to write there")
     return RecoveryError(
-        f"the recovery store {directory} cannot be written: {error.strerror}; "
-        f"give user {os.geteuid()} the right to, and free space"
+        f"the recovery store {directory} cannot be written: {error.strerror}; {remedy}"
     )
 
 

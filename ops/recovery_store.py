@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
-
-from bytewax.recovery import init_db_dir
 
 from connectors import logs
 from dataflow.launch import Launch
@@ -70,14 +71,25 @@ def _make_partitions(directory: Path, partitions: int) -> None:
 
 
 def _make_anew(directory: Path, partitions: int) -> None:
-    """Make the files aside and move them in, so that a kill never leaves half of them."""
+    """Make the files aside and move them in, so that a kill never leaves half of them.
+
+    In a process of its own, since Bytewax panics, with pages of output, where a disk is full.
+    """
     aside = directory / ".being-made"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(PRIVATE)
-    try:
-        init_db_dir(aside, partitions)
-    except RuntimeError as error:
-        raise OSError(0, str(error)) from None
+    command = [sys.executable, "-m", "bytewax.recovery", str(aside.resolve()), str(partitions)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise _cause(made.stderr)
     for file in sorted(aside.iterdir()):
         file.rename(directory / file.name)
     aside.rmdir()
+
+
+def _cause(output: str) -> OSError:
+    if "DiskFull" in output:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    *_, last = output.strip().splitlines() or ["no reason given"]
+    return OSError(errno.EIO, last)

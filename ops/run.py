@@ -22,13 +22,17 @@ FLOW = Path(dataflow.__file__).parent / "main.py"
 OWNER_ONLY = 0o077
 
 Workers = Annotated[
-    int | None, typer.Option("--workers", "-w", min=1, help="Worker threads. [default: WORKERS]")
+    int | None, typer.Option("--workers", "-w", min=1, help="Worker threads; else WORKERS.")
 ]
 RecoveryDir = Annotated[
-    Path | None, typer.Option("--recovery-dir", "-r", help="[default: RECOVERY_DIR]")
+    Path | None,
+    typer.Option("--recovery-dir", "-r", help="Where the recovery store is; else RECOVERY_DIR."),
 ]
 SnapshotSeconds = Annotated[
-    int | None, typer.Option("--snapshot-seconds", "-s", min=1, help="[default: SNAPSHOT_SECONDS]")
+    int | None,
+    typer.Option(
+        "--snapshot-seconds", "-s", min=1, help="Seconds between snapshots; else SNAPSHOT_SECONDS."
+    ),
 ]
 ProcessId = Annotated[
     int | None,

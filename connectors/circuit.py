@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from purgatory import SyncCircuitBreakerFactory
-from purgatory.service._sync.circuitbreaker import SyncCircuitBreaker
 
 FAILURES = 5
 GRACE_S = 1.0
@@ -39,7 +38,7 @@ class Circuit:
     ) -> None:
         # a pause of minus infinity: purgatory is ready for a probe whatever the wall clock says
         factory = SyncCircuitBreakerFactory(default_threshold=failures, default_ttl=float("-inf"))
-        self._breaker: SyncCircuitBreaker = factory.get_breaker(name)
+        self._breaker = factory.get_breaker(name)
         self._grace_s = grace_s
         self._clock = clock
         self._trouble_since: float | None = None

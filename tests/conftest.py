@@ -1,0 +1,42 @@
+"""The stand-ins, as fixtures: real sockets, a fresh one for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from demo.kafka import MockKafka
+from demo.ollama import Ollama
+from demo.rag import Rag
+from demo.stargate import Stargate
+
+HISTORY = 100_000
+
+
+@pytest.fixture
+def ollama() -> Iterator[Ollama]:
+    """An Ollama 0.24 that takes no time; its attributes may be changed at any moment."""
+    with Ollama() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def stargate() -> Iterator[Stargate]:
+    """A Stargate with the tables `page_vectors` and `pages`; token `demo-token`."""
+    with Stargate(history=HISTORY) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def rag() -> Iterator[Rag]:
+    """A RAG service without a token."""
+    with Rag() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def mock_kafka() -> Iterator[MockKafka]:
+    """A broker with `cdc.pages` (3 partitions) and `cdc.pages.dlq` (1)."""
+    with MockKafka() as broker:
+        yield broker

@@ -107,9 +107,7 @@ class DeadLetters:
             done, _ = await asyncio.wait((report,), timeout=SAY_AFTER_S)
             if done:
                 return report.result()
-            told = self._faults.latest()
-            reason = told.reason if told else f"{self._topic} does not confirm dead letters"
-            self._stalls.waiting(SERVICE, reason, told.remedy if told else "")
+            self._stalls.waiting(SERVICE, f"{self._topic} does not confirm dead letters")
 
     async def _wait_for_better(self, error: KafkaError) -> None:
         if error.code() in _NO_TOPIC:

@@ -1,164 +1,188 @@
-"""What is wrong with the way to Kafka, in words that name the setting to change.
+"""What stands between the stream and Kafka, gathered from all clients of the process.
 
-librdkafka tells causes only through its error callback and its log, and for a plaintext client at
-a TLS port only through an INFO line of that log (recorded: FACTS, the misconfiguration table).
+librdkafka tells causes in two places, `error_cb` and its log, never where a call failed; and each
+client tells them anew. Here they become one stall, "kafka", with the setting to change.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
+from connectors import kafka_words, logs
 from connectors.kafka import KafkaAccess
+from connectors.kafka_words import Words
+from connectors.stalls import Stalls
 
+SERVICE = "kafka"
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A cause and what to do about it.
+REPEATS = 3
+"""A fault that healthy set-ups show too is believed to be the set-up's when seen so often."""
 
-    Attributes:
-        reason: What happens.
-        remedy: Which setting to change; empty where waiting is all there is to do.
-    """
+FRESH_S = 3.0
+"""While answers come, one broker's ended connection is no news: another may lead by now."""
 
-    reason: str
-    remedy: str = ""
+LASTING_S = 30.0
+"""What has worked until just now is a broker that restarts; after this time it needs a person."""
 
+_ORDER = ("set-up", "connection", "topic", "reading", "events", "group")
+"""Which of several troubles is told: the one that the others follow from."""
 
-_CLOSED_AT_ONCE = re.compile(r"Disconnected.*after POLLIN.*in state (\w+)", re.DOTALL)
+_TROUBLES = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: (
+        "topic",
+        "the login may not read the topic {topic}",
+        "allow it READ and DESCRIBE on the topic, or correct KAFKA_USERNAME or KAFKA_TOPIC",
+    ),
+    KafkaError.GROUP_AUTHORIZATION_FAILED: (
+        "group",
+        "the login may not use the consumer group {group}",
+        "allow it READ on the group, or correct KAFKA_GROUP",
+    ),
+    KafkaError.UNKNOWN_TOPIC_OR_PART: (
+        "topic",
+        "there is no topic {topic}",
+        "create it, or correct KAFKA_TOPIC",
+    ),
+}
+_SAME = {
+    KafkaError._UNKNOWN_TOPIC: KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION: KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
 
 
 class KafkaFaults:
-    """Collects what clients tell, and says what it means; from any thread.
+    """Turns what librdkafka reports into the stall "kafka"; may be called from any thread.
 
     Args:
-        access: How Kafka is reached, which decides what an ambiguous sign means.
-        on_trouble: Called when something was told, so that somebody looks at once.
+        access: What the settings say, for the words.
+        stalls: Where the stall is told.
+        service: Its name.
+        clock: Monotonic seconds, for tests.
     """
 
-    def __init__(self, access: KafkaAccess, on_trouble: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        access: KafkaAccess,
+        stalls: Stalls,
+        service: str = SERVICE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._access = access
-        self._on_trouble = on_trouble
+        self._stalls = stalls
+        self._service = service
         self._lock = threading.Lock()
-        self._latest: Fault | None = None
-        self._hint: Fault | None = None
+        self._troubles: dict[str, Words] = {}
+        self._seen: dict[str, int] = {}  # how often each passing fault came since the last answer
+        self._clock = clock
+        self._answered_at = float("-inf")
+        self._log = logs.get("kafka")
 
     def callbacks(self) -> dict[str, Any]:
-        """What to add to a client's configuration."""
-        logger = logging.Logger("librdkafka")  # noqa: LOG001 - private: its lines are not for people
-        logger.addHandler(_Lines(self._on_line))
-        return {"error_cb": self.on_error, "logger": logger}
-
-    def latest(self) -> Fault | None:
-        """The latest cause that was told, the most telling first."""
-        with self._lock:
-            return self._hint if self._is_vague(self._latest) and self._hint else self._latest
-
-    def forget(self) -> None:
-        """Everything is well again."""
-        with self._lock:
-            self._latest = self._hint = None
+        """What to add to a client's configuration, so that its faults arrive here."""
+        return {"error_cb": self.on_error, "logger": self}
 
     def on_error(self, error: KafkaError) -> None:
-        """Take an error from a client."""
-        fault = explain(error.code(), error.str(), self._access)
-        with self._lock:
-            if self._latest is None or not self._is_vague(fault):
-                self._latest = fault
-        self._on_trouble()
-
-    def _on_line(self, line: str) -> None:
-        if (found := _CLOSED_AT_ONCE.search(line)) is None:
+        """Take an error of a client or of a consumer's poll."""
+        code = _SAME.get(error.code(), error.code())
+        if code in _TROUBLES:
+            kind, reason, remedy = _TROUBLES[code]
+            names = {"topic": self._access.topic, "group": self._access.group}
+            self.trouble(kind, reason.format(**names), remedy)
             return
-        hint = _closed(found.group(1), self._access)
-        if hint is not None:
-            with self._lock:
-                self._hint = hint
-            self._on_trouble()
+        self._heard(error.str())
+        if error.fatal():
+            self._unless_known(f"librdkafka gave up: {kafka_words.plain(error.str())}")
+        elif code == KafkaError._ALL_BROKERS_DOWN and self._silent_s > FRESH_S:
+            if "connection" not in self._troubles:
+                self.trouble("connection", f"no broker of {self._access.brokers} can be reached")
 
-    @staticmethod
-    def _is_vague(fault: Fault | None) -> bool:
-        return fault is None or fault.reason.startswith("all brokers are down")
+    def log(self, level: int, template: str, *args: object) -> None:
+        """Take a line of a client's log; librdkafka calls this as a `logging.Logger`."""
+        line = template % args if args else template
+        if "[FAIL]" in line or "FAIL" in args or level >= logging.ERROR:
+            self._heard(str(args[-1]) if args else line)
+        self._log.debug("librdkafka", line=line)
 
+    def unusable(self, error: KafkaException) -> None:
+        """Take what a client's constructor raised; it is tried again."""
+        text = error.args[0].str() if error.args and isinstance(error.args[0], KafkaError) else ""
+        words = kafka_words.explain(text, self._access)
+        if words is None:
+            words = Words(
+                f"librdkafka refuses its configuration: {text or error}", "check KAFKA_OPTIONS"
+            )
+        self.trouble("set-up", words.reason, words.remedy)
 
-class _Lines(logging.Handler):
-    """Hands log lines to a function."""
+    def usable(self) -> None:
+        """Note that a client could be made."""
+        self.over("set-up")
 
-    def __init__(self, take: Callable[[str], None]) -> None:
-        super().__init__()
-        self._take = take
+    def answered(self) -> None:
+        """Note that a broker answered a question about the topic."""
+        self._answered_at = self._clock()
+        if self._seen:
+            self._seen.clear()
+        self.over("connection", "topic")
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self._take(record.getMessage())
+    def reading(self) -> None:
+        """Note that records (or the end of a partition) were read."""
+        self._answered_at = self._clock()
+        if self._troubles:
+            self.over("connection", "topic", "reading")
 
+    def trouble(self, kind: str, reason: str, remedy: str = "") -> None:
+        """Tell a trouble of one kind; it lasts until `over` is called with that kind."""
+        with self._lock:
+            self._troubles[kind] = Words(reason, remedy)
+            first = self._first()
+        if first is not None:
+            self._stalls.waiting(self._service, first.reason, first.remedy)
 
-def _closed(state: str, access: KafkaAccess) -> Fault | None:
-    """What it means that a broker closes a connection without a word."""
-    if access.uses_login:
-        return None
-    if state == "APIVERSION_QUERY" and not access.uses_tls:
-        return Fault(
-            f"{access.brokers} closes every connection at once, as a TLS port does",
-            "write KAFKA_BROKER=kafka+ssl://host:port, and KAFKA_CA_FILE for a private authority",
-        )
-    if state == "UP":
-        return Fault(
-            f"{access.brokers} closes every connection without a login",
-            "set KAFKA_USERNAME, KAFKA_PASSWORD and KAFKA_SASL_MECHANISM",
-        )
-    return None
+    def over(self, *kinds: str) -> None:
+        """Tell that troubles of these kinds have passed."""
+        if not self._troubles:
+            return
+        with self._lock:
+            gone = [self._troubles.pop(kind, None) for kind in kinds]
+            well = not self._troubles
+        if well and any(gone):
+            self._stalls.cleared(self._service)
 
+    @property
+    def any(self) -> bool:
+        """Whether something is wrong at this moment."""
+        return bool(self._troubles)
 
-def explain(code: int, text: str, access: KafkaAccess) -> Fault:
-    """Put one of librdkafka's errors into words.
+    @property
+    def _silent_s(self) -> float:
+        return self._clock() - self._answered_at
 
-    Args:
-        code: Its error code.
-        text: Its text.
-        access: How Kafka is reached.
-    """
-    if "PLAINTEXT broker listener" in text or "wrong version number" in text:
-        return Fault(
-            f"{access.brokers} does not speak TLS", "write KAFKA_BROKER=kafka://host:port"
-        )
-    if code == KafkaError._SSL or "certificate verify failed" in text:
-        return Fault(
-            f"the certificate of {access.brokers} is not trusted ({_short(text)})",
-            "set KAFKA_CA_FILE to the authority that signed it, and use the name it was made for",
-        )
-    if "ssl.ca.location" in text:
-        return Fault(f"KAFKA_CA_FILE cannot be read ({_short(text)})", "correct KAFKA_CA_FILE")
-    if code == KafkaError._AUTHENTICATION:
-        return _login_fault(text)
-    if code == KafkaError._RESOLVE:
-        return Fault(f"the host is unknown: {_short(text)}", "correct KAFKA_BROKER")
-    if code == KafkaError._ALL_BROKERS_DOWN:
-        return Fault(f"all brokers are down ({access.brokers})")
-    if code == KafkaError._INVALID_ARG:
-        return Fault(f"Kafka's client refuses its options: {_short(text)}", "correct KAFKA_OPTIONS")
-    return Fault(_short(text))
+    def _first(self) -> Words | None:
+        return next((self._troubles[kind] for kind in _ORDER if kind in self._troubles), None)
 
+    def _heard(self, text: str) -> None:
+        words = kafka_words.explain(text, self._access)
+        if words is None:
+            return
+        if words.weight == "sure":
+            self.trouble("connection", words.reason, words.remedy)
+            return
+        silent_s = self._silent_s
+        if silent_s < FRESH_S:
+            return
+        seen = self._seen[words.reason] = self._seen.get(words.reason, 0) + 1
+        if seen >= REPEATS and silent_s > LASTING_S:
+            self.trouble("connection", words.reason, words.remedy)
+        elif words.weight == "passing":
+            self._unless_known(words.reason)
 
-def _login_fault(text: str) -> Fault:
-    if "Unsupported SASL mechanism" in text:
-        return Fault(f"Kafka refuses the login: {_short(text)}", "set KAFKA_SASL_MECHANISM")
-    if "not valid in current SASL state" in text or "Request not valid" in text:
-        return Fault(
-            "the Kafka port wants no login", "remove KAFKA_USERNAME and KAFKA_SASL_MECHANISM"
-        )
-    return Fault(
-        f"Kafka refuses the login: {_short(text)}", "correct KAFKA_USERNAME and KAFKA_PASSWORD"
-    )
-
-
-def _short(text: str) -> str:
-    """A librdkafka text without its inner address and timings."""
-    text = re.sub(r"^[a-z_]+://\S+: ", "", text)
-    text = re.sub(r" \(after \d+ms in state [^)]*\)", "", text)
-    return " ".join(text.split())[:240]
+    def _unless_known(self, reason: str) -> None:
+        known = self._troubles.get("connection")
+        if known is None or not known.remedy:
+            self.trouble("connection", reason)

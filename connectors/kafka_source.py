@@ -25,13 +25,11 @@ from typing_extensions import override
 from connectors import logs
 from connectors.heartbeat import Heartbeat
 from connectors.kafka import KafkaAccess
-from connectors.kafka_faults import explain
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.probation import LookAhead, Probation
 from connectors.records import Record
 from connectors.shutdown import Shutdown
-from connectors.stalls import Stalls
 from connectors.topic_watch import TopicWatch
 
 SLOTS = 12
@@ -66,7 +64,6 @@ class Reading:
         probation: Doubts the topic until one event could be decoded.
         heartbeat: Hears that the workers turn.
         metrics: Where lag and resets are counted.
-        stalls: Where waiting is reported.
         shutdown: Ends reading.
         assigned: The thread that reads a partition, by partition.
     """
@@ -77,7 +74,6 @@ class Reading:
     probation: Probation
     heartbeat: Heartbeat
     metrics: Metrics
-    stalls: Stalls
     shutdown: Shutdown
     assigned: dict[int, int]
 
@@ -182,19 +178,17 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         try:
             self._consumer = Consumer(config)
         except KafkaException as error:
-            fault = explain(error.args[0].code(), error.args[0].str(), self._r.access)
-            self._r.stalls.waiting("kafka", fault.reason, fault.remedy)
+            self._r.watch.faults.unusable(error)
             self._open_at = time.monotonic() + 1
             return False
+        self._r.watch.faults.usable()
         return True
 
     def _assign(self) -> None:
         """Read on where each partition is; drops what was fetched but not taken."""
         if self._consumer is not None:
             topic = self._r.access.topic
-            self._consumer.assign(
-                [TopicPartition(topic, p, self._start_of(p)) for p in self._mine]
-            )
+            self._consumer.assign([TopicPartition(topic, p, self._start_of(p)) for p in self._mine])
 
     def _start_of(self, partition: int) -> int:
         offset, _ = self._read.get(partition, (None, 0))
@@ -208,6 +202,8 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         if wanted and self._consumer is not None:
             messages = self._consumer.consume(wanted, 0)
         records = [r for r in map(self._record, messages) if r is not None]
+        if records:
+            self._r.watch.faults.reading()
         self._r.probation.give_back(wanted - len(records))
         if records or len(self._look_ahead):
             records = list(self._look_ahead.sift(records))
@@ -303,19 +299,19 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
     def _say_doubts(self) -> None:
         topic = self._r.access.topic
         if len(self._look_ahead) and not self._r.probation.frames_pass:
-            self._r.stalls.waiting(
-                "topic",
+            self._r.watch.faults.trouble(
+                "events",
                 f"{topic} holds schema-registry frames (first byte 0), not JSON",
                 "set the connector's value.converter to JsonConverter, or correct KAFKA_TOPIC",
             )
         elif self._r.probation.failed:
-            self._r.stalls.waiting(
-                "topic",
+            self._r.watch.faults.trouble(
+                "events",
                 f"none of the first 100 events of {topic} is a change of a page",
                 "correct KAFKA_TOPIC, or the connector's converter; then start again",
             )
         else:
-            self._r.stalls.cleared("topic")
+            self._r.watch.faults.over("events")
 
     # --- lag
 
@@ -355,7 +351,8 @@ def _bytes(data: str | bytes | None) -> bytes | None:
 
 
 def _replay_of(message: Message) -> str | None:
-    for name, value in message.headers() or ():
+    headers: Any = message.headers() or ()  # typed as if a mapping were possible
+    for name, value in headers:
         if name == REPLAY_HEADER and value is not None:
             text = (_bytes(value) or b"").decode(errors="replace")
             return text if _is_origin(text) else None

@@ -146,5 +146,7 @@ class Ledger:
     def low_watermarks(self) -> dict[int, int]:
         """Per partition the offset below which everything is settled, as a group commits it."""
         with self._lock:
-            marks = ((n, p.heap[0] if p.heap else p.next_offset) for n, p in self._partitions.items())
+            marks = (
+                (n, p.heap[0] if p.heap else p.next_offset) for n, p in self._partitions.items()
+            )
             return {n: mark for n, mark in marks if mark is not None}

@@ -79,7 +79,9 @@ class Metrics:
             registry=r,
         )
         self.build_info = Gauge(
-            "gibsey_build_info", "Version and model in use; always 1.", ["version", "model"],
+            "gibsey_build_info",
+            "Version and model in use; always 1.",
+            ["version", "model"],
             registry=r,
         )
         for service in SERVICES:

@@ -149,7 +149,7 @@ class Outbox(Generic[Row]):
             self._release(batch)
 
     def _take(self) -> list[tuple[str, Row]]:
-        batch = []
+        batch: list[tuple[str, Row]] = []
         while self._waiting and len(batch) < self._writer.rows_per_request:
             key, entry = self._waiting.popitem(last=False)
             self._in_flight.add(key)

@@ -13,7 +13,9 @@ KEPT = 100
 LONGEST_TEXT = 300
 LONGEST_FACT = 160
 MOST_FACTS = 12
-_BARE = ("event", "level", "timestamp", "logger_name", "exc_info", "exception", "trace")
+DEAD_LETTER = "dead letter"
+"""What the log calls a dead letter; its line has `reason`, `detail` and `origin`."""
+_BARE = ("event", "level", "timestamp", "logger", "exc_info", "exception", "trace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Happening:
         number: Counts up from 1, so that a page can tell what it has shown already.
         at: When (seconds since 1970).
         level: `warning`, `error` or `dead-letter`.
-        source: What spoke: `stream`, `kafka`, `embedder`, ….
+        source: What spoke, `stream`, `kafka`, `embedder`, …; of a dead letter, its reason.
         text: What happened, on one line, without secrets and without texts of pages.
         facts: More of it by name, each on one line and shortened.
     """
@@ -51,7 +53,7 @@ class Recent:
         self._lock = threading.Lock()
         self._number = 0
 
-    def add(self, level: str, source: str, text: str, **facts: object) -> None:
+    def add(self, level: str, source: str, text: str, /, **facts: object) -> None:
         """Note a happening; texts are brought to one line and shortened."""
         short = {name: _shown(value, LONGEST_FACT) for name, value in facts.items()}
         kept = dict(list(short.items())[:MOST_FACTS])
@@ -66,9 +68,12 @@ class Recent:
         if level not in ("warning", "error", "critical"):
             return
         facts = {name: value for name, value in line.items() if name not in _BARE}
-        source = str(line.get("logger_name", "stream"))
-        with_level = "error" if level == "critical" else level
-        self.add(with_level, source, str(line.get("event", "")), **facts)
+        source = str(line.get("logger", "stream"))
+        text = str(line.get("event", ""))
+        if text == DEAD_LETTER:
+            level, source = "dead-letter", str(facts.pop("reason", source))
+            text = str(facts.pop("detail", "")) or text
+        self.add("error" if level == "critical" else level, source, text, **facts)
 
     def latest(self) -> list[Happening]:
         """What is held, newest first."""

@@ -17,9 +17,7 @@ LONGEST_WAIT_S = 5.0
 """A service that comes back is noticed within this time: less than the promised freshness."""
 
 
-async def until_answered(
-    attempt: Callable[[], Awaitable[T]], *, service: str, stalls: Stalls
-) -> T:
+async def until_answered(attempt: Callable[[], Awaitable[T]], *, service: str, stalls: Stalls) -> T:
     """Call `attempt` until it does not raise `Transient`.
 
     Args:

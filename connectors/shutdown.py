@@ -38,12 +38,12 @@ class Shutdown:
         self._exit = exit_process
         self._lock = threading.Lock()
         self._last_words: list[Callable[[], None]] = []
-        self._on_stop: list[Callable[[], None]] = []
+        self._on_stop: list[Callable[[], object]] = []
         self._open_pages: Callable[[], int] = lambda: 0
         self._log = logs.get("stream")
         self._fatal = False
 
-    def on_stop(self, callback: Callable[[], None]) -> None:
+    def on_stop(self, callback: Callable[[], object]) -> None:
         """Have `callback` called (once, from the signal thread) when a stop is asked for."""
         self._on_stop.append(callback)
 

@@ -59,7 +59,9 @@ class Stalls:
         self._said_at: dict[str, float] = {}
         self._log = logs.get("stream")
 
-    def waiting(self, service: str, reason: str, remedy: str = "", *, at_once: bool = False) -> None:
+    def waiting(
+        self, service: str, reason: str, remedy: str = "", *, at_once: bool = False
+    ) -> None:
         """Say that a service failed once more.
 
         Args:

@@ -173,7 +173,8 @@ def check_words(words: str, table: StargateTable) -> None:
 
 def no_table(table: StargateTable, words: str) -> SetupFault:
     """The fault of a missing keyspace or table."""
-    missing = "keyspace" if "keyspace" in words and "table" not in words else "table"
+    said = words.lower()
+    missing = "keyspace" if "keyspace" in said and "table" not in said else "table"
     name = table.keyspace if missing == "keyspace" else f"{table.keyspace}.{table.table}"
     first = (
         f"CREATE KEYSPACE {table.keyspace} WITH replication = "

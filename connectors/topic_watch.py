@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from connectors import logs
 from connectors.kafka import KafkaAccess
-from connectors.kafka_faults import Fault, KafkaFaults, explain
+from connectors.kafka_faults import KafkaFaults
 from connectors.shutdown import Shutdown
 from connectors.stalls import Stalls
 
@@ -33,14 +33,13 @@ class TopicWatch:
 
     def __init__(self, access: KafkaAccess, stalls: Stalls, shutdown: Shutdown) -> None:
         self._access = access
-        self._stalls = stalls
         self._shutdown = shutdown
         self._look_now = threading.Event()
         self._started = threading.Lock()
         self._client: Consumer | None = None
         self._log = logs.get("kafka")
         self.partitions = 0
-        self.faults = KafkaFaults(access, self._look_now.set)
+        self.faults = KafkaFaults(access, stalls)
 
     def start(self) -> None:
         """Begin to watch; again is harmless."""
@@ -61,17 +60,16 @@ class TopicWatch:
         try:
             found = self._ask()
         except KafkaException as error:
-            self._report(error.args[0])
+            self.faults.on_error(error.args[0])
             return False
         if not found:
-            self._stalls.waiting(
-                "kafka",
+            self.faults.trouble(
+                "topic",
                 f"the topic {self._access.topic} does not exist",
                 "make it, or set KAFKA_TOPIC (Debezium names topics prefix.keyspace.table)",
             )
             return False
-        self.faults.forget()
-        self._stalls.cleared("kafka")
+        self.faults.answered()
         if found != self.partitions:
             self._log.info("topic", topic=self._access.topic, partitions=found)
             self.partitions = found
@@ -79,8 +77,7 @@ class TopicWatch:
 
     def _ask(self) -> int:
         if self._client is None:
-            config = {**self._access.consumer_config(), **self.faults.callbacks()}
-            self._client = Consumer(config)
+            self._client = self._open()
         self._client.poll(0)  # serves the callbacks
         try:
             topics = self._client.list_topics(self._access.topic, timeout=ASK_TIMEOUT_S).topics
@@ -93,16 +90,18 @@ class TopicWatch:
             raise KafkaException(topic.error)
         return 0 if topic.error is not None else len(topic.partitions)
 
-    def _report(self, error: KafkaError) -> None:
-        told = self.faults.latest()
-        if told is None or error.code() != KafkaError._TRANSPORT:
-            told = explain(error.code(), error.str(), self._access)
-        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            told = Fault(
-                f"the login may not read {self._access.topic}",
-                "give KAFKA_USERNAME the rights Read and Describe on topic and group",
-            )
-        self._stalls.waiting("kafka", told.reason, told.remedy)
+    def _open(self) -> Consumer:
+        try:
+            client = Consumer({**self._access.consumer_config(), **self.faults.callbacks()})
+        except KafkaException as error:
+            self.faults.unusable(error)
+            raise
+        self.faults.usable()
+        return client
 
 
-_MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.LEADER_NOT_AVAILABLE)
+_MISSING = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError.LEADER_NOT_AVAILABLE,
+)

@@ -1,19 +1,19 @@
 """The graph: the only place where steps are wired.
 
-    Kafka ─► decode ─► filter ─► window ─┬─► stargate
-               │ undecodable     │       └─► rag
-               └─────────────────┴─────────► dead letters
+Kafka ─► decode ─► filter ─► window ─┬─► stargate
+           │ undecodable     │       └─► rag
+           └─────────────────┴─────────► dead letters
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeGuard, TypeVar
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
-from bytewax.operators import KeyedStream
 
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
@@ -22,12 +22,14 @@ from connectors.probation import Probation
 from connectors.records import BUCKET_KEYS, DeadLetter, PageVector, Record
 from connectors.shutdown import Shutdown
 from connectors.sinks import OutboxSink
-from dataflow.changes import Change, Skipped
+from dataflow.changes import Change
 from dataflow.decode import Decoded, decode
 from dataflow.filter import Filter
 from dataflow.window import Outcome, WindowStep
 
 FLOW_ID = "pages"
+
+Kind = TypeVar("Kind", PageVector, DeadLetter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,13 @@ def build(parts: Parts) -> Dataflow:
     sorted_out = op.branch("is_undecodable", decoded, _is_dead_letter)
     changes = op.flat_map_batch("filter", sorted_out.falses, _guarded_filter(parts))
     outcomes = op.stateful_batch("window", changes, parts.window)
-    refused = op.branch("is_refused", outcomes, lambda item: _is_dead_letter(item[1]))
-    vectors: KeyedStream[PageVector] = refused.falses
+    vectors = op.filter_map("vectors", outcomes, _only(PageVector))
     op.output("stargate", vectors, _stargate_sink(parts))
-    notices = op.filter("is_upsert", vectors, lambda item: item[1].vector is not None)
+    notices = op.filter("upserts", vectors, lambda item: item[1].vector is not None)
     op.output("rag", notices, _rag_sink(parts))
+    refused = op.filter_map("refused", outcomes, _only(DeadLetter))
     undecodable = op.map("by_partition", sorted_out.trues, _by_partition)
-    letters = op.merge("all_refused", refused.trues, undecodable)
+    letters = op.merge("all_refused", refused, undecodable)
     op.output("dead_letters", letters, _dead_letter_sink(parts))
     return flow
 
@@ -103,16 +105,26 @@ class _Filter:
     inner: Filter
     shutdown: Shutdown
 
-    def __call__(self, events: Iterable[Change | Skipped]) -> list[tuple[str, Change]]:
+    def __call__(self, events: Iterable[Any]) -> list[tuple[str, Change]]:
         with self.shutdown.guard("filter"):
             return list(self.inner(events))
 
 
-def _is_dead_letter(item: Decoded | Outcome) -> bool:
+def _is_dead_letter(item: Decoded) -> TypeGuard[DeadLetter]:
     return isinstance(item, DeadLetter)
 
 
-def _by_partition(letter: DeadLetter) -> tuple[str, DeadLetter]:
+def _only(kind: type[Kind]) -> Callable[[tuple[str, Outcome]], tuple[str, Kind] | None]:
+    """Let outcomes of one kind through."""
+
+    def pick(item: tuple[str, Outcome]) -> tuple[str, Kind] | None:
+        bucket, outcome = item
+        return (bucket, outcome) if isinstance(outcome, kind) else None
+
+    return pick
+
+
+def _by_partition(letter: Any) -> tuple[str, DeadLetter]:
     """Key an undecodable event, which has no page, by where it came from."""
     return BUCKET_KEYS[letter.record.partition % len(BUCKET_KEYS)], letter
 

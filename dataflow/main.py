@@ -8,6 +8,7 @@ import sys
 from bytewax.dataflow import Dataflow
 
 from connectors import logs
+from connectors.recent import Recent
 from dataflow import connections, graph
 from dataflow.launch import LaunchError, launch
 from dataflow.recovery import check_recovery
@@ -21,15 +22,17 @@ def flow() -> Dataflow:
     when it comes.
     """
     settings = _settings()
-    logs.configure(settings.log_level, settings.log_format, settings.secret_values())
+    recent = Recent()
+    logs.configure(
+        settings.log_level, settings.log_format, settings.secret_values(), recent.note_line
+    )
     try:
         started = launch(sys.argv, os.environ)
-        lock = check_recovery(started)
+        check_recovery(started)
     except LaunchError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
-    parts = connections.open_all(settings, started, lock)
-    return graph.build(parts)
+    return graph.build(connections.open_all(settings, started, recent))
 
 
 def _settings() -> Settings:

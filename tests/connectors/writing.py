@@ -1,0 +1,91 @@
+"""How tests of the outputs write: rows, and a writer with connections of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+import orjson
+
+from connectors.blame import Blame
+from connectors.failures import Refusal
+from connectors.http import Http
+from connectors.metrics import Metrics
+from connectors.records import PageVector, Record
+from connectors.stalls import Stalls
+from connectors.stargate import StargateRest, StargateSession
+from connectors.stargate_answers import StargateTable
+from connectors.tokens import FixedToken, Tokens
+from demo.stargate import TOKEN, Stargate
+from tests.connectors.asking import using
+
+T = TypeVar("T")
+
+
+class Writes(Protocol):
+    async def write(self, rows: Sequence[PageVector]) -> dict[int, Refusal]: ...
+
+
+class Watched:
+    """What a writer reports to, to look at from a test."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.stalls = Stalls(self.metrics)
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    @property
+    def upserts(self) -> float:
+        return self.count("gibsey_page_vectors_upserts_total")
+
+    def requests(self, stage: str) -> float:
+        return self.count("gibsey_stage_seconds_count", stage=stage)
+
+    def stall(self, service: str) -> str:
+        """Reason and remedy of a stall that is reported now."""
+        return "".join(
+            f"{s.reason} / {s.remedy}" for s in self.stalls.current() if s.service == service
+        )
+
+
+def vector_of(seed: int) -> bytes:
+    return orjson.dumps([round((seed % 97) / 1000 + i / 7680, 6) for i in range(768)])
+
+
+def row_of(page_id: str, seed: int = 1, *, model: str = "nomic", vector: bytes = b"") -> PageVector:
+    record = Record("cdc.pages", 0, seed, 0, None, b"{}")
+    return PageVector(page_id, vector or vector_of(seed), record, model=model)
+
+
+def delete_of(page_id: str) -> PageVector:
+    return PageVector(page_id, None, Record("cdc.pages", 0, 0, 0, None, b"{}"))
+
+
+def rest_of(
+    server: Stargate,
+    watched: Watched,
+    *,
+    tokens: Tokens | None = None,
+    timeout_s: float = 5.0,
+    blame: Blame | None = None,
+    table: str = "page_vectors",
+    model_column: str | None = None,
+    concurrency: int = 32,
+) -> Callable[[Http], StargateRest]:
+    def make(http: Http) -> StargateRest:
+        session = StargateSession(http, tokens or FixedToken(TOKEN), watched.metrics, timeout_s)
+        where = StargateTable(server.url, "gibsey", table, model_column)
+        return StargateRest(session, watched.stalls, watched.metrics, where, concurrency, blame)
+
+    return make
+
+
+def write(make: Callable[[Http], Writes], *rows: PageVector) -> dict[int, Refusal]:
+    """Write rows in one call, with connections of its own."""
+    return using(make, lambda writer: writer.write(rows))
+
+
+def with_writer(make: Callable[[Http], T], use: Callable[[T], Awaitable[object]]) -> object:
+    return using(make, use)

@@ -8,6 +8,8 @@ a topic and no way to stop its broker; librdkafka's own calls give both.
 
 from __future__ import annotations
 
+import argparse
+import signal
 import threading
 import time
 from collections import defaultdict
@@ -268,3 +270,20 @@ def _headers(message: Message) -> dict[str, bytes]:
     given = message.headers() or ()
     pairs = given.items() if isinstance(given, dict) else given
     return {name: value if isinstance(value, bytes) else b"" for name, value in pairs}
+
+
+def main() -> None:
+    """Runs a broker as a process of its own: prints its address, ends at SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="python -m demo.kafka", description=main.__doc__)
+    parser.add_argument("--partitions", type=int, default=3, help="of cdc.pages")
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    topics = {"cdc.pages": parser.parse_args().partitions, "cdc.pages.dlq": 1}
+    with MockKafka(topics) as broker:
+        print(broker.broker, flush=True)
+        done.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ import pytest
 
 from demo.kafka import MockKafka
 from demo.ollama import Ollama
+from demo.openai import OpenAI
 from demo.rag import Rag
 from demo.stargate import Stargate
 
@@ -40,3 +41,10 @@ def mock_kafka() -> Iterator[MockKafka]:
     """A broker with `cdc.pages` (3 partitions) and `cdc.pages.dlq` (1)."""
     with MockKafka() as broker:
         yield broker
+
+
+@pytest.fixture
+def openai_stand_in() -> Iterator[OpenAI]:
+    """An OpenAI-compatible server; key `sk-demo`, answers out of order."""
+    with OpenAI() as stand_in:
+        yield stand_in

@@ -26,6 +26,7 @@ class Health:
 
 _NAMES = {
     "kafka": "Kafka",
+    "topic": "the topic's events",
     "embedder": "the embedder",
     "stargate": "Stargate",
     "rag": "the RAG service",
@@ -87,8 +88,7 @@ def _not_assigned(view: StatusView) -> str:
     if kafka.get("partitions"):
         return ""
     topic = kafka.get("topic", "the topic")
-    known = kafka.get("topic_partitions")
-    if known is None:
+    if not kafka.get("topic_partitions"):
         return f"Kafka has not told the partitions of {topic} yet"
     if view.launch.processes > 1:  # with more processes than partitions some have none, for good
         return ""

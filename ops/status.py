@@ -27,7 +27,7 @@ from connectors.io_loop import IoLoop
 from ops import health
 from ops.static_files import StaticFiles
 from ops.status_data import StatusData
-from ops.status_view import StatusView
+from ops.status_view import KafkaStatus, LaunchInfo, StatusView
 
 RETRY_S = 10.0
 """A port that is taken is tried again this often."""
@@ -42,6 +42,8 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Server": "gibsey-embedder",
 }
+
+__all__ = ["KafkaStatus", "LaunchInfo", "StatusServer", "StatusView"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -91,15 +93,19 @@ class StatusServer:
             self._log.error("status port ended", error=f"{type(error).__name__}: {error}")
 
     async def _serve(self) -> None:
-        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
+        runner = web.AppRunner(
+            self._application(), access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
         await runner.setup()
         self._runner = runner
+        await asyncio.gather(self._data.sample_for_ever(), self._listen(runner))
+
+    async def _listen(self, runner: web.AppRunner) -> None:
         while self.port is None:
             self.port = await self._try_to_listen(runner)
-        await self._data.sample_for_ever()
 
     async def _try_to_listen(self, runner: web.AppRunner) -> int | None:
-        site = web.TCPSite(runner, self._host, self._wanted_port, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, self._host, self._wanted_port)
         try:
             await site.start()
         except OSError as error:

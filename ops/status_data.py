@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -27,11 +28,13 @@ class StatusData:
 
     Args:
         view: The stream.
+        clock: Seconds since 1970.
     """
 
-    def __init__(self, view: StatusView) -> None:
+    def __init__(self, view: StatusView, clock: Callable[[], float] = time.time) -> None:
         self._view = view
-        self._reader = Reader(view.metrics)
+        self._clock = clock
+        self._reader = Reader(view.metrics, clock)
         self._history = History()
         self._made: tuple[float, Json] | None = None
 
@@ -49,12 +52,15 @@ class StatusData:
 
     def status(self, history_since: float | None = None) -> Json:
         """Return everything; the history only where it is asked for, after that time."""
-        made = self._made
-        if made is None or time.monotonic() - made[0] > SHARED_FOR_S:
-            made = self._made = (time.monotonic(), self._status())
         if history_since is None:
-            return made[1]
-        return {**made[1], "history": self._history.columns(history_since)}
+            return self._shared()
+        return {**self._shared(), "history": self._history.columns(history_since)}
+
+    def _shared(self) -> Json:
+        now = self._clock()
+        if self._made is None or abs(now - self._made[0]) > SHARED_FOR_S:
+            self._made = (now, self._status())
+        return self._made[1]
 
     def _status(self) -> Json:
         view = self._view
@@ -97,7 +103,7 @@ class StatusData:
         return {
             "rate_per_s": _rounded(self._history.back(reading, RATES_OVER_S).rate("events")),
             "topic": kafka.get("topic", ""),
-            "topic_partitions": kafka.get("topic_partitions"),
+            "topic_partitions": kafka.get("topic_partitions") or None,
             "partitions": sorted(kafka.get("partitions", ())),
         }
 
@@ -173,7 +179,8 @@ class StatusData:
 
     def _lag(self, reading: Reading) -> Json:
         kafka = self._view.kafka_status()
-        workers = kafka.get("workers", {})
+        threads = kafka.get("workers", {})
+        numbered = {ident: n for n, ident in enumerate(sorted(set(threads.values())))}
         lags = {int(number): int(lag) for number, lag in reading.by_label("lag").items()}
         numbers = sorted({*lags, *kafka.get("partitions", ())})
         return {
@@ -183,7 +190,7 @@ class StatusData:
                     "partition": number,
                     "lag": lags.get(number),
                     "open": self._view.ledger.open_in(number),
-                    "worker": workers.get(number),
+                    "worker": numbered.get(threads.get(number, -1)),
                 }
                 for number in numbers
             ],

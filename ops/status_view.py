@@ -18,9 +18,9 @@ class KafkaStatus(TypedDict, total=False):
 
     Attributes:
         topic: The topic's name.
-        topic_partitions: How many partitions it has; absent until the broker has told.
+        topic_partitions: How many partitions it has; absent or 0 until the broker has told.
         partitions: Those that this process reads.
-        workers: The worker that reads a partition, counted from 0 in this process.
+        workers: The thread that reads a partition, by its ident.
     """
 
     topic: str

@@ -23,8 +23,16 @@ _NAMES = {
     "stargate": "Stargate",
     "rag": "the RAG service",
 }
-_STAGE_OF = {"dead-letters": "dead_letters"}
+_STAGE_OF = {"dead-letters": "dead_letters", "topic": "kafka"}
 """The stages whose names differ from their service's."""
+_TO_EMBEDDER = ("kafka", "filter", "window")
+_BEFORE = {
+    "embedder": _TO_EMBEDDER,
+    "stargate": (*_TO_EMBEDDER, "embedder"),
+    "rag": (*_TO_EMBEDDER, "embedder"),
+    "dead_letters": (*_TO_EMBEDDER, "embedder"),
+}
+"""The stages that a stage holds up."""
 
 
 def state(
@@ -58,21 +66,25 @@ def state(
 
 
 def stage_states(view: StatusView, stages: Stages, slowest: object) -> dict[str, str]:
-    """One word for each stage: `waiting`, `slowest`, `working` or `idle`.
+    """One word for each stage: `waiting`, `held`, `slowest`, `working` or `idle`.
 
-    Dead letters are `faults` where there are any since the start, else `none`.
+    `waiting` is the stage whose service is waited for, `held` those before it while events wait
+    in them. Dead letters are `faults` where there are any since the start, else `none`.
     """
-    waited_for = {_STAGE_OF.get(s.service, s.service) for s in view.stalls.current()}
+    stalled = {_STAGE_OF.get(s.service, s.service) for s in view.stalls.current()}
+    before = set(_BEFORE.get(str(slowest), ())) if stalled and view.ledger.open_pages else set()
     found = {}
     for name, stage in stages.items():
-        if name in waited_for:
+        if name in stalled:
             found[name] = "waiting"
         elif name == "dead_letters":
             found[name] = "faults" if stage["total"] else "none"
         elif name == slowest:
             found[name] = "slowest"
+        elif stage["rate_per_s"]:
+            found[name] = "working"
         else:
-            found[name] = "working" if stage["rate_per_s"] else "idle"
+            found[name] = "held" if name in before else "idle"
     return found
 
 

@@ -13,13 +13,13 @@ const CHARTS = [
     unit: "a second",
     show: format.rate,
     series: [
-      ["settled_per_s", "events settled", "--c2"],
-      ["upserts_per_s", "rows written", "--c1"],
+      ["settled_per_s", "settled", "--c2"],
+      ["upserts_per_s", "written", "--c1"],
     ],
   },
   {
     title: "Freshness",
-    unit: "marks at 2 s and 5 s",
+    unit: "marks 2 s, 5 s",
     show: format.seconds,
     log: true,
     marks: [2, 5],
@@ -32,9 +32,10 @@ const CHARTS = [
     title: "Lag",
     unit: "events",
     show: format.count,
+    least: 10,
     series: [
       ["lag", "lag", "--c1"],
-      ["open_pages", "open here", "--c2"],
+      ["open_pages", "open", "--c2"],
     ],
   },
   {

@@ -78,7 +78,7 @@ function showVerdict(data) {
   put(byId("sentence"), text);
   put(byId("remedy"), stall?.remedy ? `What to do: ${stall.remedy}` : "");
   put(byId("to-go"), toGo == null ? "–" : toGo < 1 ? "now" : format.span(toGo));
-  put(byId("to-go-unit"), toGo == null && data.lag.total ? "not moving" : "at this rate");
+  put(byId("to-go-unit"), toGo == null ? "not moving" : toGo ? "at this rate" : "no backlog");
   if (document.body.dataset.level !== level) {
     document.body.dataset.level = level;
     document.body.dataset.mood = mood;
@@ -95,10 +95,9 @@ function showNotice() {
   document.body.classList.toggle("offline", away);
   if (away) {
     const forS = (Date.now() - failedSince) / 1000;
-    const stale = latest ? ` The figures below are those of ${format.clock(latest.now)}.` : "";
+    const stale = latest ? ` The figures are those of ${format.clock(latest.now)}.` : "";
     put(notice, `The worker has not answered for ${format.span(forS)}; asking each second.${stale}`);
     document.title = "Offline – gibsey-embedder";
-    byId("icon").href = "/static/icons/neutral.svg";
     document.body.dataset.level = "offline"; // so that the next answer sets everything again
   } else if (restartedAt && Date.now() - restartedAt < RESTART_SHOWN_MS) {
     put(notice, `The worker was restarted at ${format.clock(latest.started_at)}; its counts began anew.`);

@@ -8,6 +8,7 @@ const STATES = {
   working: "working",
   slowest: "slowest",
   waiting: "waiting",
+  held: "held up",
   faults: "received",
   none: "none",
 };

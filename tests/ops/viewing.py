@@ -1,0 +1,88 @@
+"""A stream to look at: real metrics, stalls, ledger and heartbeat, and a batcher without work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from connectors.heartbeat import Heartbeat
+from connectors.ledger import Ledger
+from connectors.metrics import Metrics
+from connectors.recent import Recent
+from connectors.stalls import Stalls
+from ops.status_view import KafkaStatus, StatusView
+
+
+class Clock:
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class FakeBatcher:
+    waiting_texts: int = 0
+    in_flight: int = 0
+
+    def endpoints(self) -> Sequence[tuple[str, int, int]]:
+        return [("http://ollama:11434", self.in_flight, 0)]
+
+
+@dataclass
+class FakeBox:
+    open_rows: int = 0
+
+
+@dataclass
+class Stream:
+    """What a test turns to change what the status port shows."""
+
+    clock: Clock = field(default_factory=Clock)
+    batcher: FakeBatcher = field(default_factory=FakeBatcher)
+    metrics: Metrics = field(default_factory=Metrics)
+    ledger: Ledger = field(default_factory=Ledger)
+    recent: Recent = field(default_factory=Recent)
+    unanswered: list[str] = field(default_factory=list)
+    stopping: bool = False
+    kafka: KafkaStatus = field(
+        default_factory=lambda: KafkaStatus(
+            topic="cdc.pages",
+            topic_partitions=3,
+            partitions=[0, 1, 2],
+            workers={0: 77, 1: 99, 2: 77},
+        )
+    )
+
+    def __post_init__(self) -> None:
+        self.stalls = Stalls(self.metrics, self.clock)
+        self.heartbeat = Heartbeat(self.clock)
+        self.heartbeat.beat()
+
+    def view(self, **changes: Any) -> StatusView:
+        settings = {
+            "KAFKA_TOPIC": "cdc.pages",
+            "DEAD_LETTER_TOPIC": "cdc.pages.dlq",
+            "STARGATE_AUTH_TOKEN": "***",
+            "STARGATE_CONCURRENCY": "32",
+            "RAG_CONCURRENCY": "32",
+        }
+        view = StatusView(
+            settings_masked=settings,
+            metrics=self.metrics,
+            stalls=self.stalls,
+            ledger=self.ledger,
+            heartbeat=self.heartbeat,
+            batcher=self.batcher,
+            outboxes={"stargate": FakeBox(3), "rag": FakeBox(), "dead-letters": FakeBox()},
+            kafka_status=lambda: self.kafka,
+            version="0.1.0",
+            model="nomic-embed-text",
+            started_at=self.clock.now - 60,
+            recent=self.recent,
+            unanswered=lambda: self.unanswered,
+            stopping=lambda: self.stopping,
+        )
+        return replace(view, **changes)

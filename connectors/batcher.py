@@ -25,7 +25,7 @@ from connectors.embedding import (
     TooLong,
     VectorCache,
 )
-from connectors.failures import PageRefused, SetupFault, Transient
+from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
 from connectors.io_loop import IoLoop
 from connectors.metrics import Metrics
 from connectors.pace import Pace, cost_chars
@@ -34,6 +34,12 @@ from connectors.stalls import Stalls
 IN_FLIGHT_PER_ENDPOINT = 2
 SHORTEST_PIECE_CHARS = 200
 """A piece this short that is still too long for the model is not halved any more."""
+FAULTS_BEFORE_ALONE = 3
+"""A text whose windows failed so often goes alone, so that it does not take others along."""
+FAULTS_BEFORE_REFUSAL = 8
+FAULTY_FOR_S = 30.0
+"""A text that has made the server fail so often and so long, alone, while the server takes a
+plain word, is refused: it kills the model's process each time."""
 SUSPICIOUS_REFUSALS = 20
 """So many pages refused in a row, and none taken, are no pages' fault."""
 _FIRST_WAIT_S = 0.1
@@ -89,6 +95,16 @@ class _Part:
     job: EmbedJob
     text: str
     vector: bytes | None = None
+    faults: int = 0
+    faulty_since: float = 0.0
+
+    def failed(self) -> None:
+        self.faults += 1
+        self.faulty_since = self.faulty_since or time.monotonic()
+
+    @property
+    def is_suspect(self) -> bool:
+        return self.faults >= FAULTS_BEFORE_ALONE
 
 
 @dataclass(slots=True)
@@ -333,9 +349,11 @@ class Batcher:
             chars += len(part.text)
             cost += cost_chars(part.text)
             full = chars > self._limits.chars or cost > endpoint.pace.window_chars
-            if window and full:
+            if window and (full or part.is_suspect):
                 break
             window.append(self._waiting.popleft())
+            if part.is_suspect:
+                break
         return window
 
     def _launch(self, endpoint: _Endpoint, window: list[_Part]) -> None:
@@ -356,7 +374,7 @@ class Batcher:
         try:
             await self._embed(endpoint, window)
         except Transient as error:
-            self._failed(endpoint, window, error)
+            await self._failed(endpoint, window, error)
         else:
             endpoint.faults = 0
             self._stalls.cleared("embedder")
@@ -367,10 +385,35 @@ class Batcher:
         self._finish_halt()
         self._pump()
 
-    def _failed(self, endpoint: _Endpoint, window: list[_Part], error: Transient) -> None:
+    async def _failed(self, endpoint: _Endpoint, window: list[_Part], error: Transient) -> None:
         """Put a window back, at the head of the queue, for whichever endpoint is next."""
         endpoint.failed(error)
-        self._waiting.extendleft(p for p in reversed(window) if p.vector is None)
+        left = [part for part in window if part.vector is None and part.job.refused is None]
+        if error.status is not None and error.status != 503:  # an answer, not an absence
+            for part in left:
+                part.failed()
+        if len(left) == 1 and left[0].is_suspect:
+            await self._judge(endpoint, left[0], error)
+        else:
+            self._waiting.extendleft(reversed(left))
+        self._report(endpoint, error)
+
+    async def _judge(self, endpoint: _Endpoint, part: _Part, error: Transient) -> None:
+        """Put a text that fails alone behind the others, or refuse it in the end."""
+        lasting = time.monotonic() - part.faulty_since >= FAULTY_FOR_S
+        if part.faults >= FAULTS_BEFORE_REFUSAL and lasting and await self._is_sound(endpoint):
+            self._refuse(part, f"the embedder fails each time that it is asked: {error.detail}")
+        else:
+            self._waiting.append(part)
+
+    async def _is_sound(self, endpoint: _Endpoint) -> bool:
+        try:
+            vectors = await endpoint.client.embed(["page"], timeout_s=30.0, truncate=True)
+        except ServiceError:
+            return False
+        return vectors[0] is not None
+
+    def _report(self, endpoint: _Endpoint, error: Transient) -> None:
         others = [e for e in self._endpoints if e is not endpoint and not e.faults]
         if not others:
             self._stalls.failed("embedder", error)

@@ -43,7 +43,7 @@ class Delivery:
         if self._ledger.settled(row.record):
             self._observe(row.record, row.written_us)
 
-    async def letter_done(self, letter: DeadLetter, refusal: Refusal | None) -> None:
+    async def letter_done(self, letter: DeadLetter, _refusal: Refusal | None) -> None:
         """End a row of the dead letters' outbox, which never gives one up."""
         self._ledger.settled(letter.record)
 

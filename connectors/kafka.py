@@ -154,5 +154,5 @@ class KafkaAccess:
 
 
 def _as_text(value: Property) -> Property:
-    """librdkafka reads `true`, not Python's `True`."""
+    """A value as librdkafka reads it: `true`, not Python's `True`."""
     return str(value).lower() if isinstance(value, bool) else value

@@ -6,7 +6,6 @@ client tells them anew. Here they become one stall, "kafka", with the setting to
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -30,39 +29,21 @@ FRESH_S = 3.0
 LASTING_S = 30.0
 """What has worked until just now is a broker that restarts; after this time it needs a person."""
 
-_ORDER = ("set-up", "connection", "topic", "reading", "events", "group")
+_ORDER = ("set-up", "connection", "topic", "reading", "group")
 """Which of several troubles is told: the one that the others follow from."""
-
-_TROUBLES = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: (
-        "topic",
-        "the login may not read the topic {topic}",
-        "allow it READ and DESCRIBE on the topic, or correct KAFKA_USERNAME or KAFKA_TOPIC",
-    ),
-    KafkaError.GROUP_AUTHORIZATION_FAILED: (
-        "group",
-        "the login may not use the consumer group {group}",
-        "allow it READ on the group, or correct KAFKA_GROUP",
-    ),
-    KafkaError.UNKNOWN_TOPIC_OR_PART: (
-        "topic",
-        "there is no topic {topic}",
-        "create it, or correct KAFKA_TOPIC",
-    ),
-}
-_SAME = {
-    KafkaError._UNKNOWN_TOPIC: KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_PARTITION: KafkaError.UNKNOWN_TOPIC_OR_PART,
-}
 
 
 class KafkaFaults:
     """Turns what librdkafka reports into the stall "kafka"; may be called from any thread.
 
+    Troubles have kinds, because each ends with another event: `set-up` when a client could be
+    made, `connection` when a broker answers, `topic` when it is there, `reading` when records
+    come, `group` when a commit worked.
+
     Args:
         access: What the settings say, for the words.
         stalls: Where the stall is told.
-        service: Its name.
+        on_trouble: Called when something new is wrong, so that somebody looks at once.
         clock: Monotonic seconds, for tests.
     """
 
@@ -70,16 +51,16 @@ class KafkaFaults:
         self,
         access: KafkaAccess,
         stalls: Stalls,
-        service: str = SERVICE,
+        on_trouble: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._access = access
         self._stalls = stalls
-        self._service = service
+        self._on_trouble = on_trouble
+        self._clock = clock
         self._lock = threading.Lock()
         self._troubles: dict[str, Words] = {}
         self._seen: dict[str, int] = {}  # how often each passing fault came since the last answer
-        self._clock = clock
         self._answered_at = float("-inf")
         self._log = logs.get("kafka")
 
@@ -89,60 +70,46 @@ class KafkaFaults:
 
     def on_error(self, error: KafkaError) -> None:
         """Take an error of a client or of a consumer's poll."""
-        code = _SAME.get(error.code(), error.code())
-        if code in _TROUBLES:
-            kind, reason, remedy = _TROUBLES[code]
-            names = {"topic": self._access.topic, "group": self._access.group}
-            self.trouble(kind, reason.format(**names), remedy)
-            return
-        self._heard(error.str())
-        if error.fatal():
+        told = kafka_words.of_code(error.code(), self._access)
+        if told is not None:
+            kind, words = told
+            self._tell(kind, words)
+        elif error.fatal():
             self._unless_known(f"librdkafka gave up: {kafka_words.plain(error.str())}")
-        elif code == KafkaError._ALL_BROKERS_DOWN and self._silent_s > FRESH_S:
-            if "connection" not in self._troubles:
-                self.trouble("connection", f"no broker of {self._access.brokers} can be reached")
+        elif not self._heard(error.str()) and error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._all_down()
 
     def log(self, level: int, template: str, *args: object) -> None:
-        """Take a line of a client's log; librdkafka calls this as a `logging.Logger`."""
-        line = template % args if args else template
-        if "[FAIL]" in line or "FAIL" in args or level >= logging.ERROR:
-            self._heard(str(args[-1]) if args else line)
-        self._log.debug("librdkafka", line=line)
+        """Take a line of a client's log; librdkafka calls this as it would a `logging.Logger`."""
+        del level
+        facility, text = (args[0], str(args[-1])) if args else ("", template)
+        if facility == "FAIL":
+            self._heard(text)
+        self._log.debug("librdkafka", facility=facility, line=text)
 
     def unusable(self, error: KafkaException) -> None:
         """Take what a client's constructor raised; it is tried again."""
-        text = error.args[0].str() if error.args and isinstance(error.args[0], KafkaError) else ""
+        text = text_of(error)
         words = kafka_words.explain(text, self._access)
         if words is None:
-            words = Words(
-                f"librdkafka refuses its configuration: {text or error}", "check KAFKA_OPTIONS"
-            )
-        self.trouble("set-up", words.reason, words.remedy)
+            reason = f"librdkafka refuses its configuration: {kafka_words.plain(text)}"
+            words = Words(reason, "check KAFKA_OPTIONS and KAFKA_SASL_MECHANISM")
+        self._tell("set-up", words)
 
     def usable(self) -> None:
         """Note that a client could be made."""
         self.over("set-up")
 
     def answered(self) -> None:
-        """Note that a broker answered a question about the topic."""
+        """Note that a broker answered."""
         self._answered_at = self._clock()
         if self._seen:
             self._seen.clear()
-        self.over("connection", "topic")
-
-    def reading(self) -> None:
-        """Note that records (or the end of a partition) were read."""
-        self._answered_at = self._clock()
-        if self._troubles:
-            self.over("connection", "topic", "reading")
+        self.over("connection")
 
     def trouble(self, kind: str, reason: str, remedy: str = "") -> None:
         """Tell a trouble of one kind; it lasts until `over` is called with that kind."""
-        with self._lock:
-            self._troubles[kind] = Words(reason, remedy)
-            first = self._first()
-        if first is not None:
-            self._stalls.waiting(self._service, first.reason, first.remedy)
+        self._tell(kind, Words(reason, remedy))
 
     def over(self, *kinds: str) -> None:
         """Tell that troubles of these kinds have passed."""
@@ -152,37 +119,69 @@ class KafkaFaults:
             gone = [self._troubles.pop(kind, None) for kind in kinds]
             well = not self._troubles
         if well and any(gone):
-            self._stalls.cleared(self._service)
+            self._stalls.cleared(SERVICE)
 
-    @property
-    def any(self) -> bool:
-        """Whether something is wrong at this moment."""
-        return bool(self._troubles)
+    def repeat(self) -> None:
+        """Tell a trouble that lasts once more; a stall that nobody mentions is not logged again."""
+        first = self.words()
+        if first is not None:
+            self._stalls.waiting(SERVICE, first.reason, first.remedy)
 
-    @property
-    def _silent_s(self) -> float:
-        return self._clock() - self._answered_at
+    def words(self) -> Words | None:
+        """What is wrong now, of several the trouble that the others follow from."""
+        with self._lock:
+            return next((self._troubles[kind] for kind in _ORDER if kind in self._troubles), None)
 
-    def _first(self) -> Words | None:
-        return next((self._troubles[kind] for kind in _ORDER if kind in self._troubles), None)
+    def _tell(self, kind: str, words: Words) -> None:
+        with self._lock:
+            new = self._troubles.get(kind) != words
+            self._troubles[kind] = words
+        if new:
+            self.repeat()
+            self._on_trouble()
 
-    def _heard(self, text: str) -> None:
+    def _heard(self, text: str) -> bool:
+        """Take a text that may tell why a connection failed; whether it did."""
         words = kafka_words.explain(text, self._access)
         if words is None:
-            return
+            return False
         if words.weight == "sure":
-            self.trouble("connection", words.reason, words.remedy)
-            return
-        silent_s = self._silent_s
-        if silent_s < FRESH_S:
-            return
+            self._tell("connection", words)
+            return True
+        if self._silent_s < FRESH_S:
+            return True
         seen = self._seen[words.reason] = self._seen.get(words.reason, 0) + 1
-        if seen >= REPEATS and silent_s > LASTING_S:
-            self.trouble("connection", words.reason, words.remedy)
+        if seen >= REPEATS and self._silent_s > LASTING_S:
+            self._tell("connection", words)
         elif words.weight == "passing":
             self._unless_known(words.reason)
+        return True
+
+    def _all_down(self) -> None:
+        if self._silent_s > FRESH_S and "connection" not in self._troubles:
+            self.trouble("connection", f"no broker of {self._access.brokers} can be reached")
+
+    def _unless_told(self, reason: str) -> None:
+        if "connection" not in self._troubles:
+            self.trouble("connection", reason)
 
     def _unless_known(self, reason: str) -> None:
         known = self._troubles.get("connection")
         if known is None or not known.remedy:
             self.trouble("connection", reason)
+
+    @property
+    def _silent_s(self) -> float:
+        return self._clock() - self._answered_at
+
+
+def text_of(error: KafkaException) -> str:
+    """The text of an exception of librdkafka."""
+    cause = error.args[0] if error.args else error
+    return cause.str() if isinstance(cause, KafkaError) else str(cause)
+
+
+def code_of(error: KafkaException) -> int:
+    """The error code of an exception of librdkafka."""
+    cause = error.args[0] if error.args else None
+    return cause.code() if isinstance(cause, KafkaError) else KafkaError._FAIL

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from confluent_kafka import KafkaError
+
 from connectors.kafka import KafkaAccess
 
 _BROKER = re.compile(r"(?:^|[\s/])((?:\[[0-9a-fA-F:.]+\]|[^\s/\[\]]+):\d+)/")
@@ -50,6 +52,32 @@ def explain(text: str, access: KafkaAccess) -> Words | None:
         if match := re.search(pattern, text):
             return make(where, match, access)
     return None
+
+
+def of_code(code: int, access: KafkaAccess) -> tuple[str, Words] | None:
+    """Put an error of the broker about the topic or the group into words.
+
+    Returns:
+        The kind of trouble (`topic` or `group`) and the words, or None for other errors.
+    """
+    if code in MISSING:
+        remedy = "create it, or correct KAFKA_TOPIC (Debezium: prefix.keyspace.table)"
+        return "topic", Words(f"there is no topic {access.topic}", remedy)
+    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        remedy = "allow it Read and Describe there, or correct KAFKA_USERNAME or KAFKA_TOPIC"
+        return "topic", Words(f"the login may not read the topic {access.topic}", remedy)
+    if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+        remedy = "allow it Read there, or correct KAFKA_GROUP"
+        return "group", Words(f"the login may not use the group {access.group}", remedy)
+    return None
+
+
+MISSING = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+)
+"""Codes of a topic that is not there."""
 
 
 def _where(text: str, access: KafkaAccess) -> str:

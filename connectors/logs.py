@@ -185,14 +185,6 @@ def _shown_to(watch: Callable[[Mapping[str, object]], None]) -> Processor:
     return show
 
 
-def _show(note: Callable[[Mapping[str, object]], None]) -> Processor:
-    def show(_logger: object, _method: str, event: EventDict) -> EventDict:
-        note(event)
-        return event
-
-    return show
-
-
 class _IntoStructlog(logging.Handler):
     """Hands what libraries log to this log, under their names."""
 

@@ -124,7 +124,7 @@ class Shutdown:
             yield
         except (StopIteration, GeneratorExit):
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it must not be hidden
             self.fatal(error, where)
 
     def end(self) -> None:
@@ -136,5 +136,5 @@ class Shutdown:
         for callback in words:
             try:
                 callback()
-            except Exception as error:  # the next ones must have their say too
+            except Exception as error:  # noqa: BLE001, PERF203 - the next ones must have their say
                 self._log.warning("at the end", error=f"{type(error).__name__}: {error}")

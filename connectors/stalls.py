@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from connectors import logs
 from connectors.failures import ServiceError, SetupFault
@@ -37,12 +37,6 @@ class Stall:
     faults: int = 1
 
 
-class Clock(Protocol):
-    """Seconds since 1970."""
-
-    def __call__(self) -> float: ...
-
-
 class Stalls:
     """The stalls of one process, fed by everything that talks to a service.
 
@@ -51,7 +45,7 @@ class Stalls:
         clock: The time, for tests.
     """
 
-    def __init__(self, metrics: Metrics, clock: Clock = time.time) -> None:
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
         self._metrics = metrics
         self._clock = clock
         self._lock = threading.Lock()

@@ -1,21 +1,35 @@
-"""Looks after the topic, off the worker threads: is it there, how many partitions has it."""
+"""Looks after the topic, off the worker threads: is it there, and how many partitions has it."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from connectors import logs
 from connectors.kafka import KafkaAccess
 from connectors.kafka_faults import KafkaFaults
+from connectors.kafka_topics import TopicIds
 from connectors.shutdown import Shutdown
 from connectors.stalls import Stalls
 
-ASK_TIMEOUT_S = 5.0
-RETRY_S = 1.0
+ASK_TIMEOUT_S = 2.0
+TURN_S = 1.0
 LOOK_AGAIN_S = 30.0
 """Partitions that are added are read within a minute."""
+
+
+class Measured(Protocol):
+    """What wants to know, once a second, where partitions end."""
+
+    def partitions(self) -> Iterable[int]:
+        """The partitions in question."""
+
+    def measure(self, ends: Mapping[int, int]) -> None:
+        """Take the offset after the last record, by partition."""
 
 
 class TopicWatch:
@@ -28,80 +42,100 @@ class TopicWatch:
 
     Attributes:
         partitions: How many partitions the topic has; 0 until that is known.
+        topic_id: Tells a topic from one of the same name made anew; empty until or unless known.
+        looked_at: When the last look began that was answered (monotonic seconds).
         faults: Hears of every client's errors; for other clients' configurations.
     """
 
     def __init__(self, access: KafkaAccess, stalls: Stalls, shutdown: Shutdown) -> None:
         self._access = access
         self._shutdown = shutdown
-        self._look_now = threading.Event()
+        self._wake = threading.Event()
         self._started = threading.Lock()
         self._client: Consumer | None = None
+        self._look_due = 0.0
+        self._measured: Measured | None = None
         self._log = logs.get("kafka")
         self.partitions = 0
-        self.faults = KafkaFaults(access, stalls)
+        self.topic_id = ""
+        self.looked_at = float("-inf")
+        self.faults = KafkaFaults(access, stalls, on_trouble=self.look_soon)
+        self._ids = TopicIds(access, self.faults)
 
     def start(self) -> None:
         """Begin to watch; again is harmless."""
         if self._started.acquire(blocking=False):
-            self._shutdown.on_stop(self._look_now.set)
+            self._shutdown.on_stop(self._wake.set)
             threading.Thread(target=self._run, name="topic-watch", daemon=True).start()
+
+    def measure_for(self, measured: Measured) -> None:
+        """Have `measured` told, once a second, where its partitions end."""
+        self._measured = measured
+
+    def look_soon(self) -> None:
+        """Ask about the topic at the next turn, within a second."""
+        self._look_due = 0.0
 
     def _run(self) -> None:
         with self._shutdown.guard("topic watch"):
             while not self._shutdown.stopping.is_set():
-                well = self._look()
-                self._look_now.clear()
-                # a pause in any case: a broker that goes away tells so many times a second
-                if not self._shutdown.stopping.wait(RETRY_S) and well:
-                    self._look_now.wait(LOOK_AGAIN_S)
+                self._turn()
+                self._wake.wait(TURN_S)
 
-    def _look(self) -> bool:
+    def _turn(self) -> None:
+        client = self._opened()
+        if client is None:
+            return
         try:
-            found = self._ask()
-        except KafkaException as error:
-            self.faults.on_error(error.args[0])
-            return False
-        if not found:
-            self.faults.trouble(
-                "topic",
-                f"the topic {self._access.topic} does not exist",
-                "make it, or set KAFKA_TOPIC (Debezium names topics prefix.keyspace.table)",
-            )
-            return False
-        self.faults.answered()
-        if found != self.partitions:
-            self._log.info("topic", topic=self._access.topic, partitions=found)
-            self.partitions = found
-        return True
+            if time.monotonic() >= self._look_due or self.faults.words() is not None:
+                self._look(client)
+            self._measure(client)
+        except KafkaException:  # the cause is told by the callbacks
+            self.look_soon()
+        client.poll(0)  # serves the callbacks
+        self.faults.repeat()
 
-    def _ask(self) -> int:
+    def _opened(self) -> Consumer | None:
         if self._client is None:
-            self._client = self._open()
-        self._client.poll(0)  # serves the callbacks
-        try:
-            topics = self._client.list_topics(self._access.topic, timeout=ASK_TIMEOUT_S).topics
-        finally:
-            self._client.poll(0)
+            config: dict[str, Any] = {**self._access.consumer_config(), **self.faults.callbacks()}
+            try:
+                self._client = Consumer(config)
+            except KafkaException as error:
+                self.faults.unusable(error)
+                self.faults.repeat()
+                return None
+            self.faults.usable()
+        return self._client
+
+    def _look(self, client: Consumer) -> None:
+        began = time.monotonic()
+        topics = client.list_topics(self._access.topic, timeout=ASK_TIMEOUT_S).topics
+        self.faults.answered()
         topic = topics.get(self._access.topic)
-        if topic is None:
-            return 0
-        if topic.error is not None and topic.error.code() not in _MISSING:
-            raise KafkaException(topic.error)
-        return 0 if topic.error is not None else len(topic.partitions)
+        if topic is None or (topic.error is not None and not topic.partitions):
+            if topic is not None:
+                self.faults.on_error(topic.error)
+            return
+        self.faults.over("topic")
+        self._look_due = began + LOOK_AGAIN_S
+        self._found(len(topic.partitions))
+        self.topic_id = self._ids.ask() or self.topic_id
+        self.looked_at = began
 
-    def _open(self) -> Consumer:
-        try:
-            client = Consumer({**self._access.consumer_config(), **self.faults.callbacks()})
-        except KafkaException as error:
-            self.faults.unusable(error)
-            raise
-        self.faults.usable()
-        return client
+    def _found(self, partitions: int) -> None:
+        if partitions != self.partitions:
+            self._log.info("topic", topic=self._access.topic, partitions=partitions)
+            self.partitions = partitions
 
-
-_MISSING = (
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError.LEADER_NOT_AVAILABLE,
-)
+    def _measure(self, client: Consumer) -> None:
+        """Ask where the partitions end; also the sign of life of an idle stream's broker."""
+        asked = list(self._measured.partitions()) if self._measured else []
+        if self._measured is None or not asked:
+            return
+        topic = self._access.topic
+        places = [TopicPartition(topic, number, OFFSET_END) for number in asked]
+        found = client.offsets_for_times(places, timeout=ASK_TIMEOUT_S)
+        ends = {p.partition: p.offset for p in found if p.error is None and p.offset >= 0}
+        if ends:
+            self.faults.answered()
+        self._measured.measure(ends)

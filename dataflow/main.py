@@ -32,6 +32,11 @@ def flow() -> Dataflow:
     except LaunchError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
+    if "BYTEWAX_DATAFLOW_API_ENABLED" in os.environ:
+        logs.get("stream").warning(
+            "Bytewax's own web server is on: it listens on all addresses, port 3030, for anybody",
+            remedy="unset BYTEWAX_DATAFLOW_API_ENABLED; any value, even 0, turns it on",
+        )
     return graph.build(connections.open_all(settings, started, recent))
 
 

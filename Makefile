@@ -26,10 +26,10 @@ test: $(ENV) ## Run the tests that need nothing but this machine (ARGS="-n 2" or
 	@$(PYTEST) tests -q --ignore=tests/real --ignore=tests/faults --ignore=tests/browser $(ARGS)
 
 lint: $(ENV) ## Check style, types and the import rules
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache
+	@bad=0; \
+	for check in 'ruff check .' 'ruff format --check .' mypy 'lint-imports --no-cache'; do \
+		echo "$$check"; $(BIN)/$$check || bad=1; \
+	done; exit $$bad
 
 format: $(ENV) ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix-only .

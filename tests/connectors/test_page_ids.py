@@ -12,7 +12,9 @@ from connectors.page_ids import path_segment
 
 BASE = "http://stargate:8082/v2/keyspaces/gibsey/page_vectors/"
 ids = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
-awkward = st.text(st.sampled_from(list("'\" .%/\\?#;&+:@\t\r\n\x1f\x85\xa0\u2028\u3000a")), min_size=1)
+awkward = st.text(
+    st.sampled_from(list("'\" .%/\\?#;&+:@\t\r\n\x1f\x85\xa0\u2028\u3000a")), min_size=1
+)
 
 
 def read_by_stargate(segment: str) -> str:

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from connectors.blame import Blame
 from demo.message import Request
 from demo.stargate import Stargate
-from tests.connectors.writing import Watched, delete_of, rest_of, row_of, with_writer, write
+from tests.connectors.writing import (
+    Watched,
+    delete_of,
+    rest_of,
+    row_of,
+    until,
+    with_writer,
+    write,
+)
 
 ODD_IDS = [
     "a/b",
@@ -65,18 +73,12 @@ class HurriedClock:
         return self._now
 
 
-async def until_stalled(watched: Watched) -> str:
-    while not (words := watched.stall("stargate")):
-        await asyncio.sleep(0.005)
-    return words
-
-
 def heals(make, watched: Watched, heal, *rows):
     """Write rows to a service that is out of order, heal it once the stall is reported."""
 
     async def use(writer):
         writing = asyncio.ensure_future(writer.write(rows))
-        words = await until_stalled(watched)
+        words = await until(lambda: watched.stall("stargate"))
         assert not writing.done()
         heal()
         return words, await writing
@@ -96,7 +98,7 @@ def test_the_model_is_written_where_a_column_is_named_for_it(watched):
     columns = {"vector": "frozen<list<float>>", "model": "text"}
     with Stargate(tables={"page_vectors": columns}) as server:
         make = rest_of(server, watched, model_column="model")
-        write(make, row_of("a", model="no\"mic"), row_of("b", model=""))
+        write(make, row_of("a", model='no"mic'), row_of("b", model=""))
         assert server.vectors.text("a", "model") == 'no"mic'
         assert len(server.vectors.vector("a")) == 768
         assert server.vectors.text("b", "model") is None
@@ -110,7 +112,9 @@ def test_every_odd_id_is_stored_exactly(stargate, watched):
     assert set(stargate.vectors.rows) == set(ODD_IDS)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.sets(
         st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1),
@@ -248,9 +252,7 @@ def test_a_missing_column_is_the_setups_fault_from_the_first_row_on(watched, col
 
 def test_a_redirect_is_not_followed_and_said(stargate, watched):
     stargate.faults.status(308, headers={"Location": "http://elsewhere/"})
-    words, refused = heals(
-        rest_of(stargate, watched), watched, stargate.faults.clear, row_of("a")
-    )
+    words, refused = heals(rest_of(stargate, watched), watched, stargate.faults.clear, row_of("a"))
     assert "redirects" in words
     assert "STARGATE_URL" in words
     assert refused == {}
@@ -277,8 +279,7 @@ def test_a_400_that_every_row_gets_empties_nothing_into_dead_letters(stargate, w
 
     async def use(writer):
         writing = asyncio.ensure_future(writer.write(rows))
-        while "every row is refused" not in watched.stall("stargate"):
-            await asyncio.sleep(0.005)
+        await until(lambda: "every row is refused" in watched.stall("stargate"))
         words = watched.stall("stargate")
         stargate.faults.clear()
         return words, await writing
@@ -325,8 +326,7 @@ def test_500s_to_everybody_are_waited_for_however_long(stargate, watched, monkey
 
     async def use(writer):
         writing = asyncio.ensure_future(writer.write(rows))
-        while stargate.stats.requests < 400:
-            await asyncio.sleep(0.01)
+        await until(lambda: stargate.stats.requests >= 400)
         stargate.faults.clear()
         return await writing
 

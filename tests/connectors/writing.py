@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -51,7 +53,12 @@ class Watched:
 
 
 def vector_of(seed: int) -> bytes:
-    return orjson.dumps([round((seed % 97) / 1000 + i / 7680, 6) for i in range(768)])
+    return _vector_of(seed % 97)
+
+
+@functools.cache
+def _vector_of(seed: int) -> bytes:
+    return orjson.dumps([round(seed / 1000 + i / 7680, 6) for i in range(768)])
 
 
 def row_of(page_id: str, seed: int = 1, *, model: str = "nomic", vector: bytes = b"") -> PageVector:
@@ -89,3 +96,10 @@ def write(make: Callable[[Http], Writes], *rows: PageVector) -> dict[int, Refusa
 
 def with_writer(make: Callable[[Http], T], use: Callable[[T], Awaitable[object]]) -> object:
     return using(make, use)
+
+
+async def until(found: Callable[[], T]) -> T:
+    """Ask again and again until the answer is true; what changes it is another thread or task."""
+    while not (answer := found()):
+        await asyncio.sleep(0.005)
+    return answer

@@ -203,7 +203,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
             messages = self._consumer.consume(wanted, 0)
         records = [r for r in map(self._record, messages) if r is not None]
         if records:
-            self._r.watch.faults.reading()
+            self._r.watch.faults.answered()
         self._r.probation.give_back(wanted - len(records))
         if records or len(self._look_ahead):
             records = list(self._look_ahead.sift(records))

@@ -1,4 +1,7 @@
-"""`.env.example`, written from the settings themselves: `python -m dataflow.settings_example`."""
+"""`.env.example` and README's table, written from the settings themselves.
+
+`python -m dataflow.settings_example` writes the one, with `table` behind it the other.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,18 @@ def example() -> str:
     return HEAD + "".join(_entry(name) for name in Settings.names())
 
 
+def table() -> str:
+    """Return README's table of all settings, in Markdown."""
+    rows = "".join(_row(name) for name in Settings.names())
+    return f"| variable | default | meaning |\n|---|---|---|\n{rows}"
+
+
+def _row(name: str) -> str:
+    sentence = (Settings.model_fields[name.lower()].description or "").replace("|", "\\|")
+    default = default_of(name)
+    return f"| `{name}` | {f'`{default}`' if default else ''} | {' '.join(sentence.split())} |\n"
+
+
 def default_of(name: str) -> str:
     """Return a setting's default as one would write it; empty where there is none."""
     default = Settings.model_fields[name.lower()].default
@@ -49,4 +64,4 @@ def _entry(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(example())
+    sys.stdout.write(table() if sys.argv[1:] == ["table"] else example())

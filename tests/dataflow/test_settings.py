@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dataflow.settings import SECRETS, Settings, SettingsError, load
 from dataflow.settings_example import default_of
 from dataflow.settings_example import example as env_example
+from dataflow.settings_example import table
 from dataflow.settings_values import parse_brokers, parse_embed_urls
 
 ROOT = Path(__file__).parents[2]
@@ -581,3 +582,8 @@ def test_every_setting_is_explained_and_its_default_is_real(env):
         if default_of(name):
             env(**{name: default_of(name)})
     assert load() == Settings(_env_file=None)
+
+
+def test_the_readme_has_every_setting_with_its_default_and_meaning() -> None:
+
+    assert table() in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 
@@ -62,6 +62,11 @@ class Rag(StandIn):
         """Waits until `count` notifications have come; False if they have not in time."""
         with self._arrived:
             return self._arrived.wait_for(lambda: self.stats.items >= count, timeout_s)
+
+    def wait_until(self, done: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+        """Waits until `done()` is true, asked after each one; False if it is not in time."""
+        with self._arrived:
+            return self._arrived.wait_for(done, timeout_s)
 
     def details(self) -> dict[str, object]:
         """How many pages were notified, and how many of them more than once."""

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,6 +87,11 @@ class Table:
         """Waits until `count` rows are there; False if they are not in time."""
         with self.changed:
             return self.changed.wait_for(lambda: len(self.rows) >= count, timeout_s)
+
+    def wait_until(self, done: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+        """Waits until `done()` is true, asked after each write; False if it is not in time."""
+        with self.changed:
+            return self.changed.wait_for(done, timeout_s)
 
     def wait_for_writes(self, count: int, timeout_s: float = 10.0) -> bool:
         """Waits until `count` writes were done in all; False if they were not in time."""

@@ -1,0 +1,108 @@
+"""The real worker, as its own process, with the demo's settings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import dataflow
+from dataflow.settings import Settings
+
+ROOT = Path(dataflow.__file__).parent.parent
+STATUS_PORT = 6066
+RECOVERY_PARTITIONS = 2
+STOP_TIMEOUT_S = 20.0
+KEPT = ("EMBED_", "LOG_", "OPENAI_")
+"""Settings of the caller that the demo's worker takes over."""
+
+
+class Worker:
+    """`python -m bytewax.run dataflow.main -w 2` with a recovery store.
+
+    Args:
+        directory: Where the recovery store and the log go.
+        settings: Variables for the worker; the caller's own settings are kept from it, but for
+            those of the embedder and of logging.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
+        self._directory = directory
+        self.log = directory / "worker.log"
+        self.status_port = free_port(STATUS_PORT)
+        self._environment = _clean_environment() | dict(settings)
+        self._environment["STATUS_PORT"] = str(self.status_port)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def status_url(self) -> str:
+        """Where its status page is."""
+        return f"http://127.0.0.1:{self.status_port}/"
+
+    def start(self) -> None:
+        """Makes the recovery store, if it is missing, and starts the worker."""
+        store = self._directory / "recovery"
+        if not store.exists():
+            store.mkdir(mode=0o700)
+            make = [sys.executable, "-m", "bytewax.recovery", str(store), str(RECOVERY_PARTITIONS)]
+            subprocess.run(make, env=self._environment, cwd=self._directory, check=True)
+        options = ["-w", "2", "-r", str(store), "-s", "5", "-b", "0"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bytewax.run", "dataflow.main", *options],
+                env=self._environment,
+                cwd=self._directory,  # a .env of the caller's directory is not the demo's
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the demo alone, which ends it in order
+            )
+
+    def exit_code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def stop(self) -> int:
+        """Asks it to end, as a deployment would; returns its exit code."""
+        if self._process is None:
+            return 0
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def last_lines(self, count: int = 15) -> str:
+        """The end of its log."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` if nothing listens there, else a free port."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise OSError("no port is free on 127.0.0.1")
+
+
+def _clean_environment() -> dict[str, str]:
+    ours = {name.upper() for name in Settings.model_fields}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(KEPT)
+        or not (name in ours or name.removesuffix("_FILE") in ours or name.startswith("BYTEWAX_"))
+    }
+    paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
+    return kept | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -53,7 +53,7 @@ async def _again(
             return False
         if error is not first:
             stalls.failed(service, error)
-        return error.retry_after_s if error.retry_after_s is not None else True
+        return error.retry_after_s or True  # a Retry-After of 0 is no reason to hammer
 
     begun = False
     async for tried in stamina.retry_context(

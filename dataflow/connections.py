@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
+import stamina
 from pydantic import SecretStr
 
 from connectors import logs
@@ -246,6 +247,7 @@ def _set_going(
     process: Process, access: KafkaAccess, watch: TopicWatch, batcher: Batcher, store: VectorWriter
 ) -> None:
     """Start what runs beside the graph, and say how the process ends."""
+    stamina.instrumentation.set_on_retry_hooks([])  # `Stalls` says it, once a minute
     shutdown = process.shutdown
     shutdown.install()
     shutdown.count_open_pages(lambda: process.ledger.open_pages)

@@ -585,5 +585,4 @@ def test_every_setting_is_explained_and_its_default_is_real(env):
 
 
 def test_the_readme_has_every_setting_with_its_default_and_meaning() -> None:
-
     assert table() in (ROOT / "README.md").read_text(encoding="utf-8")

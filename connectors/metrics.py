@@ -5,6 +5,15 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SERVICES = ("kafka", "embedder", "stargate", "rag", "dead-letters")
+REASONS = (
+    "undecodable",
+    "refused-by-embedder",
+    "refused-by-stargate",
+    "rag-unreachable",
+    "refused-by-rag",
+    "other-space",
+)
+"""Why there are dead letters; each counts from 0, so that an alert sees the first one, too."""
 
 _FRESHNESS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 3600)
 _STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -87,3 +96,5 @@ class Metrics:
         for service in SERVICES:
             self.stalled.labels(service).set(0)
             self.retries.labels(service)
+        for reason in REASONS:
+            self.dead_letters.labels(reason)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prometheus_client import Gauge
+
 from connectors.heartbeat import STUCK_AFTER_S
 from connectors.stalls import Stall
 from ops.status_view import StatusView
@@ -81,6 +83,14 @@ def readiness(view: StatusView) -> Health:
     if unanswered:
         return Health(False, "starting", f"no answer yet from {', '.join(unanswered)}")
     return Health(True, "ready", "partitions are assigned and every service has answered")
+
+
+def show_in_metrics(view: StatusView) -> None:
+    """Give Prometheus what the two answers are, at the time it asks."""
+    alive = Gauge("gibsey_alive", "1 as long as /healthz says 200.", registry=view.metrics.registry)
+    alive.set_function(lambda: liveness(view).ok)
+    ready = Gauge("gibsey_ready", "1 as long as /readyz says 200.", registry=view.metrics.registry)
+    ready.set_function(lambda: readiness(view).ok)
 
 
 def _not_assigned(view: StatusView) -> str:

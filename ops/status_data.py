@@ -162,7 +162,7 @@ class StatusData:
         return {
             "rate_per_s": _rounded(now.rate("dead_letters")),
             "total": int(reading.total("dead_letters")),
-            "by_reason": {k: int(v) for k, v in reading.by_label("dead_letters").items()},
+            "by_reason": {k: int(v) for k, v in reading.by_label("dead_letters").items() if v},
             "topic": self._view.settings_masked.get("DEAD_LETTER_TOPIC", ""),
         }
 

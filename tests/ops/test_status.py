@@ -139,6 +139,10 @@ def test_the_metrics_are_what_prometheus_reads(port: Port, stream: Stream):
     families = {f.name: f for f in text_string_to_metric_families(answer.body.decode())}
     assert families["gibsey_page_vectors_upserts"].samples[0].value == 5
     assert families["process_resident_memory_bytes"].samples[0].value > 1e6
+    assert (
+        families["gibsey_alive"].samples[0].value,
+        families["gibsey_ready"].samples[0].value,
+    ) == (1, 1)
     assert families["process_cpu_seconds"].type == "counter"
     assert not any(name.endswith("_created") for name in families)
 
@@ -244,6 +248,7 @@ def test_a_worker_that_is_silent_without_a_stall_is_stuck(port: Port, stream: St
     }
     assert port.ask("/readyz").status == 503
     assert port.ask("/status.json").json["state"]["level"] == "stuck"
+    assert b"gibsey_alive 0.0" in port.ask("/metrics").body
 
 
 def test_it_is_ready_only_when_partitions_are_assigned(port: Port, stream: Stream):

@@ -29,7 +29,7 @@ FRESH_S = 3.0
 LASTING_S = 30.0
 """What has worked until just now is a broker that restarts; after this time it needs a person."""
 
-_ORDER = ("set-up", "connection", "topic", "reading", "group")
+_ORDER = ("set-up", "connection", "topic", "reading", "events", "group")
 """Which of several troubles is told: the one that the others follow from."""
 
 
@@ -38,7 +38,7 @@ class KafkaFaults:
 
     Troubles have kinds, because each ends with another event: `set-up` when a client could be
     made, `connection` when a broker answers, `topic` when it is there, `reading` when records
-    come, `group` when a commit worked.
+    come, `events` when they are page changes, `group` when a commit worked.
 
     Args:
         access: What the settings say, for the words.
@@ -106,6 +106,11 @@ class KafkaFaults:
         if self._seen:
             self._seen.clear()
         self.over("connection")
+
+    def reading(self) -> None:
+        """Note that records were read, or the end of a partition."""
+        self.answered()
+        self.over("topic", "reading")
 
     def trouble(self, kind: str, reason: str, remedy: str = "") -> None:
         """Tell a trouble of one kind; it lasts until `over` is called with that kind."""

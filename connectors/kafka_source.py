@@ -1,30 +1,26 @@
-"""The topic as Bytewax reads it."""
+"""The topic as Bytewax reads it: a fixed number of reader slots.
+
+Bytewax asks for the parts of a source once, before any broker may be there, and an empty answer
+would end the flow in silence. So the parts are slots, and Kafka partition p belongs to slot p mod
+`SLOTS`; partitions are found, and found again, while the flow runs.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    OFFSET_STORED,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
 from typing_extensions import override
 
-from connectors import logs
+from connectors.epoch_budget import EpochBudget
 from connectors.heartbeat import Heartbeat
 from connectors.kafka import KafkaAccess
+from connectors.kafka_reader import Position, Reader
+from connectors.lag import Lag
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.probation import LookAhead, Probation
@@ -33,24 +29,25 @@ from connectors.shutdown import Shutdown
 from connectors.topic_watch import TopicWatch
 
 SLOTS = 12
-"""Reader slots: Kafka partition p belongs to slot p mod 12. Part of the recovery store's layout."""
+"""Reader slots; part of the recovery store's layout, so another number is another version."""
+
 STATE_VERSION = 1
 BATCH_RECORDS = 256
-PAGES_PER_EPOCH = 10_000
-BYTES_PER_EPOCH = 64 * 1024 * 1024
-"""In a cluster, where pages may be open in another process: what a slot reads in one epoch."""
-REPLAY_HEADER = "gibsey-replay-of"
-CLOSE_TIMEOUT_S = 2.0
-IDLE = timedelta(seconds=1)
-LAG_EVERY_S = 1.0
+BATCH_BYTES = 1024 * 1024
+"""What one call returns at most, and so by how much a slot can overshoot the ledger's limits."""
 
-Position = tuple[int | None, int]
-"""Next offset (None: not known yet) and era of one partition."""
-SlotState = tuple[int, int, dict[int, Position]]
+IDLE = timedelta(seconds=0.1)
+"""How long a slot without partitions sleeps; a stop waits for it."""
+
+SAY_EVERY_S = 1.0
+
+SlotState = tuple[int, int, str, bool, dict[int, Position]]
+"""Version, slots, topic id, whether the topic is proven, and positions by partition: 40 bytes a
+partition, bounded by the topic's partitions."""
 
 
-class IncompatibleStore(Exception):
-    """The recovery store was written by a version with other reader slots."""
+class IncompatibleStoreError(Exception):
+    """The recovery store was written by a version with another layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +60,10 @@ class Reading:
         ledger: Where records are opened, and which says when to stop reading.
         probation: Doubts the topic until one event could be decoded.
         heartbeat: Hears that the workers turn.
-        metrics: Where lag and resets are counted.
+        metrics: Where lag and lost positions are counted.
         shutdown: Ends reading.
         assigned: The thread that reads a partition, by partition.
+        budget: Bounds what is read in an epoch of a cluster.
     """
 
     access: KafkaAccess
@@ -76,15 +74,16 @@ class Reading:
     metrics: Metrics
     shutdown: Shutdown
     assigned: dict[int, int]
+    budget: EpochBudget = field(default_factory=EpochBudget)
 
 
 class PagesSource(FixedPartitionedSource[Record, SlotState]):
     """Reads the records of the topic.
 
-    Item type: `Record`. Unit of parallelism: the reader slot, of which there is a fixed number,
-    so that the flow is built without a broker and partitions can be added while it runs.
-    Delivery: at least once, from the recovery store; without one from the group's committed
-    offset; else from the earliest.
+    Item type: `Record`. Unit of parallelism: the reader slot. Delivery: at least once, in order
+    within each Kafka partition; from where the recovery store says, without it from the group's
+    committed offset, else from the earliest. Deleted offsets are read over with an error and a
+    count, never in silence.
 
     Args:
         reading: What all slots of the process share.
@@ -92,35 +91,51 @@ class PagesSource(FixedPartitionedSource[Record, SlotState]):
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
+        self._lag = Lag(reading.ledger, reading.metrics)
+        reading.watch.measure_for(self._lag)
 
     @override
     def list_parts(self) -> list[str]:
-        return [f"slot-{n:02d}" for n in range(SLOTS)]
+        return [f"slot-{number:02d}" for number in range(SLOTS)]
 
     @override
     def build_part(self, step_id: str, for_part: str, resume_state: SlotState | None) -> Slot:
         with self._reading.shutdown.guard("kafka source"):
             self._reading.watch.start()
-            return Slot(self._reading, int(for_part.removeprefix("slot-")), resume_state)
+            number = int(for_part.removeprefix("slot-"))
+            return Slot(self._reading, self._lag, number, resume_state)
 
 
 class Slot(StatefulSourcePartition[Record, SlotState]):
-    """Reads the partitions p with p mod `SLOTS` = its number, through a consumer of its own."""
+    """Reads the partitions p with p mod `SLOTS` = its number, through a consumer of its own.
 
-    def __init__(self, reading: Reading, number: int, state: SlotState | None) -> None:
+    Args:
+        reading: What all slots of the process share.
+        lag: Where positions are noted.
+        number: Which slot it is.
+        state: What its last snapshot held, if it resumes.
+    """
+
+    def __init__(
+        self, reading: Reading, lag: Lag, number: int, state: SlotState | None = None
+    ) -> None:
         self._r = reading
+        self._lag = lag
         self._number = number
-        self._read: dict[int, Position] = _restored(state)  # what the consumer reads next
-        self._emitted: dict[int, Position] = dict(self._read)  # what a resume must begin with
-        self._consumer: Consumer | None = None
-        self._known = 0  # partitions of the topic when ours were assigned
-        self._mine: list[int] = []
+        self._topic_id, proven, self._emitted = _restored(state)
+        if proven:
+            reading.probation.prove()
+        self._reader = Reader(
+            reading.access,
+            reading.watch.faults,
+            reading.metrics,
+            self._may_begin_anew,
+            reading.watch.look_soon,
+        )
+        self._known = 0  # partitions of the topic when ours were chosen
         self._look_ahead = LookAhead(reading.probation)
-        self._epoch_pages = 0
-        self._epoch_bytes = 0
-        self._lag_due = 0.0
-        self._open_at = 0.0
-        self._log = logs.get("kafka")
+        self._idle = True
+        self._say_at = 0.0
 
     @override
     def next_batch(self) -> Iterable[Record]:
@@ -128,238 +143,121 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
             self._r.heartbeat.beat()
             if self._r.shutdown.stopping.is_set():
                 raise StopIteration
-            if not self._is_assigned():
-                return []
-            records = self._take()
-            self._report_lag()
-            return records
+            self._follow_topic()
+            return () if self._idle else self._emit(self._read())
 
     @override
     def next_awake(self) -> datetime | None:
-        return None if self._mine else datetime.now(timezone.utc) + IDLE
+        return datetime.now(timezone.utc) + IDLE if self._idle else None
 
     @override
     def snapshot(self) -> SlotState:
-        self._epoch_pages = self._epoch_bytes = 0
-        return (STATE_VERSION, SLOTS, dict(self._emitted))
+        with self._r.shutdown.guard("kafka source"):
+            self._r.budget.epoch_ended(self._number)
+            proven = self._r.probation.proven
+            return (STATE_VERSION, SLOTS, self._topic_id, proven, dict(self._emitted))
 
     @override
     def close(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:  # it may hang with a broker that hangs
-            closing = threading.Thread(target=consumer.close, daemon=True)
-            closing.start()
-            closing.join(CLOSE_TIMEOUT_S)
+        with self._r.shutdown.guard("kafka source"):
+            self._reader.close()
 
-    # --- assignment
+    # --- which partitions
 
-    def _is_assigned(self) -> bool:
-        known = self._r.watch.partitions
-        if known == self._known:
-            return self._consumer is not None
-        mine = [p for p in range(known) if p % SLOTS == self._number]
-        if mine and not self._open():
-            return False
-        self._known, self._mine = known, mine
-        for partition in mine:
+    def _follow_topic(self) -> None:
+        watch = self._r.watch
+        if watch.topic_id != self._topic_id and watch.topic_id:
+            self._follow_id(watch.topic_id)
+        if watch.partitions != self._known:
+            self._known = watch.partitions
+            self._follow_partitions(range(self._number, self._known, SLOTS))
+
+    def _follow_partitions(self, mine: Iterable[int]) -> None:
+        before = set(self._reader.partitions)
+        self._reader.follow({number: self._emitted.get(number) for number in mine})
+        now = set(self._reader.partitions)
+        self._idle = not now
+        for partition in before - now:
+            self._r.assigned.pop(partition, None)
+            self._lag.forget(partition)
+        for partition in now - before:
             self._r.assigned[partition] = threading.get_ident()
-        self._assign()
-        return self._consumer is not None
 
-    def _open(self) -> bool:
-        if self._consumer is not None:
-            return True
-        if time.monotonic() < self._open_at:
-            return False
-        config: dict[str, Any] = {
-            **self._r.access.consumer_config(),
-            **self._r.watch.faults.callbacks(),
-        }
-        try:
-            self._consumer = Consumer(config)
-        except KafkaException as error:
-            self._r.watch.faults.unusable(error)
-            self._open_at = time.monotonic() + 1
-            return False
-        self._r.watch.faults.usable()
-        return True
+    def _follow_id(self, topic_id: str) -> None:
+        """Begin anew when the topic is not the one whose offsets we have."""
+        if self._topic_id:
+            self._reader.begin_anew(self._reader.partitions, "the topic was deleted and made anew")
+        self._topic_id = topic_id
 
-    def _assign(self) -> None:
-        """Read on where each partition is; drops what was fetched but not taken."""
-        if self._consumer is not None:
-            topic = self._r.access.topic
-            self._consumer.assign([TopicPartition(topic, p, self._start_of(p)) for p in self._mine])
+    def _may_begin_anew(self, partition: int, lost_at: float) -> bool:
+        """Whether the old offsets are settled and the topic was looked at since.
 
-    def _start_of(self, partition: int) -> int:
-        offset, _ = self._read.get(partition, (None, 0))
-        return OFFSET_STORED if offset is None else offset
+        Until then an offset could mean two records, and one loss could be told twice: by the
+        offset that is out of range, and by the topic's new id.
+        """
+        is_settled = not self._r.ledger.open_in(partition)
+        return is_settled and self._r.watch.looked_at > lost_at
 
     # --- reading
 
-    def _take(self) -> Sequence[Record]:
-        wanted = self._wanted()
-        messages: list[Message] = []
-        if wanted and self._consumer is not None:
-            messages = self._consumer.consume(wanted, 0)
-        records = [r for r in map(self._record, messages) if r is not None]
-        if records:
-            self._r.watch.faults.answered()
-        self._r.probation.give_back(wanted - len(records))
-        if records or len(self._look_ahead):
-            records = list(self._look_ahead.sift(records))
+    def _read(self) -> Sequence[Record]:
+        granted = self._granted()
+        records = self._reader.read(granted, BATCH_BYTES) if granted else []
+        emitted = self._look_ahead.sift(records)
+        self._r.probation.give_back(max(0, granted - _with_value(emitted)))
         self._say_doubts()
-        self._emit(records)
-        return records
+        return emitted
 
-    def _wanted(self) -> int:
+    def _granted(self) -> int:
         """How many records may be read now; 0 while the process has enough."""
         if not self._r.ledger.has_room() or self._look_ahead.is_full:
             return 0
-        if self._r.ledger.shared and (
-            self._epoch_pages >= PAGES_PER_EPOCH or self._epoch_bytes >= BYTES_PER_EPOCH
-        ):
+        if self._r.ledger.shared and self._r.budget.is_spent():
             return 0
         return self._r.probation.admit(BATCH_RECORDS)
 
-    def _emit(self, records: Sequence[Record]) -> None:
-        if not records:
-            return
-        self._r.ledger.opened(records)
-        for record in records:
-            self._emitted[record.partition] = (record.offset + 1, record.era)
-            self._epoch_bytes += record.size_bytes
-        self._epoch_pages += len(records)
-        for partition in {record.partition for record in records}:
-            self._r.ledger.read_up_to(partition, self._emitted[partition][0] or 0)
+    def _emit(self, records: Sequence[Record]) -> Sequence[Record]:
+        if records:
+            self._r.ledger.opened(records)
+            moved = {r.partition: (r.offset + 1, r.era) for r in records}
+            self._r.budget.spend(self._number, len(records), sum(r.size_bytes for r in records))
+            self._moved(moved)
+        if self._reader.ends and not len(self._look_ahead):
+            self._moved(self._reader.ends)
+            self._reader.ends = {}
+        return records
 
-    def _record(self, message: Message) -> Record | None:
-        error = message.error()
-        if error is not None:
-            self._on_error(error, message)
-            return None
-        partition, offset = message.partition(), message.offset()
-        if partition is None or offset is None:
-            return None
-        read, era = self._read.get(partition, (None, 0))
-        if read is not None and offset < read:  # fetched before the partition was assigned anew
-            return None
-        self._read[partition] = (offset + 1, era)
-        kind, timestamp_ms = message.timestamp()
-        return Record(
-            self._r.access.topic,
-            partition,
-            offset,
-            timestamp_ms if kind else 0,
-            _bytes(message.key()),
-            _bytes(message.value()),
-            era,
-            _replay_of(message),
-        )
-
-    # --- what goes wrong
-
-    def _on_error(self, error: KafkaError, message: Message) -> None:
-        code, partition = error.code(), message.partition()
-        if code == KafkaError._PARTITION_EOF:
-            self._on_end(partition, message.offset())
-        elif code == KafkaError._AUTO_OFFSET_RESET and partition is not None:
-            self._begin_anew(partition, error.str())
-        elif error.fatal():
-            self._log.error("client given up, a new one is made", error=error.str())
-            self.close()
-            self._known = 0
-        else:
-            self._r.watch.faults.on_error(error)
-
-    def _on_end(self, partition: int | None, offset: int | None) -> None:
-        """Note a position that no record has told: an empty partition, transaction markers."""
-        if partition is None or offset is None or offset < 0 or len(self._look_ahead):
-            return
-        _, era = self._read.get(partition, (None, 0))
-        self._read[partition] = self._emitted[partition] = (offset, era)
-        self._r.ledger.read_up_to(partition, offset)
-
-    def _begin_anew(self, partition: int, text: str) -> None:
-        offset, era = self._read.get(partition, (None, 0))
-        if "no previously committed offset" in text.lower():
-            self._log.info("reading from the earliest", partition=partition)
-        else:
-            self._log.error(
-                "position lost, going on at the earliest: records were deleted before they were "
-                "read, or the topic was made anew",
-                partition=partition,
-                offset=offset,
-                reason=text,
-            )
-            self._r.metrics.offset_resets.inc()
-            era += 1
-        self._read[partition] = (OFFSET_BEGINNING, era)
-        self._assign()
+    def _moved(self, positions: dict[int, Position]) -> None:
+        for partition, (offset, era) in positions.items():
+            self._emitted[partition] = (offset, era)
+            self._r.ledger.read_up_to(partition, offset)
+            self._lag.read_up_to(partition, offset)
 
     def _say_doubts(self) -> None:
-        topic = self._r.access.topic
-        if len(self._look_ahead) and not self._r.probation.frames_pass:
-            self._r.watch.faults.trouble(
-                "events",
-                f"{topic} holds schema-registry frames (first byte 0), not JSON",
-                "set the connector's value.converter to JsonConverter, or correct KAFKA_TOPIC",
-            )
-        elif self._r.probation.failed:
-            self._r.watch.faults.trouble(
-                "events",
-                f"none of the first 100 events of {topic} is a change of a page",
-                "correct KAFKA_TOPIC, or the connector's converter; then start again",
-            )
-        else:
-            self._r.watch.faults.over("events")
-
-    # --- lag
-
-    def _report_lag(self) -> None:
         now = time.monotonic()
-        if now < self._lag_due or self._consumer is None:
+        if now < self._say_at:
             return
-        self._lag_due = now + LAG_EVERY_S
-        for partition in self._mine:
-            place = TopicPartition(self._r.access.topic, partition)
-            with contextlib.suppress(KafkaException):
-                _, high = self._consumer.get_watermark_offsets(place, cached=True)
-                self._set_lag(partition, high)
-
-    def _set_lag(self, partition: int, high: int) -> None:
-        offset, _ = self._emitted.get(partition, (None, 0))
-        unread = max(high - offset, 0) if high >= 0 and offset is not None and offset >= 0 else 0
-        lag = unread + self._r.ledger.open_in(partition)
-        self._r.metrics.lag.labels(str(partition)).set(lag)
+        self._say_at = now + SAY_EVERY_S
+        doubt = self._r.probation.doubt(self._r.access.topic)
+        if doubt is None:
+            self._r.watch.faults.over("events")
+        else:
+            self._r.watch.faults.trouble("events", *doubt)
 
 
-def _restored(state: SlotState | None) -> dict[int, Position]:
+def _with_value(records: Sequence[Record]) -> int:
+    return sum(record.value is not None for record in records)
+
+
+def _restored(state: SlotState | None) -> tuple[str, bool, dict[int, Position]]:
     if state is None:
-        return {}
-    version, slots, positions = state
+        return "", False, {}
+    version, slots = state[:2]
     if (version, slots) != (STATE_VERSION, SLOTS):
-        raise IncompatibleStore(
-            f"the recovery store was written with {slots} reader slots (layout {version}), this "
-            f"program has {SLOTS} (layout {STATE_VERSION}): remove the store, and the stream "
-            "begins at the group's committed offset"
+        raise IncompatibleStoreError(
+            f"the recovery store has layout {version} with {slots} reader slots, this program has "
+            f"layout {STATE_VERSION} with {SLOTS}: finish with the old version, or remove the "
+            "store, and reading begins at the group's committed offset"
         )
-    return dict(positions)
-
-
-def _bytes(data: str | bytes | None) -> bytes | None:
-    return data.encode() if isinstance(data, str) else data
-
-
-def _replay_of(message: Message) -> str | None:
-    headers: Any = message.headers() or ()  # typed as if a mapping were possible
-    for name, value in headers:
-        if name == REPLAY_HEADER and value is not None:
-            text = (_bytes(value) or b"").decode(errors="replace")
-            return text if _is_origin(text) else None
-    return None
-
-
-def _is_origin(text: str) -> bool:
-    """Whether this is `topic:partition:offset`."""
-    parts = text.rsplit(":", 2)
-    return len(parts) == 3 and all(part.isdecimal() and part.isascii() for part in parts[1:])
+    _, _, topic_id, proven, positions = state
+    return topic_id, proven, dict(positions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -14,6 +15,10 @@ from connectors.kafka import KafkaAccess
 from connectors.kafka_faults import KafkaFaults, code_of, text_of
 
 TIMEOUT_S = 5.0
+ID_TIMEOUT_S = 2.0
+TRIES = 2
+"""A broker that has not told an id so often in a row cannot (the mock cluster, or a very old one),
+and is not asked again."""
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 """The id of topics made before Kafka 2.8, all zeros."""
 
@@ -33,18 +38,16 @@ class TopicIds:
         self._access = access
         self._faults = faults
         self._client: AdminClient | None = None
-        self._worked = False
-        self._given_up = False
+        self._tries_left = TRIES
 
     def ask(self) -> str:
         """The topic's id, or an empty text where it cannot be had; blocks up to 5 s."""
-        if self._given_up:
+        if not self._tries_left:
             return ""
         try:
             return self._ask()
-        except KafkaException:
-            # A broker that never told one (before 3.1, or the mock cluster) is not asked again.
-            self._given_up = not self._worked
+        except (KafkaException, concurrent.futures.TimeoutError):
+            self._tries_left -= 1
             return ""
 
     def _ask(self) -> str:
@@ -52,10 +55,10 @@ class TopicIds:
             config: dict[str, Any] = {**self._access.admin_config(), **self._faults.callbacks()}
             self._client = AdminClient(config)
         topic = self._access.topic
-        asked = self._client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)
-        found = str(asked[topic].result(TIMEOUT_S * 2).topic_id)
+        asked = self._client.describe_topics(TopicCollection([topic]), request_timeout=ID_TIMEOUT_S)
+        found = str(asked[topic].result(TIMEOUT_S).topic_id)
         self._client.poll(0)
-        self._worked = True
+        self._tries_left = TRIES
         return "" if found == _NO_ID else found
 
 

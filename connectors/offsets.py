@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import threading
+import time
+from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors import logs
 from connectors.kafka import KafkaAccess
-from connectors.kafka_faults import KafkaFaults
+from connectors.kafka_faults import KafkaFaults, code_of, text_of
+from connectors.kafka_words import plain
 from connectors.ledger import Ledger
 from connectors.shutdown import Shutdown
 
 EVERY_S = 1.0
 LAST_TIMEOUT_S = 3.0
+WARN_EVERY_S = 60.0
 
 
 class OffsetCommitter:
     """A thread that commits the low watermarks each second, and once at the end.
+
+    For runs of one process only: in a cluster a page may settle in another process than the one
+    that read it. Its consumer never subscribes and is assigned nothing.
 
     Args:
         access: How Kafka is reached.
@@ -37,6 +44,7 @@ class OffsetCommitter:
         self._committed: dict[int, int] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._warned_at = float("-inf")
         self._log = logs.get("kafka")
 
     def start(self) -> None:
@@ -44,36 +52,66 @@ class OffsetCommitter:
         self._shutdown.at_end(self.close)
         threading.Thread(target=self._run, name="offsets", daemon=True).start()
 
+    def close(self) -> None:
+        """Commit a last time, within `LAST_TIMEOUT_S`."""
+        self._ended.set()
+        last = threading.Thread(target=self._commit, name="last-offsets", daemon=True)
+        last.start()
+        last.join(LAST_TIMEOUT_S)
+
     def _run(self) -> None:
         with self._shutdown.guard("offsets"):
             while not self._ended.wait(EVERY_S):
                 self._commit()
 
-    def close(self) -> None:
-        """Commit a last time, within `LAST_TIMEOUT_S`."""
-        self._ended.set()
-        last = threading.Thread(target=self._commit, daemon=True)
-        last.start()
-        last.join(LAST_TIMEOUT_S)
-
     def _commit(self) -> None:
         with self._lock:
             marks = self._ledger.low_watermarks()
             due = {p: mark for p, mark in marks.items() if self._committed.get(p) != mark}
-            if not due:
-                return
-            try:
-                self._client().commit(
-                    offsets=[TopicPartition(self._access.topic, p, o) for p, o in due.items()],
-                    asynchronous=False,
-                )
-            except KafkaException as error:  # the next second tries again; nothing depends on it
-                self._log.debug("offsets not committed", reason=str(error.args[0]))
-            else:
-                self._committed.update(due)
+            if due:
+                self._try(due)
+
+    def _try(self, due: dict[int, int]) -> None:
+        places = [TopicPartition(self._access.topic, p, offset) for p, offset in due.items()]
+        try:
+            client = self._client()
+            done = client.commit(offsets=places, asynchronous=False)
+            client.poll(0)  # serves the callbacks
+        except KafkaException as error:
+            self._failed(code_of(error), text_of(error))
+            return
+        refused = [place.error for place in done if place.error is not None]
+        good = {place.partition for place in done if place.error is None}
+        self._committed.update({p: mark for p, mark in due.items() if p in good})
+        if refused:
+            self._failed(refused[0].code(), refused[0].str())
+        else:
+            self._faults.over("group")
+
+    def _failed(self, code: int, text: str) -> None:
+        """Say so; the next second tries again, and the stream goes on meanwhile."""
+        if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            self._faults.on_error(KafkaError(code))
+        now = time.monotonic()
+        if now - self._warned_at >= WARN_EVERY_S:
+            self._warned_at = now
+            self._log.warning("position not committed", reason=plain(text), remedy=_remedy(code))
 
     def _client(self) -> Consumer:
         if self._consumer is None:
-            config = {**self._access.consumer_config(), **self._faults.callbacks()}
+            config: dict[str, Any] = {**self._access.consumer_config(), **self._faults.callbacks()}
             self._consumer = Consumer(config)
         return self._consumer
+
+
+def _remedy(code: int) -> str:
+    if code in _MEMBERS:
+        return "another program is a member of the group; set KAFKA_GROUP to one of its own"
+    return "none needed: it is tried again each second"
+
+
+_MEMBERS = (
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+)

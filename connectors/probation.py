@@ -24,26 +24,21 @@ class Probation:
 
     Args:
         limit: Events let through before one could be decoded.
-        proven: Whether the topic has shown a good event before, as a resume state remembers.
     """
 
-    def __init__(self, limit: int = LIMIT, *, proven: bool = False) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._lock = threading.Lock()
         self._admitted = 0
         self._bad = 0
-        self._proven = proven
-        self._saw_plain = proven
+        self._held = 0
+        self._proven = False
+        self._saw_plain = False
 
     @property
     def proven(self) -> bool:
         """Whether an event of the topic could be decoded."""
         return self._proven
-
-    @property
-    def failed(self) -> bool:
-        """Whether all events let through were undecodable, and no more will be."""
-        return not self._proven and self._bad >= self._limit
 
     @property
     def frames_pass(self) -> bool:
@@ -60,13 +55,13 @@ class Probation:
             return granted
 
     def give_back(self, unused: int) -> None:
-        """Return what `admit` granted and no event used."""
+        """Return what `admit` granted and no event with a value used."""
         if not self._proven:
             with self._lock:
                 self._admitted -= unused
 
     def decoded(self, *, good: int, bad: int) -> None:
-        """Hear from decode: how many events with a value were page changes, and how many not."""
+        """Hear from decode how many events with a value were changes, and how many undecodable."""
         if self._proven:
             return
         with self._lock:
@@ -75,12 +70,33 @@ class Probation:
                 self._proven = self._saw_plain = True
 
     def prove(self) -> None:
-        """Take the topic as proven, from an earlier run."""
+        """Take the topic as proven, as an earlier run has found."""
         self.decoded(good=1, bad=0)
 
     def saw_plain(self) -> None:
         """Note an event that is no schema-registry frame: frames are ordinary bad events then."""
         self._saw_plain = True
+
+    def held(self, change: int) -> None:
+        """Note that so many more frames (or, below 0, fewer) are held back."""
+        with self._lock:
+            self._held += change
+
+    def doubt(self, topic: str) -> tuple[str, str] | None:
+        """Why reading has stopped, as reason and remedy; None while it has not."""
+        if self._proven:
+            return None
+        if self._held and not self._saw_plain:
+            return (
+                f"{topic} holds schema-registry frames (first byte 0) instead of JSON",
+                "set the connector's value.converter to JsonConverter, or correct KAFKA_TOPIC",
+            )
+        if self._bad >= self._limit:
+            return (
+                f"none of the first {self._limit} events of {topic} is a change of a page",
+                "correct KAFKA_TOPIC or the connector's converter, then start again",
+            )
+        return None
 
 
 def is_frame(record: Record) -> bool:
@@ -114,13 +130,14 @@ class LookAhead:
         """Take what was read, and return what may be emitted now, in order."""
         if self._probation.frames_pass and not self._held:
             return records
-        if any(r.value is not None and not is_frame(r) for r in records):
+        if any(record.value is not None and not is_frame(record) for record in records):
             self._probation.saw_plain()
         if self._probation.frames_pass:
             return self._release(records)
         return self._hold(records)
 
     def _release(self, records: Sequence[Record]) -> Sequence[Record]:
+        self._probation.held(-len(self._held))
         released, self._held, self._bytes = [*self._held, *records], [], 0
         return released
 
@@ -131,6 +148,7 @@ class LookAhead:
             if self._held or is_frame(record):
                 self._held.append(record)
                 self._bytes += record.size_bytes
+                self._probation.held(1)
             else:
                 passing.append(record)
         return passing

@@ -1,0 +1,309 @@
+"""A consumer that reads some partitions of the topic and knows where in each it is.
+
+It belongs to no group's rebalancing: partitions and positions are given to it. A position that the
+broker does not have any more is an event here, never a silent jump (`auto.offset.reset=error`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_STORED,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from connectors import logs
+from connectors.kafka import KafkaAccess
+from connectors.kafka_faults import KafkaFaults
+from connectors.kafka_records import record_of
+from connectors.kafka_words import MISSING, plain
+from connectors.metrics import Metrics
+from connectors.records import Record
+
+CHUNK = 32
+"""Records taken from librdkafka at once: between two chunks the bytes are looked at."""
+
+RETRY_S = 1.0
+CLOSE_TIMEOUT_S = 2.0
+Position = tuple[int, int]
+"""Next offset and era of a partition; plain, because snapshots hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A position at which reading could not go on.
+
+    Attributes:
+        offset: The offset wanted; -1 where that is not known.
+        at: When it was lost (monotonic seconds).
+        why: What the broker said.
+    """
+
+    offset: int
+    at: float
+    why: str
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where one partition is read.
+
+    Attributes:
+        offset: What is read next; below 0 a name: the committed offset, or the beginning.
+        era: How often its offsets have begun anew.
+        assigned: Whether the consumer fetches it.
+        not_before: When it may be assigned (monotonic seconds).
+        lost: The position that is gone, until it is known where reading goes on.
+    """
+
+    offset: int
+    era: int
+    assigned: bool = False
+    not_before: float = 0.0
+    lost: _Lost | None = None
+
+
+class Reader:
+    """Reads partitions through one consumer, opened at the first of them; one thread's own.
+
+    Args:
+        access: How Kafka is reached.
+        faults: Hears of the consumer's errors.
+        metrics: Where lost positions are counted.
+        may_begin_anew: Asked, with a partition and when its position was lost, whether it may be
+            read from the earliest now.
+        on_change: Called when the topic is not what it was, so that somebody looks.
+    """
+
+    def __init__(
+        self,
+        access: KafkaAccess,
+        faults: KafkaFaults,
+        metrics: Metrics,
+        may_begin_anew: Callable[[int, float], bool],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._access = access
+        self._faults = faults
+        self._metrics = metrics
+        self._may_begin_anew = may_begin_anew
+        self._on_change = on_change
+        self._consumer: Consumer | None = None
+        self._open_at = 0.0
+        self._places: dict[int, _Place] = {}
+        self.ends: dict[int, Position] = {}
+        self._unassigned = False  # whether some place waits for its assignment
+        self._log = logs.get("kafka")
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions that are read."""
+        return list(self._places)
+
+    def follow(self, starts: Mapping[int, Position | None]) -> None:
+        """Read these partitions and no others; those that are read already stay where they are.
+
+        Args:
+            starts: Where to begin, by partition; None: the group's committed offset, or else the
+                earliest.
+        """
+        for partition in [p for p in self._places if p not in starts]:
+            self._unassign(partition)
+            del self._places[partition]
+        for partition, start in starts.items():
+            if partition not in self._places:
+                offset, era = start or (OFFSET_STORED, 0)
+                self._places[partition] = _Place(offset, era)
+                self._unassigned = True
+
+    def read(self, limit: int, limit_bytes: int) -> list[Record]:
+        """Take what was fetched; never blocks.
+
+        Args:
+            limit: Records to return at most.
+            limit_bytes: Bytes after which no further chunk is taken.
+
+        Returns:
+            Records, in order within each partition. `ends` holds then the position after records
+            that nobody sees (transaction markers, or none at all), for each partition whose end
+            was reached.
+        """
+        self.ends = {}
+        consumer = self._ready()
+        records: list[Record] = []
+        if consumer is None:
+            return records
+        size = 0
+        # a fatal error among the messages replaces the consumer
+        while limit > len(records) and size < limit_bytes and consumer is self._consumer:
+            asked = min(CHUNK, limit - len(records))
+            messages = consumer.consume(asked, 0)
+            for message in messages:
+                if (record := self._taken(message)) is not None:
+                    records.append(record)
+                    size += record.size_bytes
+            if len(messages) < asked:
+                break
+        if records or self.ends:
+            self._faults.reading()
+        return records
+
+    def begin_anew(self, partitions: Iterable[int], why: str) -> None:
+        """Read partitions from the earliest, in a new era, because their topic was made anew."""
+        for partition in partitions:
+            place = self._places.get(partition)
+            if place is not None and place.lost is None and place.offset != OFFSET_STORED:
+                self._lose(partition, place, place.offset, why)
+
+    def close(self) -> None:
+        """Close the consumer, within `CLOSE_TIMEOUT_S`: it may hang with a broker that hangs."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            closing = threading.Thread(target=consumer.close, name="kafka-close", daemon=True)
+            closing.start()
+            closing.join(CLOSE_TIMEOUT_S)
+
+    # --- assignment
+
+    def _ready(self) -> Consumer | None:
+        """The consumer, with everything assigned that may be."""
+        if self._consumer is None and not self._open():
+            return None
+        if self._unassigned:
+            self._assign_waiting()
+        return self._consumer
+
+    def _open(self) -> bool:
+        if not self._places or time.monotonic() < self._open_at:
+            return False
+        config: dict[str, Any] = {**self._access.consumer_config(), **self._faults.callbacks()}
+        try:
+            self._consumer = Consumer(config)
+        except KafkaException as error:
+            self._faults.unusable(error)
+            self._open_at = time.monotonic() + RETRY_S
+            return False
+        self._faults.usable()
+        return True
+
+    def _assign_waiting(self) -> None:
+        now = time.monotonic()
+        waiting = {p: place for p, place in self._places.items() if not place.assigned}
+        ready = [p for p, place in waiting.items() if self._may_assign(p, place, now)]
+        topic = self._access.topic
+        assert self._consumer is not None  # noqa: S101 - `_ready` has opened it
+        if ready:
+            self._consumer.incremental_assign(
+                [TopicPartition(topic, p, waiting[p].offset) for p in ready]
+            )
+            for partition in ready:
+                waiting[partition].assigned = True
+        self._unassigned = len(ready) < len(waiting)
+
+    def _may_assign(self, partition: int, place: _Place, now: float) -> bool:
+        if now < place.not_before:
+            return False
+        return place.lost is None or self._may_begin_anew(partition, place.lost.at)
+
+    def _unassign(self, partition: int) -> None:
+        place = self._places[partition]
+        if place.assigned and self._consumer is not None:
+            self._consumer.incremental_unassign([TopicPartition(self._access.topic, partition)])
+        place.assigned = False
+        self._unassigned = True
+
+    # --- what comes
+
+    def _taken(self, message: Message) -> Record | None:
+        partition, offset = message.partition(), message.offset()
+        place = self._places.get(-1 if partition is None else partition)
+        if (error := message.error()) is not None:
+            self._on_error(error, partition, place, offset)
+            return None
+        # what was fetched before a partition was taken away is read anew, or not ours
+        if place is None or not place.assigned or partition is None or offset is None:
+            return None
+        self._say_where(partition, place, offset)
+        place.offset = offset + 1
+        return record_of(message, self._access.topic, place.era)
+
+    def _on_error(
+        self, error: KafkaError, partition: int | None, place: _Place | None, offset: int | None
+    ) -> None:
+        code = error.code()
+        if error.fatal():
+            self._begin_again(error)
+        elif code == KafkaError._PARTITION_EOF:
+            if partition is not None and place is not None and offset is not None:
+                self._at_end(partition, place, offset)
+        elif code == KafkaError._AUTO_OFFSET_RESET:
+            if partition is not None and place is not None:
+                self._no_offset(partition, place, offset, error.str())
+        else:
+            self._faults.on_error(error)
+            if code in MISSING:
+                self._on_change()
+
+    def _at_end(self, partition: int, place: _Place, offset: int) -> None:
+        if not place.assigned or offset < 0:
+            return
+        self._say_where(partition, place, offset)
+        place.offset = max(place.offset, offset)
+        self.ends[partition] = (place.offset, place.era)
+
+    def _no_offset(self, partition: int, place: _Place, offset: int | None, text: str) -> None:
+        """Answer that the broker has no record at the position, or knows no position."""
+        if not place.assigned:
+            return
+        if "No offset stored" in text:
+            self._log.info("nothing committed, reading from the earliest", partition=partition)
+            self._unassign(partition)
+            place.offset = OFFSET_BEGINNING
+        elif "out of range" in text or "truncation" in text:
+            wanted = place.offset if place.offset >= 0 else offset
+            self._lose(partition, place, -1 if wanted is None else wanted, plain(text))
+        else:  # the position could not be looked up this time; it is not lost
+            self._faults.trouble("reading", f"partition {partition}: {plain(text)}")
+            self._unassign(partition)
+            place.not_before = time.monotonic() + RETRY_S
+
+    def _lose(self, partition: int, place: _Place, wanted: int, why: str) -> None:
+        self._unassign(partition)
+        self._metrics.offset_resets.inc()
+        self._log.warning("position lost", partition=partition, offset=wanted, reason=why)
+        place.lost = _Lost(wanted, time.monotonic(), why)
+        place.offset = OFFSET_BEGINNING
+        place.era += 1
+        self._on_change()
+
+    def _say_where(self, partition: int, place: _Place, offset: int) -> None:
+        lost, place.lost = place.lost, None
+        if lost is None:
+            return
+        deleted = 0 <= lost.offset < offset
+        self._log.error(
+            "position lost: records went unread, going on at the earliest",
+            partition=partition,
+            wanted=lost.offset,
+            offset=offset,
+            lost=offset - lost.offset if deleted else "unknown (topic made anew or cut short)",
+            reason=lost.why,
+        )
+
+    def _begin_again(self, error: KafkaError) -> None:
+        """Go on with a new consumer, from where this one was."""
+        self._log.error("consumer given up, a new one is made", reason=plain(error.str()))
+        self.close()
+        for place in self._places.values():
+            place.assigned = False
+        self._unassigned = True

@@ -1,0 +1,199 @@
+"""A whole stream for tests: stand-ins, workers, and a model of what the store must hold."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from demo.kafka import MockKafka, Record
+from demo.ngrams import embed_text
+from demo.ollama import Ollama
+from demo.rag import Rag
+from demo.stargate import TOKEN, Stargate
+from tests.deadline import eventually
+from tests.flow.worker import SNAPSHOT_S, Worker, free_port, make_store
+
+TOPIC = "cdc.pages"
+LETTERS = "cdc.pages.dlq"
+GROUP = "gibsey-embedder"
+DONE_S = 60.0
+TOLERANCE = 1e-6
+
+
+def same(found: list[float] | None, text: str) -> bool:
+    """Whether a vector is the right one of a text."""
+    if found is None:
+        return False
+    right = embed_text(text)
+    return len(found) == len(right) and all(
+        abs(a - b) <= TOLERANCE for a, b in zip(found, right, strict=True)
+    )
+
+
+class Stream:
+    """Stand-ins on real sockets, the program beside them, and what must come of it.
+
+    Attributes:
+        texts: The newest text of each page; None where it was deleted.
+        workers: All that were started, the last one last.
+    """
+
+    def __init__(
+        self, directory: Path, kafka: MockKafka, ollama: Ollama, stargate: Stargate, rag: Rag
+    ) -> None:
+        self.directory = directory
+        self.kafka, self.ollama, self.stargate, self.rag = kafka, ollama, stargate, rag
+        self.texts: dict[str, str | None] = {}
+        self.workers: list[Worker] = []
+        self._right: set[tuple[str, str]] = set()
+
+    # --- workers
+
+    def settings(self, **more: str) -> dict[str, str]:
+        """Settings that lead to the stand-ins."""
+        return {
+            "KAFKA_BROKER": self.kafka.broker,
+            "KAFKA_OPTIONS": '{"fetch.wait.max.ms": 5}',
+            "EMBED_URL": self.ollama.embed_url,
+            "STARGATE_URL": self.stargate.url,
+            "STARGATE_AUTH_TOKEN": TOKEN,
+            "RAG_REFRESH_URL": self.rag.refresh_url,
+            "STATUS_PORT": str(free_port()),
+            **more,
+        }
+
+    @property
+    def store(self) -> Path:
+        """The recovery store; made when first asked for."""
+        directory = self.directory / "recovery"
+        return directory if directory.is_dir() else make_store(directory)
+
+    def start(
+        self,
+        workers: int = 1,
+        *,
+        store: bool = True,
+        arguments: Iterable[str] = (),
+        code: str = "",
+        **settings: str,
+    ) -> Worker:
+        """Start the program."""
+        given = ["-w", str(workers), *arguments]
+        if store:
+            given += ["-r", str(self.store), "-s", str(SNAPSHOT_S), "-b", "0"]
+        worker = Worker(self.directory, self.settings(**settings), given, code=code)
+        self.workers.append(worker)
+        return worker
+
+    def end(self) -> None:
+        """Kill what still runs, and show every log for a test that failed."""
+        for number, worker in enumerate(self.workers):
+            if worker.is_running:
+                worker.kill()
+            print(f"--- worker {number}", worker.log, sep="\n")
+
+    # --- changes
+
+    def write(self, page_id: str, text: str, op: str = "u") -> None:
+        """Create or update a page."""
+        self.texts[page_id] = text
+        self._produce(page_id, {"page_id": page_id, "body": text, "op": op})
+
+    def delete(self, page_id: str) -> None:
+        """Delete a page."""
+        self.texts[page_id] = None
+        self._produce(page_id, {"page_id": page_id, "op": "d"})
+
+    def feed(self, count: int, start: int = 0) -> None:
+        """Create pages `page start` to `page start+count-1`, each with a text of its own."""
+        for number in range(start, start + count):
+            self.write(f"page {number}", f"the text of page number {number}", "c")
+        self.kafka.flush()
+
+    def raw(self, value: bytes | None, key: bytes | None = None, partition: int = 0) -> None:
+        """Send an event as it is."""
+        self.kafka.produce(TOPIC, key, value, partition=partition)
+
+    def _produce(self, page_id: str, event: dict[str, str]) -> None:
+        self.kafka.produce(TOPIC, page_id, json.dumps(event))
+
+    # --- what came of it
+
+    def missing(self, *, deletes: bool = False) -> list[str]:
+        """What is wrong in the store and in the notifications, in words; empty if all is well.
+
+        Args:
+            deletes: Whether rows of deleted pages must be gone (ON_DELETE=delete).
+        """
+        return [
+            fault
+            for page_id, text in self.texts.items()
+            for fault in self._faults_of(page_id, text, deletes)
+        ]
+
+    def _faults_of(self, page_id: str, text: str | None, deletes: bool) -> Iterable[str]:
+        if text is None:
+            if deletes and page_id in self.stargate.vectors.rows:
+                yield f"{page_id}: its row is still there"
+            return
+        row = self.stargate.vectors.rows.get(page_id, b"").decode()
+        if (row, text) not in self._right:
+            if not same(self.stargate.vectors.vector(page_id), text):
+                yield f"{page_id}: {'another vector' if row else 'no row'}"
+            else:
+                self._right.add((row, text))
+        if not same(self.rag.vector(page_id), text):
+            yield f"{page_id}: not notified of its last vector"
+
+    def wait_complete(self, within_s: float = DONE_S, *, deletes: bool = False) -> None:
+        """Wait until the store and the notifications are as they must be.
+
+        Raises:
+            AssertionError: They are not in time; says what is missing.
+        """
+        give_up = time.monotonic() + within_s
+        while True:
+            can_change = any(worker.is_running for worker in self.workers)
+            if not (missing := self.missing(deletes=deletes)):
+                return
+            found = f"{len(missing)} faults in {len(self.texts)} pages: {missing[:5]}"
+            assert can_change, f"no worker runs; {found}"
+            assert time.monotonic() < give_up, found
+            time.sleep(0.02)
+
+    def wait_rows(self, count: int, within_s: float = DONE_S) -> None:
+        """Wait until so many rows are in the store."""
+        vectors = self.stargate.vectors
+        eventually(
+            lambda: len(vectors.rows) >= count or not self.workers[-1].is_running, within_s
+        )
+        assert len(vectors.rows) >= count, "the worker has ended"
+
+    def wait_committed(self, within_s: float = DONE_S) -> None:
+        """Wait until the group has committed the end of every partition."""
+        ends = {partition: end for partition, end in self.kafka.ends(TOPIC).items() if end}
+
+        def at_end() -> bool:
+            committed = self.kafka.committed(TOPIC, GROUP)
+            return all(committed.get(partition) == end for partition, end in ends.items())
+
+        eventually(at_end, within_s)
+
+    def letters(self) -> list[Record]:
+        """All dead letters."""
+        return self.kafka.read(LETTERS)
+
+    def wait_letters(self, count: int, within_s: float = DONE_S) -> list[Record]:
+        """Wait until there are so many dead letters."""
+        return eventually(
+            lambda: found if len(found := self.letters()) >= count else [], within_s
+        )
+
+    def embedded(self) -> Counter[str]:
+        """How often each page's text was embedded; what the program asks by itself left out."""
+        sent = Counter(self.ollama.texts or ())
+        wanted = {text for text in self.texts.values() if text}
+        return Counter({text: count for text, count in sent.items() if text in wanted})

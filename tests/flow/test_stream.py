@@ -1,0 +1,305 @@
+"""The real program over real sockets: what comes in, what comes out, how it ends and goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+
+import pytest
+from confluent_kafka import Producer
+
+from tests.deadline import eventually
+from tests.flow.stream import DONE_S, TOPIC, Stream
+from tests.flow.worker import Worker, free_port
+
+SOON_S = 10.0
+"""How long SIGTERM may take where services answer."""
+
+
+# --- what comes out
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_every_page_becomes_the_right_row_and_one_notification(
+    stream: Stream, workers: int
+) -> None:
+    stream.feed(300)
+    worker = stream.start(workers)
+    stream.wait_complete()
+    assert set(stream.rag.counts.values()) == {1}
+    assert set(stream.stargate.vectors.writes.values()) == {1}
+    assert set(stream.embedded().values()) == {1}
+    assert not stream.letters()
+    stream.wait_committed()
+    assert "Upsert OK" in worker.log
+    eventually(lambda: worker.status()["lag"]["total"] == 0, DONE_S)
+    began = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - began < SOON_S
+
+
+@pytest.mark.parametrize("on_delete", ["ignore", "delete"])
+def test_the_newest_text_wins_and_a_deleted_row_goes_only_where_that_is_set(
+    stream: Stream, on_delete: str
+) -> None:
+    stream.start(2, ON_DELETE=on_delete)
+    stream.feed(20)
+    stream.wait_complete()
+    for round_ in range(5):
+        for number in range(10):
+            stream.write(f"page {number}", f"text {round_} of page number {number}")
+    for number in range(10, 15):
+        stream.delete(f"page {number}")
+    stream.write("page 14", "written again after its delete")
+    stream.write("last", "the end", "c")
+    stream.kafka.flush()
+    stream.wait_complete(deletes=on_delete == "delete")
+    kept = [f"page {n}" in stream.stargate.vectors.rows for n in range(10, 14)]
+    assert kept == [on_delete == "ignore"] * 4
+    assert not stream.letters()
+
+
+# --- bad input
+
+BAD = {
+    "empty": b"",
+    "no JSON": b"no json at all",
+    "cut": b'{"page_id":"x","body":"half',
+    "a list": b"[1,2]",
+    "a number": b"7",
+    "null body in a create": b'{"page_id":"x","body":null,"op":"c"}',
+    "no body in a create": b'{"page_id":"x","op":"c"}',
+    "body of another type": b'{"page_id":"x","body":5,"op":"u"}',
+    "no page_id": b'{"body":"text","op":"c"}',
+    "page_id empty": b'{"page_id":"","body":"text","op":"c"}',
+    "page_id null": b'{"page_id":null,"body":"text","op":"c"}',
+    "page_id an object": b'{"page_id":{},"body":"text","op":"c"}',
+    "page_id with NUL": b'{"page_id":"a\\u0000b","body":"text","op":"c"}',
+    "page_id with half a surrogate pair": b'{"page_id":"a\\ud800b","body":"text","op":"c"}',
+    "body with half a surrogate pair": b'{"page_id":"x","body":"\\udfff","op":"c"}',
+    "invalid UTF-8": b'{"page_id":"x","body":"\xff\xfe","op":"c"}',
+    "NaN": b'{"page_id":"x","body":NaN,"op":"c"}',
+    "deep": b'{"page_id":"x","op":"c","body":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "a schema-registry frame among good events": b"\x00\x00\x00\x00\x01abc",
+    "no op": b'{"page_id":"x","body":"text"}',
+    "op of another type": b'{"page_id":"x","body":"text","op":1}',
+}
+
+SKIPPED = {
+    "unknown op": b'{"page_id":"x","body":"text","op":"t"}',
+    "update without body": b'{"page_id":"x","op":"u"}',
+    "tombstone": None,
+}
+
+
+def test_bad_events_become_dead_letters_and_their_neighbours_are_unharmed(stream: Stream) -> None:
+    stream.feed(1)
+    for number, value in enumerate([*BAD.values(), *SKIPPED.values()]):
+        stream.raw(value, f"key {number}".encode())
+        stream.write(f"neighbour {number}", f"text of neighbour {number}", "c")
+    stream.kafka.flush()
+    worker = stream.start()
+    stream.wait_complete()
+    letters = {letter.key: letter for letter in stream.wait_letters(len(BAD))}
+    assert len(stream.letters()) == len(BAD)
+    sent = {record.key: record for record in stream.kafka.read(TOPIC)}
+    for number, (name, value) in enumerate(BAD.items()):
+        letter = letters[f"key {number}".encode()]
+        assert letter.value == value, name
+        assert letter.headers["reason"] == b"undecodable", name
+        assert letter.headers["detail"], name
+        offset = sent[f"key {number}".encode()].offset
+        assert letter.headers["origin"].decode() == f"{TOPIC}:0:{offset}", name
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", letter.headers["failed-at"].decode())
+        assert re.search(rf"origin={TOPIC}:0:{offset} reason=undecodable", worker.log), name
+    assert "x" not in stream.stargate.vectors.rows
+    stream.wait_committed()
+
+
+def test_a_dead_letter_too_large_for_its_topic_goes_without_its_value(stream: Stream) -> None:
+    large = b'{"page_id":"large","op":"c","body":"' + b"a" * 1_100_000 + b'"}'
+    producer = Producer({"bootstrap.servers": stream.kafka.broker, "message.max.bytes": 4_000_000})
+    producer.produce(TOPIC, key=b"large", value=large, partition=0)
+    assert producer.flush(10) == 0
+    stream.feed(10)
+    options = {"fetch.wait.max.ms": 5, "message.max.bytes": 1_000_000}
+    stream.start(KAFKA_OPTIONS=json.dumps(options))
+    stream.wait_complete()
+    (letter,) = stream.wait_letters(1)
+    assert (letter.key, letter.value) == (b"large", None)
+    assert letter.headers["original-size"] == str(len(large)).encode()
+    assert letter.headers["reason"] == b"undecodable"
+    stream.wait_committed()
+
+
+def test_a_topic_of_schema_registry_frames_stalls_until_a_good_event_comes(
+    stream: Stream,
+) -> None:
+    for number in range(150):
+        stream.raw(b"\x00\x00\x00\x00\x01" + bytes([number]), partition=number % 3)
+    stream.kafka.flush()
+    worker = stream.start()
+    worker.wait_for(r"waiting .*schema-registry frames.*JsonConverter")
+    assert "kafka" in worker.stalled()
+    assert not stream.letters()
+    stream.feed(20)
+    stream.wait_complete()
+    assert len(stream.wait_letters(150)) == 150
+    eventually(lambda: not worker.stalled(), DONE_S)
+    stream.wait_committed()
+
+
+def test_a_hundred_events_without_a_good_one_stall_the_stream(stream: Stream) -> None:
+    for number in range(300):
+        stream.raw(b"<xml/>", partition=number % 3)
+    stream.kafka.flush()
+    worker = stream.start()
+    worker.wait_for(r"waiting .*none of the first 100 events.*KAFKA_TOPIC")
+    assert "kafka" in worker.stalled()
+    assert len(stream.letters()) <= 100
+    worker.stop()
+
+
+# --- ends, and goes on
+
+
+def test_a_restart_on_other_worker_counts_embeds_nothing_again_and_misses_nothing(
+    stream: Stream,
+) -> None:
+    stream.ollama.text_s = 0.004
+    stream.feed(600)
+    for workers, rows in ((1, 100), (4, 300), (2, 600)):
+        worker = stream.start(workers)
+        stream.wait_rows(rows)
+        began = time.monotonic()
+        worker.stop()
+        assert time.monotonic() - began < SOON_S
+    stream.wait_complete(1)
+    assert set(stream.embedded().values()) == {1}
+    assert set(stream.rag.counts.values()) == {1}
+    assert not stream.letters()
+
+
+def test_a_stop_while_the_embedder_hangs_is_ended_by_the_watchdog_and_loses_nothing(
+    stream: Stream,
+) -> None:
+    stream.feed(50)
+    stream.ollama.faults.hang(when=lambda request: request.mentions("page number"))
+    worker = stream.start(2)
+    eventually(lambda: stream.ollama.stats.faults > 0, DONE_S)
+    began = time.monotonic()
+    worker.signal()
+    assert worker.wait(40) == 0
+    assert 14 < time.monotonic() - began < 25
+    assert re.search(r"not everything has answered.* pages=[1-9]", worker.log)
+    stream.ollama.faults.clear()
+    stream.start(1)
+    stream.wait_complete()
+    assert not stream.letters()
+
+
+def test_nothing_is_missing_after_kills_in_the_middle(stream: Stream) -> None:
+    stream.ollama.text_s = 0.004
+    stream.feed(500)
+    for workers, rows in ((1, 100), (4, 300)):
+        worker = stream.start(workers)
+        stream.wait_rows(rows)
+        worker.kill()
+    stream.start(2)
+    stream.wait_complete()
+    assert not stream.letters()
+
+
+def test_without_a_store_it_resumes_from_what_the_group_has_committed(stream: Stream) -> None:
+    stream.feed(100)
+    worker = stream.start(store=False)
+    stream.wait_complete()
+    stream.wait_committed()
+    worker.kill()
+    done = set(stream.texts.values())
+    stream.ollama.faults.hang(when=lambda request: request.mentions("number 150"))
+    stream.feed(100, start=100)
+    worker = stream.start(store=False)
+    stream.wait_rows(150)
+    worker.kill()
+    stream.ollama.faults.clear()
+    stream.start(store=False)
+    stream.wait_complete()
+    stream.wait_committed()
+    again = [text for text, count in stream.embedded().items() if count > 1 and text in done]
+    assert again == []
+
+
+def test_a_store_of_another_version_is_fatal_in_one_line(stream: Stream) -> None:
+    stream.feed(5)
+    other = stream.start(code="import dataflow.window as w; w.STATE_VERSION = 99")
+    stream.wait_complete()
+    other.stop()
+    worker = stream.start()
+    assert worker.wait() == 1
+    (line,) = [line for line in worker.log.splitlines() if "fatal" in line]
+    assert "layout 99/" in line
+    assert "remove the store" in line
+    assert "Traceback" not in worker.log
+
+
+def test_broken_settings_are_all_named_at_once_and_the_exit_code_is_2(stream: Stream) -> None:
+    worker = stream.start(store=False, WINDOW_PAGES="no", ON_DELETE="maybe", EMBED_URL="gopher:x")
+    assert worker.wait() == 2
+    for name in ("WINDOW_PAGES", "ON_DELETE", "EMBED_URL"):
+        assert name in worker.log
+    assert "Traceback" not in worker.log
+
+
+def test_a_second_worker_on_the_same_store_is_refused_in_one_line(stream: Stream) -> None:
+    first = stream.start().wait_started()
+    second = stream.start()
+    assert second.wait() == 1
+    assert len(second.log.splitlines()) == 1
+    assert "in use by process" in second.log
+    assert first.is_running
+
+
+# --- clusters
+
+
+def cluster(stream: Stream, processes: int = 2, workers: int = 2) -> list[Worker]:
+    addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(processes))
+    return [
+        stream.start(workers, arguments=["-i", str(number), "-a", addresses], STATUS_PORT="0")
+        for number in range(processes)
+    ]
+
+
+def test_a_cluster_gets_all_pages_right_and_ends_as_one(stream: Stream) -> None:
+    one = stream.start()
+    stream.feed(100)
+    stream.wait_complete()
+    one.stop()
+    stream.ollama.text_s = 0.002
+    members = cluster(stream)
+    stream.feed(400, start=100)
+    stream.wait_rows(250)
+    members[1].kill()
+    codes = [member.wait() for member in members]
+    assert codes[1] == -signal.SIGKILL
+    assert codes[0] != 0
+    members = cluster(stream)
+    stream.wait_complete()
+    for member in members:
+        member.signal()
+    assert [member.wait(30) for member in members] == [0, 0]
+    stream.start()
+    stream.feed(10, start=500)
+    stream.wait_complete()
+    assert not stream.letters()
+
+
+def test_a_cluster_without_a_store_is_refused(stream: Stream) -> None:
+    addresses = f"127.0.0.1:{free_port()};127.0.0.1:{free_port()}"
+    worker = stream.start(store=False, arguments=["-i", "0", "-a", addresses])
+    assert worker.wait() == 1
+    assert len(worker.log.splitlines()) == 1
+    assert "need a recovery store" in worker.log

@@ -1,0 +1,152 @@
+"""The real program as a process of its own, for tests: started, watched, stopped, killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
+"""Of the environment of the tests; settings that somebody has set must not reach the worker."""
+START_S = 60.0
+SNAPSHOT_S = 1
+"""A short interval, so that a kill repeats little and tests are quick."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def make_store(directory: Path, partitions: int = 2) -> Path:
+    """Make a recovery store, as the README says."""
+    directory.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "bytewax.recovery", str(directory), str(partitions)]
+    subprocess.run(command, check=True, timeout=START_S)
+    return directory
+
+
+class Worker:
+    """One process of the program.
+
+    Args:
+        directory: Its working directory, where its log is kept; no `.env` should be there.
+        settings: Its settings.
+        arguments: Further arguments of `bytewax.run`.
+        code: Python to run before the program, in its process: to make it another version.
+
+    Attributes:
+        status_port: Where its status port is.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, str],
+        arguments: Sequence[str] = (),
+        *,
+        code: str = "",
+    ) -> None:
+        self.status_port = int(settings.get("STATUS_PORT", "0"))
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        environment |= {"PYTHONPATH": str(ROOT), **settings}
+        number = len(list(directory.glob("worker-*.log")))
+        self._path = directory / f"worker-{number}.log"
+        program = ["-m", "bytewax.run"]
+        if code:
+            rest = "import runpy; runpy.run_module('bytewax.run', None, '__main__', True)"
+            program = ["-c", f"{code}\n{rest}"]
+        with self._path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *program, "dataflow.main", *arguments],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> str:
+        """All that it has written."""
+        return self._path.read_text(errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def wait_for(self, pattern: str, within_s: float = START_S) -> re.Match[str]:
+        """Wait until a regular expression is found in its log.
+
+        Raises:
+            AssertionError: It was not found in time, or the process ended without.
+        """
+        give_up = time.monotonic() + within_s
+        while True:
+            ended = not self.is_running
+            if found := re.search(pattern, self.log):
+                return found
+            assert not ended, f"ended with {self._process.returncode}, {pattern!r} never came"
+            assert time.monotonic() < give_up, f"{pattern!r} did not come in {within_s:.0f} s"
+            time.sleep(0.01)
+
+    def wait_started(self) -> Worker:
+        """Wait until it has found the topic."""
+        self.wait_for(r"topic=\S+ partitions=")
+        return self
+
+    def status(self) -> dict[str, Any]:
+        """What `/status.json` says."""
+        answer = httpx.get(f"http://127.0.0.1:{self.status_port}/status.json", timeout=10)
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
+
+    def metrics(self) -> str:
+        """What `/metrics` says."""
+        return httpx.get(f"http://127.0.0.1:{self.status_port}/metrics", timeout=10).text
+
+    def stalled(self) -> set[str]:
+        """Names of the services that the status port says are waited for."""
+        return {stall["service"] for stall in self.status()["stalls"]}
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def wait(self, within_s: float = START_S) -> int:
+        """Wait for its end; returns its exit code.
+
+        Raises:
+            AssertionError: It has not ended in time.
+        """
+        try:
+            return self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {within_s:.0f} s") from None
+
+    def stop(self, within_s: float = 30.0) -> None:
+        """End it by SIGTERM, the ordinary way.
+
+        Raises:
+            AssertionError: It does not end in time, or not with 0.
+        """
+        self.signal()
+        assert self.wait(within_s) == 0
+
+    def kill(self) -> None:
+        """End it as a power failure would."""
+        self._process.kill()
+        self._process.wait()

@@ -136,5 +136,5 @@ class Shutdown:
         for callback in words:
             try:
                 callback()
-            except Exception as error:  # noqa: BLE001, PERF203 - the next ones must have their say
+            except Exception as error:  # noqa: BLE001 - the next ones must have their say
                 self._log.warning("at the end", error=f"{type(error).__name__}: {error}")

@@ -12,9 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dataflow.settings import SECRETS, Settings, SettingsError, load
-from dataflow.settings_example import default_of
+from dataflow.settings_example import default_of, table
 from dataflow.settings_example import example as env_example
-from dataflow.settings_example import table
 from dataflow.settings_values import parse_brokers, parse_embed_urls
 
 ROOT = Path(__file__).parents[2]

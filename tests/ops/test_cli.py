@@ -51,7 +51,7 @@ def command(*arguments, **variables):
     )
 
 
-class Started(Exception):  # noqa: N818 - not an error: in these tests the process goes on here
+class Started(Exception):
     """What `run` would have become."""
 
 

@@ -1,0 +1,134 @@
+"""compose.yaml fits the program: its settings, its ports, its paths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dataflow.settings import SECRETS, Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+WORKERS = ("worker", "worker-0", "worker-1")
+ONE_SHOT = ("topics", "schema", "model")
+OF_BYTEWAX = {"BYTEWAX_PROCESS_ID", "BYTEWAX_ADDRESSES"}
+# What a URL of the stack may point at: what each service listens on.
+LISTENS = {
+    "kafka": {9092},
+    "ollama": {11434},
+    "ollama-gpu": {11434},
+    "stargate": {8081},
+    "stargate-rest": {8082},
+    "stargate-graphql": {8080},
+    "rag_service": {8001},
+}
+
+
+def default(value: str) -> str:
+    """What compose makes of a value where neither the environment nor .env has one."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+
+
+def environment(name: str) -> dict[str, str]:
+    return {key: default(str(value)) for key, value in SERVICES[name]["environment"].items()}
+
+
+def addresses() -> Iterator[tuple[str, int]]:
+    for worker in WORKERS:
+        for value in environment(worker).values():
+            for host, port in re.findall(r"(?:^|//|;)([a-z_-][\w-]*):(\d+)", value):
+                yield host, int(port)
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_every_variable_of_a_worker_is_a_setting(worker):
+    known = {*Settings.names(), *(f"{name.upper()}_FILE" for name in SECRETS), *OF_BYTEWAX}
+    assert set(environment(worker)) <= known
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_the_settings_of_a_worker_are_good_together(worker, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # without a .env
+    for name in Settings.names():
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment(worker).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.stargate_url == "http://stargate-rest:8082"
+    assert settings.stargate_auth_url.endswith("/v1/auth")
+
+
+def test_every_variable_that_env_may_set_is_a_setting():
+    used = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
+    assert used - {"GIBSEY_TAG"} <= set(Settings.names())
+
+
+def test_every_address_is_one_that_a_service_of_the_stack_listens_on():
+    seen = set(addresses())
+    assert {host for host, _ in seen} >= {"kafka", "ollama", "stargate", "stargate-rest"}
+    for host, port in seen - {("worker-0", 2101), ("worker-1", 2101)}:
+        assert port in LISTENS[host], (host, port)
+    assert set(LISTENS) <= set(SERVICES)
+
+
+def test_the_two_workers_of_the_cluster_know_each_other_by_number():
+    names = WORKERS[1:]
+    lists = {environment(name)["BYTEWAX_ADDRESSES"] for name in names}
+    assert len(lists) == 1
+    hosts = [address.split(":")[0] for address in lists.pop().split(";")]
+    assert [hosts[int(environment(name)["BYTEWAX_PROCESS_ID"])] for name in names] == list(names)
+    assert {tuple(SERVICES[name]["volumes"]) for name in names} == {("recovery:/data",)}
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_worker_has_time_to_stop_and_comes_back_even_after_a_clean_end(worker):
+    assert SERVICES[worker]["stop_grace_period"] == "30s"
+    assert SERVICES[worker]["restart"] == "unless-stopped"
+    assert SERVICES[worker]["read_only"] is True
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - set(ONE_SHOT)))
+def test_every_service_that_stays_has_a_health_check(name):
+    assert SERVICES[name]["healthcheck"]["test"]
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_ports_are_published_on_this_machine_alone(name):
+    for port in SERVICES[name].get("ports", ()):
+        assert port.startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_images_from_elsewhere_are_pinned(name):
+    image = SERVICES[name]["image"]
+    assert image.startswith("gibsey-embedder:") or re.search(r":v?\d+\.\d+\.\d+", image)
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_what_is_mounted_from_this_repository_is_there(name):
+    for volume in SERVICES[name].get("volumes", ()):
+        source = volume.split(":")[0]
+        assert source in COMPOSE["volumes"] or (ROOT / source).exists(), volume
+
+
+def test_debezium_writes_to_the_topic_that_the_worker_reads():
+    text = (ROOT / "deploy/compose/debezium/debezium.properties").read_text()
+    properties = dict(re.findall(r"(?m)^([\w.]+)=(.*)$", text))
+    topic = Settings.model_fields["kafka_topic"].default
+    assert properties["topic.replacement"] == topic
+    assert properties["kafka.producer.bootstrap.servers"] == environment("worker")["KAFKA_BROKER"]
+    assert f"--topic {topic} --partitions 3" in SERVICES["topics"]["command"][0]
+
+
+def test_the_schema_has_the_tables_that_the_settings_name():
+    schema = (ROOT / "deploy/compose/cassandra/schema.cql").read_text()
+    fields = Settings.model_fields
+    for table in ("stargate_table", "stargate_pages_table"):
+        name = f"{fields['stargate_keyspace'].default}.{fields[table].default}"
+        assert f"CREATE TABLE IF NOT EXISTS {name} (" in schema

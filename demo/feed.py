@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -44,16 +45,23 @@ class Feed:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._random = random.Random(7)
+        self._stopped = threading.Event()
         self.bodies: dict[str, str] = {}
         self.changes: Counter[str] = Counter()
 
     def backlog(self, pages: Sequence[Page]) -> None:
         """Sends every page as a create."""
         for number, page in enumerate(pages, 1):
+            if self._stopped.is_set():
+                return
             self._send(page.page_id, page.body, "c")
             if number % ROOM_EVERY == 0:
-                self._services.kafka.wait_for_room(TOPIC, GROUP)
+                self._services.kafka.wait_for_room(TOPIC, GROUP, self._stopped)
         self._services.kafka.flush()
+
+    def stop(self) -> None:
+        """Ends `backlog` early."""
+        self._stopped.set()
 
     def edit(self) -> Edit:
         """Adds a sentence to some page and waits for its vector and its notification."""

@@ -9,7 +9,9 @@ a topic and no way to stop its broker; librdkafka's own calls give both.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
+import socket
 import threading
 import time
 from collections import defaultdict
@@ -26,6 +28,7 @@ RECORD_OVERHEAD_BYTES = 100
 CLIENT_OPTIONS: dict[str, str | int] = {"fetch.wait.max.ms": 5}
 """What clients of the mock set."""
 TIMEOUT_S = 10.0
+WAKE_EVERY_S = 0.002
 _SILENT: dict[str, str | int] = {"log_level": 0}
 
 
@@ -97,25 +100,23 @@ class MockKafka:
 
     def create_topic(self, name: str, partitions: int) -> None:
         """Makes a topic, or does nothing where it is there already."""
-        self._kafka.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
+        self._order("topic_create", name.encode(), partitions, 1)
 
     def down(self) -> None:
         """Takes the broker away: connections end and new ones are refused; records stay."""
-        self._kafka.rd_kafka_mock_broker_set_down(self._cluster, 1)
+        self._order("broker_set_down", 1)
 
     def up(self) -> None:
         """Brings the broker back after `down`, at the same address."""
-        self._kafka.rd_kafka_mock_broker_set_up(self._cluster, 1)
+        self._order("broker_set_up", 1)
 
     def slow(self, round_trip_ms: int) -> None:
         """Makes every answer of the broker take so long; 0 is fast again."""
-        self._kafka.rd_kafka_mock_broker_set_rtt(self._cluster, 1, round_trip_ms)
+        self._order("broker_set_rtt", 1, round_trip_ms)
 
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         """Deletes the records before an offset, as retention would."""
-        self._kafka.rd_kafka_mock_partition_delete_records(
-            self._cluster, topic.encode(), partition, before
-        )
+        self._order("partition_delete_records", topic.encode(), partition, before)
 
     def produce(
         self,
@@ -159,10 +160,22 @@ class MockKafka:
         Without this a backlog past 5 MB a partition loses its oldest records.
         """
         self.flush()
-        while self._unread_bytes(topic, group) > PARTITION_BYTES:
+        while self.unread_bytes(topic, group) > PARTITION_BYTES:
             if stop is not None and stop.is_set():
                 return
             time.sleep(0.05)
+
+    def unread_bytes(self, topic: str, group: str) -> int:
+        """Bytes in the fullest partition that `group` has not committed."""
+        committed = self.committed(topic, group)
+        most = 0
+        with self._lock:
+            for (name, partition), sizes in self._sent.items():
+                if name == topic:
+                    done = committed.get(partition, 0)
+                    sizes[:] = [entry for entry in sizes if entry[0] >= done]
+                    most = max(most, sum(size for _, size in sizes))
+        return most
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has."""
@@ -191,6 +204,15 @@ class MockKafka:
                 for number in range(self.partitions(topic))
             }
 
+    def _order(self, name: str, *arguments: object) -> None:
+        """Calls the cluster's thread; new connections wake it, else it looks once a second."""
+        done = threading.Event()
+        waker = threading.Thread(target=_knock, args=(self.broker, done), daemon=True)
+        waker.start()
+        getattr(self._kafka, f"rd_kafka_mock_{name}")(self._cluster, *arguments)
+        done.set()
+        waker.join()
+
     def _client(self) -> Producer:
         if self._producer is None:
             raise RuntimeError("the mock Kafka is not started")
@@ -203,16 +225,12 @@ class MockKafka:
             with self._lock:
                 self._sent[place].append((int(message.offset() or 0), size))
 
-    def _unread_bytes(self, topic: str, group: str) -> int:
-        committed = self.committed(topic, group)
-        most = 0
-        with self._lock:
-            for (name, partition), sizes in self._sent.items():
-                if name == topic:
-                    done = committed.get(partition, 0)
-                    sizes[:] = [entry for entry in sizes if entry[0] >= done]
-                    most = max(most, sum(size for _, size in sizes))
-        return most
+
+def _knock(broker: str, done: threading.Event) -> None:
+    host, _, port = broker.rpartition(":")
+    while not done.wait(WAKE_EVERY_S):
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, int(port)), timeout=1).close()
 
 
 class _Reader:

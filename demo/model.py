@@ -113,10 +113,9 @@ class EmbeddingModel:
         if self.cheap and size is None and length == 1.0:
             return cheap_vector(text)
         numbers = embed_text(self._as_seen(text))
-        if self.dimensions != DIMENSIONS:
-            numbers = unit([numbers[i % DIMENSIONS] for i in range(self.dimensions)])
-        if size is not None and 0 < size < len(numbers):
-            numbers = unit(numbers[:size])
+        wanted = self.dimensions if size is None else min(max(size, 1), self.dimensions)
+        if wanted != DIMENSIONS:
+            numbers = unit([numbers[place % DIMENSIONS] for place in range(wanted)])
         if length != 1.0:
             numbers = [round(number * length, 7) for number in numbers]
         return orjson.dumps(numbers)

@@ -38,7 +38,9 @@ def embed_text(text: str) -> list[float]:
 
 
 def unit(weights: list[float]) -> list[float]:
-    """`weights` scaled to unit length and rounded to seven decimals."""
+    """`weights` scaled to unit length and rounded to seven decimals; zeros become (1, 0, …)."""
+    if not any(weights):
+        return [1.0, *weights[1:]]
     scale = 1.0 / math.sqrt(math.fsum([w * w for w in weights]))
     return [round(w * scale, 7) for w in weights]
 

@@ -55,7 +55,7 @@ class OpenAI(StandIn):
     ) -> None:
         super().__init__(host=host, port=port, delay_s=request_s, workers=workers)
         self.api_key, self.models, self.shuffle, self.text_s = api_key, models, shuffle, text_s
-        self.model = EmbeddingModel(context=MAX_TOKENS)
+        self.model = EmbeddingModel(LARGEST, MAX_TOKENS)
         self.batches: deque[int] = deque(maxlen=100_000)
         self._random = random.Random(0)
 

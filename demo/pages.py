@@ -7,6 +7,7 @@ running them; the same pages in the same order for one Python.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import sys
 import sysconfig
@@ -35,10 +36,16 @@ class Page:
 
 def stdlib_pages(limit: int | None = None) -> list[Page]:
     """The pages, at most `limit`; with a limit they are spread over the whole library."""
-    pages = list({page.page_id: page for path in _sources() for page in _pages_of(path)}.values())
+    pages = _all_pages()
     if limit is None or limit >= len(pages):
-        return pages
+        return list(pages)
     return [pages[index * len(pages) // limit] for index in range(limit)]
+
+
+@functools.cache
+def _all_pages() -> tuple[Page, ...]:
+    pages = {page.page_id: page for source in _sources() for page in _pages_of(source)}
+    return tuple(pages.values())
 
 
 def _sources() -> Iterator[tuple[str, Path]]:

@@ -130,8 +130,11 @@ class Demo:
         def done() -> int:
             return min(len(stored), len(notified))
 
-        self._follow("Pages", len(pages), done)
-        sender.join()
+        try:
+            self._follow("Pages", len(pages), done)
+        finally:
+            self._feed.stop()
+            sender.join()
 
     def _follow(self, title: str, total: int, done: Callable[[], int]) -> None:
         seen, moved_at = 0, time.monotonic()

@@ -173,7 +173,7 @@ class StandIn:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_TIMEOUT_S)
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
-        request = Request(http.method, http.message.path, http.headers, await http.read())
+        request = Request(http.method, http.raw_path, http.headers, await http.read())
         if request.path.startswith("/__"):
             return _response(self._special(request))
         self.stats.begin()

@@ -88,11 +88,16 @@ class Stream:
         self.workers.append(worker)
         return worker
 
-    def end(self) -> None:
-        """Kill what still runs, and show every log for a test that failed."""
-        for number, worker in enumerate(self.workers):
+    def kill_all(self) -> None:
+        """Kill what still runs."""
+        for worker in self.workers:
             if worker.is_running:
                 worker.kill()
+
+    def end(self) -> None:
+        """Kill what still runs, and show every log for a test that failed."""
+        self.kill_all()
+        for number, worker in enumerate(self.workers):
             print(f"--- worker {number}", worker.log, sep="\n")
 
     # --- changes

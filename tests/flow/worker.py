@@ -88,6 +88,11 @@ class Worker:
         """Whether it has not ended."""
         return self._process.poll() is None
 
+    @property
+    def is_ordinary_end(self) -> bool:
+        """Whether it ended by itself, with 0."""
+        return self._process.poll() == 0
+
     def wait_for(self, pattern: str, within_s: float = START_S) -> re.Match[str]:
         """Wait until a regular expression is found in its log.
 

@@ -1,0 +1,302 @@
+"""Random faults and kills while pages change, then a count of what was lost.
+
+Run by `make torture SEED=… MINUTES=…`. The seed decides everything that is done and for how long,
+so a failing seed can be run again; how far the program was at each moment, it cannot decide.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from demo.kafka import MockKafka
+from demo.ollama import Ollama
+from demo.rag import Rag
+from demo.server import StandIn
+from demo.stargate import Stargate
+from tests.flow.stream import Stream, same
+from tests.flow.worker import Worker, free_port
+
+PAGES = 150
+REST_EVERY_S = 20.0
+"""How often all faults end and everything is counted, so that a loss is seen near its cause."""
+PATIENCE_S = 120.0
+LONGEST_FAULT_S = 3.0
+LAYOUTS = ("1", "2", "4", "2x2")
+PASSING_LETTERS = ("rag-unreachable", "refused-by-rag")
+"""Reasons that a fault which passes may leave: RAG is the one output that is given up on."""
+ODD_IDS = ("a/b", "..", " edge ", "it's", "'quoted'", "ü/ß%20", "42", "x" * 200)
+
+
+class LostError(AssertionError):
+    """Something is missing, wrong, or was given up without need."""
+
+
+@dataclass(slots=True)
+class Torture:
+    """One run.
+
+    Attributes:
+        stream: Stand-ins and workers.
+        seed: What decides.
+        minutes: How long.
+        say: Where each step is told.
+    """
+
+    stream: Stream
+    seed: int
+    minutes: float
+    say: Callable[[str], None] = print
+    rng: random.Random = field(init=False)
+    keeps_store: bool = field(init=False)
+    deletes: bool = field(init=False)
+    workers: list[Worker] = field(default_factory=list)
+    bodies: dict[str, str] = field(default_factory=dict)
+    done: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.keeps_store = self.rng.random() < 0.8
+        self.deletes = self.rng.random() < 0.6
+
+    def run(self) -> Counter[str]:
+        """Torture the program; returns how often each thing was done.
+
+        Raises:
+            LostError: What was found missing, with the seed.
+        """
+        self.say(f"seed {self.seed}: store={self.keeps_store} deletes={self.deletes}")
+        self._start()
+        ends = time.monotonic() + self.minutes * 60
+        while time.monotonic() < ends:
+            rest = min(time.monotonic() + REST_EVERY_S, ends)
+            while time.monotonic() < rest:
+                self._step()
+            self._count_all()
+        self._stop()
+        self._look_at_logs()
+        return self.done
+
+    # --- steps
+
+    def _step(self) -> None:
+        name, fault = self.rng.choice(list(self._faults()))
+        ending, end = self.rng.choice(list(self._endings()))
+        seconds = self.rng.uniform(0.1, LONGEST_FAULT_S)
+        self.done.update((name, ending))
+        self.say(f"  {name} for {seconds:.1f} s, {ending}")
+        self._write(self.rng.randrange(40))
+        undo = fault()
+        self._write(self.rng.randrange(40))
+        self._live(seconds)
+        end()
+        self._live(self.rng.uniform(0.0, 1.5))
+        if undo is not None:
+            undo()
+
+    def _endings(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """What happens to the program while a fault is on."""
+        yield "kill", self._kill
+        yield "kill twice", self._kill_twice
+        yield "stop", self._stop_and_start
+        for _ in range(4):
+            yield "runs on", lambda: None
+
+    def _faults(self) -> Iterator[tuple[str, Callable[[], Callable[[], None] | None]]]:
+        """What can be done to the services, each with what undoes it."""
+        yield "no fault", lambda: None
+        yield "kafka down", self._kafka_down
+        yield "runner killed", lambda: self.stream.ollama.kill_runner(0.5)
+        for quirk in ("few", "many", "short"):
+            yield f"ollama {quirk}", lambda quirk=quirk: self._spoil(quirk)  # type: ignore[misc]
+        services: dict[str, StandIn] = {
+            "ollama": self.stream.ollama,
+            "stargate": self.stream.stargate,
+            "rag": self.stream.rag,
+        }
+        for name, service in services.items():
+            for kind in ("refuse", "hang", "slow", "busy", "500", "503", "cut", "drop", "html"):
+                yield f"{name} {kind}", lambda s=service, k=kind: self._fault(s, k)  # type: ignore[misc]
+
+    def _fault(self, service: StandIn, kind: str) -> Callable[[], None]:
+        faults, share = service.faults, self.rng.choice((0.1, 0.5, 1.0))
+        dice = random.Random(self.rng.random())
+
+        def when(_: object) -> bool:
+            return dice.random() < share
+
+        if kind == "refuse":
+            service.refuse()
+            return service.accept
+        if kind == "hang":
+            faults.hang(when=when)
+        elif kind == "slow":
+            faults.slow(0.5, when=when)
+        elif kind == "busy":
+            faults.status(429, b"busy", {"Retry-After": "1"}, when=when)
+        elif kind in ("500", "503"):
+            faults.status(int(kind), b'{"error":"out of order"}', when=when, done=share == 0.5)
+        elif kind == "cut":
+            faults.cut(when=when)
+        elif kind == "drop":
+            faults.drop(when=when)
+        else:
+            faults.html(502, when=when)
+        return faults.clear
+
+    def _spoil(self, quirk: str) -> Callable[[], None]:
+        self.stream.ollama.spoil(quirk)  # type: ignore[arg-type]
+        return self.stream.ollama.heal
+
+    def _kafka_down(self) -> Callable[[], None]:
+        self.stream.kafka.flush(60)
+        self.stream.kafka.down()
+        return self.stream.kafka.up
+
+    def _kill(self) -> None:
+        self.rng.choice(self.workers).kill()  # of a cluster the others must end by themselves
+        for worker in self.workers:
+            worker.wait(PATIENCE_S)
+        self._start()
+
+    def _kill_twice(self) -> None:
+        self._kill()
+        self._live(self.rng.uniform(0.0, 1.5))
+        self._kill()
+
+    def _stop_and_start(self) -> None:
+        self._stop()
+        self._start()
+
+    def _stop(self) -> None:
+        for worker in self.workers:
+            worker.signal()
+        for worker in self.workers:
+            if code := worker.wait(PATIENCE_S):
+                raise LostError(f"seed {self.seed}: SIGTERM ended with {code}")
+
+    def _start(self) -> None:
+        layout = self.rng.choice(LAYOUTS if self.keeps_store else LAYOUTS[:-1])
+        settings = {"ON_DELETE": "delete" if self.deletes else "ignore", "STATUS_PORT": "0"}
+        if layout == "2x2":
+            addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
+            self.workers = [
+                self.stream.start(2, arguments=["-i", str(n), "-a", addresses], **settings)
+                for n in range(2)
+            ]
+        else:
+            self.workers = [self.stream.start(int(layout), store=self.keeps_store, **settings)]
+
+    def _live(self, seconds: float) -> None:
+        """Change pages while time passes."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._write(self.rng.randrange(4))
+            time.sleep(0.1)
+
+    def _write(self, count: int) -> None:
+        for _ in range(count):
+            number = self.rng.randrange(PAGES)
+            page_id = ODD_IDS[number] if number < len(ODD_IDS) else f"page-{number}"
+            dice = self.rng.random()
+            if dice < 0.12:
+                self.stream.delete(page_id)
+                continue
+            old = self.bodies.get(page_id, "")
+            text = old if old and dice < 0.2 else f"{page_id} is {self.rng.getrandbits(40):x} now"
+            self.bodies[page_id] = text
+            self.stream.write(page_id, text)
+
+    # --- counting
+
+    def _count_all(self) -> None:
+        for service in (self.stream.ollama, self.stream.stargate, self.stream.rag):
+            service.faults.clear()
+        self.stream.kafka.flush(60)
+        give_up = time.monotonic() + PATIENCE_S
+        while found := self._missing():
+            for worker in self.workers:
+                if not worker.is_running:
+                    raise LostError(f"seed {self.seed}: a worker has ended; {found[:5]}")
+            if time.monotonic() > give_up:
+                raise LostError(f"seed {self.seed}: {len(found)} faults: {found[:5]}")
+            time.sleep(0.3)
+        self.say(f"  all right: {len(self.stream.texts)} pages, {sum(self.done.values())} steps")
+
+    def _missing(self) -> list[str]:
+        """Compare the store and the notifications with the newest changes."""
+        given_up = self._given_up()
+        found: list[str] = []
+        for page_id, text in self.stream.texts.items():
+            wanted = text if self.deletes or text is not None else self.bodies.get(page_id)
+            vector = self.stream.stargate.vectors.vector(page_id)
+            if wanted is None:
+                if vector is not None:
+                    found.append(f"{page_id}: deleted, but its row is there")
+                continue
+            if not same(vector, wanted):
+                found.append(f"{page_id}: {'no row' if vector is None else 'an older vector'}")
+            notified = same(self.stream.rag.vector(page_id), wanted)
+            if not notified and (page_id, wanted) not in given_up:
+                found.append(f"{page_id}: its last vector was not notified")
+        return found
+
+    def _given_up(self) -> set[tuple[str, str]]:
+        """Pages and texts whose notification became a dead letter; any other letter is a fault."""
+        given_up = set()
+        for letter in self.stream.letters():
+            reason = letter.headers["reason"].decode()
+            event = json.loads(letter.value or b"{}")
+            if reason not in PASSING_LETTERS:
+                detail = letter.headers["detail"].decode()
+                raise LostError(f"seed {self.seed}: dead letter {reason} ({detail}): {event}")
+            given_up.add((event["page_id"], event["body"]))
+        return given_up
+
+    def _look_at_logs(self) -> None:
+        for worker in self.stream.workers:
+            for sign in ("Traceback", " fatal ", "panicked"):
+                if sign in worker.log and worker.is_ordinary_end:
+                    raise LostError(f"seed {self.seed}: {sign.strip()} in a log")
+
+
+def torture(
+    seed: int, minutes: float, directory: Path, say: Callable[[str], None] = print
+) -> Counter[str]:
+    """Run with stand-ins of its own; returns how often each thing was done."""
+    with ExitStack() as stack:
+        kafka = stack.enter_context(MockKafka())
+        ollama = stack.enter_context(Ollama(request_s=0.002, text_s=0.002))
+        stargate = stack.enter_context(Stargate(delay_s=0.005))
+        rag = stack.enter_context(Rag(delay_s=0.005))
+        stream = Stream(directory, kafka, ollama, stargate, rag)
+        stack.callback(stream.kill_all)
+        return Torture(stream, seed, minutes, say).run()
+
+
+def main() -> None:
+    """Torture the program from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.torture", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    given = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="torture-"))
+    try:
+        done = torture(given.seed, given.minutes, directory)
+    except AssertionError as error:
+        print(f"FAILED: {error}\nlogs and recovery store: {directory}")
+        sys.exit(1)
+    print(f"nothing lost; done: {dict(done.most_common())}")
+
+
+if __name__ == "__main__":
+    main()

@@ -45,10 +45,10 @@ class HandBatcher:
             job.sent = True
         return sent
 
-    def answer(self, job: EmbedJob) -> None:
+    def answer(self, job: EmbedJob, *, mended: bool = False) -> None:
         """Answer with a vector that shows the text, or refuse a text that is "bad"."""
         job.model = "m"
-        if job.text == "bad":
+        if job.text == "bad" and not mended:
             job.refused = "it is bad"
         else:
             job.vector = f"[{job.text}]".encode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,12 +158,20 @@ class Reader:
             self._faults.reading()
         return records
 
-    def begin_anew(self, partitions: Iterable[int], why: str) -> None:
-        """Read partitions from the earliest, in a new era, because their topic was made anew."""
-        for partition in partitions:
-            place = self._places.get(partition)
-            if place is not None and place.lost is None and place.offset != OFFSET_STORED:
+    def begin_anew(self, why: str) -> dict[int, Position]:
+        """Read all partitions from the earliest, in a new era, because their topic was made anew.
+
+        Args:
+            why: For the log.
+
+        Returns:
+            Where each is read from now; those that begin at the committed offset are left out.
+        """
+        begun = {p: place for p, place in self._places.items() if place.offset != OFFSET_STORED}
+        for partition, place in begun.items():
+            if place.lost is None:
                 self._lose(partition, place, place.offset, why)
+        return {p: (place.offset, place.era) for p, place in begun.items()}
 
     def close(self) -> None:
         """Close the consumer, within `CLOSE_TIMEOUT_S`: it may hang with a broker that hangs."""

@@ -166,11 +166,11 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
 
     def _follow_topic(self) -> None:
         watch = self._r.watch
-        if watch.topic_id != self._topic_id and watch.topic_id:
-            self._follow_id(watch.topic_id)
         if watch.partitions != self._known:
             self._known = watch.partitions
             self._follow_partitions(range(self._number, self._known, SLOTS))
+        if watch.topic_id != self._topic_id and watch.topic_id and self._known:
+            self._follow_id(watch.topic_id)
 
     def _follow_partitions(self, mine: Iterable[int]) -> None:
         before = set(self._reader.partitions)
@@ -186,7 +186,8 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
     def _follow_id(self, topic_id: str) -> None:
         """Begin anew when the topic is not the one whose offsets we have."""
         if self._topic_id:
-            self._reader.begin_anew(self._reader.partitions, "the topic was deleted and made anew")
+            # Positions of the old topic must not be in a snapshot beside the new one's id.
+            self._emitted = self._reader.begin_anew("the topic was deleted and made anew")
         self._topic_id = topic_id
 
     def _may_begin_anew(self, partition: int, lost_at: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import time
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -15,7 +16,7 @@ from connectors.kafka import KafkaAccess
 from connectors.kafka_faults import KafkaFaults, code_of, text_of
 
 TIMEOUT_S = 5.0
-ID_TIMEOUT_S = 2.0
+ID_TIMEOUT_S = 1.0
 TRIES = 2
 """A broker that has not told an id so often in a row cannot (the mock cluster, or a very old one),
 and is not asked again."""
@@ -38,28 +39,47 @@ class TopicIds:
         self._access = access
         self._faults = faults
         self._client: AdminClient | None = None
+        self._asked: concurrent.futures.Future[Any] | None = None
+        self._asked_at = 0.0
         self._tries_left = TRIES
 
-    def ask(self) -> str:
-        """The topic's id, or an empty text where it cannot be had; blocks up to 5 s."""
-        if not self._tries_left:
-            return ""
+    @property
+    def is_asked(self) -> bool:
+        """Whether a question is under way."""
+        return self._asked is not None
+
+    @property
+    def are_hopeless(self) -> bool:
+        """Whether the broker has no ids."""
+        return self._tries_left <= 0
+
+    def ask(self) -> None:
+        """Send the question; `answer` has what came back."""
         try:
-            return self._ask()
-        except (KafkaException, concurrent.futures.TimeoutError):
+            if self._client is None:
+                config: dict[str, Any] = {**self._access.admin_config(), **self._faults.callbacks()}
+                self._client = AdminClient(config)
+            topics = TopicCollection([self._access.topic])
+            asked = self._client.describe_topics(topics, request_timeout=ID_TIMEOUT_S)
+        except KafkaException:
             self._tries_left -= 1
-            return ""
+            return
+        self._asked_at = time.monotonic()
+        self._asked = asked[self._access.topic]
 
-    def _ask(self) -> str:
-        if self._client is None:
-            config: dict[str, Any] = {**self._access.admin_config(), **self._faults.callbacks()}
-            self._client = AdminClient(config)
-        topic = self._access.topic
-        asked = self._client.describe_topics(TopicCollection([topic]), request_timeout=ID_TIMEOUT_S)
-        found = str(asked[topic].result(TIMEOUT_S).topic_id)
-        self._client.poll(0)
+    def answer(self) -> tuple[str, float] | None:
+        """The topic's id (empty: it has none) and when it was asked for, once after each `ask`."""
+        if self._client is not None:
+            self._client.poll(0)  # serves the callbacks
+        if self._asked is None or not self._asked.done():
+            return None
+        asked, self._asked = self._asked, None
+        if asked.exception() is not None:
+            self._tries_left -= 1
+            return None
         self._tries_left = TRIES
-        return "" if found == _NO_ID else found
+        found = str(asked.result().topic_id)
+        return "" if found == _NO_ID else found, self._asked_at
 
 
 def make_topic(access: KafkaAccess, topic: str) -> str:

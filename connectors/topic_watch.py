@@ -18,6 +18,7 @@ from connectors.stalls import Stalls
 
 ASK_TIMEOUT_S = 2.0
 TURN_S = 1.0
+SOON_S = 0.05
 LOOK_AGAIN_S = 30.0
 """Partitions that are added are read within a minute."""
 
@@ -54,6 +55,8 @@ class TopicWatch:
         self._started = threading.Lock()
         self._client: Consumer | None = None
         self._look_due = 0.0
+        self._last_look = float("-inf")
+        self._measure_due = 0.0
         self._measured: Measured | None = None
         self._log = logs.get("kafka")
         self.partitions = 0
@@ -73,14 +76,17 @@ class TopicWatch:
         self._measured = measured
 
     def look_soon(self) -> None:
-        """Ask about the topic at the next turn, within a second."""
+        """Ask about the topic at once."""
         self._look_due = 0.0
+        self._wake.set()
 
     def _run(self) -> None:
         with self._shutdown.guard("topic watch"):
             while not self._shutdown.stopping.is_set():
                 self._turn()
-                self._wake.wait(TURN_S)
+                self._wake.wait(SOON_S if self._ids.is_asked else TURN_S)
+                self._wake.clear()
+                self._shutdown.stopping.wait(SOON_S)  # troubles may come many a second
 
     def _turn(self) -> None:
         client = self._opened()
@@ -89,7 +95,9 @@ class TopicWatch:
         try:
             if time.monotonic() >= self._look_due or self.faults.words() is not None:
                 self._look(client)
-            self._measure(client)
+            self._follow_id()
+            if time.monotonic() >= self._measure_due:
+                self._measure(client)
         except KafkaException:  # the cause is told by the callbacks
             self.look_soon()
         client.poll(0)  # serves the callbacks
@@ -119,8 +127,17 @@ class TopicWatch:
         self.faults.over("topic")
         self._look_due = began + LOOK_AGAIN_S
         self._found(len(topic.partitions))
-        self.topic_id = self._ids.ask() or self.topic_id
-        self.looked_at = began
+        self._last_look = began
+
+    def _follow_id(self) -> None:
+        """Look at the topic's id after each look at the topic, where the broker has ids."""
+        answer = self._ids.answer()
+        if answer is not None:
+            self.topic_id, self.looked_at = answer
+        if self._ids.are_hopeless:
+            self.looked_at = self._last_look
+        elif self._last_look > self.looked_at and not self._ids.is_asked:
+            self._ids.ask()
 
     def _found(self, partitions: int) -> None:
         if partitions != self.partitions:
@@ -129,6 +146,7 @@ class TopicWatch:
 
     def _measure(self, client: Consumer) -> None:
         """Ask where the partitions end; also the sign of life of an idle stream's broker."""
+        self._measure_due = time.monotonic() + TURN_S / 2
         asked = list(self._measured.partitions()) if self._measured else []
         if self._measured is None or not asked:
             return

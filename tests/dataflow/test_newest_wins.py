@@ -90,32 +90,36 @@ class Stream:
 
     def act(self, action: str, number: int) -> None:
         """Do one thing; `number` decides about details."""
-        partition = PARTITIONS[number % 2]
-        in_flight = self.bench.batcher.in_flight
-        repeats = [w for w in self.published if w.page in DEBEZIUM]
-        if action == "write":
+        if action in ("publish", "publish again", "answer", "replay"):
+            self._act_on_one_of_many(action, number)
+        elif action == "write":
             self.write(_pick(PAGES, number), *_pick(WISHES, number // 4))
-        elif action == "publish" and self.unpublished:
-            self.publish(self.unpublished.pop(number // 2 % len(self.unpublished)), partition)
-        elif action == "publish again" and repeats:
-            self.publish(_pick(repeats, number // 2), partition)
-        elif action == "replay" and self.letters:
-            self.replay(_pick(self.letters, number))
         elif action == "mend the embedder":
             self.mended = True
         elif action == "read":
-            self.read(partition, 1 + number // 2 % 3)
+            self.read(PARTITIONS[number % 2], 1 + number // 2 % 3)
         elif action == "send":
             self.bench.batcher.send(1 + number % 2)
-        elif action == "answer" and in_flight:
-            self.bench.batcher.answer(_pick(in_flight, number), mended=self.mended)
         elif action == "emit":
             self.emit(self.bench.emitted())
         elif action == "close epoch":
             self.close_epoch()
-        elif action == "kill":
+        else:
             self.deliver(number % (len(self.on_the_way) + 1))
             self.start()
+
+    def _act_on_one_of_many(self, action: str, number: int) -> None:
+        in_flight = self.bench.batcher.in_flight
+        repeats = [w for w in self.published if w.page in DEBEZIUM]
+        if action == "publish" and self.unpublished:
+            write = self.unpublished.pop(number // 2 % len(self.unpublished))
+            self.publish(write, PARTITIONS[number % 2])
+        elif action == "publish again" and repeats:
+            self.publish(_pick(repeats, number // 2), PARTITIONS[number % 2])
+        elif action == "answer" and in_flight:
+            self.bench.batcher.answer(_pick(in_flight, number), mended=self.mended)
+        elif action == "replay" and self.letters:
+            self.replay(_pick(self.letters, number))
 
     def write(self, page: str, op: str, text: str | None) -> None:
         write = Write(page, op, text, len(self.writes) + 1)

@@ -88,9 +88,14 @@ def _wrong_vectors(services: Services, pages: Mapping[str, str]) -> Iterator[str
 
 
 def _right(services: Services, body: str, vector: list[float]) -> bool:
-    right = services.page_vector(body)
-    if max(abs(a - b) for a, b in zip(vector, right, strict=True)) <= EXACT:
+    rights = services.page_vectors(body)
+    if any(_same(vector, right) for right in rights):
         return True
+    nearness = max(cosine(vector, right) for right in rights)
     if services.is_long(body):
-        return cosine(vector, right) >= LONG_PAGE_COSINE
-    return bool(services.real_url) and cosine(vector, right) >= REAL_COSINE
+        return nearness >= LONG_PAGE_COSINE
+    return bool(services.real_url) and nearness >= REAL_COSINE
+
+
+def _same(left: list[float], right: list[float]) -> bool:
+    return max(abs(a - b) for a, b in zip(left, right, strict=True)) <= EXACT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -42,12 +43,12 @@ def main(once: bool) -> int:
         doubled; else 1.
     """
     console = Console(highlight=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the worker ends, too
     directory = Path(tempfile.mkdtemp(prefix="gibsey-demo-"))
     try:
         with Services() as services:
-            good = Demo(console, services, Worker(directory, services.settings())).run(
-                stay=console.is_terminal and not once
-            )
+            worker = Worker(directory, services.settings(), services.kept_settings())
+            good = Demo(console, services, worker).run(stay=console.is_terminal and not once)
     except KeyboardInterrupt:
         console.print("\nInterrupted.")
         good = False
@@ -165,14 +166,15 @@ class Demo:
             "A page is edited every few seconds. Look at "
             f"[bold]{self._worker.status_url}[/]; Ctrl-C ends the demo.\n"
         )
-        try:
-            with self._console.status("") as line:
-                while True:
-                    edit = self._edit()
-                    line.update(f"The last edit was searchable after {edit * 1000:.0f} ms")
-                    time.sleep(EDIT_PAUSE_S)
-        except KeyboardInterrupt:
-            self._console.print("Ending…")
+        ended = threading.Event()  # not KeyboardInterrupt: an edit under way must be counted
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+        with self._console.status("") as line:
+            while not ended.is_set():
+                edit = self._edit()
+                line.update(f"The last edit was in both services after {edit * 1000:.0f} ms")
+                ended.wait(EDIT_PAUSE_S)
+        self._console.print("Ending…")
 
     def _check_worker(self, still_s: float) -> None:
         if (code := self._worker.exit_code()) is not None:

@@ -72,9 +72,15 @@ class Services:
         }
         return settings if self.real_url else settings | {"EMBED_URL": self.ollama.embed_url}
 
-    def page_vector(self, body: str) -> list[float]:
-        """The right vector of a page's text."""
-        return self._real(self._prefix + body) if self.real_url else embed_text(body)
+    def kept_settings(self) -> tuple[str, ...]:
+        """Beginnings of the names of the caller's settings that the worker takes over."""
+        return ("LOG_", "EMBED_") if self.real_url else ("LOG_",)
+
+    def page_vectors(self, body: str) -> list[list[float]]:
+        """The right vector of a page's text; a real model's also for the text in small letters."""
+        if not self.real_url:
+            return [embed_text(body)]
+        return [self._real(self._prefix + text) for text in (body, body.lower())]
 
     def question_vector(self, text: str) -> list[float]:
         """The vector to search with."""
@@ -90,7 +96,7 @@ class Services:
         headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         answer = httpx.post(
             f"{base}/api/embed",
-            json={"model": self.embed_model, "input": [text.lower()]},
+            json={"model": self.embed_model, "input": [text]},
             headers=headers,
             timeout=EMBED_TIMEOUT_S,
         )

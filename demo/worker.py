@@ -18,8 +18,6 @@ ROOT = Path(dataflow.__file__).parent.parent
 STATUS_PORT = 6066
 RECOVERY_PARTITIONS = 2
 STOP_TIMEOUT_S = 20.0
-KEPT = ("EMBED_", "LOG_", "OPENAI_")
-"""Settings of the caller that the demo's worker takes over."""
 
 
 class Worker:
@@ -28,14 +26,17 @@ class Worker:
     Args:
         directory: Where the recovery store and the log go.
         settings: Variables for the worker; the caller's own settings are kept from it, but for
-            those of the embedder and of logging.
+            those that begin with one of `kept`.
+        kept: Beginnings of the names of settings that the worker takes over from the caller.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, settings: Mapping[str, str], kept: tuple[str, ...] = ()
+    ) -> None:
         self._directory = directory
         self.log = directory / "worker.log"
         self.status_port = free_port(STATUS_PORT)
-        self._environment = _clean_environment() | dict(settings)
+        self._environment = _clean_environment(kept) | dict(settings)
         self._environment["STATUS_PORT"] = str(self.status_port)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -96,13 +97,13 @@ def free_port(wanted: int) -> int:
     raise OSError("no port is free on 127.0.0.1")
 
 
-def _clean_environment() -> dict[str, str]:
+def _clean_environment(kept: tuple[str, ...]) -> dict[str, str]:
     ours = {name.upper() for name in Settings.model_fields}
-    kept = {
+    environment = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(KEPT)
+        if name.startswith(kept)
         or not (name in ours or name.removesuffix("_FILE") in ours or name.startswith("BYTEWAX_"))
     }
-    paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | {"PYTHONPATH": os.pathsep.join(paths)}
+    paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+    return environment | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -16,6 +16,8 @@ from dataflow.launch import LaunchError
 from dataflow.recovery import RecoveryError
 from dataflow.settings import SettingsError
 from ops import run
+from ops.dead_letters import dead_letters
+from ops.replay import replay
 
 app = typer.Typer(
     name="gibsey-embedder",
@@ -66,6 +68,8 @@ def demo(
 
 app.command()(run.run)
 app.command()(demo)
+app.command("dead-letters")(dead_letters)
+app.command()(replay)
 
 
 def main() -> None:

@@ -1,0 +1,349 @@
+"""Every fault of every service: named, healed by itself, nothing lost, nothing given up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from demo.server import StandIn
+from tests.deadline import eventually
+from tests.flow.healing import assert_healed, feed_through
+from tests.flow.stream import DONE_S, TOPIC, Stream
+from tests.flow.worker import Worker
+
+pytestmark = pytest.mark.timeout(400)
+
+NAMED_S = 150.0
+"""A service that hangs is named when its time limit is over: 30 s, at the embedder 60 s."""
+
+Undo = Callable[[], object]
+
+
+def _refuse(service: StandIn) -> Undo:
+    service.refuse()
+    return service.accept
+
+
+def _status(code: int, **headers: str) -> Callable[[StandIn], Undo]:
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def order(service: StandIn) -> Undo:
+        service.faults.status(code, b'{"error":"out of order"}', fields)
+        return service.faults.clear
+
+    return order
+
+
+def _ordered(name: str, *arguments: int) -> Callable[[StandIn], Undo]:
+    def order(service: StandIn) -> Undo:
+        getattr(service.faults, name)(*arguments)
+        return service.faults.clear
+
+    return order
+
+
+FAULTS: dict[str, Callable[[StandIn], Undo]] = {
+    "refused": _refuse,
+    "hanging": _ordered("hang"),
+    "429": _status(429, Retry_After="1"),
+    "429 with a date": _status(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"),
+    "500": _status(500),
+    "503": _status(503),
+    "cut": _ordered("cut"),
+    "dropped": _ordered("drop"),
+    "garbage": _ordered("garbage"),
+    "HTML": _ordered("html"),
+    "HTML 502": _ordered("html", 502),
+    "redirect": _status(302, Location="http://127.0.0.1:9/login"),
+    "401": _status(401),
+    "404": _status(404),
+}
+
+
+def _service(stream: Stream, name: str) -> StandIn:
+    return {"embedder": stream.ollama, "stargate": stream.stargate, "rag": stream.rag}[name]
+
+
+def _wait_named(worker: Worker, service: str) -> None:
+    worker.wait_for(rf"waiting +service={service} ", NAMED_S)
+    eventually(lambda: service in worker.stalled(), DONE_S)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", ["embedder", "stargate"])
+def test_a_fault_is_named_and_heals(stream: Stream, name: str, fault: str) -> None:
+    worker = feed_through(stream)
+    undo = FAULTS[fault](_service(stream, name))
+    stream.feed(100, start=100)
+    _wait_named(worker, name)
+    undo()
+    assert_healed(stream, worker, name)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_rag_costs_its_notifications_and_nothing_else(
+    stream: Stream, fault: str
+) -> None:
+    worker = feed_through(stream, RAG_TIMEOUT="1")
+    undo = FAULTS[fault](stream.rag)
+    stream.feed(50, start=100)
+    stream.wait_rows(150)
+    _wait_named(worker, "rag")
+    eventually(lambda: worker.status()["lag"]["total"] == 0, DONE_S)
+    undo()
+    worker.wait_for(r"answers again +service=rag")
+    stream.feed(20, start=200)
+    notified = eventually(lambda: [p for p in stream.texts if stream.rag.vector(p)][119:], DONE_S)
+    letters = stream.letters()
+    assert len(notified) + 119 + len(letters) >= 170, "neither notified nor a dead letter"
+    assert {r.headers["reason"].decode() for r in letters} <= {"rag-unreachable", "refused-by-rag"}
+    stream.wait_rows(170)
+    assert not [fault for fault in stream.missing() if "notified" not in fault]
+    stream.wait_committed()
+    worker.stop()
+
+
+@pytest.mark.parametrize("name", ["embedder", "stargate", "rag"])
+def test_a_slow_service_gets_everything(stream: Stream, name: str) -> None:
+    worker = feed_through(stream)
+    service = _service(stream, name)
+    service.faults.slow(1.0)
+    stream.feed(100, start=100)
+    stream.wait_complete()
+    service.faults.clear()
+    assert not stream.letters()
+    assert set(stream.rag.counts.values()) == {1}
+    stream.wait_committed()
+    worker.stop()
+
+
+@pytest.mark.parametrize(
+    "quirk", ["few", "many", "short", "nan", "nan_literal", "infinity", "zero", "refused"]
+)
+def test_an_embedder_that_is_wrong_about_every_text_is_waited_for(
+    stream: Stream, quirk: str
+) -> None:
+    worker = feed_through(stream)
+    stream.ollama.spoil(quirk)  # type: ignore[arg-type]
+    stream.feed(100, start=100)
+    _wait_named(worker, "embedder")
+    stream.ollama.heal()
+    assert_healed(stream, worker, "embedder")
+
+
+@pytest.mark.parametrize("quirk", ["nan", "nan_literal", "infinity", "zero", "refused"])
+def test_a_page_of_which_no_vector_comes_takes_none_of_the_others_along(
+    stream: Stream, quirk: str
+) -> None:
+    stream.ollama.spoil(quirk, "number 77")  # type: ignore[arg-type]
+    stream.feed(100)
+    stream.start()
+    (letter,) = stream.wait_letters(1)
+    assert letter.headers["reason"] == b"refused-by-embedder"
+    assert letter.key == b"page 77"
+    del stream.texts["page 77"]
+    stream.wait_complete()
+    assert len(stream.letters()) == 1
+    stream.wait_committed()
+
+
+def test_a_model_that_is_missing_is_named_until_it_is_pulled(stream: Stream) -> None:
+    worker = feed_through(stream)
+    stream.ollama.remove("nomic-embed-text")
+    stream.feed(100, start=100)
+    worker.wait_for(r"waiting +service=embedder .*ollama pull nomic-embed-text")
+    stream.ollama.pull("nomic-embed-text")
+    assert_healed(stream, worker, "embedder")
+
+
+def test_a_model_whose_process_dies_again_and_again_loses_no_page(stream: Stream) -> None:
+    stream.ollama.text_s = 0.01
+    stream.start()
+    stream.feed(300)
+    for rows in (50, 120, 200):
+        stream.wait_rows(rows)
+        stream.ollama.kill_runner(0.3)
+    stream.wait_complete()
+    assert not stream.letters()
+
+
+def test_a_table_that_is_missing_is_named_with_its_cql_until_it_is_made(stream: Stream) -> None:
+    worker = feed_through(stream)
+    table = stream.stargate.drop_table("page_vectors")
+    stream.feed(50, start=100)
+    worker.wait_for(r"waiting +service=stargate .*CREATE TABLE gibsey.page_vectors")
+    stream.stargate.add_table(table)
+    assert_healed(stream, worker, "stargate")
+
+
+def test_a_token_that_expires_is_renewed(stream: Stream) -> None:
+    stream.stargate.tokens.fixed = None
+    worker = feed_through(
+        stream,
+        STARGATE_AUTH_TOKEN="",
+        STARGATE_USERNAME="cassandra",
+        STARGATE_PASSWORD="cassandra",
+        STARGATE_AUTH_URL=stream.stargate.auth_url,
+    )
+    for start in range(100, 400, 100):
+        stream.stargate.tokens.expire()
+        stream.feed(100, start=start)
+        stream.wait_complete()
+    assert stream.stargate.tokens.given >= 4
+    assert not stream.letters()
+    worker.stop()
+
+
+# --- Kafka
+
+
+def test_a_broker_that_goes_away_and_comes_back_costs_nothing(stream: Stream) -> None:
+    worker = feed_through(stream)
+    stream.feed(50, start=100)
+    stream.kafka.down()
+    _wait_named(worker, "kafka")
+    stream.kafka.up()
+    stream.feed(50, start=200)
+    assert_healed(stream, worker, "kafka")
+
+
+def test_a_broker_that_is_not_there_at_the_start_is_waited_for(stream: Stream) -> None:
+    stream.feed(50)
+    stream.kafka.down()
+    worker = stream.start()
+    _wait_named(worker, "kafka")
+    stream.kafka.up()
+    assert_healed(stream, worker, "kafka")
+
+
+def test_a_slow_broker_delivers_everything(stream: Stream) -> None:
+    stream.kafka.slow(300)
+    stream.feed(100)
+    worker = stream.start()
+    stream.wait_complete(120)
+    stream.kafka.slow(0)
+    worker.stop()
+
+
+def test_dead_letters_wait_for_the_broker(stream: Stream) -> None:
+    feed_through(stream)
+    stream.ollama.faults.slow(3.0, when=lambda request: request.mentions("number 10"))
+    stream.ollama.spoil("refused", "number 105")
+    stream.feed(10, start=100)
+    eventually(lambda: stream.ollama.stats.faults, DONE_S)
+    stream.kafka.down()
+    stream.wait_rows(109)
+    stream.kafka.up()
+    (letter,) = stream.wait_letters(1)
+    assert letter.key == b"page 105"
+    stream.wait_committed()
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_records_deleted_before_they_were_read_are_said_to_be_lost(
+    stream: Stream, store: bool
+) -> None:
+    worker = stream.start(store=store)
+    for number in range(30):
+        stream.raw(b'{"page_id":"old","body":"text %d","op":"c"}' % number)
+    stream.kafka.flush()
+    stream.wait_rows(1)
+    stream.wait_committed()
+    worker.stop()
+    for number in range(30):
+        stream.raw(b'{"page_id":"gone %d","body":"gone","op":"c"}' % number)
+    stream.kafka.flush()
+    stream.kafka.delete_records(TOPIC, 0, 60)
+    worker = stream.start(store=store)
+    worker.wait_for(r"position lost.* partition=0 ")
+    stream.feed(30)
+    stream.wait_complete()
+    assert "gibsey_offset_resets_total 1.0" in worker.metrics()
+    stream.wait_committed()
+
+
+# --- stops and kills while something is wrong
+
+
+@pytest.mark.parametrize("fault", ["refused", "hanging", "500", "401"])
+@pytest.mark.parametrize("name", ["embedder", "stargate"])
+def test_a_stop_during_a_stall_loses_nothing(stream: Stream, name: str, fault: str) -> None:
+    worker = feed_through(stream)
+    service = _service(stream, name)
+    undo = FAULTS[fault](service)
+    stream.feed(100, start=100)
+    if fault == "hanging":  # it is named only after its time limit
+        eventually(lambda: service.stats.faults, DONE_S)
+    else:
+        _wait_named(worker, name)
+    worker.signal()
+    assert worker.wait(40) == 0
+    undo()
+    stream.start(4)
+    stream.wait_complete()
+    assert not stream.letters()
+    stream.wait_committed()
+
+
+@pytest.mark.parametrize("name", ["embedder", "stargate"])
+def test_a_kill_during_a_stall_loses_nothing(stream: Stream, name: str) -> None:
+    worker = feed_through(stream)
+    undo = FAULTS["500"](_service(stream, name))
+    stream.feed(100, start=100)
+    _wait_named(worker, name)
+    worker.kill()
+    undo()
+    stream.start(2)
+    stream.wait_complete()
+    assert not stream.letters()
+    stream.wait_committed()
+
+
+def test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(stream: Stream) -> None:
+    worker = feed_through(stream)
+    stream.feed(50, start=100)
+    stream.kafka.down()
+    _wait_named(worker, "kafka")
+    worker.signal()
+    assert worker.wait(40) == 0
+    stream.kafka.up()
+    stream.start()
+    stream.wait_complete()
+    stream.wait_committed()
+
+
+CLOCK_JUMPS = """
+import itertools, time
+real, calls = time.time, itertools.count()
+time.time = lambda: real() + (3600, -3600, 0)[next(calls) // 50 % 3]
+"""
+
+
+def test_a_clock_that_jumps_stops_nothing(stream: Stream) -> None:
+    worker = stream.start(code=CLOCK_JUMPS)
+    stream.feed(100)
+    stream.wait_complete()
+    stream.ollama.faults.status(500)
+    stream.feed(50, start=100)
+    worker.wait_for(r"waiting +service=embedder ")
+    stream.ollama.faults.clear()
+    stream.wait_complete()
+    assert not stream.letters()
+    worker.stop()
+    assert not re.search("fatal|Traceback", worker.log)
+
+
+def test_a_second_signal_ends_at_once_and_loses_nothing(stream: Stream) -> None:
+    worker = feed_through(stream)
+    stream.stargate.faults.hang()
+    stream.feed(50, start=100)
+    eventually(lambda: stream.stargate.stats.faults, DONE_S)
+    worker.signal()
+    worker.wait_for("stopping")
+    worker.signal()
+    assert worker.wait(5) != 0
+    stream.stargate.faults.clear()
+    stream.start()
+    stream.wait_complete()

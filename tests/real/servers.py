@@ -1,0 +1,66 @@
+"""Servers that the tests may end and start again, where TEST_* variables say how."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+START_S = 120.0
+PID = re.compile(r"\bpid=(\d+)")
+
+
+def given(name: str) -> str:
+    """A TEST_* variable's value; the test is skipped where it has none."""
+    if not (value := os.environ.get(name, "")):
+        pytest.skip(f"{name} is not set")
+    return value
+
+
+class Server:
+    """A server's process.
+
+    Args:
+        pid: Its process id.
+        restart: The command that starts it again, waits until it answers, and prints `pid=NUMBER`;
+            while it runs, the command only prints that.
+    """
+
+    def __init__(self, pid: int, restart: str) -> None:
+        self._restart = shlex.split(restart)
+        self.pid = pid if Path(f"/proc/{pid}").exists() else self.start()
+
+    def start(self) -> int:
+        """Start it; returns its process id."""
+        done = subprocess.run(
+            self._restart, stdout=subprocess.PIPE, text=True, check=True, timeout=START_S
+        )
+        found = PID.findall(done.stdout)
+        assert found, f"{self._restart} did not print pid=NUMBER"
+        self.pid = int(found[-1])
+        return self.pid
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal that ends it."""
+        os.kill(self.pid, number)
+
+    def children(self) -> list[int]:
+        """Ids of the processes that it has started and that still run."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and _parent(entry) == self.pid:
+                found.append(int(entry.name))
+        return found
+
+
+def _parent(process: Path) -> int | None:
+    """The parent's id; None where the process has ended."""
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return None

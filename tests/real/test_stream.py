@@ -1,0 +1,173 @@
+"""The whole stream with a real Kafka and a real Ollama; Stargate and the RAG service stand in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+
+import pytest
+
+from tests.deadline import eventually
+from tests.real.servers import Server
+from tests.real.stream import Arrivals, RealStream, told
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+
+LIVE_EDITS = 200
+P99_S = 2.0
+NEW_PARTITION_S = 60.0
+
+
+def test_a_backlog_and_live_edits_become_rows_and_notifications(stream: RealStream):
+    stream.feed(range(300))
+    worker = stream.start()
+    stream.wait_complete()
+    assert set(stream.rag.counts.values()) == {1}
+    stream.feed(range(0, 300, 10), "page {} says something else")
+    stream.write("a/b ü 漢 'x'", "An id that needs care.", "c")
+    stream.wait_complete()
+    assert stream.rag.stats.items == 331
+    assert not stream.letters()
+    eventually(lambda: worker.status()["lag"]["total"] == 0, 30)
+    worker.stop()
+
+
+def test_a_live_edit_is_there_within_two_seconds(stream: RealStream):
+    stream.start()
+    stream.feed(range(20))
+    stream.wait_complete()
+    took = []
+    with Arrivals(stream) as arrivals:
+        for number in range(LIVE_EDITS):
+            sent = time.monotonic()
+            stream.write(f"live {number}", f"A page that is edited at this moment: {number}.")
+            took.append(arrivals.wait(f"live {number}") - sent)
+    _, p99 = told(took)
+    assert p99 < P99_S
+
+
+def test_nothing_is_lost_over_a_kill_and_restarts_with_other_numbers_of_workers(stream: RealStream):
+    stream.feed(range(900))
+    worker = stream.start(2)
+    stream.wait_rows(200)
+    worker.kill()
+    stream.feed(range(0, 900, 7), "page {} says something newer")
+    worker = stream.start(4)
+    stream.wait_rows(500)
+    worker.stop()
+    stream.feed(range(900, 950))
+    worker = stream.start(1)
+    stream.wait_complete()
+    worker.stop()
+    assert not stream.letters()
+
+
+def test_a_clean_end_repeats_nothing(stream: RealStream):
+    stream.feed(range(300))
+    stream.topic.flush()
+    worker = stream.start(2)
+    stream.wait_rows(50)
+    worker.stop()
+    assert stream.rows < 300
+    stream.start(3)
+    stream.wait_complete()
+    assert set(stream.rag.counts.values()) == {1}
+    assert set(stream.stargate.vectors.writes.values()) == {1}
+
+
+def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
+    stream: RealStream, kafka_server: Server
+):
+    stream.feed(range(600))
+    stream.topic.flush()
+    worker = stream.start(2)
+    stream.wait_rows(100)
+    kafka_server.end()
+    stream.feed(range(300, 900), "page {} says what was sent while the broker was away")
+    kafka_server.start()
+    stream.topic.flush()
+    stream.wait_complete()
+    stream.write("last", "After all of that.", "c")
+    stream.wait_complete()
+    worker.stop()
+
+
+def test_a_worker_that_starts_before_the_broker_waits_for_it(
+    stream: RealStream, kafka_server: Server
+):
+    stream.feed(range(20))
+    stream.topic.flush()
+    kafka_server.end(signal.SIGTERM)
+    worker = stream.start()
+    stream.wait_stalled(worker, "kafka")
+    kafka_server.start()
+    stream.wait_complete()
+    worker.stop()
+
+
+def test_an_ollama_that_is_stopped_and_comes_back_loses_nothing(
+    stream: RealStream, ollama_server: Server
+):
+    stream.feed(range(600))
+    worker = stream.start(2)
+    stream.wait_rows(100)
+    ollama_server.end(signal.SIGTERM)
+    stream.wait_stalled(worker, "embedder")
+    before = stream.rows
+    ollama_server.start()
+    assert before < 600
+    stream.wait_complete()
+    assert not stream.letters()
+    worker.stop()
+
+
+def test_a_killed_model_process_costs_no_page(stream: RealStream, ollama_server: Server):
+    stream.feed(range(600))
+    worker = stream.start(2)
+    for rows in (100, 250, 400):
+        stream.wait_rows(rows)
+        for runner in ollama_server.children():
+            os.kill(runner, signal.SIGKILL)
+    stream.wait_complete()
+    assert not stream.letters()
+    worker.stop()
+
+
+def test_a_missing_model_is_waited_for_by_name(stream: RealStream):
+    late = f"late-{uuid.uuid4().hex[:8]}"
+    stream.feed(range(30))
+    worker = stream.start(EMBED_MODEL=late)
+    try:
+        worker.wait_for(f"ollama pull {late}")
+        assert stream.rows == 0
+        stream.embedder.copy(late)
+        stream.wait_complete()
+        assert not stream.letters()
+        worker.stop()
+    finally:
+        stream.embedder.remove(late)
+
+
+def test_partitions_added_while_it_runs_are_read_within_a_minute(stream: RealStream):
+    worker = stream.start()
+    stream.feed(range(20))
+    stream.wait_complete()
+    stream.topic.widen(6)
+    began = time.monotonic()
+    for partition in range(3, 6):
+        stream.write(f"new {partition}", f"In partition {partition}.", "c", partition)
+    stream.wait_complete(NEW_PARTITION_S)
+    print(f"read {time.monotonic() - began:.1f} s after they were added")
+    worker.stop()
+
+
+def test_a_topic_made_after_the_start_is_read(bare_stream: RealStream):
+    worker = bare_stream.start()
+    bare_stream.wait_stalled(worker, "kafka")
+    bare_stream.topic.make()
+    bare_stream.topic.make_letters()
+    bare_stream.feed(range(20))
+    bare_stream.wait_complete()
+    worker.stop()

@@ -4,6 +4,7 @@ import { make, put } from "./dom.js";
 import * as format from "./format.js";
 
 const KEPT_S = 900;
+const LEAST_S = 120;
 const HEIGHT = 150;
 const GAP_S = 8; // samples further apart than this are not joined
 
@@ -105,7 +106,8 @@ function makeChart(place, spec) {
     const data = [rows.map(({ at }) => at)];
     for (const [name] of spec.series) data.push(rows.map((row) => row[name] ?? null));
     plot.setData(data, false);
-    plot.setScale("x", { min: now - KEPT_S, max: now });
+    const begun = Math.min(rows[0]?.at ?? now, now - LEAST_S); // a young worker fills the width, too
+    plot.setScale("x", { min: Math.max(begun, now - KEPT_S), max: now });
     readOut(plot);
   };
   return { plot, panel, show };
@@ -133,12 +135,18 @@ function options(spec, readOut) {
     cursor: { sync: { key: "history" }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { time: true }, y: spec.log ? logScale() : linearScale(spec.least ?? 1) },
     axes: [
-      { ...axis, space: 70, size: 26, values: (_, times) => times.map((t) => format.clock(t).slice(0, 5)) },
+      { ...axis, space: 70, size: 26, values: timeNames },
       { ...axis, size: 58, space: 28, ...(spec.log && { splits: decades }), values: (_, values) => values.map((v) => (v == null ? "" : spec.show(v))) },
     ],
     series: [{}, ...spec.series.map(([, , paint]) => line(paint, !spec.log && paint === "--c1"))],
     hooks: { setCursor: [readOut], drawClear: spec.marks ? [(plot) => drawMarks(plot, spec.marks)] : [] },
   };
+}
+
+/** Times of day; with seconds, where minutes would repeat. */
+function timeNames(plot, times) {
+  const { min, max } = plot.scales.x;
+  return times.map((t) => format.clock(t).slice(0, max - min < 300 ? 8 : 5));
 }
 
 function grid() {

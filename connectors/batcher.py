@@ -514,4 +514,5 @@ class Batcher:
             self._cache.put(self.rules, job.text, vector)
             job.model = job.model or self.rules.model
         job.vector = vector
+        job.parts = []  # they point back at it: in a cycle its vector would wait for the collector
         job.finished(job)

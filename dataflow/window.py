@@ -224,6 +224,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def _emit(self, out: list[Outcome]) -> list[Outcome]:
         while self._finished:
             done = self._finished.popleft()
+            done.job.owner = None  # in a cycle its vector would wait for the collector
             if not done.job.dropped:
                 self._close(done)
                 self._apply(done, out)

@@ -51,11 +51,8 @@ class Server:
 
     def children(self) -> list[int]:
         """Ids of the processes that it has started and that still run."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and _parent(entry) == self.pid:
-                found.append(int(entry.name))
-        return found
+        processes = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return [int(process.name) for process in processes if _parent(process) == self.pid]
 
 
 def _parent(process: Path) -> int | None:

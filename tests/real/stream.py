@@ -132,9 +132,7 @@ class Embedder:
 
     def remove(self, name: str) -> None:
         """Delete a model, if it is there."""
-        httpx.request(
-            "DELETE", f"{self.root}/api/delete", json={"model": name}, timeout=ANSWER_S
-        )
+        httpx.request("DELETE", f"{self.root}/api/delete", json={"model": name}, timeout=ANSWER_S)
 
 
 class RealStream:

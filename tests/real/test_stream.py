@@ -15,20 +15,20 @@ from tests.real.stream import Arrivals, RealStream, told
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
-LIVE_EDITS = 200
+LIVE_EDITS = 100
 P99_S = 2.0
 NEW_PARTITION_S = 60.0
 
 
 def test_a_backlog_and_live_edits_become_rows_and_notifications(stream: RealStream):
-    stream.feed(range(300))
+    stream.feed(range(200))
     worker = stream.start()
     stream.wait_complete()
     assert set(stream.rag.counts.values()) == {1}
-    stream.feed(range(0, 300, 10), "page {} says something else")
+    stream.feed(range(0, 200, 10), "page {} says something else")
     stream.write("a/b ü 漢 'x'", "An id that needs care.", "c")
     stream.wait_complete()
-    assert stream.rag.stats.items == 331
+    assert stream.rag.stats.items == 221
     assert not stream.letters()
     eventually(lambda: worker.status()["lag"]["total"] == 0, 30)
     worker.stop()
@@ -49,15 +49,15 @@ def test_a_live_edit_is_there_within_two_seconds(stream: RealStream):
 
 
 def test_nothing_is_lost_over_a_kill_and_restarts_with_other_numbers_of_workers(stream: RealStream):
-    stream.feed(range(900))
+    stream.feed(range(300))
     worker = stream.start(2)
-    stream.wait_rows(200)
+    stream.wait_rows(80)
     worker.kill()
-    stream.feed(range(0, 900, 7), "page {} says something newer")
+    stream.feed(range(0, 300, 7), "page {} says something newer")
     worker = stream.start(4)
-    stream.wait_rows(500)
+    stream.wait_rows(180)
     worker.stop()
-    stream.feed(range(900, 950))
+    stream.feed(range(300, 320))
     worker = stream.start(1)
     stream.wait_complete()
     worker.stop()
@@ -65,12 +65,12 @@ def test_nothing_is_lost_over_a_kill_and_restarts_with_other_numbers_of_workers(
 
 
 def test_a_clean_end_repeats_nothing(stream: RealStream):
-    stream.feed(range(300))
+    stream.feed(range(200))
     stream.topic.flush()
     worker = stream.start(2)
-    stream.wait_rows(50)
+    stream.wait_rows(30)
     worker.stop()
-    assert stream.rows < 300
+    assert stream.rows < 200
     stream.start(3)
     stream.wait_complete()
     assert set(stream.rag.counts.values()) == {1}
@@ -80,12 +80,12 @@ def test_a_clean_end_repeats_nothing(stream: RealStream):
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     stream: RealStream, kafka_server: Server
 ):
-    stream.feed(range(600))
+    stream.feed(range(250))
     stream.topic.flush()
     worker = stream.start(2)
-    stream.wait_rows(100)
+    stream.wait_rows(50)
     kafka_server.end()
-    stream.feed(range(300, 900), "page {} says what was sent while the broker was away")
+    stream.feed(range(150, 300), "page {} says what was sent while the broker was away")
     kafka_server.start()
     stream.topic.flush()
     stream.wait_complete()
@@ -110,23 +110,23 @@ def test_a_worker_that_starts_before_the_broker_waits_for_it(
 def test_an_ollama_that_is_stopped_and_comes_back_loses_nothing(
     stream: RealStream, ollama_server: Server
 ):
-    stream.feed(range(600))
+    stream.feed(range(300))
     worker = stream.start(2)
-    stream.wait_rows(100)
+    stream.wait_rows(50)
     ollama_server.end(signal.SIGTERM)
     stream.wait_stalled(worker, "embedder")
     before = stream.rows
     ollama_server.start()
-    assert before < 600
+    assert before < 300
     stream.wait_complete()
     assert not stream.letters()
     worker.stop()
 
 
 def test_a_killed_model_process_costs_no_page(stream: RealStream, ollama_server: Server):
-    stream.feed(range(600))
+    stream.feed(range(300))
     worker = stream.start(2)
-    for rows in (100, 250, 400):
+    for rows in (50, 100, 150):
         stream.wait_rows(rows)
         for runner in ollama_server.children():
             os.kill(runner, signal.SIGKILL)

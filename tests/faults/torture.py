@@ -163,9 +163,12 @@ class Torture:
         return self.stream.kafka.up
 
     def _kill(self) -> None:
-        self.rng.choice(self.workers).kill()  # of a cluster the others must end by themselves
+        self.rng.choice(self.workers).kill()
         for worker in self.workers:
-            worker.wait(PATIENCE_S)
+            if worker.has_begun:  # of a cluster the others end by themselves
+                worker.wait(PATIENCE_S)
+            else:  # still waits for the one that was killed
+                worker.kill()
         self._start()
 
     def _kill_twice(self) -> None:
@@ -178,10 +181,11 @@ class Torture:
         self._start()
 
     def _stop(self) -> None:
+        begun = [worker.has_begun for worker in self.workers]
         for worker in self.workers:
             worker.signal()
-        for worker in self.workers:
-            if code := worker.wait(PATIENCE_S):
+        for worker, had_begun in zip(self.workers, begun, strict=True):
+            if (code := worker.wait(PATIENCE_S)) and had_begun:
                 raise LostError(f"seed {self.seed}: SIGTERM ended with {code}")
 
     def _start(self) -> None:

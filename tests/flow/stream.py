@@ -172,9 +172,7 @@ class Stream:
     def wait_rows(self, count: int, within_s: float = DONE_S) -> None:
         """Wait until so many rows are in the store."""
         vectors = self.stargate.vectors
-        eventually(
-            lambda: len(vectors.rows) >= count or not self.workers[-1].is_running, within_s
-        )
+        eventually(lambda: len(vectors.rows) >= count or not self.workers[-1].is_running, within_s)
         assert len(vectors.rows) >= count, "the worker has ended"
 
     def wait_committed(self, within_s: float = DONE_S) -> None:
@@ -193,9 +191,7 @@ class Stream:
 
     def wait_letters(self, count: int, within_s: float = DONE_S) -> list[Record]:
         """Wait until there are so many dead letters."""
-        return eventually(
-            lambda: found if len(found := self.letters()) >= count else [], within_s
-        )
+        return eventually(lambda: found if len(found := self.letters()) >= count else [], within_s)
 
     def embedded(self) -> Counter[str]:
         """How often each page's text was embedded; what the program asks by itself left out."""

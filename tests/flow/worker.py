@@ -89,6 +89,11 @@ class Worker:
         return self._process.poll() is None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it has got as far as to look for its topic; in a cluster, all have met then."""
+        return "topic=" in self.log.partition("rag=")[2]
+
+    @property
     def is_ordinary_end(self) -> bool:
         """Whether it ended by itself, with 0."""
         return self._process.poll() == 0

@@ -41,7 +41,11 @@ FAULTY_FOR_S = 30.0
 """A text that has made the server fail so often and so long, alone, while the server takes a
 plain word, is refused: it kills the model's process each time."""
 SUSPICIOUS_REFUSALS = 20
-"""So many pages refused in a row, and none taken, are no pages' fault."""
+"""So many pages refused in a row, and none taken, are believed to be the pages' fault only as
+long as the embedder takes a plain word."""
+_PASSING = frozenset({408, 425, 429, 499, 503})
+"""Answers that speak of the server's state, whatever the text is."""
+_FEWEST_TO_SWEEP = 4096
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
 
@@ -97,6 +101,7 @@ class _Part:
     vector: bytes | None = None
     faults: int = 0
     faulty_since: float = 0.0
+    accused: bool = False
 
     def failed(self) -> None:
         self.faults += 1
@@ -189,6 +194,7 @@ class Batcher:
         self._embed_seconds = metrics.stage.labels("embed")
         self._in_flight = [metrics.embed_in_flight.labels(str(e.index)) for e in self._endpoints]
         self._waiting: deque[_Part] = deque()
+        self._sweep_at = _FEWEST_TO_SWEEP
         self._wake_up: asyncio.TimerHandle | None = None
         self._started = False
         self._halted: Future[None] | None = None
@@ -292,7 +298,18 @@ class Batcher:
                 continue
             job.parts = [_Part(job, text) for text in self._texts(rules, job.text)]
             self._waiting.extend(job.parts)
+        self._sweep()
         self._pump()
+
+    def _sweep(self) -> None:
+        """Let go of texts that nobody wants any more, once they may be half of what waits.
+
+        While an embedder is away, a page that changes all the time leaves one with each change.
+        """
+        if len(self._waiting) < self._sweep_at:
+            return
+        self._waiting = deque(part for part in self._waiting if not part.job.dropped)
+        self._sweep_at = max(2 * len(self._waiting), _FEWEST_TO_SWEEP)
 
     def _texts(self, rules: TextRules, body: str) -> list[str]:
         if rules.long_pages == "mean" and len(body) > self._piece_chars:
@@ -329,9 +346,12 @@ class Batcher:
         return left > 0
 
     def _pump_in(self, seconds: float) -> None:
-        if self._wake_up is None:
-            loop = asyncio.get_running_loop()
-            self._wake_up = loop.call_later(max(seconds, 0.001), self._woken)
+        at = asyncio.get_running_loop().time() + max(seconds, 0.001)
+        if self._wake_up is not None:
+            if self._wake_up.when() <= at:
+                return
+            self._wake_up.cancel()
+        self._wake_up = self._io.call_at(at, self._woken)
 
     def _woken(self) -> None:
         self._wake_up = None
@@ -340,7 +360,8 @@ class Batcher:
     def _close_window(self, endpoint: _Endpoint) -> list[_Part]:
         window: list[_Part] = []
         chars, cost = 0, 0
-        most = min(self._limits.pages, endpoint.client.max_texts)
+        # after a fault one text is risked: it may hang for as long as the time-out allows
+        most = 1 if endpoint.faults else min(self._limits.pages, endpoint.client.max_texts)
         while self._waiting and len(window) < most:
             part = self._waiting[0]
             if part.job.dropped or part.job.refused is not None:
@@ -388,8 +409,8 @@ class Batcher:
     async def _failed(self, endpoint: _Endpoint, window: list[_Part], error: Transient) -> None:
         """Put a window back, at the head of the queue, for whichever endpoint is next."""
         endpoint.failed(error)
-        left = [part for part in window if part.vector is None and part.job.refused is None]
-        if error.status is not None and error.status != 503:  # an answer, not an absence
+        left = [part for part in window if self._is_open(part)]
+        if self._may_be_the_texts(error):
             for part in left:
                 part.failed()
         if len(left) == 1 and left[0].is_suspect:
@@ -398,12 +419,28 @@ class Batcher:
             self._waiting.extendleft(reversed(left))
         self._report(endpoint, error)
 
+    def _is_open(self, part: _Part) -> bool:
+        """Whether a part still needs its vector, and was not replaced by its halves."""
+        return part.vector is None and part.job.refused is None and part in part.job.parts
+
+    def _may_be_the_texts(self, error: Transient) -> bool:
+        """Whether it is an answer, not an absence, and none that has nothing to do with texts."""
+        if isinstance(error, SetupFault):
+            return False
+        return error.status is not None and error.status not in _PASSING
+
     async def _judge(self, endpoint: _Endpoint, part: _Part, error: Transient) -> None:
-        """Put a text that fails alone behind the others, or refuse it in the end."""
+        """Put a text that fails alone behind the others, or refuse it in the end.
+
+        It is refused when it failed between two times at which a plain word did not: once is
+        not enough, since the server may have recovered in that very moment.
+        """
         lasting = time.monotonic() - part.faulty_since >= FAULTY_FOR_S
-        if part.faults >= FAULTS_BEFORE_REFUSAL and lasting and await self._is_sound(endpoint):
+        sure = part.faults >= FAULTS_BEFORE_REFUSAL and lasting and await self._is_sound(endpoint)
+        if sure and part.accused:
             self._refuse(part, f"the embedder fails each time that it is asked: {error.detail}")
         else:
+            part.accused = sure
             self._waiting.append(part)
 
     async def _is_sound(self, endpoint: _Endpoint) -> bool:
@@ -422,7 +459,7 @@ class Batcher:
             if endpoint.faults == 1:
                 self._log.warning("left out", endpoint=endpoint.client.name, reason=error.detail)
 
-    async def _embed(self, endpoint: _Endpoint, parts: list[_Part]) -> None:
+    async def _embed(self, endpoint: _Endpoint, parts: list[_Part], *, again: bool = False) -> None:
         """Embed parts in one request, or, where one of them is refused, in halves."""
         try:
             vectors = await self._ask(endpoint, parts)
@@ -432,17 +469,18 @@ class Batcher:
                 await self._embed(endpoint, parts[:middle])
                 await self._embed(endpoint, parts[middle:])
             elif isinstance(error, TooLong):
-                self._too_long(parts[0], error)
+                await self._too_long(endpoint, parts[0], error)
             else:
-                self._refuse(parts[0], error.detail)
+                await self._refuse_unless_all_are(endpoint, parts[0], error.detail)
             return
         for part, vector in zip(parts, vectors, strict=True):
-            if vector is None and len(parts) > 1:  # once more, alone
-                await self._embed(endpoint, [part])
-            elif vector is None:
-                self._refuse(part, "the embedder makes no valid vector of it, asked twice")
-            else:
+            if vector is not None:
                 self._take(part, vector, endpoint.client)
+            elif not again:
+                await self._embed(endpoint, [part], again=True)
+            else:
+                detail = "the embedder makes no valid vector of it, asked twice"
+                await self._refuse_unless_all_are(endpoint, part, detail)
 
     async def _ask(self, endpoint: _Endpoint, parts: list[_Part]) -> list[bytes | None]:
         cost = sum(cost_chars(p.text) for p in parts)
@@ -454,7 +492,8 @@ class Batcher:
                 [p.text for p in parts], timeout_s=timeout_s, truncate=truncate
             )
         except Transient:
-            if time.monotonic() - started >= timeout_s * 0.99:
+            # of several, a single one comes next, which tells how long one takes
+            if time.monotonic() - started >= timeout_s * 0.99 and len(parts) == 1:
                 endpoint.pace.timed_out()
             raise
         ended = time.monotonic()
@@ -464,28 +503,34 @@ class Batcher:
         self._embed_seconds.observe(ended - started)
         return vectors
 
-    def _too_long(self, part: _Part, error: TooLong) -> None:
+    async def _too_long(self, endpoint: _Endpoint, part: _Part, error: TooLong) -> None:
         """Halve a piece that does not fit the model's context, or refuse its page."""
-        rules, job = self.rules, part.job
-        halves = pieces.split(part.text, max(len(part.text) // 2 + 1, 1))
-        if rules is None or rules.long_pages == "refuse" or len(part.text) < SHORTEST_PIECE_CHARS:
+        job, rule = part.job, self.rules.long_pages if self.rules else "refuse"
+        if rule == "refuse":  # as was wished, and however many there are
             self._refuse(part, error.detail)
-        elif rules.long_pages == "truncate":  # a server that cannot truncate by itself
-            part.text = halves[0]
-            self._waiting.appendleft(part)
+        elif len(part.text) < SHORTEST_PIECE_CHARS:
+            await self._refuse_unless_all_are(endpoint, part, error.detail)
         else:
+            halves = pieces.split(part.text, len(part.text) // 2 + 1)
+            if rule == "truncate":  # a server that cannot truncate by itself
+                del halves[1:]
             place = job.parts.index(part)
             job.parts[place : place + 1] = new = [_Part(job, text) for text in halves]
             self._waiting.extendleft(reversed(new))
 
-    def _refuse(self, part: _Part, detail: str) -> None:
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row > SUSPICIOUS_REFUSALS:
-            self._refused_in_a_row -= 1
+    async def _refuse_unless_all_are(self, endpoint: _Endpoint, part: _Part, detail: str) -> None:
+        if part.job.refused is not None:
+            return
+        suspicious = self._refused_in_a_row >= SUSPICIOUS_REFUSALS
+        if suspicious and not await self._is_sound(endpoint):
             raise SetupFault(
                 f"the embedder refuses every page: {detail}",
                 remedy="check EMBED_MODEL and EMBED_URL; the pages wait",
             )
+        self._refused_in_a_row += 1
+        self._refuse(part, detail)
+
+    def _refuse(self, part: _Part, detail: str) -> None:
         if part.job.refused is None:
             part.job.refused = detail
             part.job.finished(part.job)

@@ -27,8 +27,8 @@ class IoLoop:
     """An event loop in a daemon thread, started at first use.
 
     Args:
-        on_crash: Called with the exception that ended a task started by `spawn`: such a task
-            lives as long as the process, so its end is fatal.
+        on_crash: Called with what a task started by `spawn`, or a function given to `call`
+            or `call_at`, raised: nobody waits for these, so their failure must be fatal.
     """
 
     def __init__(self, on_crash: Callable[[BaseException], None]) -> None:
@@ -53,7 +53,17 @@ class IoLoop:
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Have the loop call `function(*args)` soon; from any thread."""
-        self.loop.call_soon_threadsafe(function, *args)
+        self.loop.call_soon_threadsafe(self._guarded, function, *args)
+
+    def call_at(self, when: float, function: Callable[[], object]) -> asyncio.TimerHandle:
+        """Have the loop call a function at a time of its clock; on the loop's own thread only."""
+        return asyncio.get_running_loop().call_at(when, self._guarded, function)
+
+    def _guarded(self, function: Callable[..., object], *args: object) -> None:
+        try:
+            function(*args)
+        except Exception as error:  # noqa: BLE001 - asyncio would log it and go on without
+            self._on_crash(error)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the loop; from any thread."""

@@ -15,6 +15,10 @@ _MEMORY = 0.7
 SLOWEST_START_S = 60.0
 """Time-out while nothing is known: a model that is being loaded takes long."""
 
+MOST_PATIENCE = 4.0
+"""How many times longer than expected an answer is waited for in the end: one text that takes
+four minutes gets through, and a request that nobody will answer does not hold its page longer."""
+
 
 def cost_chars(text: str) -> int:
     """What embedding a text costs, in characters."""
@@ -37,7 +41,7 @@ class Pace:
 
     def timed_out(self) -> None:
         """Take a time-out into account: smaller windows and more patience from now on."""
-        self._patience = min(self._patience * 2, 16.0)
+        self._patience = min(self._patience * 2, MOST_PATIENCE)
 
     @property
     def window_chars(self) -> float:

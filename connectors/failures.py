@@ -33,14 +33,21 @@ class Transient(ServiceError):
         detail: What happened.
         retry_after_s: Seconds the service asked to wait (its Retry-After), if it did.
         status: The HTTP status of the answer, if there was one.
+        lasted_s: Seconds that the service had been silent for when this was raised.
     """
 
     def __init__(
-        self, detail: str, *, retry_after_s: float | None = None, status: int | None = None
+        self,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        status: int | None = None,
+        lasted_s: float = 0.0,
     ) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
         self.status = status
+        self.lasted_s = lasted_s
 
 
 class SetupFault(Transient):

@@ -214,7 +214,7 @@ def _fault(error: BaseException, url: str, timeout_s: float) -> Transient:
     if isinstance(error, Transient):
         return error
     if isinstance(error, (asyncio.TimeoutError, httpx.TimeoutException)):
-        return Transient(f"{where} did not answer within {timeout_s:.0f} s")
+        return Transient(f"{where} did not answer within {timeout_s:.0f} s", lasted_s=timeout_s)
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
         return SetupFault(
             f"{where} shows a certificate that is not trusted: {error}",

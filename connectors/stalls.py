@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from connectors import logs
-from connectors.failures import ServiceError, SetupFault
+from connectors.failures import ServiceError, SetupFault, Transient
 from connectors.metrics import Metrics
 
 PATIENCE_S = 1.0
@@ -54,7 +54,13 @@ class Stalls:
         self._log = logs.get("stream")
 
     def waiting(
-        self, service: str, reason: str, remedy: str = "", *, at_once: bool = False
+        self,
+        service: str,
+        reason: str,
+        remedy: str = "",
+        *,
+        at_once: bool = False,
+        lasted_s: float = 0.0,
     ) -> None:
         """Say that a service failed once more.
 
@@ -63,6 +69,7 @@ class Stalls:
             reason: What it answered.
             remedy: What a person can do about it.
             at_once: Log it although it has only begun (a fault that will not pass by itself).
+            lasted_s: Seconds that the service had been silent for when it was called a fault.
         """
         now = self._clock()
         with self._lock:
@@ -71,7 +78,7 @@ class Stalls:
                 service,
                 reason,
                 remedy,
-                known.since if known else now,
+                known.since if known else now - lasted_s,
                 known.faults + 1 if known else 1,
             )
             self._stalls[service] = stall
@@ -100,7 +107,8 @@ class Stalls:
         """Record a failed try, with the remedy where the error knows one."""
         self._metrics.retries.labels(service).inc()
         remedy = error.remedy if isinstance(error, SetupFault) else ""
-        self.waiting(service, error.detail, remedy, at_once=bool(remedy))
+        lasted_s = error.lasted_s if isinstance(error, Transient) else 0.0
+        self.waiting(service, error.detail, remedy, at_once=bool(remedy), lasted_s=lasted_s)
 
     def cleared(self, service: str) -> None:
         """Say that a service answered again."""

@@ -7,7 +7,7 @@ import sys
 
 from bytewax.dataflow import Dataflow
 
-from connectors import logs
+from connectors import allocator, logs
 from connectors.recent import Recent
 from dataflow import connections, graph
 from dataflow.launch import LaunchError, launch
@@ -22,6 +22,7 @@ def flow() -> Dataflow:
     when it comes.
     """
     settings = _settings()
+    allocator.return_large_blocks()
     recent = Recent()
     logs.configure(
         settings.log_level, settings.log_format, settings.secret_values(), recent.note_line

@@ -20,9 +20,6 @@ from connectors.stalls import Stalls
 
 SERVICE = "kafka"
 
-REPEATS = 3
-"""A fault that healthy set-ups show too is believed to be the set-up's when seen so often."""
-
 FRESH_S = 3.0
 """While answers come, one broker's ended connection is no news: another may lead by now."""
 
@@ -156,7 +153,7 @@ class KafkaFaults:
         if self._silent_s < FRESH_S:
             return True
         seen = self._seen[words.reason] = self._seen.get(words.reason, 0) + 1
-        if seen >= REPEATS and self._silent_s > LASTING_S:
+        if seen >= words.repeats and self._silent_s > LASTING_S:
             self._tell("connection", words)
         elif words.weight == "passing":
             self._unless_known(words.reason)
@@ -165,10 +162,6 @@ class KafkaFaults:
     def _all_down(self) -> None:
         if self._silent_s > FRESH_S and "connection" not in self._troubles:
             self.trouble("connection", f"no broker of {self._access.brokers} can be reached")
-
-    def _unless_told(self, reason: str) -> None:
-        if "connection" not in self._troubles:
-            self.trouble("connection", reason)
 
     def _unless_known(self, reason: str) -> None:
         known = self._troubles.get("connection")

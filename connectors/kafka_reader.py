@@ -167,11 +167,11 @@ class Reader:
         Returns:
             Where each is read from now; those that begin at the committed offset are left out.
         """
-        begun = {p: place for p, place in self._places.items() if place.offset != OFFSET_STORED}
-        for partition, place in begun.items():
-            if place.lost is None:
+        for partition, place in self._places.items():
+            if place.offset > 0:
                 self._lose(partition, place, place.offset, why)
-        return {p: (place.offset, place.era) for p, place in begun.items()}
+        known = {p: place for p, place in self._places.items() if place.offset != OFFSET_STORED}
+        return {p: (place.offset, place.era) for p, place in known.items()}
 
     def close(self) -> None:
         """Close the consumer, within `CLOSE_TIMEOUT_S`: it may hang with a broker that hangs."""

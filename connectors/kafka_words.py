@@ -30,11 +30,13 @@ class Words:
         weight: `sure`: told at once. `passing`: a broker that restarts shows it too, so its remedy
             is told when it lasts. `hint`: an idle connection's end looks the same, so it counts
             for nothing until it repeats without an answer in between.
+        repeats: How often it must come for that.
     """
 
     reason: str
     remedy: str = ""
     weight: Literal["sure", "passing", "hint"] = "sure"
+    repeats: int = 3
 
 
 def explain(text: str, access: KafkaAccess) -> Words | None:
@@ -195,6 +197,7 @@ def _unreachable(where: str, match: re.Match[str], access: KafkaAccess) -> Words
         f"cannot connect to {where}: no answer",
         "check that the network reaches it, or correct KAFKA_BROKER",
         weight="passing",
+        repeats=1,  # each takes 5 s
     )
 
 
@@ -211,8 +214,24 @@ def _unknown_host(where: str, match: re.Match[str], access: KafkaAccess) -> Word
 def _ca_file(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
     del where, match
     return Words(
-        f"the certificate file {access.ca_file} cannot be read",
+        f"the certificate file {access.ca_file} is missing or holds no certificate",
         "set KAFKA_CA_FILE to a readable PEM file",
+    )
+
+
+def _no_provider(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
+    del where, access
+    return Words(
+        f"this build of librdkafka cannot log in with {match[1]}",
+        "set KAFKA_SASL_MECHANISM to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
+    )
+
+
+def _no_user(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
+    del where, match
+    return Words(
+        f"the login mechanism {access.sasl_mechanism} needs a user and a password",
+        "set KAFKA_USERNAME and KAFKA_PASSWORD",
     )
 
 
@@ -221,6 +240,11 @@ def _unknown_option(where: str, match: re.Match[str], access: KafkaAccess) -> Wo
     return Words(
         f"librdkafka has no property {match[1]!r}", "correct or remove it in KAFKA_OPTIONS"
     )
+
+
+def _bad_option(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
+    del where, access
+    return Words(f"librdkafka refuses the value of {match[1]!r}", "correct it in KAFKA_OPTIONS")
 
 
 def _bad_configuration(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
@@ -234,6 +258,9 @@ def _bad_configuration(where: str, match: re.Match[str], access: KafkaAccess) ->
 _RULES = (
     (r"ssl\.ca\.location failed", _ca_file),
     (r'No such configuration property: "([^"]*)"', _unknown_option),
+    (r'Invalid value .*for configuration property "([^"]*)"', _bad_option),
+    (r"No provider for SASL mechanism (\S+?):", _no_provider),
+    (r"sasl\.username and sasl\.password must be set", _no_user),
     (r"certificate verify failed", _untrusted),
     (r"certificate required|handshake failure|bad certificate", _client_certificate),
     (r"connecting to a PLAINTEXT broker listener|wrong version number", _not_tls),

@@ -1,0 +1,111 @@
+"""What a person is told within 10 s, row by row, by a real broker.
+
+Wanted: TEST_KAFKA_BROKER (plaintext), TEST_KAFKA_TLS_BROKER with TEST_KAFKA_CA_FILE,
+TEST_KAFKA_SASL_BROKER (SASL without TLS, PLAIN) with TEST_KAFKA_SASL_USERNAME and
+TEST_KAFKA_SASL_PASSWORD.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from connectors.kafka_source import Slot
+from tests.connectors.reading import Process
+
+NAMES = (
+    "TEST_KAFKA_BROKER",
+    "TEST_KAFKA_TLS_BROKER",
+    "TEST_KAFKA_CA_FILE",
+    "TEST_KAFKA_SASL_BROKER",
+    "TEST_KAFKA_SASL_USERNAME",
+    "TEST_KAFKA_SASL_PASSWORD",
+)
+VALUES = {name.removeprefix("TEST_KAFKA_"): os.environ.get(name, "") for name in NAMES}
+MISSING = [name for name in NAMES if not os.environ.get(name)]
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(bool(MISSING), reason=f"not given: {', '.join(MISSING)}"),
+]
+
+BROKER, TLS_BROKER, CA_FILE, SASL_BROKER, USER, PASSWORD = VALUES.values()
+TLS = {"tls": True, "ca_file": CA_FILE}
+SASL = {"username": USER, "password": PASSWORD, "sasl_mechanism": "PLAIN"}
+
+
+def other_name(broker: str) -> str:
+    """The same address under a name that no certificate has."""
+    return "127.1:" + broker.rpartition(":")[2]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+ROWS = {
+    "plaintext client, TLS listener": (TLS_BROKER, {}, "that port speaks TLS", "kafka+ssl://"),
+    "TLS client, plaintext listener": (BROKER, TLS, "does not speak TLS", "KAFKA_BROKER"),
+    "no CA": (TLS_BROKER, {"tls": True}, "is not trusted", "KAFKA_CA_FILE"),
+    "another host name": (other_name(TLS_BROKER), TLS, "names another host", "KAFKA_BROKER"),
+    "CA file missing": (
+        TLS_BROKER,
+        {"tls": True, "ca_file": "/no/such/ca.pem"},
+        "/no/such/ca.pem is missing",
+        "KAFKA_CA_FILE",
+    ),
+    "wrong password": (
+        SASL_BROKER,
+        {**SASL, "password": "wrong"},
+        "refuses the login",
+        "KAFKA_PASSWORD",
+    ),
+    "wrong mechanism": (
+        SASL_BROKER,
+        {**SASL, "sasl_mechanism": "SCRAM-SHA-256"},
+        "does not know the login mechanism SCRAM-SHA-256",
+        "KAFKA_SASL_MECHANISM",
+    ),
+    "plaintext client, SASL listener": (SASL_BROKER, {}, "wants a login", "KAFKA_USERNAME"),
+    "SASL client, plain listener": (BROKER, SASL, "takes no login", "remove KAFKA_USERNAME"),
+    "SASL client without TLS, TLS listener": (
+        TLS_BROKER,
+        SASL,
+        "that port speaks TLS",
+        "kafka+ssl://",
+    ),
+    "broker down": (f"127.0.0.1:{free_port()}", {}, "connection refused", "KAFKA_BROKER"),
+    "unknown host": ("no-such-host.invalid:9092", {}, "is not known here", "KAFKA_BROKER"),
+    "topic missing": (BROKER, {"topic": "no.such.topic"}, "no topic no.such.topic", "KAFKA_TOPIC"),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_misconfiguration_is_told_within_10_s(row):
+    broker, access, reason, remedy = ROWS[row]
+    with Process(broker, options={}, **access) as process:
+
+        def told():
+            stall = process.stall()
+            return stall if stall and stall.remedy else None
+
+        stall = process.turn_until(told, within_s=10)
+        assert reason in stall.reason
+        assert remedy in stall.remedy
+        assert PASSWORD not in stall.reason + stall.remedy
+
+
+@pytest.mark.parametrize(
+    ("broker", "access"),
+    [(BROKER, {}), (TLS_BROKER, TLS), (SASL_BROKER, SASL)],
+    ids=["plaintext", "TLS", "SASL"],
+)
+def test_the_right_settings_read(broker, access):
+    with Process(broker, options={}, topic="__consumer_offsets", **access) as process:
+        process.turn_until(lambda: process.watch.partitions > 0)
+        process.turn_until(lambda: process.stall() is None)
+        assert all(isinstance(slot, Slot) for slot in process.slots.values())

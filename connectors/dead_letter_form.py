@@ -14,7 +14,7 @@ MAX_DETAIL_CHARS = 500
 TIMESTAMP_HEADER = "gibsey-timestamp"
 """Header with the original's own timestamp in milliseconds: the letter's is when it failed."""
 
-LINES_PER_PERIOD = 5
+LINES_PER_PERIOD = 100
 PERIOD_S = 1.0
 
 Headers = list[tuple[str, str | bytes | None]]

@@ -28,6 +28,7 @@ from connectors.openai import OpenAIClient
 from connectors.outbox import Outbox, Writer
 from connectors.probation import Probation
 from connectors.rag import RagNotifier
+from connectors.reach import Reach
 from connectors.recent import Recent
 from connectors.records import DeadLetter, PageVector
 from connectors.shutdown import Shutdown
@@ -290,8 +291,20 @@ def _open_status_port(process: Process, parts: Parts, reading: Reading, batcher:
     from ops.status import StatusServer
     from ops.status_view import KafkaStatus, LaunchInfo, StatusView
 
+    reach = Reach(process.io, {"stargate": settings.stargate_url, "rag": settings.rag_refresh_url})
+    reach.start()
+
+    def unanswered() -> list[str]:
+        return [*([] if batcher.rules else ["embedder"]), *reach.missing()]
+
     def kafka_status() -> KafkaStatus:
-        status = KafkaStatus(topic=settings.kafka_topic, partitions=sorted(reading.assigned))
+        assigned = dict(reading.assigned)
+        threads = sorted(set(assigned.values()))
+        status = KafkaStatus(
+            topic=settings.kafka_topic,
+            partitions=sorted(assigned),
+            workers={p: threads.index(thread) for p, thread in assigned.items()},
+        )
         if reading.watch.partitions:
             status["topic_partitions"] = reading.watch.partitions
         return status
@@ -319,7 +332,7 @@ def _open_status_port(process: Process, parts: Parts, reading: Reading, batcher:
             str(started.recovery_dir) if started.recovery_dir else None,
         ),
         recent=process.recent,
-        unanswered=lambda: () if batcher.rules else ("embedder",),
+        unanswered=unanswered,
         stopping=process.shutdown.stopping.is_set,
     )
     port = settings.status_port + started.status_port_offset

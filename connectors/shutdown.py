@@ -13,13 +13,15 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from connectors import logs
 
 WATCHDOG_S = 15.0
+LAST_WORDS_S = 5.0
+"""How long the watchdog lets the last words take: they may speak to a broker that is away."""
 
 
 class Shutdown:
@@ -48,7 +50,7 @@ class Shutdown:
         self._on_stop.append(callback)
 
     def at_end(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called before the process ends, however it ends but by kill -9."""
+        """Have `callback` called before the process ends in order, or by its watchdog."""
         self._last_words.append(callback)
 
     def count_open_pages(self, count: Callable[[], int]) -> None:
@@ -76,9 +78,11 @@ class Shutdown:
             if number[0] not in (signal.SIGTERM, signal.SIGINT):
                 continue
             if self.stopping.is_set():
-                self._log.warning("second signal: ending at once", signal=name)
+                with _even_without_stderr():
+                    self._log.warning("second signal: ending at once", signal=name)
                 self._exit(128 + number[0])
-            self._log.info("stopping", signal=name)
+            with _even_without_stderr():
+                self._log.info("stopping", signal=name)
             self.stop()
 
     def stop(self) -> None:
@@ -88,18 +92,22 @@ class Shutdown:
                 return
             self.stopping.set()
         threading.Thread(target=self._watchdog, name="watchdog", daemon=True).start()
-        for callback in self._on_stop:
-            callback()
+        self._call_each(self._on_stop, "at the stop")
 
     def _watchdog(self) -> None:
         time.sleep(self._watchdog_s)
+        last = threading.Thread(target=self._say_last_words, name="last-words", daemon=True)
+        last.start()
+        last.join(LAST_WORDS_S)
+        self._exit(0)
+
+    def _say_last_words(self) -> None:
         self._log.warning(
             "not everything has answered: ending now, the next start does the open pages again",
             after_s=round(self._watchdog_s),
             pages=self._open_pages(),
         )
-        self._run_last_words()
-        self._exit(0)
+        self.end()
 
     def fatal(self, error: BaseException, where: str) -> NoReturn:
         """Log an error that the stream cannot go on from, and end the process with 1.
@@ -110,9 +118,10 @@ class Shutdown:
         with self._lock:
             first, self._fatal = not self._fatal, True
         if first:
-            cause = error.__cause__ or error
-            self._log.error("fatal", where=where, error=f"{type(cause).__name__}: {cause}")
-            self._log.debug("fatal", trace="".join(traceback.format_exception(error)))
+            with _even_without_stderr():
+                cause = error.__cause__ or error
+                self._log.error("fatal", where=where, error=f"{type(cause).__name__}: {cause}")
+                self._log.debug("fatal", trace="".join(traceback.format_exception(error)))
             self._exit(1)
         while True:  # another thread is ending the process this very moment
             time.sleep(1)
@@ -129,12 +138,17 @@ class Shutdown:
 
     def end(self) -> None:
         """Run what was left for the end; for the ordinary way out."""
-        self._run_last_words()
-
-    def _run_last_words(self) -> None:
         words, self._last_words = self._last_words, []
-        for callback in words:
+        self._call_each(words, "at the end")
+
+    def _call_each(self, callbacks: Iterable[Callable[[], object]], when: str) -> None:
+        for callback in callbacks:
             try:
                 callback()
             except Exception as error:  # noqa: BLE001 - the next ones must have their say
-                self._log.warning("at the end", error=f"{type(error).__name__}: {error}")
+                self._log.warning(when, error=f"{type(error).__name__}: {error}")
+
+
+def _even_without_stderr() -> suppress:
+    """Whoever reads the log may be gone; the process must end all the same."""
+    return suppress(OSError, ValueError)

@@ -36,9 +36,9 @@ class RagNotifier:
 
     Delivery: at least once, or a refusal, which becomes a dead letter. A service that is dead or
     hangs costs the stream one time limit, not one a page: after consecutive failures the circuit
-    opens and notifications are refused at once, without a request. Meanwhile the last one that
-    was refused is sent again in the background, until it arrives; no page waits for that, and
-    a stream without new pages notices too that the service is back.
+    opens and notifications are refused at once, without a request. Whenever one was given up, the
+    last one is sent again in the background, until the service answers; no page waits for that,
+    and a stream without new pages notices too that the service is back.
 
     Args:
         http: The process's HTTP client.
@@ -82,6 +82,8 @@ class RagNotifier:
         self._circuit = Circuit(SERVICE, clock=clock)
         self._given_up: Refusal | None = None  # what is said while the circuit is open
         self._latest = b""
+        self._latest_page = ""
+        self._probe_in_flight = asyncio.Lock()
         self._probing: asyncio.Task[None] | None = None
 
     async def write(self, rows: Sequence[PageVector]) -> dict[int, Refusal]:
@@ -98,7 +100,10 @@ class RagNotifier:
         except TypeError:
             self._refused.inc()
             return Refusal(REFUSED, "the page_id holds a lone surrogate, which no JSON can say")
+        await self._end_probe_of(row.page_id)
         refusal = await self._deliver(body)
+        if self._latest is body:
+            self._latest_page = row.page_id
         if refusal is None:
             self._delivered.inc()
         elif refusal.reason == REFUSED:
@@ -106,6 +111,13 @@ class RagNotifier:
         else:
             self._unreachable.inc()
         return refusal
+
+    async def _end_probe_of(self, page_id: str) -> None:
+        """See to it that no older vector of a page is sent beside or after a newer one."""
+        if self._latest and self._latest_page == page_id:
+            self._latest = b""
+            async with self._probe_in_flight:
+                pass
 
     async def _deliver(self, body: bytes) -> Refusal | None:
         """Try a few times, unless the circuit is open or opens meanwhile."""
@@ -156,6 +168,7 @@ class RagNotifier:
         self._circuit.succeeded()
         self._stalls.cleared(SERVICE)
         self._given_up = None
+        self._latest = b""
 
     async def _send(self, body: bytes) -> None:
         began = time.perf_counter()
@@ -172,26 +185,28 @@ class RagNotifier:
             refusal = _refusal(error)
         if self._circuit.is_open:
             self._given_up = self._given_up or refusal
-            self._latest = body
-            if self._probing is None or self._probing.done():
-                self._probing = asyncio.create_task(self._probe())
+        elif error is not None and error.status == 404:  # of this page, as far as is known
+            return refusal
+        self._latest = body
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._probe())
         return refusal
 
     async def _probe(self) -> None:
-        """Send the latest refused notification until the service answers."""
+        """Send the latest refused notification until the service has answered any."""
         pause_s = FIRST_PROBE_S
         while True:
             await asyncio.sleep(pause_s)
-            if not self._circuit.is_open:
+            if not self._latest:
                 break
             pause_s = min(pause_s * 2, LONGEST_PROBE_S)
-            try:
-                await self._try(self._latest)
-            except Transient as fault:
-                self._given_up = _refusal(fault)
-            except PageRefused:
-                pass  # it answers, which is all that was asked
-        self._latest = b""
+            async with self._probe_in_flight:
+                try:
+                    await self._try(self._latest)
+                except Transient as fault:
+                    self._given_up = _refusal(fault)
+                except PageRefused:
+                    pass  # it answers, which is all that was asked
 
 
 def _refusal(error: Transient) -> Refusal:

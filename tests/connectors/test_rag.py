@@ -230,6 +230,37 @@ def test_the_service_is_noticed_when_it_is_back_even_if_no_page_comes(rag, watch
     assert outcome(watched, "unreachable") == 100
 
 
+def test_a_service_that_failed_a_single_page_is_noticed_when_it_is_back(rag, watched, monkeypatch):
+    monkeypatch.setattr("connectors.rag.FIRST_PROBE_S", 0.05)
+    rag.faults.status(401, b"who are you")
+
+    async def use(writer):
+        refused = await notify_all(writer, pages(1))
+        assert len(refused) == 1
+        assert not writer._circuit.is_open
+        assert watched.stall("rag")
+        rag.faults.clear()
+        await until(lambda: not watched.stall("rag"))
+
+    with_writer(notifier_of(rag, watched), use)
+
+
+def test_a_probe_never_brings_an_older_vector_behind_a_newer_one(rag, watched, monkeypatch):
+    monkeypatch.setattr("connectors.rag.FIRST_PROBE_S", 0.01)
+    rag.faults.status(401, b"who are you", times=1)
+
+    async def use(writer):
+        await writer.write([row_of("p", 1)])
+        rag.faults.slow(0.3)
+        await until(lambda: rag.stats.in_flight)  # the probe, with the older vector
+        assert await writer.write([row_of("p", 2)]) == {}
+        assert rag.stats.in_flight == 0
+
+    with_writer(notifier_of(rag, watched), use)
+    assert rag.counts["p"] == 2
+    assert rag.vector("p") == orjson.loads(row_of("p", 2).vector)
+
+
 def test_while_the_circuit_is_open_no_page_waits_for_a_probe(rag, watched, monkeypatch):
     monkeypatch.setattr("connectors.rag.FIRST_PROBE_S", 0.02)
     rag.faults.hang()

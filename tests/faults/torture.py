@@ -164,6 +164,8 @@ class Torture:
 
     def _kill(self) -> None:
         self.rng.choice(self.workers).kill()
+        if len(self.workers) > 1:  # one that waits for a service learns of it when that answers
+            self._heal()
         for worker in self.workers:
             if worker.has_begun:  # of a cluster the others end by themselves
                 worker.wait(PATIENCE_S)
@@ -223,8 +225,7 @@ class Torture:
     # --- counting
 
     def _count_all(self) -> None:
-        for service in (self.stream.ollama, self.stream.stargate, self.stream.rag):
-            service.faults.clear()
+        self._heal()
         self.stream.kafka.flush(60)
         give_up = time.monotonic() + PATIENCE_S
         while found := self._missing():
@@ -235,6 +236,11 @@ class Torture:
                 raise LostError(f"seed {self.seed}: {len(found)} faults: {found[:5]}")
             time.sleep(0.3)
         self.say(f"  all right: {len(self.stream.texts)} pages, {sum(self.done.values())} steps")
+
+    def _heal(self) -> None:
+        for service in (self.stream.ollama, self.stream.stargate, self.stream.rag):
+            service.faults.clear()
+            service.accept()
 
     def _missing(self) -> list[str]:
         """Compare the store and the notifications with the newest changes."""

@@ -36,8 +36,8 @@ class Reach:
 
     async def _reach(self, name: str) -> None:
         url = self._missing[name]
-        while not await _connects(url.host or "", url.port or 80):
-            await asyncio.sleep(PAUSE_S)  # noqa: ASYNC110 - a connection sets no event
+        while not await _connects(url.host or "", url.port or 80):  # noqa: ASYNC110 - no event here
+            await asyncio.sleep(PAUSE_S)
         del self._missing[name]
 
 

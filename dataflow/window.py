@@ -161,7 +161,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         applied = self._applied.get(change.page_id)
         # both count: while an older change is in a request, a newer one may have overtaken it
         if (open_changes and _is_late(change, open_changes[-1].change.version)) or (
-            applied is not None and _is_late(change, applied.version)
+            applied is not None and _is_late_to(change, applied)
         ):
             self._end(change, "skipped_stale")
         elif change.is_blank:
@@ -239,7 +239,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def _apply(self, done: _Open, out: list[Outcome]) -> None:
         change, job = done.change, done.job
         applied = self._applied.get(change.page_id)
-        if applied is not None and _is_late(change, applied.version):
+        if applied is not None and _is_late_to(change, applied):
             self._end(change, "coalesced")  # a newer one was faster
             return
         rules = self._step.batcher.rules
@@ -267,6 +267,17 @@ def _is_late(change: Change, latest: Version) -> bool:
     """Whether a change is older than, or a repeat of, what is known; a replay may repeat."""
     order = change.version.compare(latest)
     return order < 0 or (order == 0 and not change.is_replay)
+
+
+def _is_late_to(change: Change, applied: AppliedChange) -> bool:
+    """The same for what was applied, but that a text outlives a delete of its own time.
+
+    Of a batch that deletes a row and writes it anew Debezium makes two events, and gives both the
+    time of the later one; of a batch whose delete wins it tells the delete alone.
+    """
+    if change.version.compare(applied.version) == 0 and applied.fingerprint is None:
+        return change.is_blank and not change.is_replay
+    return _is_late(change, applied.version)
 
 
 def _vector(change: Change, job: EmbedJob) -> PageVector:

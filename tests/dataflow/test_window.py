@@ -127,6 +127,19 @@ def test_the_same_version_again_is_a_repeat():
     assert bench.counts() == {"embedded": 1, "skipped_stale": 2}
 
 
+def test_a_text_outlives_a_delete_of_the_same_time_in_any_order_and_over_repeats():
+    """Debezium tells a batch that deletes a row and writes it anew as both, at one time."""
+    text = {"body": "anew", "written": 10}
+    delete = {"body": None, "written": 10}
+    for events in ((delete, text), (text, delete), (delete, text, delete, text)):
+        bench = Bench(delete_rows=True)
+        came = []
+        for at, event in enumerate(events):
+            came += bench.take(change(at=at, **event)) + bench.finished()
+        assert texts(came)[-1] == "p=[anew]"
+        assert bench.counts()["embedded"] == 1
+
+
 def test_a_newer_change_that_overtook_an_open_one_is_not_forgotten():
     """A late delete must not undo it, although the oldest open change is older than both."""
     bench = Bench(delete_rows=True)

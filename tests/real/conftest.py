@@ -11,7 +11,7 @@ TEST_DEBEZIUM_TOPIC                   where Debezium publishes its table gibsey.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,17 @@ from demo.rag import Rag
 from demo.stargate import Stargate
 from tests.real.servers import Server, given
 from tests.real.stream import Embedder, RealStream, Topic
+
+
+@pytest.fixture
+def show(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints a measured figure, also when the test passes."""
+
+    def show(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n{line}")
+
+    return show
 
 
 @pytest.fixture

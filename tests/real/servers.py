@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.deadline import eventually
+
 START_S = 120.0
+END_S = 30.0
 PID = re.compile(r"\bpid=(\d+)")
 
 
@@ -33,7 +36,7 @@ class Server:
 
     def __init__(self, pid: int, restart: str) -> None:
         self._restart = shlex.split(restart)
-        self.pid = pid if Path(f"/proc/{pid}").exists() else self.start()
+        self.pid = pid if _stat(Path(f"/proc/{pid}"))[0] not in "ZX" else self.start()
 
     def start(self) -> int:
         """Start it; returns its process id."""
@@ -46,18 +49,20 @@ class Server:
         return self.pid
 
     def end(self, number: int = signal.SIGKILL) -> None:
-        """Send it a signal that ends it."""
+        """Send it a signal that ends it, and wait until it has."""
         os.kill(self.pid, number)
+        eventually(lambda: _stat(Path(f"/proc/{self.pid}"))[0] in "ZX", END_S)
 
     def children(self) -> list[int]:
         """Ids of the processes that it has started and that still run."""
         processes = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        return [int(process.name) for process in processes if _parent(process) == self.pid]
+        return [int(process.name) for process in processes if _stat(process)[1] == self.pid]
 
 
-def _parent(process: Path) -> int | None:
-    """The parent's id; None where the process has ended."""
+def _stat(process: Path) -> tuple[str, int]:
+    """State and parent of a process; `X` where it is gone."""
     try:
-        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
+        state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
+    except (OSError, ValueError):
+        return "X", 0
+    return state, int(parent)

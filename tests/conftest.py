@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from demo.kafka import MockKafka
 from demo.ollama import Ollama
@@ -13,6 +14,10 @@ from demo.rag import Rag
 from demo.stargate import Stargate
 
 HISTORY = 100_000
+
+# An example may take as long as it likes on a machine that is busy with other things.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from confluent_kafka import (
 
 from connectors import logs
 from connectors.kafka import KafkaAccess
-from connectors.kafka_faults import KafkaFaults
+from connectors.kafka_faults import KafkaFaults, text_of
 from connectors.kafka_records import record_of
 from connectors.kafka_words import MISSING, plain
 from connectors.metrics import Metrics
@@ -188,7 +188,10 @@ class Reader:
         if self._consumer is None and not self._open():
             return None
         if self._unassigned:
-            self._assign_waiting()
+            try:
+                self._assign_waiting()
+            except KafkaException as error:
+                self._begin_again(text_of(error))
         return self._consumer
 
     def _open(self) -> bool:
@@ -225,10 +228,13 @@ class Reader:
 
     def _unassign(self, partition: int) -> None:
         place = self._places[partition]
-        if place.assigned and self._consumer is not None:
-            self._consumer.incremental_unassign([TopicPartition(self._access.topic, partition)])
-        place.assigned = False
         self._unassigned = True
+        if place.assigned and self._consumer is not None:
+            try:
+                self._consumer.incremental_unassign([TopicPartition(self._access.topic, partition)])
+            except KafkaException as error:
+                self._begin_again(text_of(error))
+        place.assigned = False
 
     # --- what comes
 
@@ -250,7 +256,7 @@ class Reader:
     ) -> None:
         code = error.code()
         if error.fatal():
-            self._begin_again(error)
+            self._begin_again(error.str())
         elif code == KafkaError._PARTITION_EOF:
             if partition is not None and place is not None and offset is not None:
                 self._at_end(partition, place, offset)
@@ -308,10 +314,11 @@ class Reader:
             reason=lost.why,
         )
 
-    def _begin_again(self, error: KafkaError) -> None:
+    def _begin_again(self, why: str) -> None:
         """Go on with a new consumer, from where this one was."""
-        self._log.error("consumer given up, a new one is made", reason=plain(error.str()))
+        self._log.error("consumer given up, a new one is made", reason=plain(why))
         self.close()
+        self._open_at = time.monotonic() + RETRY_S
         for place in self._places.values():
             place.assigned = False
         self._unassigned = True

@@ -139,6 +139,16 @@ def test_a_topic_with_another_id_is_read_from_its_beginning(mock_kafka):
         assert {record.era for record in process.records} == {1}
 
 
+def test_a_consumer_that_is_given_up_is_replaced_where_it_was(mock_kafka):
+    fill(mock_kafka, 300)
+    with Process(mock_kafka.broker) as process:
+        process.read(256)
+        process.slots["slot-00"]._reader._begin_again("Local: Fatal error")
+        process.read(300)
+        assert process.places() == [(0, n) for n in range(300)]
+        assert process.resets == 0
+
+
 def test_an_incompatible_state_is_refused_with_the_remedy(mock_kafka):
     said = []
     with Process(mock_kafka.broker) as process:

@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.failures import Refusal
+from connectors.io_loop import IoLoop
+from connectors.outbox import Outbox
+from connectors.records import BUCKET_KEYS, bucket_of
+from connectors.shutdown import Shutdown
+from connectors.sinks import OutboxSink
+from tests.deadline import eventually
+
+NO = Refusal("refused-by-stargate", "no")
+
+
+@dataclass(frozen=True)
+class Row:
+    page: str
+    number: int
+
+
+class HandWriter:
+    """A service whose calls end when the test says so."""
+
+    service = "stargate"
+
+    def __init__(self, rows_per_request: int = 1, concurrency: int = 4) -> None:
+        self.rows_per_request = rows_per_request
+        self.concurrency = concurrency
+        self.calls: list[tuple[list[Row], asyncio.Future[dict[int, Refusal]]]] = []
+
+    async def write(self, rows: Sequence[Row]) -> dict[int, Refusal]:
+        answered: asyncio.Future[dict[int, Refusal]] = asyncio.get_running_loop().create_future()
+        self.calls.append((list(rows), answered))
+        return await answered
+
+    @property
+    def batches(self) -> list[list[Row]]:
+        return [rows for rows, _ in self.calls]
+
+    def answer(self, number: int, refused: dict[int, Refusal] | None = None) -> None:
+        """Answer the call of that number, from 0, once it came."""
+        eventually(lambda: len(self.calls) > number)
+        answered = self.calls[number][1]
+        answered.get_loop().call_soon_threadsafe(answered.set_result, refused or {})
+
+
+class Post:
+    """An outbox with a writer, and what ended; `crashes` holds what was fatal."""
+
+    def __init__(self, writer, max_open: int = 1024) -> None:
+        self.writer = writer
+        self.ended: list[tuple[Row, Refusal | None]] = []
+        self.crashes: list[BaseException] = []
+        self.io = IoLoop(self.crashes.append)
+        self.confirmed = threading.Event()  # whether dead letters are confirmed
+        self.confirmed.set()
+        self.outbox: Outbox[Row] = Outbox(
+            writer, lambda row: row.page, self._on_done, self.io, max_open
+        )
+
+    async def _on_done(self, row: Row, refusal: Refusal | None) -> None:
+        while refusal is not None and not self.confirmed.is_set():
+            await asyncio.sleep(0.001)
+        self.ended.append((row, refusal))
+
+    def settle(self) -> None:
+        """Let the loop do all that it has been told so far."""
+        for _ in range(5):
+            self.io.submit(asyncio.sleep(0)).result(10)
+
+
+@pytest.fixture
+def open_post(request):
+    def make(writer, max_open: int = 1024) -> Post:
+        post = Post(writer, max_open)
+        request.addfinalizer(post.io.close)
+        return post
+
+    return make
+
+
+def in_thread(function, *args) -> threading.Thread:
+    thread = threading.Thread(target=function, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+def rows(*pages: str) -> list[Row]:
+    return [Row(page, number) for number, page in enumerate(pages)]
+
+
+def test_rows_are_written_and_end(open_post):
+    writer = HandWriter()
+    post = open_post(writer)
+    post.outbox.put("00", rows("a", "b"))
+    writer.answer(0)
+    writer.answer(1)
+    post.outbox.wait_settled("00")
+    assert [row.page for row, _ in post.ended] == ["a", "b"]
+    assert post.outbox.open_rows == 0
+
+
+def test_as_many_calls_are_in_flight_as_the_writer_allows(open_post):
+    writer = HandWriter(concurrency=3)
+    post = open_post(writer)
+    post.outbox.put("00", rows(*"abcde"))
+    eventually(lambda: len(writer.calls) == 3)
+    post.settle()
+    assert len(writer.calls) == 3
+    writer.answer(1)
+    eventually(lambda: len(writer.calls) == 4)
+
+
+def test_waiting_rows_share_calls_up_to_the_writer_s_limit(open_post):
+    writer = HandWriter(rows_per_request=3, concurrency=1)
+    post = open_post(writer)
+    post.outbox.put("00", rows("a"))
+    eventually(lambda: writer.calls)
+    post.outbox.put("00", rows(*"bcdef"))
+    writer.answer(0)
+    writer.answer(1)
+    writer.answer(2)
+    post.outbox.wait_settled("00")
+    assert [[row.page for row in batch] for batch in writer.batches] == [
+        ["a"],
+        ["b", "c", "d"],
+        ["e", "f"],
+    ]
+
+
+def test_of_a_page_never_two_rows_are_in_flight_and_the_next_one_goes_after_the_first(open_post):
+    writer = HandWriter()
+    post = open_post(writer)
+    post.outbox.put("00", [Row("p", 1)])
+    eventually(lambda: writer.calls)
+    post.outbox.put("00", [Row("p", 2), Row("q", 1)])
+    eventually(lambda: len(writer.calls) == 2)
+    assert writer.batches[1] == [Row("q", 1)]
+    writer.answer(0)
+    writer.answer(2)
+    writer.answer(1)
+    post.outbox.wait_settled("00")
+    assert writer.batches[2] == [Row("p", 2)]
+
+
+def test_a_newer_row_takes_the_place_of_one_that_waits(open_post):
+    writer = HandWriter(concurrency=1)
+    post = open_post(writer)
+    post.outbox.put("00", [Row("x", 0)])
+    eventually(lambda: writer.calls)
+    post.outbox.put("00", [Row("p", 1), Row("q", 1), Row("x", 1), Row("p", 2), Row("x", 2)])
+    for number in range(4):
+        writer.answer(number)
+    post.outbox.wait_settled("00")
+    assert writer.batches == [[Row("x", 0)], [Row("p", 2)], [Row("q", 1)], [Row("x", 2)]]
+    assert Counter(row for row, _ in post.ended) == Counter(
+        [Row("x", 0), Row("p", 1), Row("q", 1), Row("x", 1), Row("p", 2), Row("x", 2)]
+    )
+
+
+def test_the_barrier_opens_when_all_rows_of_its_bucket_are_acknowledged(open_post):
+    writer = HandWriter()
+    post = open_post(writer)
+    post.outbox.put("00", rows("a", "b"))
+    post.outbox.put("01", rows("c"))
+    writer.answer(2)
+    post.outbox.wait_settled("01")
+    post.outbox.wait_settled("02")
+    waiting = in_thread(post.outbox.wait_settled, "00")
+    writer.answer(0)
+    eventually(lambda: len(post.ended) == 2)
+    assert waiting.is_alive()
+    writer.answer(1)
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(open_post):
+    writer = HandWriter(rows_per_request=2)
+    post = open_post(writer)
+    post.confirmed.clear()
+    post.outbox.put("00", rows("a", "b"))
+    writer.answer(0, {1: NO})
+    waiting = in_thread(post.outbox.wait_settled, "00")
+    eventually(lambda: post.ended)
+    post.settle()
+    assert waiting.is_alive()
+    assert post.ended == [(Row("a", 0), None)]
+    post.confirmed.set()
+    waiting.join(10)
+    assert post.ended[1] == (Row("b", 1), NO)
+
+
+def test_the_worker_waits_while_too_many_rows_are_open(open_post):
+    writer = HandWriter(concurrency=1)
+    post = open_post(writer, max_open=2)
+    post.outbox.put("00", rows("a", "b"))
+    more = in_thread(post.outbox.put, "00", rows("c"))
+    eventually(lambda: writer.calls)
+    assert more.is_alive()
+    assert post.outbox.open_rows == 2
+    writer.answer(0)
+    more.join(10)
+    assert not more.is_alive()
+    writer.answer(1)
+    writer.answer(2)
+    post.outbox.wait_settled("00")
+
+
+def test_a_writer_that_breaks_is_fatal_and_keeps_the_barrier_shut(open_post):
+    class Broken(HandWriter):
+        async def write(self, rows):
+            raise RuntimeError("a bug")
+
+    post = open_post(Broken())
+    post.outbox.put("00", rows("a"))
+    assert isinstance(eventually(lambda: post.crashes)[0], RuntimeError)
+    assert post.outbox.open_rows == 1
+
+
+# --- the sink ---
+
+
+class Exit(BaseException):
+    pass
+
+
+def refuse_to_end(code: int):
+    raise Exit(code)
+
+
+def test_the_sink_s_partitions_are_the_buckets_and_a_page_goes_to_its_own(open_post):
+    post = open_post(HandWriter())
+    sink = OutboxSink("stargate", post.outbox, lambda rows: None, Shutdown())
+    assert sink.list_parts() == list(BUCKET_KEYS)
+    for page in ("a", "b", "漢"):
+        assert sink.list_parts()[sink.part_fn(bucket_of(page))] == bucket_of(page)
+
+
+def test_the_sink_tells_of_rows_before_it_hands_them_over_and_its_snapshot_is_the_barrier(
+    open_post,
+):
+    writer = HandWriter()
+    post = open_post(writer)
+    arrived: list[Row] = []
+    part = OutboxSink("stargate", post.outbox, arrived.extend, Shutdown()).build_part(
+        "stargate", "03", None
+    )
+    part.write_batch(rows("a"))
+    assert arrived == rows("a")
+    snapshot = in_thread(part.snapshot)
+    eventually(lambda: writer.calls)
+    assert snapshot.is_alive()
+    writer.answer(0)
+    snapshot.join(10)
+    assert not snapshot.is_alive()
+
+
+def test_an_error_in_the_sink_is_fatal(open_post):
+    def fail(rows) -> None:
+        raise RuntimeError("a bug")
+
+    post = open_post(HandWriter())
+    sink = OutboxSink("stargate", post.outbox, fail, Shutdown(exit_process=refuse_to_end))
+    with pytest.raises(Exit):
+        sink.build_part("stargate", "03", None).write_batch(rows("a"))
+
+
+# --- many threads ---
+
+
+class RandomWriter:
+    """A service that takes random times, refuses some rows, and watches the order."""
+
+    service = "stargate"
+
+    def __init__(self, seed: int, rows_per_request: int, concurrency: int) -> None:
+        self.rows_per_request = rows_per_request
+        self.concurrency = concurrency
+        self.random = random.Random(seed)
+        self.stored: dict[str, int] = {}
+        self.refused: set[Row] = set()
+        self.in_flight: Counter[str] = Counter()
+        self.calls = 0
+        self.wrong: list[str] = []
+
+    async def write(self, rows: Sequence[Row]) -> dict[int, Refusal]:
+        self.calls += 1
+        self.in_flight.update(row.page for row in rows)
+        if max(self.in_flight.values()) > 1:
+            self.wrong.append(f"two in flight: {rows}")
+        if self.calls > self.concurrency or len(rows) > self.rows_per_request:
+            self.wrong.append("too many")
+        for _ in range(self.random.randrange(6)):
+            await asyncio.sleep(0)
+        refused = {}
+        for index, row in enumerate(rows):
+            if row.number <= self.stored.get(row.page, -1):
+                self.wrong.append(f"out of order: {row}")
+            if self.random.random() < 0.1:
+                refused[index] = NO
+                self.refused.add(row)
+            self.stored[row.page] = row.number
+        self.in_flight.subtract(row.page for row in rows)
+        self.calls -= 1
+        return refused
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([1, 3, 100]), st.integers(1, 8), st.integers(1, 40))
+def test_whatever_the_timing_order_holds_nothing_is_lost_and_barriers_hold(
+    seed, rows_per_request, concurrency, max_open
+):
+    writer = RandomWriter(seed, rows_per_request, concurrency)
+    post = Post(writer, max_open)
+    put: dict[str, list[Row]] = {bucket: [] for bucket in BUCKET_KEYS[:3]}
+    early: list[str] = []
+
+    def work(bucket: str) -> None:
+        chance = random.Random(f"{seed}{bucket}")
+        for number in range(40):
+            batch = [
+                Row(f"{bucket}-{chance.randrange(4)}", 10 * number + n)
+                for n in range(chance.randrange(1, 4))
+            ]
+            put[bucket].extend(batch)
+            post.outbox.put(bucket, batch)
+            if chance.random() < 0.2:
+                post.outbox.wait_settled(bucket)
+                if missing := set(put[bucket]) - {row for row, _ in list(post.ended)}:
+                    early.append(f"{bucket} opened over {missing}")
+        post.outbox.wait_settled(bucket)
+
+    workers = [in_thread(work, bucket) for bucket in put]
+    for worker in workers:
+        worker.join(30)
+        assert not worker.is_alive(), "a deadlock"
+    post.io.close()
+    assert (post.crashes, writer.wrong, early) == ([], [], [])
+    everything = [row for rows in put.values() for row in rows]
+    assert Counter(row for row, _ in post.ended) == Counter(everything)
+    assert {row for row, refusal in post.ended if refusal} == writer.refused
+    assert writer.stored == {row.page: row.number for row in everything}
+    assert post.outbox.open_rows == 0

@@ -1,0 +1,1 @@
+"""Speed, latency and memory of the stream, measured from outside against stand-ins."""

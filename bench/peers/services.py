@@ -1,0 +1,54 @@
+"""What the peers share: where the services are, and blocking requests to them."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+TOPIC = "cdc.pages"
+MODEL = "nomic-embed-text"
+EMBED_URL = os.environ.get("EMBED_URL", "")
+STARGATE_URL = os.environ.get("STARGATE_URL", "")
+RAG_URL = os.environ.get("RAG_REFRESH_URL", "")
+HEADERS = {"X-Cassandra-Token": os.environ.get("STARGATE_AUTH_TOKEN", "")}
+CONSUMER = {
+    "bootstrap.servers": os.environ.get("KAFKA_BROKER", ""),
+    "group.id": "peer",
+    "auto.offset.reset": "earliest",
+    "fetch.wait.max.ms": 5,
+}
+
+
+def row_url(page_id: str) -> str:
+    """A row's address."""
+    return f"{STARGATE_URL}/v2/keyspaces/gibsey/page_vectors/{quote(page_id, safe='')}"
+
+
+def embed_one(http: httpx.Client, text: str) -> list[float]:
+    """One text by Ollama's legacy endpoint."""
+    body = {"model": MODEL, "prompt": text}
+    answer = http.post(f"{EMBED_URL}/api/embeddings", json=body).raise_for_status()
+    return list(orjson.loads(answer.content)["embedding"])
+
+
+def embed_many(http: httpx.Client, texts: list[str]) -> list[list[float]]:
+    """Texts in one request."""
+    body = {"model": MODEL, "input": texts}
+    answer = http.post(f"{EMBED_URL}/api/embed", json=body, timeout=60).raise_for_status()
+    return list(orjson.loads(answer.content)["embeddings"])
+
+
+def store(http: httpx.Client, page_id: str, vector: list[float]) -> None:
+    """Write one row."""
+    body = orjson.dumps({"vector": vector})
+    http.put(row_url(page_id), content=body, headers=HEADERS).raise_for_status()
+
+
+def notify(http: httpx.Client, page_id: str, vector: list[float]) -> None:
+    """Tell the RAG service of one page."""
+    body = orjson.dumps({"page_id": page_id, "vector": vector})
+    headers = {"Content-Type": "application/json"}
+    http.post(RAG_URL, content=body, headers=headers).raise_for_status()

@@ -1,0 +1,114 @@
+"""A program under measurement: a process of its own, watched from outside through /proc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+STOP_TIMEOUT_S = 30.0
+ROOT = Path(__file__).parent.parent
+
+
+class Program:
+    """A started process; ended at the end of a `with`.
+
+    Args:
+        arguments: What follows `python`, such as `["-m", "bench.peers.one_by_one"]`.
+        settings: Environment variables beside this process's own.
+        directory: Where it runs.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], settings: Mapping[str, str], directory: Path
+    ) -> None:
+        self._log = directory / "program.log"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
+        self.started_at = time.monotonic()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *arguments],
+                env=environment,
+                cwd=directory,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def check(self) -> None:
+        """See that it lives.
+
+        Raises:
+            RuntimeError: It has ended; the text holds its last lines.
+        """
+        if (code := self._process.poll()) is not None:
+            lines = self._log.read_text(errors="replace").splitlines()[-20:]
+            raise RuntimeError("\n".join([f"the program ended with {code}:", *lines]))
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU of all its threads, user and system."""
+        after_name = self._proc("stat").rpartition(")")[2].split()
+        return (int(after_name[11]) + int(after_name[12])) / TICKS_PER_S
+
+    def resident_bytes(self) -> int:
+        """Its resident set."""
+        return int(self._proc("statm").split()[1]) * PAGE_BYTES
+
+    def stop(self) -> float:
+        """Ask it to end, and wait; returns the seconds that it took."""
+        began = time.monotonic()
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        return time.monotonic() - began
+
+    def _proc(self, name: str) -> str:
+        return Path(f"/proc/{self._process.pid}/{name}").read_text(encoding="utf-8")
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def stream(settings: Mapping[str, str], *, workers: int = 1) -> Program:
+    """The stream itself, as its users start it, with a recovery store of its own."""
+    directory = _directory()
+    store = directory / "recovery"
+    store.mkdir()
+    subprocess.run([sys.executable, "-m", "bytewax.recovery", str(store), "4"], check=True)
+    run = ["-m", "bytewax.run", "dataflow.main", "-w", str(workers)]
+    return Program([*run, "-r", str(store), "-s", "5", "-b", "0"], settings, directory)
+
+
+def peer(name: str, settings: Mapping[str, str]) -> Program:
+    """One of `bench.peers` that is a plain program."""
+    return Program(["-m", f"bench.peers.{name}"], settings, _directory())
+
+
+def peer_flow(name: str, settings: Mapping[str, str], *, workers: int = 1) -> Program:
+    """One of `bench.peers` that is a Bytewax flow; without a store, which is in its favour."""
+    run = ["-m", "bytewax.run", f"bench.peers.{name}", "-w", str(workers)]
+    return Program(run, settings, _directory())
+
+
+def _directory() -> Path:
+    """An empty one, so that no `.env` of a user's is read."""
+    return Path(tempfile.mkdtemp(prefix="gibsey-bench-"))

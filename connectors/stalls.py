@@ -85,8 +85,8 @@ class Stalls:
             lasting = at_once or bool(remedy) or now - stall.since >= PATIENCE_S
             changed = known is not None and known.reason != reason
             say = lasting and self._due(service, now, changed)
-        if lasting:
-            self._metrics.stalled.labels(service).set(1)
+            if lasting:  # under the lock, as in `cleared`, or an old 1 might outlast a new 0
+                self._metrics.stalled.labels(service).set(1)
         if say:
             self._log.warning(
                 "waiting",
@@ -117,9 +117,9 @@ class Stalls:
         with self._lock:
             stall = self._stalls.pop(service, None)
             said = self._said_at.pop(service, None)
+            self._metrics.stalled.labels(service).set(0)
         if stall is None:
             return
-        self._metrics.stalled.labels(service).set(0)
         if said is not None:
             self._log.info(
                 "answers again", service=service, after_s=round(self._clock() - stall.since, 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import (
@@ -25,6 +24,7 @@ from confluent_kafka import (
 from connectors import logs
 from connectors.kafka import KafkaAccess
 from connectors.kafka_faults import KafkaFaults, text_of
+from connectors.kafka_places import Lost, Place, Position
 from connectors.kafka_records import record_of
 from connectors.kafka_words import MISSING, plain
 from connectors.metrics import Metrics
@@ -35,42 +35,6 @@ CHUNK = 32
 
 RETRY_S = 1.0
 CLOSE_TIMEOUT_S = 2.0
-Position = tuple[int, int]
-"""Next offset and era of a partition; plain, because snapshots hold it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Lost:
-    """A position at which reading could not go on.
-
-    Attributes:
-        offset: The offset wanted; -1 where that is not known.
-        at: When it was lost (monotonic seconds).
-        why: What the broker said.
-    """
-
-    offset: int
-    at: float
-    why: str
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where one partition is read.
-
-    Attributes:
-        offset: What is read next; below 0 a name: the committed offset, or the beginning.
-        era: How often its offsets have begun anew.
-        assigned: Whether the consumer fetches it.
-        not_before: When it may be assigned (monotonic seconds).
-        lost: The position that is gone, until it is known where reading goes on.
-    """
-
-    offset: int
-    era: int
-    assigned: bool = False
-    not_before: float = 0.0
-    lost: _Lost | None = None
 
 
 class Reader:
@@ -100,7 +64,7 @@ class Reader:
         self._on_change = on_change
         self._consumer: Consumer | None = None
         self._open_at = 0.0
-        self._places: dict[int, _Place] = {}
+        self._places: dict[int, Place] = {}
         self.ends: dict[int, Position] = {}
         self._unassigned = False  # whether some place waits for its assignment
         self._log = logs.get("kafka")
@@ -123,7 +87,7 @@ class Reader:
         for partition, start in starts.items():
             if partition not in self._places:
                 offset, era = start or (OFFSET_STORED, 0)
-                self._places[partition] = _Place(offset, era)
+                self._places[partition] = Place(offset, era)
                 self._unassigned = True
 
     def read(self, limit: int, limit_bytes: int) -> list[Record]:
@@ -221,7 +185,7 @@ class Reader:
                 waiting[partition].assigned = True
         self._unassigned = len(ready) < len(waiting)
 
-    def _may_assign(self, partition: int, place: _Place, now: float) -> bool:
+    def _may_assign(self, partition: int, place: Place, now: float) -> bool:
         if now < place.not_before:
             return False
         return place.lost is None or self._may_begin_anew(partition, place.lost.at)
@@ -252,7 +216,7 @@ class Reader:
         return record_of(message, self._access.topic, place.era)
 
     def _on_error(
-        self, error: KafkaError, partition: int | None, place: _Place | None, offset: int | None
+        self, error: KafkaError, partition: int | None, place: Place | None, offset: int | None
     ) -> None:
         code = error.code()
         if error.fatal():
@@ -268,14 +232,14 @@ class Reader:
             if code in MISSING:
                 self._on_change()
 
-    def _at_end(self, partition: int, place: _Place, offset: int) -> None:
+    def _at_end(self, partition: int, place: Place, offset: int) -> None:
         if not place.assigned or offset < 0:
             return
         self._say_where(partition, place, offset)
         place.offset = max(place.offset, offset)
         self.ends[partition] = (place.offset, place.era)
 
-    def _no_offset(self, partition: int, place: _Place, offset: int | None, text: str) -> None:
+    def _no_offset(self, partition: int, place: Place, offset: int | None, text: str) -> None:
         """Answer that the broker has no record at the position, or knows no position."""
         if not place.assigned:
             return
@@ -291,16 +255,16 @@ class Reader:
             self._unassign(partition)
             place.not_before = time.monotonic() + RETRY_S
 
-    def _lose(self, partition: int, place: _Place, wanted: int, why: str) -> None:
+    def _lose(self, partition: int, place: Place, wanted: int, why: str) -> None:
         self._unassign(partition)
         self._metrics.offset_resets.inc()
         self._log.warning("position lost", partition=partition, offset=wanted, reason=why)
-        place.lost = _Lost(wanted, time.monotonic(), why)
+        place.lost = Lost(wanted, time.monotonic(), why)
         place.offset = OFFSET_BEGINNING
         place.era += 1
         self._on_change()
 
-    def _say_where(self, partition: int, place: _Place, offset: int) -> None:
+    def _say_where(self, partition: int, place: Place, offset: int) -> None:
         lost, place.lost = place.lost, None
         if lost is None:
             return

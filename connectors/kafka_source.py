@@ -19,7 +19,8 @@ from typing_extensions import override
 from connectors.epoch_budget import EpochBudget
 from connectors.heartbeat import Heartbeat
 from connectors.kafka import KafkaAccess
-from connectors.kafka_reader import Position, Reader
+from connectors.kafka_places import Position
+from connectors.kafka_reader import Reader
 from connectors.lag import Lag
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics

@@ -132,3 +132,16 @@ def test_the_schema_has_the_tables_that_the_settings_name():
     for table in ("stargate_table", "stargate_pages_table"):
         name = f"{fields['stargate_keyspace'].default}.{fields[table].default}"
         assert f"CREATE TABLE IF NOT EXISTS {name} (" in schema
+
+
+def test_prometheus_finds_the_workers_and_has_the_rules_of_the_repository():
+    config = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())
+    of_repository = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    assert config["rule_files"] == of_repository["rule_files"]
+    (job,), (other, *_) = config["scrape_configs"], of_repository["scrape_configs"]
+    assert job["job_name"] == other["job_name"]
+    (found,) = job["dns_sd_configs"]
+    assert set(found["names"]) == set(WORKERS)
+    assert {str(found["port"])} == {environment(name)["STATUS_PORT"] for name in WORKERS}
+    mounted = {volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]}
+    assert {f"/etc/prometheus/{name}" for name in config["rule_files"]} <= mounted

@@ -89,7 +89,11 @@ class _Decode:
         with self._parts.shutdown.guard("decode"):
             decoded = [decode(record) for record in records]
             bad = [item for item in decoded if isinstance(item, DeadLetter)]
-            self._parts.probation.decoded(good=len(decoded) - len(bad), bad=len(bad))
+            # a tombstone holds nothing, so it proves nothing
+            good = sum(r.value is not None for r in records) - sum(
+                letter.record.value is not None for letter in bad
+            )
+            self._parts.probation.decoded(good=good, bad=len(bad))
             if bad:
                 self._undecodable.inc(len(bad))
                 self._parts.ledger.departed(letter.record for letter in bad)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import stamina
 
-from connectors.failures import Transient
+from connectors.failures import PageRefused, Transient
 from connectors.stalls import Stalls
 
 T = TypeVar("T")
@@ -31,23 +31,26 @@ async def until_answered(attempt: Callable[[], Awaitable[T]], *, service: str, s
     Raises:
         PageRefused: As raised by `attempt`; anything else it raises, too.
     """
+
+    async def answered() -> T:
+        try:
+            result = await attempt()
+        except PageRefused:  # that is an answer too
+            stalls.cleared(service)
+            raise
+        stalls.cleared(service)
+        return result
+
     try:
-        result = await attempt()
+        return await answered()
     except Transient as error:
         stalls.failed(service, error)
-        return await _again(attempt, error, service, stalls)
-    stalls.cleared(service)
-    return result
+        return await _again(answered, error, service, stalls)
 
 
 async def _again(
     attempt: Callable[[], Awaitable[T]], first: Transient, service: str, stalls: Stalls
 ) -> T:
-    async def answered() -> T:
-        result = await attempt()
-        stalls.cleared(service)
-        return result
-
     def wait(error: Exception) -> bool | float:
         if not isinstance(error, Transient):
             return False
@@ -68,5 +71,5 @@ async def _again(
             if not begun:
                 begun = True
                 raise first  # the try that the caller has already made
-            return await answered()
+            return await attempt()
     raise AssertionError("stamina ends only with a result or an error")

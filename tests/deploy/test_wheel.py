@@ -1,0 +1,72 @@
+"""The built wheel holds the whole program, and works without the repository."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed")
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("dataflow", "connectors", "ops", "demo")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """The wheel's content, as an install would leave it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def run(installed: Path, folder: Path, *arguments: str) -> str:
+    code = "import ops, sys; from ops.cli import main; print(ops.__file__); sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    first, _, rest = done.stdout.partition("\n")
+    assert first.startswith(str(installed)), "not the wheel's code"
+    return rest
+
+
+def test_it_has_every_file_of_the_packages(installed):
+    tracked = subprocess.run(
+        ["git", "ls-files", *PACKAGES], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert tracked
+    assert [name for name in tracked if not (installed / name).is_file()] == []
+
+
+def test_it_has_nothing_but_the_packages(installed):
+    names = {path.name for path in installed.iterdir()}
+    (info,) = (name for name in names if name.endswith(".dist-info"))
+    assert names == {*PACKAGES, info}
+
+
+def test_its_command_says_the_version_of_the_project(installed, tmp_path):
+    (version,) = re.findall(r'(?m)^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text())
+    assert version in run(installed, tmp_path, "--version")
+    assert f"## v{version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_each_command_explains_itself_without_the_repository(installed, tmp_path):
+    assert "run" in run(installed, tmp_path, "--help")
+    assert "recovery" in run(installed, tmp_path, "run", "--help")

@@ -36,6 +36,7 @@ class IoLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -82,8 +83,9 @@ class IoLoop:
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Cancel what runs and end the loop."""
-        if self._loop is None:
+        if self._loop is None or self._closed:
             return
+        self._closed = True
         done = threading.Event()
         self._loop.call_soon_threadsafe(self._cancel_all, done)
         done.wait(timeout_s)

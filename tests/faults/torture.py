@@ -24,7 +24,7 @@ from demo.rag import Rag
 from demo.server import StandIn
 from demo.stargate import Stargate
 from tests.flow.stream import Stream, same
-from tests.flow.worker import Worker, free_port
+from tests.flow.worker import Worker
 
 PAGES = 150
 REST_EVERY_S = 20.0
@@ -194,11 +194,7 @@ class Torture:
         layout = self.rng.choice(LAYOUTS if self.keeps_store else LAYOUTS[:-1])
         settings = {"ON_DELETE": "delete" if self.deletes else "ignore", "STATUS_PORT": "0"}
         if layout == "2x2":
-            addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
-            self.workers = [
-                self.stream.start(2, arguments=["-i", str(n), "-a", addresses], **settings)
-                for n in range(2)
-            ]
+            self.workers = self.stream.start_cluster(**settings)
         else:
             self.workers = [self.stream.start(int(layout), store=self.keeps_store, **settings)]
 

@@ -88,6 +88,15 @@ class Stream:
         self.workers.append(worker)
         return worker
 
+    def start_cluster(self, processes: int = 2, workers: int = 2, **settings: str) -> list[Worker]:
+        """Start the program as several processes."""
+        addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(processes))
+        settings = {"STATUS_PORT": "0", **settings}
+        return [
+            self.start(workers, arguments=["-i", str(number), "-a", addresses], **settings)
+            for number in range(processes)
+        ]
+
     def kill_all(self) -> None:
         """Kill what still runs."""
         for worker in self.workers:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,12 +33,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def make_store(directory: Path, partitions: int = 2) -> Path:
-    """Make a recovery store, as the README says."""
-    directory.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "bytewax.recovery", str(directory), str(partitions)]
-    subprocess.run(command, check=True, timeout=START_S)
+def make_store(directory: Path) -> Path:
+    """Make a recovery store: a copy of an empty one, since to make one costs a process."""
+    shutil.copytree(_empty_store().name, directory)
     return directory
+
+
+@functools.cache
+def _empty_store() -> tempfile.TemporaryDirectory[str]:
+    made = tempfile.TemporaryDirectory(prefix="empty-store-")
+    command = [sys.executable, "-m", "bytewax.recovery", made.name, "2"]
+    subprocess.run(command, check=True, timeout=START_S)
+    return made
 
 
 class Worker:

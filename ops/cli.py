@@ -17,6 +17,7 @@ from dataflow.recovery import RecoveryError
 from dataflow.settings import SettingsError
 from ops import run
 from ops.dead_letters import dead_letters
+from ops.doctor import doctor
 from ops.replay import replay
 
 app = typer.Typer(
@@ -68,6 +69,7 @@ def demo(
 
 app.command()(run.run)
 app.command()(demo)
+app.command()(doctor)
 app.command("dead-letters")(dead_letters)
 app.command()(replay)
 

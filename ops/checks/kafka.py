@@ -1,0 +1,199 @@
+"""Kafka: reachable, logged in, topic, positions, dead-letter topic, retention."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from connectors import kafka_words
+from connectors.kafka import KafkaAccess
+from connectors.kafka_faults import code_of, text_of
+from connectors.kafka_words import Words
+from ops.checks.finding import Finding, bad, good, warning
+from ops.checks.kafka_limits import check_limits
+
+REACH_S = 6.0
+"""How long a broker may take to answer at all."""
+TRY_S = 1.5
+ASK_S = 3.0
+_WEIGHTS = ("sure", "passing", "hint")
+_LIKE_PAGES = 5
+
+
+class _Hearing:
+    """Takes what a client tells through its callbacks, and knows the likeliest cause."""
+
+    def __init__(self, access: KafkaAccess) -> None:
+        self._access = access
+        self._heard: list[Words] = []
+
+    def on_error(self, error: KafkaError) -> None:
+        """Take an error of the client."""
+        self.take(error.str())
+
+    def log(self, _level: int, _template: str, *args: object) -> None:
+        """Take a line of its log, as a `logging.Logger` would."""
+        self.take(str(args[-1]) if args else "")
+
+    def take(self, text: str) -> None:
+        """Take any text that may tell a cause."""
+        if words := kafka_words.explain(text, self._access):
+            self._heard.append(words)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether no later word can change the cause."""
+        return any(words.weight == "sure" for words in self._heard)
+
+    def cause(self) -> Words | None:
+        """The likeliest cause: the surest, and of those the first that has a remedy."""
+        ranked = sorted(self._heard, key=lambda w: (_WEIGHTS.index(w.weight), not w.remedy))
+        return ranked[0] if ranked else None
+
+
+def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> list[Finding]:
+    """Ask Kafka for what the stream will want; blocks for up to 16 s.
+
+    Args:
+        access: How Kafka is reached.
+        dead_letter_topic: `DEAD_LETTER_TOPIC`.
+        workers: `WORKERS`.
+    """
+    hearing = _Hearing(access)
+    callbacks = {"error_cb": hearing.on_error, "logger": hearing}
+    try:
+        consumer = Consumer({**access.consumer_config(), **callbacks})
+    except KafkaException as error:
+        hearing.take(text_of(error))
+        return [_unreachable(access, hearing, text_of(error))]
+    try:
+        topics = _topics(consumer, hearing)
+        if isinstance(topics, str):
+            return [_unreachable(access, hearing, topics)]
+        used = [n for n, on in (("TLS", access.uses_tls), ("login", access.uses_login)) if on]
+        with_what = f" with {' and '.join(used)}" if used else ""
+        reached = good("kafka", f"{access.brokers} answers{with_what}")
+        return [reached, *_check_topics(consumer, access, dead_letter_topic, workers, topics)]
+    finally:
+        consumer.close()
+
+
+def _topics(consumer: Consumer, hearing: _Hearing) -> dict[str, int] | str:
+    """How many partitions each topic has, or why nobody tells."""
+    give_up = time.monotonic() + REACH_S
+    while True:
+        try:
+            found = consumer.list_topics(timeout=TRY_S).topics
+            return {name: len(topic.partitions) for name, topic in found.items()}
+        except KafkaException as error:
+            consumer.poll(0.3)  # serves the callbacks, which know the cause
+            if hearing.is_sure or time.monotonic() > give_up:
+                return text_of(error)
+
+
+def _unreachable(access: KafkaAccess, hearing: _Hearing, text: str) -> Finding:
+    words = hearing.cause()
+    if words is None:
+        found = f"no broker of {access.brokers} can be used: {kafka_words.plain(text)}"
+        return bad("kafka", found, "start Kafka, or correct KAFKA_BROKER and KAFKA_OPTIONS")
+    remedy = words.remedy or "start Kafka, or correct KAFKA_BROKER"
+    return bad("kafka", words.reason, remedy)
+
+
+def _check_topics(
+    consumer: Consumer,
+    access: KafkaAccess,
+    dead_letter_topic: str,
+    workers: int,
+    topics: Mapping[str, int],
+) -> list[Finding]:
+    findings = []
+    if access.topic in topics:
+        findings.append(_partitions(access.topic, topics[access.topic], workers))
+        findings.append(_positions(consumer, access, topics[access.topic]))
+    else:
+        findings.append(_missing(consumer, access, topics))
+    findings.append(_dead_letters(dead_letter_topic, topics))
+    present = [topic for topic in (access.topic, dead_letter_topic) if topic in topics]
+    return findings + (check_limits(access, present) if present else [])
+
+
+def _partitions(topic: str, partitions: int, workers: int) -> Finding:
+    plural = "" if partitions == 1 else "s"
+    found = f"{topic} has {partitions} partition{plural}"
+    if workers > partitions:
+        return warning(
+            "kafka topic",
+            f"{found}, but WORKERS is {workers}: {workers - partitions} of them read nothing",
+            f"set WORKERS to {partitions} or less, or give the topic {workers} partitions",
+        )
+    return good("kafka topic", f"{found} for {workers} worker{'' if workers == 1 else 's'}")
+
+
+def _missing(consumer: Consumer, access: KafkaAccess, topics: Mapping[str, int]) -> Finding:
+    """The topic is not among those that the login sees: it is not there, or not allowed."""
+    code = KafkaError.UNKNOWN_TOPIC_OR_PART
+    try:
+        asked = consumer.list_topics(access.topic, timeout=ASK_S).topics.get(access.topic)
+        code = asked.error.code() if asked and asked.error else code
+    except KafkaException as error:
+        code = code_of(error)
+    told = kafka_words.of_code(code, access)
+    if told is None:
+        return bad("kafka topic", f"{access.topic}: {KafkaError(code).str()}", "ask its operator")
+    like = sorted(name for name in topics if name.endswith((".pages", "-pages")))[:_LIKE_PAGES]
+    there = f"; there is {', '.join(like)}" if like else ""
+    return bad("kafka topic", told[1].reason + there, told[1].remedy)
+
+
+def _positions(consumer: Consumer, access: KafkaAccess, partitions: int) -> Finding:
+    """Whether the group may be used, what waits, and whether its place is still there."""
+    places = [TopicPartition(access.topic, number) for number in range(partitions)]
+    try:
+        committed = consumer.committed(places, timeout=ASK_S)
+        ends = {n: _ends(consumer, access.topic, n) for n in range(partitions)}
+    except KafkaException as error:
+        return _no_position(error, access)
+    known = {place.partition: place.offset for place in committed if place.offset >= 0}
+    lost = sum(max(0, ends[n][0] - offset) for n, offset in known.items())
+    waiting = sum(high - max(low, known.get(n, low)) for n, (low, high) in ends.items())
+    if lost:
+        return bad(
+            "kafka position",
+            f"{lost:,} changes were deleted from {access.topic} before the group "
+            f"{access.group} read them",
+            "run `gibsey-embedder backfill`, and raise the topic's retention.ms above the "
+            "longest downtime",
+        )
+    begun = f"group {access.group}" if known else f"new group {access.group}"
+    return good("kafka position", f"{waiting:,} messages wait for {begun}")
+
+
+def _ends(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ASK_S)
+    return low, high
+
+
+def _no_position(error: KafkaException, access: KafkaAccess) -> Finding:
+    told = kafka_words.of_code(code_of(error), access)
+    if told is not None:
+        return bad("kafka position", told[1].reason, told[1].remedy)
+    found = f"the group's position cannot be read: {kafka_words.plain(text_of(error))}"
+    return bad(
+        "kafka position",
+        found,
+        "see that all brokers are up; advertised.listeners must name addresses that are known here",
+    )
+
+
+def _dead_letters(topic: str, topics: Mapping[str, Any]) -> Finding:
+    if topic in topics:
+        return good("kafka dead letters", f"{topic} is there")
+    return warning(
+        "kafka dead letters",
+        f"there is no topic {topic}; it is made at the first dead letter, if the login may",
+        "create it, with a max.message.bytes as large as that of the source",
+    )

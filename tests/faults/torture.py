@@ -12,7 +12,7 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from tests.flow.stream import Stream, same
 from tests.flow.worker import Worker
 
 PAGES = 150
+PARTITIONS = 3
 REST_EVERY_S = 20.0
 """How often all faults end and everything is counted, so that a loss is seen near its cause."""
 PATIENCE_S = 120.0
@@ -35,6 +36,18 @@ LAYOUTS = ("1", "2", "4", "2x2")
 PASSING_LETTERS = ("rag-unreachable", "refused-by-rag")
 """Reasons that a fault which passes may leave: RAG is the one output that is given up on."""
 ODD_IDS = ("a/b", "..", " edge ", "it's", "'quoted'", "ü/ß%20", "42", "x" * 200)
+
+
+def envelope(page_id: str, text: str | None, written_us: int) -> object:
+    """A change as Debezium tells it."""
+    cells = {
+        name: {"value": value, "deletion_ts": None, "set": True}
+        for name, value in (("page_id", page_id), ("body", text))
+    }
+    if text is None:
+        cells["body"] = None  # type: ignore[assignment]
+    op = "d" if text is None else "u"
+    return {"op": op, "source": {"ts_us": written_us}, "after": cells}
 
 
 class LostError(AssertionError):
@@ -59,7 +72,11 @@ class Torture:
     rng: random.Random = field(init=False)
     keeps_store: bool = field(init=False)
     deletes: bool = field(init=False)
+    debezium: bool = field(init=False)
+    bulk: str = field(init=False)
+    sent: deque[tuple[str, object]] = field(default_factory=lambda: deque(maxlen=300))
     workers: list[Worker] = field(default_factory=list)
+    written_us: int = 1_700_000_000_000_000
     bodies: dict[str, str] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
 
@@ -67,6 +84,8 @@ class Torture:
         self.rng = random.Random(self.seed)
         self.keeps_store = self.rng.random() < 0.8
         self.deletes = self.rng.random() < 0.6
+        self.debezium = self.rng.random() < 0.5
+        self.bulk = self.rng.choice(("rest", "graphql", "custom"))
 
     def run(self) -> Counter[str]:
         """Torture the program; returns how often each thing was done.
@@ -74,7 +93,10 @@ class Torture:
         Raises:
             LostError: What was found missing, with the seed.
         """
-        self.say(f"seed {self.seed}: store={self.keeps_store} deletes={self.deletes}")
+        self.say(
+            f"seed {self.seed}: store={self.keeps_store} deletes={self.deletes} "
+            f"debezium={self.debezium} bulk={self.bulk}"
+        )
         self._start()
         ends = time.monotonic() + self.minutes * 60
         while time.monotonic() < ends:
@@ -83,6 +105,8 @@ class Torture:
                 self._step()
             self._count_all()
         self._stop()
+        if found := self._missing():
+            raise LostError(f"seed {self.seed}: at the end {len(found)} faults: {found[:5]}")
         self._look_at_logs()
         return self.done
 
@@ -192,7 +216,12 @@ class Torture:
 
     def _start(self) -> None:
         layout = self.rng.choice(LAYOUTS if self.keeps_store else LAYOUTS[:-1])
-        settings = {"ON_DELETE": "delete" if self.deletes else "ignore", "STATUS_PORT": "0"}
+        settings = {
+            "ON_DELETE": "delete" if self.deletes else "ignore",
+            "STATUS_PORT": "0",
+            "STARGATE_BULK": self.bulk,
+            "STARGATE_BULK_URL": self.stream.stargate.bulk_url if self.bulk == "custom" else "",
+        }
         if layout == "2x2":
             self.workers = self.stream.start_cluster(**settings)
         else:
@@ -211,12 +240,30 @@ class Torture:
             page_id = ODD_IDS[number] if number < len(ODD_IDS) else f"page-{number}"
             dice = self.rng.random()
             if dice < 0.12:
-                self.stream.delete(page_id)
+                self._send(page_id, None)
                 continue
             old = self.bodies.get(page_id, "")
             text = old if old and dice < 0.2 else f"{page_id} is {self.rng.getrandbits(40):x} now"
             self.bodies[page_id] = text
-            self.stream.write(page_id, text)
+            self._send(page_id, text)
+
+    def _send(self, page_id: str, text: str | None) -> None:
+        if not self.debezium:
+            if text is None:
+                self.stream.delete(page_id)
+            else:
+                self.stream.write(page_id, text)
+            return
+        self.stream.texts[page_id] = text
+        self.written_us += 1
+        event = envelope(page_id, text, self.written_us)
+        self.stream.send(page_id, event, self.rng.randrange(PARTITIONS))
+        self.sent.append((page_id, event))
+        if (
+            self.keeps_store and self.rng.random() < 0.2
+        ):  # late, or twice; the memory is the store's
+            late_id, late = self.rng.choice(self.sent)
+            self.stream.send(late_id, late, self.rng.randrange(PARTITIONS))
 
     # --- counting
 
@@ -265,6 +312,8 @@ class Torture:
             if reason not in PASSING_LETTERS:
                 detail = letter.headers["detail"].decode()
                 raise LostError(f"seed {self.seed}: dead letter {reason} ({detail}): {event}")
+            if "after" in event:
+                event = {name: cell["value"] for name, cell in event["after"].items()}
             given_up.add((event["page_id"], event["body"]))
         return given_up
 

@@ -114,12 +114,12 @@ class Stream:
     def write(self, page_id: str, text: str, op: str = "u") -> None:
         """Create or update a page."""
         self.texts[page_id] = text
-        self._produce(page_id, {"page_id": page_id, "body": text, "op": op})
+        self.send(page_id, {"page_id": page_id, "body": text, "op": op})
 
     def delete(self, page_id: str) -> None:
         """Delete a page."""
         self.texts[page_id] = None
-        self._produce(page_id, {"page_id": page_id, "op": "d"})
+        self.send(page_id, {"page_id": page_id, "op": "d"})
 
     def feed(self, count: int, start: int = 0) -> None:
         """Create pages `page start` to `page start+count-1`, each with a text of its own."""
@@ -131,8 +131,9 @@ class Stream:
         """Send an event as it is."""
         self.kafka.produce(TOPIC, key, value, partition=partition)
 
-    def _produce(self, page_id: str, event: dict[str, str]) -> None:
-        self.kafka.produce(TOPIC, page_id, json.dumps(event))
+    def send(self, page_id: str, event: object, partition: int | None = None) -> None:
+        """Send an event; by default to the partition of its page."""
+        self.kafka.produce(TOPIC, page_id, json.dumps(event), partition=partition)
 
     # --- what came of it
 

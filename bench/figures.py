@@ -28,9 +28,9 @@ class Size:
 
     runs: int = 3
     pages: int = 2000
-    small_pages: int = 3000
+    small_pages: int = 2000
     edits: int = 100
-    idle_s: float = 8.0
+    idle_s: float = 6.0
 
 
 CORE = Size()

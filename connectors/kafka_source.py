@@ -40,6 +40,12 @@ BATCH_BYTES = 1024 * 1024
 IDLE = timedelta(seconds=0.1)
 """How long a slot without partitions sleeps; a stop waits for it."""
 
+QUIET_AFTER_S = 5.0
+QUIET = timedelta(milliseconds=10)
+"""How long a slot sleeps that has read nothing for five seconds. Looking at each turn of Bytewax,
+each millisecond, costs every worker 4 % of a core; now the first change after a pause waits 5 ms
+longer."""
+
 SAY_EVERY_S = 1.0
 
 SlotState = tuple[int, int, str, bool, dict[int, Position]]
@@ -136,6 +142,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         self._known = 0  # partitions of the topic when ours were chosen
         self._look_ahead = LookAhead(reading.probation)
         self._idle = True
+        self._read_at = time.monotonic()
         self._say_at = 0.0
 
     @override
@@ -149,7 +156,10 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
 
     @override
     def next_awake(self) -> datetime | None:
-        return datetime.now(timezone.utc) + IDLE if self._idle else None
+        if self._idle:
+            return datetime.now(timezone.utc) + IDLE
+        is_quiet = time.monotonic() - self._read_at > QUIET_AFTER_S
+        return datetime.now(timezone.utc) + QUIET if is_quiet else None
 
     @override
     def snapshot(self) -> SlotState:
@@ -220,6 +230,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
 
     def _emit(self, records: Sequence[Record]) -> Sequence[Record]:
         if records:
+            self._read_at = time.monotonic()
             self._r.ledger.opened(records)
             moved = {r.partition: (r.offset + 1, r.era) for r in records}
             self._r.budget.spend(self._number, len(records), sum(r.size_bytes for r in records))

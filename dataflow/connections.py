@@ -10,7 +10,7 @@ from importlib.metadata import version
 import stamina
 from pydantic import SecretStr
 
-from connectors import logs
+from connectors import last_words, logs
 from connectors.batcher import Batcher, WindowLimits
 from connectors.dead_letters import DeadLetters
 from connectors.delivery import DeadLetterWriter, Delivery
@@ -251,6 +251,7 @@ def _set_going(
     stamina.instrumentation.set_on_retry_hooks([])  # `Stalls` says it, once a minute
     shutdown = process.shutdown
     shutdown.install()
+    last_words.install()
     shutdown.count_open_pages(lambda: process.ledger.open_pages)
     shutdown.on_stop(batcher.halt)
     shutdown.at_end(store.flush)

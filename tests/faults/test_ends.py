@@ -66,3 +66,25 @@ def test_a_member_of_a_cluster_that_is_stopped_alone_ends_and_all_go_on_together
         member.signal()
     assert [member.wait(30) for member in members] == [0, 0]
     assert not stream.letters()
+
+
+FULL_DISK = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_recovery_store_that_cannot_grow_ends_in_one_line_and_nothing_is_lost(
+    stream: Stream, workers: int
+) -> None:
+    stream.ollama.text_s = 0.001
+    stream.feed(1500)
+    worker = stream.start(workers, code=FULL_DISK)
+    assert worker.wait() == 1
+    assert re.search(r"fatal +where=bytewax .*recovery store cannot be written.*space", worker.log)
+    assert "Traceback" not in worker.log
+    stream.start(workers)
+    stream.wait_complete()
+    assert not stream.letters()

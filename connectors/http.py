@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import email.utils
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Answer:
     def retry_after_s(self) -> float | None:
         """Seconds asked for by Retry-After (or retry-after-ms), at most 300; None if absent."""
         if (ms := self.headers.get("retry-after-ms")) and ms.isdecimal():
-            return min(int(ms) / 1000, MAX_RETRY_AFTER_S)
+            return min(float(ms) / 1000, MAX_RETRY_AFTER_S)
         return _retry_after_s(self.headers.get("retry-after", ""))
 
     def text(self, limit: int = 300) -> str:
@@ -68,7 +69,7 @@ def _retry_after_s(value: str) -> float | None:
     except ValueError:
         try:
             when = email.utils.parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if when.tzinfo is None:
             when = when.replace(tzinfo=dt.timezone.utc)
@@ -158,7 +159,7 @@ class Http:
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _fault(error.__cause__ or error, url, timeout_s) from error
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
             raise _fault(error, url, timeout_s) from error
 
     async def _ask(
@@ -173,8 +174,16 @@ class Http:
             # the session belongs to this object, so both paths share its connections
             self._client = httpx.AsyncClient(transport=AiohttpTransport(client=self._open()))
         timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+        target = httpx.URL(url)
+        login = (target.username, target.password) if target.userinfo else None
         async with self._client.stream(
-            method, url, content=body, headers=headers, timeout=timeout
+            method,
+            # both layers would write the login into a header, and the lower one minds
+            target.copy_with(userinfo=b""),
+            content=body,
+            headers=headers,
+            timeout=timeout,
+            auth=login,
         ) as response:
             chunks = [chunk async for chunk in _limited(response.aiter_bytes(), url)]
             return Answer(response.status_code, response.headers, b"".join(chunks))
@@ -187,7 +196,8 @@ class Http:
 
 async def _body(response: aiohttp.ClientResponse, url: str) -> bytes:
     length = response.content_length
-    if length is not None and length <= MAX_ANSWER_BYTES:
+    packed = "Content-Encoding" in response.headers  # its length tells nothing of the body's
+    if length is not None and length <= MAX_ANSWER_BYTES and not packed:
         return await response.read()
     chunks = [chunk async for chunk in _limited(response.content.iter_chunked(65536), url)]
     return b"".join(chunks)
@@ -204,8 +214,12 @@ async def _limited(chunks: AsyncIterator[bytes], url: str) -> AsyncIterator[byte
 
 def place(url: str) -> str:
     """Scheme, host and port of a URL: what a message may name without giving a secret away."""
-    parsed = URL(url, encoded=True)
-    return f"{parsed.scheme}://{parsed.host}:{parsed.port}" if parsed.host else "the address"
+    try:
+        parsed = URL(url, encoded=True)
+        named = f"{parsed.scheme}://{parsed.host}:{parsed.port}"
+    except ValueError:  # also a port that is none
+        return "the address"
+    return named if parsed.host else "the address"
 
 
 def _fault(error: BaseException, url: str, timeout_s: float) -> Transient:
@@ -226,11 +240,29 @@ def _fault(error: BaseException, url: str, timeout_s: float) -> Transient:
         )
     if isinstance(error, (aiohttp.InvalidURL, httpx.InvalidURL)):
         return SetupFault(f"{where} is no usable address", remedy="correct the URL setting")
+    if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError):
+        return SetupFault(
+            f"the request to {where} cannot be sent: {error}",
+            remedy="correct the URL setting or the token",
+        )
+    if isinstance(error, aiohttp.ClientResponseError) and _TLS_ALERT in error.message:
+        return SetupFault(f"{where} speaks TLS", remedy="use https:// in the URL setting")
     if isinstance(error, aiohttp.ClientConnectorError):
         return Transient(f"cannot connect to {where}: {_reason(error)}")
     return Transient(f"{where} ended the connection without a whole answer ({_reason(error)})")
 
 
+_TLS_ALERT = r"\x15\x03"
+"""How a TLS server's refusal of plain HTTP begins, as aiohttp quotes it."""
+
+
 def _reason(error: BaseException) -> str:
+    """What went wrong, on one line; without the URL, which may hold a password."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return " ".join(error.message.split())[:200]
     os_error = getattr(error, "os_error", error)
-    return getattr(os_error, "strerror", None) or str(os_error) or type(error).__name__
+    number = getattr(os_error, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number)
+    words = getattr(os_error, "strerror", None) or str(os_error) or type(error).__name__
+    return " ".join(words.split())[:200]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +14,8 @@ from connectors.kafka_words import Words
 from ops.checks.finding import Finding, bad, good, warning
 from ops.checks.kafka_limits import check_limits
 
-REACH_S = 6.0
-"""How long a broker may take to answer at all."""
-TRY_S = 1.5
+TRIES_S = (1.5, 4.5)
+"""How long a broker may take to answer at all; the causes that are sure come within the first."""
 ASK_S = 3.0
 _WEIGHTS = ("sure", "passing", "hint")
 _LIKE_PAGES = 5
@@ -83,15 +81,17 @@ def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> li
 
 def _topics(consumer: Consumer, hearing: _Hearing) -> dict[str, int] | str:
     """How many partitions each topic has, or why nobody tells."""
-    give_up = time.monotonic() + REACH_S
-    while True:
+    why = ""
+    for timeout_s in TRIES_S:
         try:
-            found = consumer.list_topics(timeout=TRY_S).topics
+            found = consumer.list_topics(timeout=timeout_s).topics
             return {name: len(topic.partitions) for name, topic in found.items()}
         except KafkaException as error:
+            why = text_of(error)
             consumer.poll(0.3)  # serves the callbacks, which know the cause
-            if hearing.is_sure or time.monotonic() > give_up:
-                return text_of(error)
+        if hearing.is_sure:
+            break
+    return why
 
 
 def _unreachable(access: KafkaAccess, hearing: _Hearing, text: str) -> Finding:

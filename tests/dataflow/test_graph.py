@@ -1,0 +1,226 @@
+"""The whole graph on Bytewax's own workers and recovery store, between a source and services in
+this process."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.testing import TestingSource, cluster_main
+
+from connectors.failures import Refusal
+from connectors.ledger import Ledger
+from connectors.outbox import Outbox
+from connectors.probation import Probation
+from connectors.records import DeadLetter, PageVector, Record
+from connectors.shutdown import Shutdown
+from dataflow.graph import Parts, build
+from dataflow.window import WindowStep
+from tests.connectors.hand_embedder import VECTOR, HandEmbedder, Line
+from tests.deadline import eventually
+
+EOF, ABORT = TestingSource.EOF, TestingSource.ABORT
+
+
+class Writes:
+    """A service that takes every row, and remembers them in order."""
+
+    rows_per_request = 1
+    concurrency = 8
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.rows: list[PageVector | DeadLetter] = []
+
+    async def write(self, rows: Sequence[PageVector | DeadLetter]) -> dict[int, Refusal]:
+        self.rows.extend(rows)
+        return {}
+
+    @property
+    def offsets(self) -> list[int]:
+        return [row.record.offset for row in self.rows]
+
+
+@dataclass
+class World:
+    """The services, which outlive the runs of the stream."""
+
+    stargate: Writes = field(default_factory=lambda: Writes("stargate"))
+    rag: Writes = field(default_factory=lambda: Writes("rag"))
+    letters: Writes = field(default_factory=lambda: Writes("dead-letters"))
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def stored(self) -> dict[str, int | None]:
+        """The offset of each page's last row, None where it was removed."""
+        return {
+            row.page_id: None if row.vector is None else row.record.offset
+            for row in self.stargate.rows
+            if isinstance(row, PageVector)
+        }
+
+    def run(
+        self,
+        events: Sequence[Record | EOF | ABORT],
+        recovery: Path,
+        *,
+        workers: int = 1,
+        delete_rows: bool = False,
+    ) -> None:
+        """One run of the stream, from its last snapshot to the source's end."""
+        line = Line(HandEmbedder(_refuse_poison))
+        self.ledger = Ledger()
+        shutdown = Shutdown(exit_process=_fail)
+
+        async def settled(row: PageVector | DeadLetter, _refusal: Refusal | None) -> None:
+            self.ledger.settled(row.record)
+
+        def outbox(writer: Writes, key: Callable[[PageVector | DeadLetter], str]) -> Outbox:
+            return Outbox(writer, key, settled, line.io)
+
+        parts = Parts(
+            source=_Opening(events, self.ledger),
+            probation=Probation(),
+            window=WindowStep(line.batcher, self.ledger, line.metrics, shutdown, delete_rows),
+            stargate=outbox(self.stargate, lambda row: row.page_id),
+            rag=outbox(self.rag, lambda row: row.page_id),
+            dead_letters=outbox(self.letters, lambda letter: letter.record.origin),
+            ledger=self.ledger,
+            metrics=line.metrics,
+            shutdown=shutdown,
+        )
+        try:
+            cluster_main(
+                build(parts),
+                [],
+                0,
+                epoch_interval=timedelta(milliseconds=1),
+                recovery_config=RecoveryConfig(str(recovery)),
+                worker_count_per_proc=workers,
+            )
+        finally:
+            line.io.close()
+        assert not line.crashes
+
+    def run_until(self, found: Callable[[], bool], events, recovery: Path, **options) -> int:
+        """Run, and start anew at each end, until something holds; returns the runs it took."""
+        runs = 0
+
+        def again() -> bool:
+            nonlocal runs
+            runs += 1
+            self.run(events, recovery, **options)
+            return found()
+
+        eventually(again, within_s=30)
+        return runs
+
+
+class _Opening(TestingSource):
+    """Opens records in the ledger, as the Kafka source does."""
+
+    def __init__(self, events, ledger: Ledger) -> None:
+        super().__init__(events, batch_size=3)
+        self._ledger = ledger
+
+    def build_part(self, step_id, for_part, resume_state):
+        part = super().build_part(step_id, for_part, resume_state)
+        read = part.next_batch
+
+        def next_batch():
+            records = read()
+            self._ledger.opened(records)
+            return records
+
+        part.next_batch = next_batch
+        return part
+
+
+def _refuse_poison(texts: Sequence[str]) -> list[bytes | None]:
+    return [None if text == "poison" else VECTOR for text in texts]
+
+
+def _fail(code: int):
+    raise AssertionError(f"the process would have ended with {code}")
+
+
+@pytest.fixture
+def recovery(tmp_path) -> Path:
+    init_db_dir(tmp_path, 1)
+    return tmp_path
+
+
+def event(offset: int, page: str, body: str | None, op: str = "c") -> Record:
+    value = json.dumps({"page_id": page, "body": body, "op": op}).encode()
+    return Record("cdc.pages", 0, offset, 1000 + offset, None, value)
+
+
+def pages(count: int, start: int = 0, prefix: str = "page") -> list[Record]:
+    return [event(n, f"{prefix} {n}", f"text {n}") for n in range(start, start + count)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_page_reaches_both_outputs_once_over_any_number_of_ends(recovery, workers):
+    world = World()
+    events = [*pages(50), EOF(), *pages(50, 50), EOF(), *pages(20, 100)]
+    world.run_until(lambda: len(world.stored()) == 120, events, recovery, workers=workers)
+    assert sorted(world.stargate.offsets) == list(range(120))
+    assert sorted(world.rag.offsets) == list(range(120))
+    assert world.letters.rows == []
+    assert world.ledger.open_pages == 0
+
+
+def test_what_was_killed_is_done_again_and_nothing_is_missing(recovery):
+    world = World()
+    events = [*pages(40), ABORT(), *pages(40, 40), ABORT(), *pages(20, 80)]
+    world.run_until(lambda: len(world.stored()) == 100, events, recovery)
+    assert set(world.stargate.offsets) == set(world.rag.offsets) == set(range(100))
+
+
+def test_a_run_goes_on_with_another_number_of_workers(recovery):
+    world = World()
+    events = [*pages(40), EOF(), *pages(40, 40), EOF(), *pages(40, 80)]
+    for workers in (1, 4, 2):
+        world.run(events, recovery, workers=workers)
+    world.run_until(lambda: len(world.stored()) == 120, events, recovery)
+    assert Counter(world.stargate.offsets) == Counter(range(120))
+
+
+def test_the_newest_change_of_each_page_wins_over_kills_and_ends(recovery):
+    world = World()
+    edits = [event(n, f"page {n % 7}", f"text {n}", "u") for n in range(200)]
+    events = [*edits[:60], ABORT(), *edits[60:120], EOF(), *edits[120:170], ABORT(), *edits[170:]]
+    newest = {f"page {n % 7}": n for n in range(200)}
+    world.run_until(lambda: world.stored() == newest, events, recovery)
+    world.run(events, recovery)  # a run more changes nothing
+    assert world.stored() == newest
+
+
+def test_what_cannot_be_decoded_or_embedded_is_a_dead_letter_and_the_others_go_on(recovery):
+    world = World()
+    broken = Record("cdc.pages", 0, 1, 1, None, b"{}")
+    events = [event(0, "a", "text"), broken, event(2, "b", "poison"), event(3, "c", "text")]
+    world.run_until(lambda: len(world.letters.rows) == 2, events, recovery)
+    world.run_until(lambda: len(world.stored()) == 2, events, recovery)
+    assert set(world.stored()) == {"a", "c"}
+    reasons = {letter.record.offset: letter.reason for letter in world.letters.rows}
+    assert reasons == {1: "undecodable", 2: "refused-by-embedder"}
+    assert world.ledger.open_pages == 0
+
+
+def test_a_delete_removes_the_row_and_is_not_notified(recovery):
+    world = World()
+    events = [*pages(5), EOF(), event(5, "page 2", None, "d")]
+    world.run_until(
+        lambda: len(world.stored()) == 5 and None in world.stored().values(),
+        events,
+        recovery,
+        delete_rows=True,
+    )
+    assert [page for page, offset in world.stored().items() if offset is None] == ["page 2"]
+    assert 5 not in world.rag.offsets

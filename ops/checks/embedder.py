@@ -108,7 +108,7 @@ async def _sample(check: str, client: EmbeddingClient) -> tuple[Finding, list[fl
     return warning(check, shown, _FASTER), vector
 
 
-_FASTER = "give it a GPU, or more servers in EMBED_URL (docs: embedder-bound)"
+_FASTER = "give it a GPU, or more servers in EMBED_URL"
 
 
 def _too_slow(check: str, error: ServiceError) -> Finding:

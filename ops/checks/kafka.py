@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,9 @@ from ops.checks.kafka_limits import check_limits
 
 TRIES_S = (1.5, 4.5)
 """How long a broker may take to answer at all; the causes that are sure come within the first."""
-ASK_S = 3.0
+ASK_S = 2.0
+ELECTION_S = 0.5
+"""Given to a partition whose leader is being elected, before it is asked once more."""
 _WEIGHTS = ("sure", "passing", "hint")
 _LIKE_PAGES = 5
 
@@ -53,7 +56,7 @@ class _Hearing:
 
 
 def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> list[Finding]:
-    """Ask Kafka for what the stream will want; blocks for up to 16 s.
+    """Ask Kafka for what the stream will want; blocks for up to 17 s.
 
     Args:
         access: How Kafka is reached.
@@ -173,7 +176,12 @@ def _positions(consumer: Consumer, access: KafkaAccess, partitions: int) -> Find
 
 
 def _ends(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ASK_S)
+    place = TopicPartition(topic, partition)
+    try:
+        low, high = consumer.get_watermark_offsets(place, timeout=ASK_S)
+    except KafkaException:
+        time.sleep(ELECTION_S)
+        low, high = consumer.get_watermark_offsets(place, timeout=ASK_S)
     return low, high
 
 

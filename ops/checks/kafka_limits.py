@@ -108,4 +108,4 @@ def judge_letters(topic: str, limits: Limits, source: Limits | None) -> list[Fin
 
 def _duration(ms: int) -> str:
     hours = ms / 3_600_000
-    return f"{hours / 24:.3g} days" if hours >= 48 else f"{hours:.3g} hours"
+    return f"{hours / 24:.3g} days" if hours >= 48 else f"{hours:.3g} h"

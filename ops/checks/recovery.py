@@ -14,6 +14,7 @@ CHECK = "recovery"
 
 def check_recovery_dir(directory: Path) -> list[Finding]:
     """Judge RECOVERY_DIR."""
+    directory = directory.absolute()
     try:
         if not directory.exists():
             return [_missing(directory)]
@@ -30,7 +31,7 @@ def check_recovery_dir(directory: Path) -> list[Finding]:
 
 
 def _missing(directory: Path) -> Finding:
-    parent = next(p for p in directory.absolute().parents if p.exists())
+    parent = next(p for p in directory.parents if p.exists())
     if not parent.is_dir():
         found = f"{directory} cannot be made: {parent} is no directory"
         return bad(CHECK, found, "set RECOVERY_DIR to a directory")

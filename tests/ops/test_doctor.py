@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import json
 import os
 import shutil
+import ssl
 import stat
 import subprocess
 import sys
@@ -41,6 +43,8 @@ from tests.ops.listening import silent, tls
 
 ROOT = Path(__file__).parents[2]
 Limits = Mapping[str, Mapping[str, str]]
+AUTHORITIES = functools.cache(ssl.create_default_context)
+"""Reading the system's authorities anew for each run takes longer than all the rest."""
 READ_LIMITS = kafka_limits.read_limits
 GOOD_LIMITS = {
     "cdc.pages": {"retention.ms": "604800000", "max.message.bytes": "1048588"},
@@ -100,6 +104,7 @@ def examine(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(doctor, "check_kafka", lambda *_: [])
+    monkeypatch.setattr(ssl, "create_default_context", AUTHORITIES)
     monkeypatch.setattr(logs, "configure", lambda *_: None)
     settings = {
         "EMBED_URL": ollama.embed_url,
@@ -328,7 +333,7 @@ def test_topics_that_keep_too_little_are_told(
     limits["cdc.pages"] |= {"retention.ms": "3600000", "max.message.bytes": "2000000"}
     limits["cdc.pages.dlq"] |= {"cleanup.policy": "compact"}
     examined = examine_kafka()
-    examined.told("kafka retention", "warning", "cdc.pages is kept for 1 hours", "retention.ms")
+    examined.told("kafka retention", "warning", "cdc.pages is kept for 1 h", "retention.ms")
     examined.told("kafka dead letters", "warning", "is compacted", "cleanup.policy")
     examined.told("kafka dead letters", "warning", "1,048,588 bytes", "max.message.bytes")
 
@@ -369,7 +374,7 @@ def test_an_embedder_that_hangs_is_told(
     examine: Examine, ollama: Ollama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedder, "FACTS_S", 0.3)
-    ollama.faults.add(Fault("hang"))
+    ollama.faults.add(Fault("hang", when=lambda request: request.method == "POST"))
     examine().told("embedder", "bad", "did not answer within", "try again")
 
 

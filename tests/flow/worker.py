@@ -162,8 +162,10 @@ class Worker:
         Raises:
             AssertionError: It does not end in time, or not with 0.
         """
+        self.wait_for("starting")  # until then it cannot have taken over the signals
         self.signal()
-        assert self.wait(within_s) == 0
+        code = self.wait(within_s)
+        assert code == 0, f"ended with {code}"
 
     def kill(self) -> None:
         """End it as a power failure would."""

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import random
 import threading
+from collections import Counter
 from itertools import chain
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from connectors import batcher as batcher_module
 from connectors.batcher import SUSPICIOUS_REFUSALS, EmbedJob, WindowLimits
@@ -652,3 +656,67 @@ def test_an_error_of_ours_is_fatal_wherever_on_the_loop_it_happens(open_line):
     line = open_line(HandEmbedder(takes_all))
     line.batcher.submit([EmbedJob(None, line._finished)])  # type: ignore[arg-type]
     assert eventually(lambda: line.crashes)
+
+
+# --- everything at once ---
+
+
+class Moody:
+    """An embedder that fails, refuses and makes bad vectors, as its seed has it.
+
+    Args:
+        seed: Of its moods.
+        calm: Set when it is to answer only as the texts deserve.
+    """
+
+    def __init__(self, seed: int, calm: threading.Event) -> None:
+        self.random = random.Random(seed)
+        self.calm = calm
+
+    def __call__(self, texts):
+        mood = 1.0 if self.calm.is_set() else self.random.random()
+        if mood < 0.1:
+            raise Transient("connection refused")
+        if mood < 0.15:
+            raise Transient("EOF", status=500)
+        if mood < 0.2:
+            raise Transient("busy", status=429, retry_after_s=0.001)
+        if any(len(text) > 300 for text in texts):
+            raise TooLong("the input length exceeds the context length")
+        if any(text.startswith("bad") for text in texts):
+            raise PageRefused("no")
+        return [None if text.startswith("nan") or mood < 0.25 else VECTOR for text in texts]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(["mean", "truncate", "refuse"]))
+def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, rule):
+    chance, calm = random.Random(seed), threading.Event()
+    embedders = [HandEmbedder(Moody(seed + n, calm), name=f"{n}") for n in range(2)]
+    patch = pytest.MonkeyPatch()
+    patch.setattr(batcher_module, "_FIRST_WAIT_S", 0.0005)
+    patch.setattr(batcher_module, "_LONGEST_WAIT_S", 0.002)
+    line = Line(*embedders, rules=TextRules("m", long_pages=rule), limits=WindowLimits(pages=6))
+    texts = ["good", "bad", "nan", "long " * 100, "longer " * 900]
+    jobs = []
+    for number in range(60):
+        jobs += line.submit(f"{chance.choice(texts)} {number}" * chance.choice([1, 1, 2]))
+        if chance.random() < 0.2:
+            jobs[-1].dropped = not jobs[-1].sent
+    calm.set()
+    eventually(lambda: all(j.dropped or j.vector or j.refused for j in jobs) or line.crashes)
+    line.settle()
+    line.io.close()
+    patch.undo()
+    assert line.crashes == []
+    assert max(Counter(line.done).values()) == 1
+    for job in jobs:
+        if not job.dropped:
+            assert (job.vector is None) == (job.refused is not None)
+            is_good = job.text.startswith("good" if rule == "refuse" else ("good", "long"))
+            assert not is_good or job.vector or _bad_twice(job)
+
+
+def _bad_twice(job: EmbedJob) -> bool:
+    """Whether the embedder was in the mood for a bad vector of it twice in a row."""
+    return "asked twice" in (job.refused or "")

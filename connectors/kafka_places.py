@@ -32,6 +32,7 @@ class Place:
         era: How often its offsets have begun anew.
         assigned: Whether the consumer fetches it.
         not_before: When it may be assigned (monotonic seconds).
+        answer_by: When its committed offset must be known, else it is asked for again.
         lost: The position that is gone, until it is known where reading goes on.
     """
 
@@ -39,4 +40,5 @@ class Place:
     era: int
     assigned: bool = False
     not_before: float = 0.0
+    answer_by: float = 0.0
     lost: Lost | None = None

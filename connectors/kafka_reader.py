@@ -34,6 +34,7 @@ CHUNK = 32
 """Records taken from librdkafka at once: between two chunks the bytes are looked at."""
 
 RETRY_S = 1.0
+COMMITTED_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 2.0
 
 
@@ -120,6 +121,8 @@ class Reader:
                 break
         if records or self.ends:
             self._faults.reading()
+        elif consumer is self._consumer:
+            self._ask_again()
         return records
 
     def begin_anew(self, why: str) -> dict[int, Position]:
@@ -183,7 +186,20 @@ class Reader:
             )
             for partition in ready:
                 waiting[partition].assigned = True
+                waiting[partition].answer_by = now + COMMITTED_TIMEOUT_S
         self._unassigned = len(ready) < len(waiting)
+
+    def _ask_again(self) -> None:
+        """Assign partitions anew whose committed offset was not told.
+
+        librdkafka forgets its question where a broker that is still starting answers "Not
+        coordinator" (seen with 2.16), and the partition would never be read.
+        """
+        now = time.monotonic()
+        for partition, place in self._places.items():
+            if place.assigned and place.offset == OFFSET_STORED and now > place.answer_by:
+                self._log.warning("committed offset not told, asking again", partition=partition)
+                self._unassign(partition)
 
     def _may_assign(self, partition: int, place: Place, now: float) -> bool:
         if now < place.not_before:

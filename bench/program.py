@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,12 +25,13 @@ class Program:
     Args:
         arguments: What follows `python`, such as `["-m", "bench.peers.one_by_one"]`.
         settings: Environment variables beside this process's own.
-        directory: Where it runs.
+        directory: Where it runs; removed at the end.
     """
 
     def __init__(
         self, arguments: Sequence[str], settings: Mapping[str, str], directory: Path
     ) -> None:
+        self._directory = directory
         self._log = directory / "program.log"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
         self.started_at = time.monotonic()
@@ -86,6 +88,7 @@ class Program:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def stream(settings: Mapping[str, str], *, workers: int = 1) -> Program:

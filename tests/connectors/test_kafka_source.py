@@ -288,6 +288,15 @@ def test_lag_counts_what_is_unread_and_what_is_open(mock_kafka):
         assert process.lag() == {"0": 0, "1": 0, "2": 0}
 
 
+def test_lag_is_known_after_a_resume_that_may_read_nothing(mock_kafka):
+    fill(mock_kafka, 30)
+    state = (STATE_VERSION, SLOTS, "", True, {0: (10, 0)})
+    full = Ledger(max_pages=0)
+    with Process(mock_kafka.broker, states={"slot-00": state}, ledger=full) as process:
+        process.turn_until(lambda: process.lag().get("0") == 20)
+        assert not process.records
+
+
 def test_an_empty_partition_has_a_position_and_a_watermark(mock_kafka):
     with Process(mock_kafka.broker) as process:
         process.turn_until(lambda: process.ledger.low_watermarks() == {0: 0, 1: 0, 2: 0})

@@ -31,12 +31,15 @@ class TopicReader:
         config = {**access.consumer_config(), "group.id": group, "auto.offset.reset": "earliest"}
         config["enable.partition.eof"] = "false"
         try:
-            self._consumer = Consumer({**config, "error_cb": self._heard})
+            self._consumer = Consumer({**config, "error_cb": self._heard, "logger": self})
         except KafkaException as error:
             raise self._unusable(error) from None
 
     def _heard(self, error: KafkaError) -> None:
         self._errors.append(error.str())
+
+    def log(self, *_: object) -> None:
+        """Drop a line of librdkafka's log: while no broker answers it writes one every 50 ms."""
 
     def _unusable(self, error: KafkaException) -> KafkaUnusable:
         self._errors.append(error.args[0].str())

@@ -213,7 +213,7 @@ def _value(write: Write) -> bytes | None:
 
 
 @pytest.mark.timeout(420)  # a failing history is made as short as it can be: that takes minutes
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(histories, st.booleans())
 def test_whatever_happens_the_newest_change_of_each_page_is_what_the_store_holds(
     history, delete_rows
@@ -232,7 +232,7 @@ def test_whatever_happens_the_newest_change_of_each_page_is_what_the_store_holds
             assert stream.store.get(page) == newest.text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(histories, st.booleans())
 def test_whatever_happens_every_event_is_counted_once_and_settled(history, delete_rows):
     stream = Stream(delete_rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -140,6 +141,18 @@ class Shutdown:
         """Run what was left for the end; for the ordinary way out."""
         words, self._last_words = self._last_words, []
         self._call_each(words, "at the end")
+
+    def end_process(self) -> None:
+        """The same, and end the process here; called at the interpreter's exit.
+
+        Threads inside librdkafka come back for an interpreter that is being taken down: on a
+        busy machine one SIGTERM in twenty ended with a segmentation fault instead of 0.
+        """
+        self.end()
+        with _even_without_stderr():
+            sys.stdout.flush()
+            sys.stderr.flush()
+        self._exit(1 if getattr(sys, "last_value", None) is not None else 0)
 
     def _call_each(self, callbacks: Iterable[Callable[[], object]], when: str) -> None:
         for callback in callbacks:

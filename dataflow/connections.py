@@ -257,7 +257,7 @@ def _set_going(
     shutdown.at_end(store.flush)
     if not process.started.is_cluster:
         OffsetCommitter(access, process.ledger, watch.faults, shutdown).start()
-    atexit.register(shutdown.end)
+    atexit.register(shutdown.end_process if process.started.is_program else shutdown.end)
     batcher.start()
     _say_hello(process)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,6 +31,7 @@ class Launch:
         recovery_dir: Where the recovery store is, or None without one.
         snapshot_seconds: Length of an epoch.
         backup_seconds: How long snapshots are kept after they are superseded.
+        is_program: Whether the process is `bytewax.run`'s, and not a test's or a tool's.
     """
 
     workers: int = 1
@@ -39,6 +40,7 @@ class Launch:
     recovery_dir: Path | None = None
     snapshot_seconds: int = DEFAULT_SNAPSHOT_S
     backup_seconds: int = 0
+    is_program: bool = field(default=False, compare=False)
 
     @property
     def process_count(self) -> int:
@@ -87,6 +89,7 @@ def launch(argv: Sequence[str], environ: Mapping[str, str]) -> Launch:
         recovery_dir=given.recovery_dir,
         snapshot_seconds=_snapshot_s(given.snapshot_s, given.recovery_dir),
         backup_seconds=given.backup_s or 0,
+        is_program=True,
     )
     _check(started)
     return started

@@ -257,7 +257,9 @@ class Torture:
         self.stream.texts[page_id] = text
         self.written_us += 1
         event = envelope(page_id, text, self.written_us)
-        self.stream.send(page_id, event, self.rng.randrange(PARTITIONS))
+        # without a store nothing remembers what another partition has brought
+        partition = self.rng.randrange(PARTITIONS) if self.keeps_store else None
+        self.stream.send(page_id, event, partition)
         self.sent.append((page_id, event))
         if (
             self.keeps_store and self.rng.random() < 0.2

@@ -71,10 +71,17 @@ def test_a_hanging_request_gets_nothing_until_the_faults_are_cleared(rag: Rag) -
     with pytest.raises(httpx.ReadTimeout):
         refresh(rag, timeout=0.1)
     rag.faults.hang(times=1)
-    timer = threading.Timer(0.1, rag.faults.clear)
-    timer.start()
+    asked = rag.stats.requests
+
+    def clear_once_it_hangs() -> None:
+        eventually(lambda: rag.stats.requests > asked)
+        rag.faults.clear()
+
+    clearing = threading.Thread(target=clear_once_it_hangs)
+    clearing.start()
     with pytest.raises(httpx.RemoteProtocolError):
         refresh(rag)
+    clearing.join()
 
 
 def test_a_slow_request_is_served_late(rag: Rag) -> None:
@@ -93,7 +100,7 @@ def test_a_refusing_server_accepts_again_at_the_same_address(rag: Rag) -> None:
 
 
 def test_a_refusal_may_end_by_itself(rag: Rag) -> None:
-    rag.refuse(seconds=0.1)
+    rag.refuse(seconds=1.0)
 
     def again() -> bool:
         try:

@@ -278,6 +278,8 @@ def _say_hello(process: Process) -> None:
     log.info("from", kafka=shown["KAFKA_BROKER"], topic=settings.kafka_topic)
     log.info("through", embedder=shown[embedder], model=text_rules(settings).model)
     log.info("to", stargate=shown["STARGATE_URL"], rag=shown["RAG_REFRESH_URL"])
+    if settings.embed_fallback != "none":
+        log.warning("EMBED_FALLBACK is not in this version yet: the stream waits for its embedder")
     for given, meant in settings.unknown_names():
         log.warning("unknown setting", name=given, meant=meant)
 

@@ -120,7 +120,7 @@ def test_it_writes_nowhere_but_in_its_volume():
 
 
 def test_a_worker_starts_does_a_page_stops_and_goes_on_from_the_same_volume(
-    environment, mock_kafka, stargate, rag
+    environment, mock_kafka, stargate, rag, capfd
 ):
     port = environment["STATUS_PORT"]
     for page_id in ("first", "second"):
@@ -132,6 +132,7 @@ def test_a_worker_starts_does_a_page_stops_and_goes_on_from_the_same_volume(
             mock_kafka.flush()
             assert stargate.vectors.wait_for(1 if page_id == "first" else 2, START_S)
             assert stop(process) == 0
-    # The second run went on where the first had stopped.
+    # The second run went on where the first had stopped, by its store and not the group's offsets.
+    assert capfd.readouterr().err.count("recovery store made") == 1
     assert stargate.vectors.writes == {"first": 1, "second": 1}
     assert set(rag.counts) == {"first", "second"}

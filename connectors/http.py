@@ -1,10 +1,9 @@
 """HTTP as the stream uses it: one connection pool, whole answers, one kind of error.
 
 `Http.ask` goes through httpx and serves everything that happens now and then. `Http.exchange`
-goes to the aiohttp session below it and serves the two hot paths (windows in, vectors out): of
-the time a request costs there, half is httpx's client layers (whole stream with free services:
-1,130 pages a second through them, 2,130 below). It also sends a path exactly as it was encoded,
-which page ids need.
+goes to `connectors.wire` and serves the two hot paths (windows in, vectors out), where a client's
+layers would cost more than all else that is done for a page. It also sends a path exactly as it
+was encoded, which page ids need.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
 from connectors.failures import SetupFault, Transient
+from connectors.wire import AnswerTooLong, CutOff, Wire
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -88,23 +88,21 @@ class Http:
 
     def __init__(self, ca_file: str | None = None) -> None:
         self._ca_file = ca_file
+        self._context: ssl.SSLContext | None = None
+        self._wire = Wire(self._tls, CONNECT_TIMEOUT_S)
         self._session: aiohttp.ClientSession | None = None
         self._client: httpx.AsyncClient | None = None
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
             try:
-                context = ssl.create_default_context(cafile=self._ca_file)
+                self._context = ssl.create_default_context(cafile=self._ca_file)
             except (OSError, ssl.SSLError) as error:
                 raise SetupFault(
                     f"the certificate file {self._ca_file} cannot be used: {error}",
                     remedy="set HTTP_CA_FILE to a readable PEM file",
                 ) from error
-            connector = aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=30)
-            self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-            )
-        return self._session
+        return self._context
 
     async def exchange(
         self,
@@ -128,20 +126,18 @@ class Http:
             Transient: No answer: refused, cut, timed out, too long.
             SetupFault: TLS does not come about.
         """
-        session = self._open()
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         try:
-            async with session.request(
+            reply = await self._wire.exchange(
                 method,
-                URL(url, encoded=True),
-                data=body,
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
-                return Answer(response.status, response.headers, await _body(response, url))
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+                url,
+                body=body,
+                headers=headers or {},
+                timeout_s=timeout_s,
+                max_bytes=MAX_ANSWER_BYTES,
+            )
+        except (OSError, asyncio.TimeoutError, ValueError) as error:
             raise _fault(error, url, timeout_s) from error
+        return Answer(reply.status, reply.headers, reply.body)
 
     async def ask(
         self,
@@ -170,13 +166,11 @@ class Http:
         headers: Mapping[str, str] | None,
         timeout_s: float,
     ) -> Answer:
-        if self._client is None:
-            # the session belongs to this object, so both paths share its connections
-            self._client = httpx.AsyncClient(transport=AiohttpTransport(client=self._open()))
+        client = self._client or self._open()
         timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
         target = httpx.URL(url)
         login = (target.username, target.password) if target.userinfo else None
-        async with self._client.stream(
+        async with client.stream(
             method,
             # both layers would write the login into a header, and the lower one minds
             target.copy_with(userinfo=b""),
@@ -188,19 +182,19 @@ class Http:
             chunks = [chunk async for chunk in _limited(response.aiter_bytes(), url)]
             return Answer(response.status_code, response.headers, b"".join(chunks))
 
+    def _open(self) -> httpx.AsyncClient:
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._tls(), keepalive_timeout=30)
+        self._session = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        )
+        self._client = httpx.AsyncClient(transport=AiohttpTransport(client=self._session))
+        return self._client
+
     async def close(self) -> None:
         """Close the connections."""
+        self._wire.close()
         if self._session is not None:
             await self._session.close()
-
-
-async def _body(response: aiohttp.ClientResponse, url: str) -> bytes:
-    length = response.content_length
-    packed = "Content-Encoding" in response.headers  # its length tells nothing of the body's
-    if length is not None and length <= MAX_ANSWER_BYTES and not packed:
-        return await response.read()
-    chunks = [chunk async for chunk in _limited(response.content.iter_chunked(65536), url)]
-    return b"".join(chunks)
 
 
 async def _limited(chunks: AsyncIterator[bytes], url: str) -> AsyncIterator[bytes]:
@@ -208,8 +202,12 @@ async def _limited(chunks: AsyncIterator[bytes], url: str) -> AsyncIterator[byte
     async for chunk in chunks:
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
-            raise Transient(f"{place(url)} answered with more than {MAX_ANSWER_BYTES >> 20} MB")
+            raise _too_long(url)
         yield chunk
+
+
+def _too_long(url: str) -> Transient:
+    return Transient(f"{place(url)} answered with more than {MAX_ANSWER_BYTES >> 20} MB")
 
 
 def place(url: str) -> str:
@@ -227,6 +225,8 @@ def _fault(error: BaseException, url: str, timeout_s: float) -> Transient:
     where = place(url)
     if isinstance(error, Transient):
         return error
+    if isinstance(error, AnswerTooLong):
+        return _too_long(url)
     if isinstance(error, (asyncio.TimeoutError, httpx.TimeoutException)):
         return Transient(f"{where} did not answer within {timeout_s:.0f} s", lasted_s=timeout_s)
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
@@ -245,15 +245,16 @@ def _fault(error: BaseException, url: str, timeout_s: float) -> Transient:
             f"the request to {where} cannot be sent: {error}",
             remedy="correct the URL setting or the token",
         )
-    if isinstance(error, aiohttp.ClientResponseError) and _TLS_ALERT in error.message:
+    if isinstance(error, (aiohttp.ClientResponseError, CutOff)) and _TLS_ALERT in _reason(error):
         return SetupFault(f"{where} speaks TLS", remedy="use https:// in the URL setting")
-    if isinstance(error, aiohttp.ClientConnectorError):
+    is_ours = isinstance(error, OSError) and not isinstance(error, (CutOff, aiohttp.ClientError))
+    if is_ours or isinstance(error, aiohttp.ClientConnectorError):
         return Transient(f"cannot connect to {where}: {_reason(error)}")
     return Transient(f"{where} ended the connection without a whole answer ({_reason(error)})")
 
 
 _TLS_ALERT = r"\x15\x03"
-"""How a TLS server's refusal of plain HTTP begins, as aiohttp quotes it."""
+"""How a TLS server's refusal of plain HTTP begins, as both paths quote it."""
 
 
 def _reason(error: BaseException) -> str:

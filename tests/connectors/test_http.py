@@ -154,7 +154,8 @@ def test_a_status_is_an_answer_whatever_it_says(ask, serve, status):
     assert (answer.status, answer.ok) == (status, status == 204)
 
 
-def test_connections_are_kept_and_shared_by_both_paths(serve):
+@pytest.mark.parametrize("path", ["exchange", "ask"])
+def test_connections_are_kept(serve, path):
     peers: set[object] = set()
 
     async def note(request: web.Request) -> web.Response:
@@ -166,8 +167,7 @@ def test_connections_are_kept_and_shared_by_both_paths(serve):
         url = serve(note)
         async with client() as http:
             for _ in range(3):
-                await http.exchange("GET", url, timeout_s=5)
-                await http.ask("GET", url, timeout_s=5)
+                await getattr(http, path)("GET", url, timeout_s=5)
 
     asyncio.run(run())
     assert len(peers) == 1
@@ -252,6 +252,7 @@ def test_a_message_never_holds_the_password_of_a_url(ask, talk):
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhalf"])
 def test_a_server_that_hangs_is_given_up_after_the_time_out(ask, talk, beginning):
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
         writer.write(beginning)
         await reader.read()
         writer.close()
@@ -262,6 +263,7 @@ def test_a_server_that_hangs_is_given_up_after_the_time_out(ask, talk, beginning
 
 def test_a_server_that_trickles_is_given_up_too(ask, talk):
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
         while not reader.at_eof() and not writer.is_closing():
             writer.write(b"x")
@@ -277,6 +279,7 @@ def test_an_answer_longer_than_any_of_ours_is_not_read(ask, talk, told, monkeypa
     monkeypatch.setattr(http_module, "MAX_ANSWER_BYTES", 1 << 20)
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
         length = b"Content-Length: 1000000000000\r\n" if told else b""
         writer.write(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n")
         while not writer.is_closing():

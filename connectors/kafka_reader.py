@@ -66,6 +66,7 @@ class Reader:
         self._consumer: Consumer | None = None
         self._open_at = 0.0
         self._places: dict[int, Place] = {}
+        self._fetched: list[Message] = []  # taken from librdkafka, and not looked at
         self.ends: dict[int, Position] = {}
         self._unassigned = False  # whether some place waits for its assignment
         self._log = logs.get("kafka")
@@ -91,6 +92,17 @@ class Reader:
                 self._places[partition] = Place(offset, era)
                 self._unassigned = True
 
+    def has_nothing(self) -> bool:
+        """Whether `read` would find nothing to do; costs next to nothing.
+
+        A slot asks that up to a thousand times a second.
+        """
+        if self._consumer is None or self._unassigned:
+            return False
+        if not self._fetched:
+            self._fetched = self._consumer.consume(CHUNK, 0)
+        return not self._fetched
+
     def read(self, limit: int, limit_bytes: int) -> list[Record]:
         """Take what was fetched; never blocks.
 
@@ -112,7 +124,7 @@ class Reader:
         # a fatal error among the messages replaces the consumer
         while limit > len(records) and size < limit_bytes and consumer is self._consumer:
             asked = min(CHUNK, limit - len(records))
-            messages = consumer.consume(asked, 0)
+            messages = self._take(consumer, asked)
             for message in messages:
                 if (record := self._taken(message)) is not None:
                     records.append(record)
@@ -121,9 +133,13 @@ class Reader:
                 break
         if records or self.ends:
             self._faults.reading()
-        elif consumer is self._consumer:
-            self._ask_again()
         return records
+
+    def _take(self, consumer: Consumer, most: int) -> list[Message]:
+        if not self._fetched:
+            return consumer.consume(most, 0)
+        taken, self._fetched = self._fetched[:most], self._fetched[most:]
+        return taken
 
     def begin_anew(self, why: str) -> dict[int, Position]:
         """Read all partitions from the earliest, in a new era, because their topic was made anew.
@@ -143,6 +159,7 @@ class Reader:
     def close(self) -> None:
         """Close the consumer, within `CLOSE_TIMEOUT_S`: it may hang with a broker that hangs."""
         consumer, self._consumer = self._consumer, None
+        self._fetched = []
         if consumer is not None:
             closing = threading.Thread(target=consumer.close, name="kafka-close", daemon=True)
             closing.start()
@@ -189,8 +206,8 @@ class Reader:
                 waiting[partition].answer_by = now + COMMITTED_TIMEOUT_S
         self._unassigned = len(ready) < len(waiting)
 
-    def _ask_again(self) -> None:
-        """Assign partitions anew whose committed offset was not told.
+    def ask_again(self) -> None:
+        """Assign partitions anew whose committed offset was not told; now and then.
 
         librdkafka forgets its question where a broker that is still starting answers "Not
         coordinator" (seen with 2.16), and the partition would never be read.
@@ -209,6 +226,8 @@ class Reader:
     def _unassign(self, partition: int) -> None:
         place = self._places[partition]
         self._unassigned = True
+        # they will be read anew, and must not be read twice
+        self._fetched = [m for m in self._fetched if m.partition() != partition]
         if place.assigned and self._consumer is not None:
             try:
                 self._consumer.incremental_unassign([TopicPartition(self._access.topic, partition)])

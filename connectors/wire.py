@@ -2,8 +2,8 @@
 
 A thin layer on httptools, Node.js's parser. A `PUT` of one vector costs 96 us of CPU in
 aiohttp's client, 19 here, and 10 where nothing at all is looked at (`python -m bench.client`); each
-page is two of them. Everything else goes through httpx (`connectors.http`), which knows redirects, proxies and cookies;
-none of them belongs here.
+page is two of them. Everything else goes through httpx (`connectors.http`), which knows redirects,
+proxies and cookies; none of them belongs here.
 
     OSError
     ├── CutOff             no whole answer, or none that is HTTP

@@ -180,6 +180,7 @@ def _reading(process: Process, access: KafkaAccess, watch: TopicWatch) -> Readin
         process.metrics,
         process.shutdown,
         assigned={},
+        epoch_s=process.started.snapshot_seconds,
     )
 
 

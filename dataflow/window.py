@@ -30,8 +30,12 @@ from dataflow.changes import Change, Version
 STATE_VERSION = 1
 """Raised whenever the snapshot's form, or what buckets mean, changes."""
 
-POLL = timedelta(milliseconds=1)
+POLL_S = 0.001
 """How often finished pages are asked for; Bytewax has no way to be woken from outside."""
+
+POLL_S_PER_PAGE = 10e-6
+"""How much longer for each page that is open in the process: where two thousand wait in line, 20 ms
+are nothing to one of them, and sixteen buckets that ask each millisecond cost half a core."""
 
 HALT_TIMEOUT_S = 60.0
 """Longer than the watchdog waits: it is the watchdog that ends a process whose embedder hangs."""
@@ -132,7 +136,8 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def notify_at(self) -> datetime | None:
         if not self._open:
             return None
-        return datetime.now(timezone.utc) + POLL
+        pause_s = POLL_S + POLL_S_PER_PAGE * self._step.ledger.open_pages
+        return datetime.now(timezone.utc) + timedelta(seconds=pause_s)
 
     @override
     def snapshot(self) -> bytes:

@@ -8,11 +8,12 @@ are gathered across buckets and workers by the process's one batcher (`connector
 from __future__ import annotations
 
 import pickle
+import time
 from collections import deque
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import astuple, dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from bytewax.operators import StatefulBatchLogic
@@ -30,12 +31,16 @@ from dataflow.changes import Change, Version
 STATE_VERSION = 1
 """Raised whenever the snapshot's form, or what buckets mean, changes."""
 
-POLL_S = 0.001
-"""How often finished pages are asked for; Bytewax has no way to be woken from outside."""
+POLL_S = 0.0003
+"""How often finished pages are asked for, at most; Bytewax has no way to be woken from outside."""
+
+POLL_SHARE = 0.02
+"""What asking may add to the time that a page takes: a slow embedder is asked for more seldom, so
+that waiting for it costs next to nothing."""
 
 POLL_S_PER_PAGE = 10e-6
 """How much longer for each page that is open in the process: where two thousand wait in line, 20 ms
-are nothing to one of them, and sixteen buckets that ask each millisecond cost half a core."""
+are nothing to one of them, and sixteen buckets that ask all the time cost half a core."""
 
 HALT_TIMEOUT_S = 60.0
 """Longer than the watchdog waits: it is the watchdog that ends a process whose embedder hangs."""
@@ -106,6 +111,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         self._finished: deque[_Open] = deque()  # filled by the I/O loop
         self._new: list[EmbedJob] = []
         self._applied = Applied()
+        self._moved_at = time.monotonic()  # when a page came or went
         if snapshot is not None:
             self._restore(snapshot)
 
@@ -136,8 +142,10 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def notify_at(self) -> datetime | None:
         if not self._open:
             return None
-        pause_s = POLL_S + POLL_S_PER_PAGE * self._step.ledger.open_pages
-        return datetime.now(timezone.utc) + timedelta(seconds=pause_s)
+        waited_s = time.monotonic() - self._moved_at
+        pause_s = max(POLL_S, POLL_SHARE * waited_s)
+        pause_s += POLL_S_PER_PAGE * self._step.ledger.open_pages
+        return _next_turn(pause_s)
 
     @override
     def snapshot(self) -> bytes:
@@ -215,6 +223,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
 
     def _submit(self) -> None:
         if self._new:
+            self._moved_at = time.monotonic()
             self._step.batcher.submit(self._new)
             self._new = []
 
@@ -227,6 +236,8 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
                 self._end(older.change, "coalesced")
 
     def _emit(self, out: list[Outcome]) -> list[Outcome]:
+        if self._finished:
+            self._moved_at = time.monotonic()
         while self._finished:
             done = self._finished.popleft()
             done.job.owner = None  # in a cycle its vector would wait for the collector
@@ -266,6 +277,12 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
 
     def _count(self, change: Change, outcome: str) -> None:
         self._step.metrics.events.labels(change.op, outcome).inc()
+
+
+def _next_turn(pause_s: float) -> datetime:
+    """The end of a pause, so rounded that buckets with like pauses end it in the same turn."""
+    step_s = POLL_S * 2.0 ** ((int(pause_s / POLL_S) or 1).bit_length() - 1)
+    return datetime.fromtimestamp((time.time() // step_s + 1) * step_s, timezone.utc)
 
 
 def _is_late(change: Change, latest: Version) -> bool:

@@ -17,7 +17,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
     parser.add_argument("--long", action="store_true", help="more runs, larger backlogs")
     parser.add_argument("--runs", type=int, help="rounds")
-    parser.add_argument("--only", nargs="+", help="busy, peers, free, edits, idle, start, memory")
+    parser.add_argument(
+        "--only", nargs="+", help="busy, slowest, peers, free, edits, idle, start, memory"
+    )
     given = parser.parse_args()
     size = LONG if given.long else CORE
     size = replace(size, runs=given.runs or size.runs)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from bench import backlog, idle, live_edits, memory
-from bench.program import Program, peer, peer_flow, stream
+from bench import backlog, idle, live_edits, memory, slowest
+from bench.program import Processes, Program, cluster, peer, peer_flow, stream
 from bench.report import Figure, Target
 from bench.rig import EMBEDDER_SLOWEST, FREE, Rig
 
@@ -53,6 +53,7 @@ class Measuring:
         """What there is to measure, by name; each call is one run."""
         return {
             "busy": self.busy,
+            "slowest": self.slowest,
             "peers": self.peers,
             "free": self.free,
             "edits": self.edits,
@@ -68,6 +69,14 @@ class Measuring:
                 self._size.pages, EMBEDDER_SLOWEST, partial(_stream, workers=workers)
             )
             self._note(f"embedder busy, -w {workers}", steady.busy_percent)
+
+    def slowest(self) -> None:
+        """An output is the slowest stage: is it ever idle?"""
+        for name, slow in SLOW.items():
+            for launch, start in LAUNCHES.items():
+                started = partial(start, **slow.settings)
+                share = slowest.used_percent(slow, self._size.pages, started)
+                self._note(f"used of {name}, {launch}", share)
 
     def peers(self) -> None:
         """The same, as a whole, beside other ways to do it."""
@@ -88,7 +97,7 @@ class Measuring:
         for way in ("rest", "graphql"):
             for workers in (1, 4):
                 steady = backlog.work_off(
-                    2 * self._size.pages, FREE, partial(_stream, workers=workers, way=way)
+                    2 * self._size.pages, FREE, partial(_stream, workers=workers, STARGATE_BULK=way)
                 )
                 self._note(f"speed, services free, {way}, -w {workers}", steady.pages_per_s)
                 self._note(f"own CPU, {way}, -w {workers}", steady.cpu_ms_per_page)
@@ -135,6 +144,12 @@ class Measuring:
         self._values.setdefault(name, []).append(value)
 
 
+SLOW = {
+    "Stargate, rest": slowest.slow_rest(delay_s=0.04, at_once=10),
+    "Stargate, graphql": slowest.slow_graphql(row_s=0.015, at_once=4),
+    "the RAG service": slowest.slow_rag(delay_s=0.04, at_once=10),
+}
+
 TARGETS = {
     "embedder busy, -w 1": AT_LEAST(97),
     "embedder busy, -w 4": AT_LEAST(97),
@@ -152,6 +167,7 @@ TARGETS = {
 }
 
 UNITS = {
+    "used of": "% of its capacity",
     "embedder busy": "%",
     "speed": "pages/s",
     "times as fast": "factor",
@@ -169,8 +185,19 @@ def _unit(name: str) -> str:
     return next(unit for beginning, unit in UNITS.items() if name.startswith(beginning))
 
 
-def _stream(rig: Rig, workers: int = 1, way: str = "rest") -> Program:
-    return stream(rig.settings(STARGATE_BULK=way), workers=workers)
+def _stream(rig: Rig, workers: int = 1, **more: str) -> Program:
+    return stream(rig.settings(**more), workers=workers)
+
+
+def _cluster(rig: Rig, processes: int, workers: int, **more: str) -> Processes:
+    return cluster(rig.settings(**more), processes=processes, workers=workers)
+
+
+LAUNCHES: dict[str, Callable[..., Program | Processes]] = {
+    "-w 1": partial(_stream, workers=1),
+    "-w 4": partial(_stream, workers=4),
+    "2 x 2": partial(_cluster, processes=2, workers=2),
+}
 
 
 def _one_by_one(rig: Rig) -> Program:

@@ -69,8 +69,8 @@ def make_edits(edits: int, workers: int = 1) -> Edits:
     with (
         MockKafka() as kafka,
         Ollama(request_s=SPEED.request_s, text_s=SPEED.text_s, cheap=True) as ollama,
-        Stargate(delay_s=SPEED.answer_s) as stargate,
-        Rag(delay_s=SPEED.answer_s, record=False) as rag,
+        Stargate(delay_s=SPEED.store_s) as stargate,
+        Rag(delay_s=SPEED.notify_s, record=False) as rag,
     ):
         services = _Services(kafka, ollama, stargate, rag)
         with stream(services.settings(), workers=workers) as program:

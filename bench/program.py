@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -67,13 +68,18 @@ class Program:
         """Ask it to end, and wait; returns the seconds that it took."""
         began = time.monotonic()
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            self.send_stop()
             try:
                 self._process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
         return time.monotonic() - began
+
+    def send_stop(self) -> None:
+        """Ask it to end."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
 
     def _proc(self, name: str) -> str:
         return Path(f"/proc/{self._process.pid}/{name}").read_text(encoding="utf-8")
@@ -91,14 +97,79 @@ class Program:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
+class Processes:
+    """The processes of a cluster, as one program.
+
+    Args:
+        processes: They.
+    """
+
+    def __init__(self, processes: Sequence[Program]) -> None:
+        self._processes = processes
+
+    def check(self) -> None:
+        """See that all live.
+
+        Raises:
+            RuntimeError: One has ended.
+        """
+        for process in self._processes:
+            process.check()
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in self._processes:
+            process.send_stop()
+        for process in self._processes:
+            process.__exit__(kind, error, trace)
+
+
 def stream(settings: Mapping[str, str], *, workers: int = 1) -> Program:
     """The stream itself, as its users start it, with a recovery store of its own."""
     directory = _directory()
+    store = _store(directory)
+    return Program([*_run(workers, store)], settings, directory)
+
+
+def cluster(settings: Mapping[str, str], *, processes: int, workers: int) -> Processes:
+    """The same as several processes on one recovery store."""
+    store = _store(_directory())
+    ports = [_free_port() for _ in range(processes)]
+    addresses = ";".join(f"127.0.0.1:{port}" for port in ports)
+    return Processes(
+        [
+            Program(
+                [*_run(workers, store), "-i", str(number), "-a", addresses], settings, _directory()
+            )
+            for number in range(processes)
+        ]
+    )
+
+
+def _run(workers: int, store: Path) -> list[str]:
+    run = ["-m", "bytewax.run", "dataflow.main", "-w", str(workers)]
+    return [*run, "-r", str(store), "-s", "5", "-b", "0"]
+
+
+def _store(directory: Path) -> Path:
     store = directory / "recovery"
     store.mkdir()
     subprocess.run([sys.executable, "-m", "bytewax.recovery", str(store), "4"], check=True)
-    run = ["-m", "bytewax.run", "dataflow.main", "-w", str(workers)]
-    return Program([*run, "-r", str(store), "-s", "5", "-b", "0"], settings, directory)
+    return store
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def peer(name: str, settings: Mapping[str, str]) -> Program:

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from bench.program import Program
+from bench.program import Processes, Program
 from demo.kafka import CLIENT_OPTIONS, MockKafka
 from demo.process import StandInProcess
 from demo.stargate import TOKEN
@@ -38,16 +38,24 @@ class Speed:
     Attributes:
         request_s: The embedder, a request.
         text_s: The embedder, a text.
-        answer_s: Stargate and the RAG service, a request.
+        store_s: Stargate, a request.
+        store_row_s: Stargate, a row of a bulk.
+        store_at_once: Requests that Stargate works on at once; 0: any number.
+        notify_s: The RAG service, a request.
+        notify_at_once: Requests that it works on at once; 0: any number.
     """
 
     request_s: float = 0.0
     text_s: float = 0.0
-    answer_s: float = 0.0
+    store_s: float = 0.0
+    store_row_s: float = 0.0
+    store_at_once: int = 0
+    notify_s: float = 0.0
+    notify_at_once: int = 0
 
 
 FREE = Speed()
-EMBEDDER_SLOWEST = Speed(request_s=0.005, text_s=0.003, answer_s=0.020)
+EMBEDDER_SLOWEST = Speed(request_s=0.005, text_s=0.003, store_s=0.020, notify_s=0.020)
 
 
 class Rig:
@@ -68,8 +76,17 @@ class Rig:
         self.ollama = start(
             StandInProcess("ollama", request_s=speed.request_s, text_s=speed.text_s, cheap=True)
         )
-        self.stargate = start(StandInProcess("stargate", delay_s=speed.answer_s))
-        self.rag = start(StandInProcess("rag", delay_s=speed.answer_s))
+        self.stargate = start(
+            StandInProcess(
+                "stargate",
+                delay_s=speed.store_s,
+                row_s=speed.store_row_s,
+                workers=speed.store_at_once,
+            )
+        )
+        self.rag = start(
+            StandInProcess("rag", delay_s=speed.notify_s, workers=speed.notify_at_once)
+        )
         return self
 
     def __exit__(
@@ -104,7 +121,7 @@ class Rig:
         thread.start()
         return thread
 
-    def wait_until_delivered(self, pages: int, program: Program) -> None:
+    def wait_until_delivered(self, pages: int, program: Program | Processes) -> None:
         """Wait until both outputs have had so many pages in all."""
         for service in (self.rag, self.stargate):
             wait_until(partial(_has, service, pages), program, every_s=0.1)
@@ -147,7 +164,9 @@ def count(stand_in: StandInProcess, name: str) -> float:
     return float(value)
 
 
-def wait_until(condition: Callable[[], bool], program: Program, every_s: float = 0.05) -> None:
+def wait_until(
+    condition: Callable[[], bool], program: Program | Processes, every_s: float = 0.05
+) -> None:
     """Wait, as long as the program lives.
 
     Raises:

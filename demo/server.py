@@ -191,9 +191,13 @@ class StandIn:
                 await asyncio.sleep(self.delay_s)
             return await self.answer(request)
         async with self._gate:
-            if self.delay_s:
-                await asyncio.sleep(self.delay_s)
-            return await self.answer(request)
+            began = time.monotonic()
+            try:
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                return await self.answer(request)
+            finally:
+                self.stats.slots_s += time.monotonic() - began
 
     async def _fail(
         self, http: web.BaseRequest, request: Request, fault: Fault

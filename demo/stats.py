@@ -16,6 +16,8 @@ class Stats:
         max_in_flight: The most at once since `reset`.
         busy_s: Seconds in which at least one request was being served; an embedder counts its
             computing instead.
+        slots_s: Seconds that requests held one of the service's slots, summed; where the service
+            works on any number at once, 0.
         first_at: Monotonic time of the first request since `reset`, 0 if none.
         last_at: Monotonic time at which the last one ended.
     """
@@ -26,7 +28,7 @@ class Stats:
     def reset(self) -> None:
         """Starts the counts anew."""
         self.requests = self.items = self.faults = self.in_flight = self.max_in_flight = 0
-        self.busy_s = self.first_at = self.last_at = 0.0
+        self.busy_s = self.slots_s = self.first_at = self.last_at = 0.0
         self._busy_since = 0.0
         self.counts_busy = True
 
@@ -58,6 +60,7 @@ class Stats:
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,
             "busy_s": self.busy_s,
+            "slots_s": self.slots_s,
             "first_at": self.first_at,
             "last_at": self.last_at,
             "cpu_s": time.thread_time(),

@@ -168,9 +168,9 @@ def _check_all_there(directory: Path, found: list[tuple[int, int]]) -> None:
     missing = set(range(max(counts))) - {index for index, _ in found}
     if missing:
         raise RecoveryError(
-            f"the recovery store {directory} lacks {partition_names(missing)}; where they lie in "
-            "other processes' directories, move all to that of process 0 with `gibsey-embedder "
-            "gather`; else put them back, or start with a new store"
+            f"the recovery store {directory} lacks {partition_names(missing)}; put back what is "
+            "missing (from other processes' directories with `gibsey-embedder gather`), or start "
+            "with a new one"
         )
 
 

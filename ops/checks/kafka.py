@@ -62,7 +62,7 @@ def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> li
     Args:
         access: How Kafka is reached.
         dead_letter_topic: `DEAD_LETTER_TOPIC`.
-        workers: `WORKERS`.
+        workers: Worker threads of all processes.
     """
     hearing = _Hearing(access)
     callbacks = {"error_cb": hearing.on_error, "logger": hearing}
@@ -132,8 +132,8 @@ def _partitions(topic: str, partitions: int, workers: int) -> Finding:
     if workers > partitions:
         return warning(
             "kafka topic",
-            f"{found}, but WORKERS is {workers}: {workers - partitions} of them read nothing",
-            f"set WORKERS to {partitions} or less, or give the topic {workers} partitions",
+            f"{found} for {workers} workers: {workers - partitions} of them read nothing",
+            f"start {partitions} in all (WORKERS, processes), or give the topic more partitions",
         )
     return good("kafka topic", f"{found} for {workers} worker{'' if workers == 1 else 's'}")
 

@@ -1,4 +1,7 @@
-"""Several processes over a real Kafka, started as pods are: a name, a hosts file, a volume each."""
+"""Several processes over a real Kafka, started as pods are: a name, a hosts file, a volume each.
+
+The embedder stands in, so that it is known how long it takes.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,28 @@ import itertools
 import re
 import shutil
 import signal
-import uuid
 from collections.abc import Sequence
 
 import pytest
 
+from demo.ollama import Ollama
 from ops.gather import gather_store, partitions_in
 from tests.deadline import eventually
 from tests.flow.worker import Worker
-from tests.real.stream import RealStream
+from tests.real.stream import Embedder, RealStream
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 PARTITIONS = 6
 PAGES = 300
 AWAY_S = 60.0
+MODEL = "nomic-embed-text"
+
+
+@pytest.fixture
+def embedder(ollama: Ollama) -> Embedder:
+    ollama.text_s = 0.01
+    return Embedder(ollama.embed_url, MODEL)
 
 
 @pytest.fixture
@@ -53,20 +63,19 @@ def stop(pods: Sequence[Worker]) -> None:
     assert [pod.wait() for pod in pods] == [0] * len(pods)
 
 
-def test_two_processes_share_six_partitions_and_each_tells_its_own_share(stream: RealStream):
-    late = f"late-{uuid.uuid4().hex[:8]}"
+def test_two_processes_share_six_partitions_and_each_tells_its_own_share(
+    stream: RealStream, ollama: Ollama
+):
+    ollama.remove(MODEL)
     stream.feed(range(PAGES))
     stream.topic.flush()
-    pods = stream.start_pods(2, EMBED_MODEL=late)
-    try:
-        for pod in pods:
-            pod.wait_for(f"ollama pull {late}")
-        # Nothing is settled, so each page is some process's lag, and none is counted twice.
-        eventually(lambda: lag(pods) == PAGES, AWAY_S)
-        stream.embedder.copy(late)
-        tell_their_shares(stream, pods)
-    finally:
-        stream.embedder.remove(late)
+    pods = stream.start_pods(2)
+    for pod in pods:
+        pod.wait_for(f"ollama pull {MODEL}")
+    # Nothing is settled, so each page is some process's lag, and none is counted twice.
+    eventually(lambda: lag(pods) == PAGES, AWAY_S)
+    ollama.pull(MODEL)
+    tell_their_shares(stream, pods)
     stop(pods)
     assert not stream.letters()
 

@@ -65,7 +65,7 @@ def test_the_limits_of_both_topics_are_read_and_judged(topic: str) -> None:
     told = {(f.check, f.result, f.found) for f in findings}
     for check, result, words in (
         ("kafka", "good", "answers"),
-        ("kafka topic", "warning", "2 partitions, but WORKERS is 3"),
+        ("kafka topic", "warning", "2 partitions for 3 workers"),
         ("kafka position", "good", "0 messages wait for new group"),
         ("kafka clock", "good", "no event of"),
         ("kafka retention", "warning", "is kept for 1 h"),

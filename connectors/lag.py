@@ -9,7 +9,10 @@ from connectors.metrics import Metrics
 
 
 class Lag:
-    """Keeps `gibsey_consumer_lag` of the partitions that this process reads.
+    """Keeps `gibsey_consumer_lag` of the partitions that this process has a share of.
+
+    In a cluster pages may be open here that another process has read: they count here, and there
+    only what is unread, so that the sum over processes is the lag.
 
     Args:
         ledger: Knows how many records that were read are still open.
@@ -20,6 +23,7 @@ class Lag:
         self._ledger = ledger
         self._gauge = metrics.lag
         self._positions: dict[int, int] = {}  # written by the workers, read by the topic's watch
+        self._elsewhere: set[int] = set()
 
     def read_up_to(self, partition: int, next_offset: int) -> None:
         """Note the offset that is read next."""
@@ -31,8 +35,10 @@ class Lag:
             self._gauge.remove(str(partition))
 
     def partitions(self) -> list[int]:
-        """The partitions whose position is known."""
-        return list(self._positions)
+        """The partitions whose position is known, and those that only have pages open here."""
+        if self._ledger.shared:
+            self._elsewhere |= self._ledger.open_partitions() - self._positions.keys()
+        return [*self._positions, *(self._elsewhere - self._positions.keys())]
 
     def measure(self, ends: Mapping[int, int]) -> None:
         """Set the gauges.
@@ -45,3 +51,5 @@ class Lag:
             if position is not None:
                 unread = max(0, end - position)
                 self._gauge.labels(str(partition)).set(unread + self._ledger.open_in(partition))
+        for partition in self._elsewhere - self._positions.keys():
+            self._gauge.labels(str(partition)).set(self._ledger.open_in(partition))

@@ -18,7 +18,7 @@ _KNOWN = (
     (
         r"MissingPartitions",
         "the recovery store lacks partitions",
-        "gather the partitions of all processes where process 0 has its store, then start again",
+        "move them to the directory of process 0 with `gibsey-embedder gather`, then start again",
     ),
     (
         r"InconsistentPartitions",

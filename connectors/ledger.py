@@ -143,6 +143,11 @@ class Ledger:
             found = self._partitions.get(partition)
             return len(found.entries) if found else 0
 
+    def open_partitions(self) -> set[int]:
+        """The Kafka partitions of which records are open in this process."""
+        with self._lock:
+            return {number for number, found in self._partitions.items() if found.entries}
+
     def low_watermarks(self) -> dict[int, int]:
         """Per partition the offset below which everything is settled, as a group commits it."""
         with self._lock:

@@ -40,6 +40,7 @@ class TopicWatch:
         access: How Kafka is reached.
         stalls: Where it is said.
         shutdown: Ends the thread.
+        workers: Worker threads of all processes: more than partitions is worth a word.
 
     Attributes:
         partitions: How many partitions the topic has; 0 until that is known.
@@ -48,8 +49,11 @@ class TopicWatch:
         faults: Hears of every client's errors; for other clients' configurations.
     """
 
-    def __init__(self, access: KafkaAccess, stalls: Stalls, shutdown: Shutdown) -> None:
+    def __init__(
+        self, access: KafkaAccess, stalls: Stalls, shutdown: Shutdown, workers: int = 1
+    ) -> None:
         self._access = access
+        self._workers = workers
         self._shutdown = shutdown
         self._wake = threading.Event()
         self._started = threading.Lock()
@@ -143,6 +147,17 @@ class TopicWatch:
         if partitions != self.partitions:
             self._log.info("topic", topic=self._access.topic, partitions=partitions)
             self.partitions = partitions
+            self._judge_workers()
+
+    def _judge_workers(self) -> None:
+        idle = self._workers - self.partitions
+        if idle > 0:
+            self._log.warning(
+                f"more workers than partitions: {idle} of {self._workers} read nothing",
+                topic=self._access.topic,
+                partitions=self.partitions,
+                remedy=f"start {self.partitions} workers in all, or give the topic more partitions",
+            )
 
     def _measure(self, client: Consumer) -> None:
         """Ask where the partitions end; also the sign of life of an idle stream's broker."""

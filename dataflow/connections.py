@@ -85,7 +85,7 @@ def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
     """Make everything that the graph is built of; no service is asked for anything yet."""
     process = Process(settings, started, recent)
     access = kafka_access(settings)
-    watch = TopicWatch(access, process.stalls, process.shutdown)
+    watch = TopicWatch(access, process.stalls, process.shutdown, started.worker_count)
     dead_letters = DeadLetters(
         access,
         settings.dead_letter_topic,

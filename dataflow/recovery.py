@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import IO
@@ -122,9 +123,11 @@ def unwritable(directory: Path, error: OSError) -> RecoveryError:
 
 
 def _check_partitions(directory: Path, started: Launch) -> None:
-    """Check that the store's files are there, as far as this process must have them.
+    """Check that the store is whole, or that it lies with process 0 alone.
 
-    In a cluster each process may have a directory of its own with a part of them, or none.
+    Bytewax also takes a store whose partitions lie in several directories. But of a partition that
+    is there twice it takes either, and writes one of them, without a word (run and seen): an old
+    copy that is left on a volume brings old state back. So a part of a store is refused.
     """
     files = sorted(directory.glob("part-*.sqlite3"))
     if not files and started.process_id == 0:
@@ -134,7 +137,7 @@ def _check_partitions(directory: Path, started: Launch) -> None:
             raise RecoveryError(
                 f"{file} cannot be written; give user {os.geteuid()} the right to read and write it"
             )
-    if not started.is_cluster and CAN_READ_PARTITIONS:
+    if files and CAN_READ_PARTITIONS:
         _check_all_there(directory, [read_partition(file) for file in files])
 
 
@@ -157,15 +160,20 @@ def read_partition(file: Path) -> tuple[int, int]:
 
 def _check_all_there(directory: Path, found: list[tuple[int, int]]) -> None:
     counts = {count for _, count in found}
-    missing = set(range(max(counts))) - {index for index, _ in found}
     if len(counts) > 1:
         raise RecoveryError(
             f"the recovery store {directory} has partitions of different stores; put back the ones "
             "that belong together, or start with a new one"
         )
+    missing = set(range(max(counts))) - {index for index, _ in found}
     if missing:
-        names = ", ".join(f"part-{index}.sqlite3" for index in sorted(missing))
         raise RecoveryError(
-            f"the recovery store {directory} lacks {names}; put back what is missing (with several "
-            "processes before, gather all their partitions here), or start with a new one"
+            f"the recovery store {directory} lacks {partition_names(missing)}; put back what is "
+            "missing (from other processes' directories with `gibsey-embedder gather`), or start "
+            "with a new one"
         )
+
+
+def partition_names(numbers: Iterable[int]) -> str:
+    """The files of partitions, for a message."""
+    return ", ".join(f"part-{number}.sqlite3" for number in sorted(numbers))

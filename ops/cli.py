@@ -18,6 +18,7 @@ from dataflow.settings import SettingsError
 from ops import run
 from ops.dead_letters import dead_letters
 from ops.doctor import doctor
+from ops.gather import gather
 from ops.replay import replay
 
 app = typer.Typer(
@@ -72,6 +73,7 @@ app.command()(demo)
 app.command()(doctor)
 app.command("dead-letters")(dead_letters)
 app.command()(replay)
+app.command()(gather)
 
 
 def main() -> None:

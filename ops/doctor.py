@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,13 +16,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from connectors import logs
-from connectors.http import Http
+from connectors.http import Http, place
 from dataflow.connections import embedding_clients, kafka_access, stargate_tokens
 from dataflow.settings import Settings, SettingsError, load
 from ops.checks.clock import check_clocks
 from ops.checks.embedder import check_embedders
 from ops.checks.finding import Finding, Result, bad
 from ops.checks.kafka import check_kafka
+from ops.checks.launch import check_launch
 from ops.checks.model_pull import pull_missing
 from ops.checks.rag import check_rag
 from ops.checks.recovery import check_recovery_dir
@@ -74,15 +76,18 @@ async def examine(
         send_test: Whether to send the RAG service a notification.
         pull: Whether to pull the model where it is missing; takes as long as it takes.
     """
+    started, cluster = check_launch(settings, os.environ)  # noqa: TID251 - Bytewax's variables
     http = Http(settings.http_ca_file)
     try:
         pulled = await pull_missing(settings, http) if pull else []
-        found = await asyncio.gather(*_services(settings, http, write, send_test))
+        services = _services(settings, http, started.worker_count, write, send_test)
+        found = await asyncio.gather(*services)
     finally:
         await http.close()
     kafka, *others = found
     return [
         *check_settings(settings),
+        *cluster,
         *kafka,
         *pulled,
         *(finding for some in others for finding in some),
@@ -92,16 +97,16 @@ async def examine(
 
 
 def _services(
-    settings: Settings, http: Http, write: bool, send_test: bool
+    settings: Settings, http: Http, workers: int, write: bool, send_test: bool
 ) -> list[Awaitable[list[Finding]]]:
     kafka = asyncio.to_thread(
-        check_kafka, kafka_access(settings), settings.dead_letter_topic, settings.workers
+        check_kafka, kafka_access(settings), settings.dead_letter_topic, workers
     )
     stargate = StargateCheck(settings, http, stargate_tokens(settings, http))
     openai = settings.embed_provider == "openai"
     embedders = [settings.openai_url] if openai else list(settings.embed_endpoints)
     clocks = {
-        **{f"the embedder {n}": url for n, url in enumerate(embedders)},
+        **{f"the embedder {place(url)}": url for url in embedders},
         "Stargate": settings.stargate_url,
         "the RAG service": settings.rag_refresh_url,
     }

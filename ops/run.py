@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -12,7 +14,7 @@ import typer
 
 import dataflow
 from connectors import logs
-from dataflow.launch import launch
+from dataflow.launch import Launch, LaunchError, launch
 from dataflow.settings import Settings, load
 from ops.recovery_store import make_store
 
@@ -20,6 +22,9 @@ FLOW = Path(dataflow.__file__).parent / "main.py"
 """As a file: so Bytewax finds the installed program from whatever directory it is started in."""
 
 OWNER_ONLY = 0o077
+NAME_S = 60.0
+"""How long the name of a new pod may take to be known."""
+NAME_AGAIN_S = 1.0
 
 Workers = Annotated[
     int | None, typer.Option("--workers", "-w", min=1, help="Worker threads; else WORKERS.")
@@ -68,10 +73,40 @@ def run(
         "addresses": addresses,
     }
     arguments = bytewax_arguments(options, settings, environ)
+    started = launch(["bytewax/run.py", *arguments], environ)
+    wait_for_own_name(started)
     os.umask(OWNER_ONLY)
-    make_store(launch(["bytewax/run.py", *arguments], environ), settings.recovery_partitions)
+    make_store(started, settings.recovery_partitions)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "bytewax.run", *arguments])  # noqa: S606
+
+
+def wait_for_own_name(started: Launch, within_s: float = NAME_S) -> None:
+    """Wait until this process's own address in the cluster is known.
+
+    Bytewax waits for the names of the others, but ends where it does not know its own; that of a
+    pod is known some seconds after it has started.
+
+    Raises:
+        LaunchError: It is not known in time.
+    """
+    if not started.is_cluster:
+        return
+    address = started.addresses[started.process_id]
+    host = address.rpartition(":")[0].strip("[]")
+    give_up = time.monotonic() + within_s
+    while True:
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            if time.monotonic() > give_up:
+                raise LaunchError(
+                    f"this process's own address {address} is not known here ({error}); correct "
+                    "the addresses (-a, BYTEWAX_HOSTFILE_PATH), or see the DNS"
+                ) from None
+            time.sleep(NAME_AGAIN_S)
+        else:
+            return
 
 
 def bytewax_arguments(

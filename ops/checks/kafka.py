@@ -1,4 +1,4 @@
-"""Kafka: reachable, logged in, topic, positions, dead-letter topic, retention."""
+"""Kafka: reachable, logged in, topic, positions, timestamps, dead-letter topic, retention."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from connectors.kafka import KafkaAccess
 from connectors.kafka_faults import code_of, text_of
 from connectors.kafka_words import Words
 from ops.checks.finding import Finding, bad, good, warning
+from ops.checks.kafka_clock import check_stamps
 from ops.checks.kafka_limits import check_limits
 
 TRIES_S = (1.5, 4.5)
@@ -61,7 +62,7 @@ def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> li
     Args:
         access: How Kafka is reached.
         dead_letter_topic: `DEAD_LETTER_TOPIC`.
-        workers: `WORKERS`.
+        workers: Worker threads of all processes.
     """
     hearing = _Hearing(access)
     callbacks = {"error_cb": hearing.on_error, "logger": hearing}
@@ -117,6 +118,7 @@ def _check_topics(
     if access.topic in topics:
         findings.append(_partitions(access.topic, topics[access.topic], workers))
         findings.append(_positions(consumer, access, topics[access.topic]))
+        findings.append(check_stamps(consumer, access.topic, topics[access.topic], ASK_S))
     else:
         findings.append(_missing(consumer, access, topics))
     findings.append(_dead_letters(dead_letter_topic, topics))
@@ -130,8 +132,8 @@ def _partitions(topic: str, partitions: int, workers: int) -> Finding:
     if workers > partitions:
         return warning(
             "kafka topic",
-            f"{found}, but WORKERS is {workers}: {workers - partitions} of them read nothing",
-            f"set WORKERS to {partitions} or less, or give the topic {workers} partitions",
+            f"{found} for {workers} workers: {workers - partitions} of them read nothing",
+            f"start {partitions} in all (WORKERS, processes), or give the topic more partitions",
         )
     return good("kafka topic", f"{found} for {workers} worker{'' if workers == 1 else 's'}")
 

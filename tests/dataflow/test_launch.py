@@ -214,6 +214,14 @@ def test_a_process_of_a_cluster_may_come_with_no_partitions_of_its_own(tmp_path)
     lock.release()
 
 
+@pytest.mark.parametrize("process_id", [0, 1])
+def test_a_process_of_a_cluster_with_a_part_of_the_store_is_refused(tmp_path, process_id):
+    (store(tmp_path) / "part-2.sqlite3").unlink()
+    started = Launch(process_id=process_id, addresses=("a:1", "b:1"), recovery_dir=tmp_path)
+    with pytest.raises(RecoveryError, match=r"lacks part-2\.sqlite3.*gibsey-embedder gather"):
+        check_recovery(started)
+
+
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
     (store(tmp_path) / "worker-0.lock").mkdir()
     with pytest.raises(RecoveryError, match="cannot be written"):

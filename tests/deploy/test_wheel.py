@@ -17,8 +17,7 @@ PACKAGES = ("dataflow", "connectors", "ops", "demo")
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """The wheel's content, as an install would leave it."""
+def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
@@ -27,9 +26,28 @@ def installed(tmp_path_factory) -> Path:
         capture_output=True,
     )
     (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel) -> Path:
+    """The wheel's content, as an install would leave it."""
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
+        archive.extractall(wheel.parent / "site")
+    return wheel.parent / "site"
+
+
+@pytest.fixture(scope="module")
+def uv() -> str:
+    found = subprocess.run(
+        ["sh", "-c", '. scripts/find-uv && command -v "$UV"'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if found.returncode:
+        pytest.skip("uv, which makes the environment, is not here")
+    return str(ROOT / found.stdout.strip())
 
 
 def run(installed: Path, folder: Path, *arguments: str) -> str:
@@ -70,3 +88,21 @@ def test_its_command_says_the_version_of_the_project(installed, tmp_path):
 def test_each_command_explains_itself_without_the_repository(installed, tmp_path):
     assert "run" in run(installed, tmp_path, "--help")
     assert "recovery" in run(installed, tmp_path, "run", "--help")
+
+
+def test_it_works_in_a_fresh_environment_that_has_nothing_but_it(wheel, uv, tmp_path):
+    fresh = tmp_path / "fresh"
+    made = [uv, "venv", "--quiet", "--python", sys.executable, str(fresh)]
+    subprocess.run(made, check=True)
+    install = [uv, "pip", "install", "--quiet", "--python", str(fresh / "bin/python")]
+    install += ["--constraint", str(ROOT / "requirements.lock"), str(wheel)]
+    subprocess.run(install, check=True, timeout=300)
+    command = str(fresh / "bin/gibsey-embedder")
+    shown = {
+        options: subprocess.run(
+            [command, *options], env={}, cwd=tmp_path, capture_output=True, text=True
+        )
+        for options in [("--version",), ("demo", "--help"), ("doctor", "--help")]
+    }
+    assert [done.returncode for done in shown.values()] == [0] * len(shown), shown
+    assert shown["--version",].stdout.strip() in wheel.name

@@ -21,6 +21,7 @@ import httpx
 ROOT = Path(__file__).resolve().parents[2]
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 """Of the environment of the tests; settings that somebody has set must not reach the worker."""
+BYTEWAX_RUN = ("-m", "bytewax.run", "dataflow.main")
 START_S = 60.0
 SNAPSHOT_S = 1
 """A short interval, so that a kill repeats little and tests are quick."""
@@ -55,6 +56,7 @@ class Worker:
         settings: Its settings.
         arguments: Further arguments of `bytewax.run`.
         code: Python to run before the program, in its process: to make it another version.
+        program: What runs it, if not `bytewax.run`.
 
     Attributes:
         status_port: Where its status port is.
@@ -67,19 +69,19 @@ class Worker:
         arguments: Sequence[str] = (),
         *,
         code: str = "",
+        program: Sequence[str] = BYTEWAX_RUN,
     ) -> None:
         self.status_port = int(settings.get("STATUS_PORT", "0"))
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment |= {"PYTHONPATH": str(ROOT), **settings}
         number = len(list(directory.glob("worker-*.log")))
         self._path = directory / f"worker-{number}.log"
-        program = ["-m", "bytewax.run"]
         if code:
             rest = "import runpy; runpy.run_module('bytewax.run', None, '__main__', True)"
-            program = ["-c", f"{code}\n{rest}"]
+            program = ["-c", f"{code}\n{rest}", *BYTEWAX_RUN[2:]]
         with self._path.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *program, "dataflow.main", *arguments],
+                [sys.executable, *program, *arguments],
                 cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,

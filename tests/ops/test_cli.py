@@ -11,12 +11,12 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from dataflow.launch import Launch, launch
+from dataflow.launch import Launch, LaunchError, launch
 from dataflow.recovery import RecoveryError, check_recovery, lock_store, read_partition
 from dataflow.settings import SECRETS, Settings
-from ops import cli
+from ops import cli, run
 from ops.recovery_store import make_store
-from ops.run import FLOW, bytewax_arguments
+from ops.run import FLOW, bytewax_arguments, wait_for_own_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -176,6 +176,28 @@ def test_bytewax_finds_the_program_from_any_directory(tmp_path, monkeypatch):
 
 
 # --- the store
+
+
+def test_a_process_whose_own_name_is_not_known_yet_waits_for_it(monkeypatch):
+    asked = []
+
+    def resolve(host, _port):
+        asked.append(host)
+        if len(asked) < 3:
+            raise OSError("not known")
+        return []
+
+    monkeypatch.setattr(run.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(run, "NAME_AGAIN_S", 0.0)
+    wait_for_own_name(Launch(process_id=1, addresses=("pages-0.pages:1", "pages-1.pages:1")))
+    assert asked == ["pages-1.pages"] * 3
+
+
+def test_a_name_that_nobody_knows_is_told_with_the_settings_to_correct():
+    started = Launch(addresses=("no-such-host.invalid:1", "localhost:2"))
+    with pytest.raises(LaunchError, match=r"no-such-host\.invalid:1 is not known.*HOSTFILE"):
+        wait_for_own_name(started, within_s=0)
+    wait_for_own_name(Launch(process_id=1, addresses=started.addresses), within_s=0)
 
 
 def test_the_store_is_for_its_owner_only(started, tmp_path):

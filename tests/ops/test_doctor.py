@@ -313,6 +313,27 @@ def test_more_workers_than_partitions_are_told(examine_kafka: Examine) -> None:
     examined.told("kafka topic", "warning", "3 partitions", "2 of them read nothing", "WORKERS")
 
 
+def test_workers_of_all_processes_are_counted(
+    examine_kafka: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BYTEWAX_PROCESS_ID", "1")
+    monkeypatch.setenv("BYTEWAX_ADDRESSES", "a:1;b:1")
+    examined = examine_kafka(WORKERS="2")
+    examined.told("cluster", "good", "process 1 of 2, at b:1")
+    examined.told("kafka topic", "warning", "1 of them read nothing")
+
+
+def test_a_cluster_that_cannot_start_is_told(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BYTEWAX_PROCESS_ID", "2")
+    monkeypatch.setenv("BYTEWAX_ADDRESSES", "a:1;b:1")
+    examine().told("cluster", "bad", "-i is 2, but -a has 2 addresses")
+    monkeypatch.delenv("BYTEWAX_ADDRESSES")
+    monkeypatch.setenv("BYTEWAX_HOSTFILE_PATH", str(tmp_path / "hosts"))
+    examine().told("cluster", "bad", "BYTEWAX_HOSTFILE_PATH", "cannot be read")
+
+
 def test_a_position_that_retention_has_passed_is_told(
     examine_kafka: Examine, mock_kafka: MockKafka
 ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -17,7 +19,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from demo.rag import Rag
 from demo.stargate import TOKEN, Stargate
 from tests.deadline import eventually
-from tests.flow.worker import Worker, free_port, make_store
+from tests.flow.worker import BYTEWAX_RUN, Worker, free_port, make_store
 
 PARTITIONS = 3
 SNAPSHOT_S = 2
@@ -100,6 +102,17 @@ class Topic:
             done.result(ANSWER_S)
 
 
+def _free_ports(count: int) -> int:
+    """The first of some ports in a row that nobody listens on at this moment."""
+    while True:
+        first = free_port()
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError, OverflowError):
+            for number in range(count):
+                probe = probes.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", first + number))
+            return first
+
+
 def _letter(message: Message) -> tuple[str, dict[str, object]]:
     reasons = [value for name, value in message.headers() or () if name == "reason"]
     return (reasons[0] or b"").decode(), json.loads(message.value() or b"{}")
@@ -163,6 +176,43 @@ class RealStream:
         store = self._directory / "recovery"
         if not store.exists():
             make_store(store)
+        options = ["-w", str(workers), "-r", str(store), "-s", str(SNAPSHOT_S), "-b", "0"]
+        return self._start(settings, options)
+
+    def start_pods(self, count: int, workers: int = 2, **settings: str) -> list[Worker]:
+        """Start a cluster as in Kubernetes: by pod names, with a directory each.
+
+        All are on this machine, so each has a status port of its own: the first one and up.
+        """
+        hosts = self._directory / f"hosts-{uuid.uuid4().hex[:8]}"
+        hosts.write_text("".join(f"127.0.0.1:{free_port()}\n" for _ in range(count)))
+        settings |= {
+            "BYTEWAX_STATEFULSET_NAME": "pages",
+            "BYTEWAX_HOSTFILE_PATH": str(hosts),
+            "STATUS_PORT": str(_free_ports(count)),
+            "WORKERS": str(workers),
+            "SNAPSHOT_SECONDS": str(SNAPSHOT_S),
+        }
+        pods = []
+        for number in range(count):
+            own = {
+                "BYTEWAX_POD_NAME": f"pages-{number}",
+                "RECOVERY_DIR": str(self.recovery_dir(number)),
+            }
+            pods.append(self._start(settings | own, program=("-m", "ops.cli", "run")))
+            pods[-1].status_port += number
+        return pods
+
+    def recovery_dir(self, pod: int) -> Path:
+        """Where a pod keeps what it has of the recovery store."""
+        return self._directory / f"volume-{pod}" / "recovery"
+
+    def _start(
+        self,
+        settings: Mapping[str, str],
+        options: Sequence[str] = (),
+        program: Sequence[str] = BYTEWAX_RUN,
+    ) -> Worker:
         given = {
             "KAFKA_BROKER": self.topic.broker,
             "KAFKA_TOPIC": self.topic.name,
@@ -175,8 +225,7 @@ class RealStream:
             "RAG_REFRESH_URL": self.rag.refresh_url,
             "STATUS_PORT": str(free_port()),
         }
-        options = ["-w", str(workers), "-r", str(store), "-s", str(SNAPSHOT_S), "-b", "0"]
-        worker = Worker(self._directory, given | settings, options)
+        worker = Worker(self._directory, {**given, **settings}, options, program=program)
         self._workers.append(worker)
         return worker
 

@@ -1,6 +1,6 @@
 """What the doctor says of a real broker's topics.
 
-Wanted: TEST_KAFKA_BROKER.
+Wanted: TEST_KAFKA_BROKER; for the ways in also what test_kafka_misconfiguration.py wants.
 """
 
 from __future__ import annotations
@@ -9,13 +9,24 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.kafka import KafkaAccess
 from ops.checks.finding import Finding
 from ops.checks.kafka import check_kafka
+from tests.real.test_kafka_misconfiguration import (
+    MISSING,
+    PASSWORD,
+    ROWS,
+    SASL,
+    SASL_BROKER,
+    TLS,
+    TLS_BROKER,
+)
 
 BROKER = os.environ.get("TEST_KAFKA_BROKER", "")
 
@@ -54,8 +65,9 @@ def test_the_limits_of_both_topics_are_read_and_judged(topic: str) -> None:
     told = {(f.check, f.result, f.found) for f in findings}
     for check, result, words in (
         ("kafka", "good", "answers"),
-        ("kafka topic", "warning", "2 partitions, but WORKERS is 3"),
+        ("kafka topic", "warning", "2 partitions for 3 workers"),
         ("kafka position", "good", "0 messages wait for new group"),
+        ("kafka clock", "good", "no event of"),
         ("kafka retention", "warning", "is kept for 1 h"),
         ("kafka dead letters", "warning", "is compacted"),
         ("kafka dead letters", "warning", "the source 3,000,000"),
@@ -68,3 +80,38 @@ def test_a_topic_that_is_not_there_is_told_and_not_made(topic: str) -> None:
     for _ in range(2):
         findings = check_kafka(KafkaAccess(BROKER, topic=missing), f"{missing}.dlq", workers=1)
         assert any(f"there is no topic {missing}" in f.found for f in findings), findings
+
+
+@pytest.mark.parametrize(("ahead_s", "result"), [(20, "warning"), (3600, "bad")])
+def test_events_from_the_future_are_told(topic: str, ahead_s: int, result: str) -> None:
+    _settled(topic)
+    producer = Producer({"bootstrap.servers": BROKER})
+    at_ms = int((time.time() + ahead_s) * 1000)
+    producer.produce(topic, b"{}", timestamp=at_ms)
+    assert producer.flush(20) == 0
+    findings = check_kafka(KafkaAccess(BROKER, topic=topic), f"{topic}.dlq", workers=1)
+    (found,) = (f for f in findings if f.check == "kafka clock")
+    assert (found.result, "in the future" in found.found) == (result, True)
+    assert "NTP" in found.remedy
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"not given: {', '.join(MISSING)}")
+@pytest.mark.parametrize("row", [row for row in ROWS if row != "topic missing"])
+def test_each_misconfiguration_is_told_apart(row: str) -> None:
+    broker, access, reason, remedy = ROWS[row]
+    (found,) = check_kafka(KafkaAccess(broker, topic="cdc.pages", **access), "letters", workers=1)
+    assert found.result == "bad"
+    assert reason in found.found
+    assert remedy in found.remedy
+    assert PASSWORD not in found.found + found.remedy
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"not given: {', '.join(MISSING)}")
+@pytest.mark.parametrize(
+    ("broker", "access", "words"),
+    [(TLS_BROKER, TLS, "answers with TLS"), (SASL_BROKER, SASL, "answers with login")],
+    ids=["TLS", "SASL"],
+)
+def test_the_right_way_in_is_good(broker: str, access: dict[str, Any], words: str) -> None:
+    first, *_ = check_kafka(KafkaAccess(broker, topic="no.such", **access), "letters", workers=1)
+    assert (first.result, words in first.found) == ("good", True)

@@ -16,9 +16,12 @@ from dataflow.launch import LaunchError
 from dataflow.recovery import RecoveryError
 from dataflow.settings import SettingsError
 from ops import run
+from ops.audit import audit
+from ops.backfill import backfill
 from ops.dead_letters import dead_letters
 from ops.doctor import doctor
 from ops.replay import replay
+from ops.search import search
 
 app = typer.Typer(
     name="gibsey-embedder",
@@ -72,6 +75,9 @@ app.command()(demo)
 app.command()(doctor)
 app.command("dead-letters")(dead_letters)
 app.command()(replay)
+app.command()(audit)
+app.command()(backfill)
+app.command()(search)
 
 
 def main() -> None:

@@ -47,7 +47,6 @@ class Scan:
         wanted: What a good vector is.
         concurrency: Requests at the same time.
         progress: Where it is shown.
-        settle_s: Seconds before faults are looked at a second time.
     """
 
     def __init__(
@@ -57,14 +56,12 @@ class Scan:
         wanted: Wanted,
         concurrency: int,
         progress: Progress,
-        settle_s: float = SETTLE_S,
     ) -> None:
         self._store = store
         self._ids = ids
         self._wanted = wanted
         self._slots = asyncio.Semaphore(concurrency)
         self._progress = progress
-        self._settle_s = settle_s
 
     async def run(self, page_size: int) -> None:
         """Read both tables and note every fault in `ids`.
@@ -81,7 +78,7 @@ class Scan:
             self._progress.advance(task, len(batch))
         faults = sum(self._ids.counts().values())
         if 0 < faults <= SETTLED_AT_MOST:
-            await asyncio.sleep(self._settle_s)
+            await asyncio.sleep(SETTLE_S)
             for batch in self._ids.faulty(BATCH):
                 await self._look_again(batch)
 

@@ -75,6 +75,11 @@ class Program:
                 self._process.wait()
         return time.monotonic() - began
 
+    def wait(self) -> str:
+        """Wait for its own end; returns what it wrote."""
+        self._process.wait()
+        return self._log.read_text(errors="replace")
+
     def _proc(self, name: str) -> str:
         return Path(f"/proc/{self._process.pid}/{name}").read_text(encoding="utf-8")
 

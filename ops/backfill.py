@@ -192,4 +192,4 @@ class Backfill:
             self._file.save(position)
 
     def _say(self, text: str) -> None:
-        self._console.print(escape(text), highlight=False)
+        self._console.print(escape(text), highlight=False, soft_wrap=True)

@@ -18,4 +18,5 @@ def bars(console: Console) -> Progress:
         TimeElapsedColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # else they leave an empty line in a log
     )

@@ -74,4 +74,6 @@ class Patience:
         if reason == self._said and now - self._said_at < REPEAT_S:
             return
         self._said, self._said_at = reason, now
-        self._console.print(f"waiting: {escape(reason)}", style="yellow", highlight=False)
+        self._console.print(
+            f"waiting: {escape(reason)}", style="yellow", highlight=False, soft_wrap=True
+        )

@@ -74,7 +74,7 @@ def search(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     for warning in _warnings(found.rows, settings):
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps(_as_json(found)))
     else:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import TracebackType
 
 from ops.row_faults import KINDS, Fault, Kind
@@ -35,12 +34,12 @@ class AuditIds:
     """The ids of both tables, which of them are suspect, and the faults that are sure."""
 
     def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="gibsey-audit-")
-        self._file = sqlite3.connect(Path(self._directory.name) / "ids.sqlite3")
-        # A scratch file: after a crash nobody reads it.
+        with tempfile.NamedTemporaryFile(prefix="gibsey-audit-") as place:
+            self._file = sqlite3.connect(place.name)
+            self._file.executescript(_TABLES)
+        # From here on the file has no name, so nothing of it is left, even by a kill.
         for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KB}"):
             self._file.execute(f"PRAGMA {setting}")
-        self._file.executescript(_TABLES)
 
     def __enter__(self) -> AuditIds:
         return self
@@ -52,7 +51,6 @@ class AuditIds:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
-        self._directory.cleanup()
 
     def saw_pages(self, pages: Iterable[tuple[str, bool]]) -> None:
         """Note rows of the pages: the id, and whether it has text."""

@@ -55,9 +55,12 @@ def test_faults_may_heal_while_they_are_gone_through() -> None:
         assert ids.faults("missing", 1) == [("p1", "")]
 
 
-def test_its_file_is_gone_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_it_is_left_on_disk_even_by_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with AuditIds() as ids:
-        ids.saw_pages([("p", True)])
-        assert list(tmp_path.iterdir())
+        ids.saw_pages((f"{number:0200}", True) for number in range(100_000))  # more than its cache
+        assert ids.pages() == 100_000
+        assert not list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())

@@ -60,7 +60,7 @@ def search(
     """Show the pages nearest to a question, to try out what is stored.
 
     The question is embedded as the settings say, after EMBED_QUERY_PREFIX. All vectors are read
-    through Stargate and compared one by one, about a second for every thousand: this is
+    through Stargate and compared one by one, a second or more for every ten thousand: this is
     no search engine.
     """
     settings = load()

@@ -158,12 +158,10 @@ class RealStream:
         self._group = f"test-{uuid.uuid4().hex[:12]}"
         self._workers: list[Worker] = []
 
-    def start(self, workers: int = 2, **settings: str) -> Worker:
-        """Start the program on this stream's recovery store."""
-        store = self._directory / "recovery"
-        if not store.exists():
-            make_store(store)
-        given = {
+    @property
+    def settings(self) -> dict[str, str]:
+        """Settings that lead to the services."""
+        return {
             "KAFKA_BROKER": self.topic.broker,
             "KAFKA_TOPIC": self.topic.name,
             "KAFKA_GROUP": self._group,
@@ -174,9 +172,16 @@ class RealStream:
             "STARGATE_AUTH_TOKEN": TOKEN,
             "RAG_REFRESH_URL": self.rag.refresh_url,
             "STATUS_PORT": str(free_port()),
+            "RECOVERY_DIR": str(self._directory / "recovery"),
         }
+
+    def start(self, workers: int = 2, **settings: str) -> Worker:
+        """Start the program on this stream's recovery store."""
+        store = self._directory / "recovery"
+        if not store.exists():
+            make_store(store)
         options = ["-w", str(workers), "-r", str(store), "-s", str(SNAPSHOT_S), "-b", "0"]
-        worker = Worker(self._directory, given | settings, options)
+        worker = Worker(self._directory, self.settings | settings, options)
         self._workers.append(worker)
         return worker
 

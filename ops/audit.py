@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -25,7 +24,17 @@ from ops.audit_scan import Scan
 from ops.bars import bars
 from ops.change_sender import ChangeSender
 from ops.letters import shown
-from ops.pace import MAX_LAG, PAGE_SIZE, SKEW_S, MaxLag, Pace, PageSize, Skew, StatusUrls
+from ops.pace import (
+    MAX_LAG,
+    PAGE_SIZE,
+    SKEW_S,
+    MaxLag,
+    Pace,
+    PageSize,
+    Skew,
+    StatusUrls,
+    beginning_us,
+)
 from ops.page_store import PageStore, open_store
 from ops.patience import GaveUp, Patience
 from ops.row_faults import KINDS, Kind, Wanted
@@ -143,7 +152,7 @@ class Audit:
             GaveUp: Stargate cannot be read; nothing was changed.
             KafkaUnusable: Kafka takes no change.
         """
-        began_us = time.time_ns() // 1000
+        began_us = beginning_us()
         settings = self._settings
         async with open_store(settings, self._patience) as store:
             with bars(self._console) as progress:

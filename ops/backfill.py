@@ -20,7 +20,17 @@ from ops.backfill_position import FILE, Position, PositionFile, purpose_of
 from ops.bars import bars
 from ops.change_sender import ChangeSender
 from ops.letters import shown
-from ops.pace import MAX_LAG, PAGE_SIZE, SKEW_S, MaxLag, Pace, PageSize, Skew, StatusUrls
+from ops.pace import (
+    MAX_LAG,
+    PAGE_SIZE,
+    SKEW_S,
+    MaxLag,
+    Pace,
+    PageSize,
+    Skew,
+    StatusUrls,
+    beginning_us,
+)
 from ops.page_store import PageStore, open_store
 from ops.patience import GaveUp, Patience
 from ops.row_faults import Page
@@ -152,7 +162,7 @@ class Backfill:
             return found
         if found is not None:
             self._say("The backfill that was stopped was of other settings: beginning anew.")
-        position = Position(purpose, time.time_ns() // 1000)
+        position = Position(purpose, beginning_us())
         self._file.save(position)  # so that a file that cannot be written shows now
         return position
 

@@ -40,6 +40,15 @@ PageSize = Annotated[
 ]
 
 
+def beginning_us() -> int:
+    """The time that what a command sends counts as written at (microseconds since 1970).
+
+    Right below this millisecond: records' own times have no more digits, and one that is written
+    from now on must be newer.
+    """
+    return time.time_ns() // 1_000_000 * 1000 - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """What the options say.

@@ -16,6 +16,7 @@ from dataflow.decode import MAX_EVENT_BYTES, decode
 from demo.kafka import MockKafka
 from ops import change_sender
 from ops.change_sender import ChangeSender, event_of
+from ops.pace import beginning_us
 from ops.patience import Patience
 from ops.topic_reader import KafkaUnusable
 
@@ -98,3 +99,9 @@ def test_a_broker_that_is_away_is_said_and_then_given_up_on(
     assert time.monotonic() - began < 10
     assert "waiting: " in said.get()
     assert "127.0.0.1:9" in said.get()
+
+
+def test_a_flat_event_of_the_same_millisecond_counts_as_later() -> None:
+    ours = change_of(*event_of("p", "old", beginning_us())).version
+    flat = Version(None, time.time_ns() // 1_000_000, 0, 0, 50)
+    assert flat.compare(ours) > 0

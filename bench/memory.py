@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import threading
+from contextlib import suppress
 
 from bench.program import Program, stream
 from bench.rig import FREE, Rig
@@ -17,14 +18,14 @@ def resident_mb(pages: int) -> float:
     with Rig(FREE) as rig:
         feeding = rig.feed_in_portions(pages)
         with stream(rig.settings()) as program:
-            sampler = _Sampler(program)
+            sampler = Sampler(program)
             rig.wait_until_delivered(pages, program)
             feeding.join()
             samples = sampler.stop()
     return statistics.median(samples[len(samples) // 2 :]) / MB
 
 
-class _Sampler:
+class Sampler:
     """Reads a program's resident set now and then, from a thread."""
 
     def __init__(self, program: Program) -> None:
@@ -42,4 +43,5 @@ class _Sampler:
 
     def _run(self) -> None:
         while not self._ended.wait(SAMPLE_S):
-            self._samples.append(self._program.resident_bytes())
+            with suppress(OSError):  # it has ended
+                self._samples.append(self._program.resident_bytes())

@@ -81,6 +81,11 @@ class Program:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
+    def wait(self) -> str:
+        """Wait for its own end; returns what it wrote."""
+        self._process.wait()
+        return self._log.read_text(errors="replace")
+
     def _proc(self, name: str) -> str:
         return Path(f"/proc/{self._process.pid}/{name}").read_text(encoding="utf-8")
 

@@ -18,6 +18,7 @@ import orjson
 LISTS = ("list<float>", "frozen<list<float>>")
 NOT_SHORT = re.compile(rb'\d{8}|[eE]\+?[1-9]\d|"|null')
 """A number that float32 may print in another way than it was sent."""
+PAGE_STATE = re.compile(r"(\d{1,9})\+(\d{1,9})/==")
 SNAPSHOTS = 4
 
 
@@ -151,14 +152,22 @@ class Table:
         Raises:
             ValueError: The state is not one of ours.
         """
-        number, offset = map(int, state.split(".")) if state else (next(self._numbers), 0)
+        number, offset = _read_state(state) if state else (next(self._numbers), 0)
         ids = self._snapshots.get(number)
         if ids is None:
             ids = self._snapshots[number] = list(self.rows)
             if len(self._snapshots) > SNAPSHOTS:
                 del self._snapshots[min(self._snapshots)]
         end = offset + size
-        return ids[offset:end], f"{number}.{end}" if end < len(ids) else None
+        return ids[offset:end], f"{number}+{end}/==" if end < len(ids) else None
+
+
+def _read_state(state: str) -> tuple[int, int]:
+    """The reverse of the state that `page` gives: like base64, it needs percent-encoding."""
+    found = PAGE_STATE.fullmatch(state)
+    if found is None:
+        raise ValueError("no page-state of ours")
+    return int(found[1]), int(found[2])
 
 
 def _check_value(name: str, value: object, cql: str) -> None:

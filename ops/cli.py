@@ -16,10 +16,13 @@ from dataflow.launch import LaunchError
 from dataflow.recovery import RecoveryError
 from dataflow.settings import SettingsError
 from ops import run
+from ops.audit import audit
+from ops.backfill import backfill
 from ops.dead_letters import dead_letters
 from ops.doctor import doctor
 from ops.gather import gather
 from ops.replay import replay
+from ops.search import search
 
 app = typer.Typer(
     name="gibsey-embedder",
@@ -74,6 +77,9 @@ app.command()(doctor)
 app.command("dead-letters")(dead_letters)
 app.command()(replay)
 app.command()(gather)
+app.command()(audit)
+app.command()(backfill)
+app.command()(search)
 
 
 def main() -> None:

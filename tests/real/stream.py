@@ -207,13 +207,10 @@ class RealStream:
         """Where a pod keeps what it has of the recovery store."""
         return self._directory / f"volume-{pod}" / "recovery"
 
-    def _start(
-        self,
-        settings: Mapping[str, str],
-        options: Sequence[str] = (),
-        program: Sequence[str] = BYTEWAX_RUN,
-    ) -> Worker:
-        given = {
+    @property
+    def settings(self) -> dict[str, str]:
+        """Settings that lead to the services."""
+        return {
             "KAFKA_BROKER": self.topic.broker,
             "KAFKA_TOPIC": self.topic.name,
             "KAFKA_GROUP": self._group,
@@ -224,8 +221,16 @@ class RealStream:
             "STARGATE_AUTH_TOKEN": TOKEN,
             "RAG_REFRESH_URL": self.rag.refresh_url,
             "STATUS_PORT": str(free_port()),
+            "RECOVERY_DIR": str(self._directory / "recovery"),
         }
-        worker = Worker(self._directory, {**given, **settings}, options, program=program)
+
+    def _start(
+        self,
+        settings: Mapping[str, str],
+        options: Sequence[str] = (),
+        program: Sequence[str] = BYTEWAX_RUN,
+    ) -> Worker:
+        worker = Worker(self._directory, {**self.settings, **settings}, options, program=program)
         self._workers.append(worker)
         return worker
 

@@ -1,0 +1,104 @@
+"""How much memory an audit of a large store takes, and a search of a small one how long.
+
+`python -m bench.audit_memory --rows 1000000`: a Stargate that makes its rows up as they are asked
+for, the command in a process of its own, its resident set sampled while it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.memory import MB, Sampler
+from bench.program import Program
+from demo.message import Answer, Request
+from demo.ngrams import embed_text
+from demo.ollama import Ollama
+from demo.server import StandIn
+from demo.stargate import TOKEN
+
+MISSING_EVERY, ORPHAN_EVERY, BAD_EVERY = 10_000, 10_000, 20_000
+GOOD = json.dumps(embed_text("a page")).encode()
+BAD = b"[0.5]"
+
+
+class EndlessStargate(StandIn):
+    """Tables of any size without a row in memory: row n is what n says.
+
+    Of every 10,000 pages the first has no vector, and the second vector no page; of every 20,000
+    vectors the third is bad. Ids are digests, so they come in no order, as Cassandra's do.
+
+    Args:
+        rows: Rows of each table.
+    """
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+
+    async def answer(self, request: Request) -> Answer:
+        table, _, key = request.path.rpartition("/v2/keyspaces/gibsey/")[2].partition("/")
+        if key != "rows":
+            row = self._row(table, int(key.partition("-")[2]))
+            return Answer(200, b'{"count":1,"data":[' + row + b"]}")
+        first = int(request.query.get("page-state", 0))
+        end = min(self.rows, first + int(request.query["page-size"]))
+        rows = filter(None, (self._row(table, number) for number in range(first, end)))
+        state = b'"pageState":"%d",' % end if end < self.rows else b""
+        return Answer(200, b'{"count":0,' + state + b'"data":[' + b",".join(rows) + b"]}")
+
+    def _row(self, table: str, number: int) -> bytes:
+        digest = hashlib.blake2b(str(number).encode(), digest_size=8).hexdigest()
+        page_id = b'{"page_id":"%s-%d",' % (digest.encode(), number)
+        if table == "pages":
+            return b"" if number % ORPHAN_EVERY == 1 else page_id + b'"body":"a page"}'
+        if number % MISSING_EVERY == 0:
+            return b""
+        vector = BAD if number % BAD_EVERY == 2 else GOOD
+        return page_id + b'"vector":' + vector + b"}"
+
+
+def measure(command: list[str], rows: int) -> tuple[list[int], float, str]:
+    """Run a command over a store of so many rows.
+
+    Returns:
+        Bytes of its resident set in order of time, its seconds, and what it said.
+    """
+    with ExitStack() as open_:
+        stargate = open_.enter_context(EndlessStargate(rows))
+        ollama = open_.enter_context(Ollama())
+        settings = {
+            "STARGATE_URL": stargate.url,
+            "STARGATE_AUTH_TOKEN": TOKEN,
+            "EMBED_URL": ollama.embed_url,
+            "KAFKA_BROKER": "127.0.0.1:9",
+        }
+        directory = Path(tempfile.mkdtemp(prefix="gibsey-bench-"))
+        program = open_.enter_context(Program(["-m", "ops.cli", *command], settings, directory))
+        sampler = Sampler(program)
+        said = program.wait()
+        return sampler.stop(), time.monotonic() - program.started_at, said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.audit_memory", description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--search-rows", type=int, default=10_000)
+    given = parser.parse_args()
+    samples, seconds, said = measure(["audit", "--json", "--limit", "0"], given.rows)
+    tenths = [samples[len(samples) * n // 10] / MB for n in range(1, 10)]
+    print(f"audit of {given.rows:,} pages and vectors: {seconds:.0f} s, {said.splitlines()[-1]}")
+    print("resident set at each tenth, MB:", ", ".join(f"{mb:.0f}" for mb in tenths))
+    print(f"most: {max(samples) / MB:.0f} MB")
+    _, seconds, said = measure(["search", "a page", "--json"], given.search_rows)
+    found = json.loads(said.splitlines()[-1])
+    print(f"search in {found['compared']:,} rows: {found['seconds']} s of {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

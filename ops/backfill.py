@@ -1,0 +1,205 @@
+"""`gibsey-embedder backfill`: every page through the stream once more."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from connectors import logs
+from dataflow.connections import kafka_access
+from dataflow.settings import Settings, load
+from ops.backfill_position import FILE, Position, PositionFile, purpose_of
+from ops.bars import bars
+from ops.change_sender import ChangeSender
+from ops.letters import shown
+from ops.pace import (
+    MAX_LAG,
+    PAGE_SIZE,
+    SKEW_S,
+    MaxLag,
+    Pace,
+    PageSize,
+    Skew,
+    StatusUrls,
+    beginning_us,
+)
+from ops.page_store import PageStore, open_store
+from ops.patience import GaveUp, Patience
+from ops.row_faults import Page
+from ops.rows import Chunk, StateRefused
+from ops.stream_lag import Throttle
+from ops.topic_reader import KafkaUnusable
+
+NAMED = 20
+
+
+def backfill(
+    max_lag: MaxLag = MAX_LAG,
+    status_url: StatusUrls = None,
+    position: Annotated[
+        Path | None,
+        typer.Option("--position", help="Where it is noted how far it is; else in RECOVERY_DIR."),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, not where the last one was stopped.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count the pages, send nothing.")
+    ] = False,
+    skew: Skew = SKEW_S,
+    page_size: PageSize = PAGE_SIZE,
+) -> None:
+    """Send all pages into the topic as changes, so that each is embedded anew.
+
+    For a new model or prefix, and for a store that was filled otherwise. Pages are read from
+    STARGATE_PAGES_TABLE and sent no faster than the stream works them off. A change that is
+    written meanwhile wins. What was stopped goes on where it was; docs/models.md has the steps.
+    """
+    settings = load()
+    logs.configure("error", settings.log_format, settings.secret_values())
+    console = Console(stderr=True)
+    file = PositionFile(position or Path(settings.recovery_dir) / FILE)
+    if restart:
+        file.remove()
+    work = Backfill(
+        settings, file, console, Pace(max_lag, tuple(status_url or ()), skew), page_size
+    )
+    try:
+        done = asyncio.run(work.count() if dry_run else work.run())
+    except KeyboardInterrupt:
+        console.print(f"Stopped; the same command goes on from there ({escape(str(file.path))}).")
+        raise typer.Exit(1) from None
+    except OSError as error:
+        typer.echo(f"{file.path} cannot be written: {error.strerror}; give --position", err=True)
+        raise typer.Exit(1) from None
+    except (GaveUp, KafkaUnusable) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    what = "to send" if dry_run else "sent"
+    typer.echo(f"{done.sent:,} {what}, {done.blank:,} without text, {done.unsent:,} not taken.")
+    raise typer.Exit(1 if done.unsent else 0)
+
+
+class Backfill:
+    """One backfill, from its position on.
+
+    Args:
+        settings: The settings in force.
+        file: Where its position is kept.
+        console: Where its progress is shown.
+        pace: How fast it goes.
+        page_size: Rows in one answer of Stargate.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        file: PositionFile,
+        console: Console,
+        pace: Pace,
+        page_size: int = PAGE_SIZE,
+    ) -> None:
+        self._settings = settings
+        self._file = file
+        self._console = console
+        self._pace = pace
+        self._patience = Patience(console)
+        self._size = min(page_size, pace.max_lag or page_size)
+
+    async def count(self) -> Position:
+        """Count what would be sent.
+
+        Raises:
+            GaveUp: Stargate cannot be read.
+        """
+        counted = Position("", 0)
+        async with open_store(self._settings, self._patience) as store:
+            with bars(self._console) as progress:
+                task = progress.add_task("Counting", total=None)
+                async for chunk in store.pages.chunks(self._size):
+                    with_text = sum(page.has_text for page in chunk.rows)
+                    counted.sent += with_text
+                    counted.blank += len(chunk.rows) - with_text
+                    progress.update(task, completed=counted.sent)
+        return counted
+
+    async def run(self) -> Position:
+        """Send all pages.
+
+        Raises:
+            GaveUp: Stargate cannot be read, or the lag not be told.
+            KafkaUnusable: Kafka takes nothing.
+            OSError: The position cannot be kept.
+        """
+        position = self._begin()
+        async with AsyncExitStack() as open_:
+            store = await open_.enter_async_context(open_store(self._settings, self._patience))
+            room = self._pace.throttle(self._settings, self._patience, open_)
+            sender = ChangeSender(kafka_access(self._settings), position.written_us, self._patience)
+            progress = open_.enter_context(bars(self._console))
+            task = progress.add_task("Sending", total=None, completed=position.sent)
+            await self._pace.wait_for_clocks(position.written_us)
+            async for chunk in self._chunks(store, room, position):
+                self._send(chunk, sender, position)
+                progress.update(task, completed=position.sent)
+        self._file.remove()
+        return position
+
+    def _begin(self) -> Position:
+        purpose = purpose_of(self._settings)
+        found = self._file.load()
+        if found is not None and found.purpose == purpose:
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.written_us / 1e6))
+            self._say(f"Going on with the backfill of {when}: {found.sent:,} were sent.")
+            return found
+        if found is not None:
+            self._say("The backfill that was stopped was of other settings: beginning anew.")
+        position = Position(purpose, beginning_us())
+        self._file.save(position)  # so that a file that cannot be written shows now
+        return position
+
+    async def _chunks(
+        self, store: PageStore, room: Throttle, position: Position
+    ) -> AsyncIterator[Chunk[Page]]:
+        """All rows from the position on; each chunk is read when there is room for it.
+
+        A page that waited here would grow old: the stream remembers a newer change of it only for
+        as long as not too many others came in between.
+        """
+        await room.wait_for_room(self._size)
+        try:
+            async for chunk in store.pages.chunks(self._size, position.state):
+                yield chunk
+                if chunk.next_state is not None:
+                    await room.wait_for_room(self._size)
+        except StateRefused as error:
+            self._say(f"Stargate does not know the position any more ({error}): beginning anew.")
+            position.state, position.sent, position.blank, position.unsent = None, 0, 0, 0
+            async for chunk in self._chunks(store, room, position):
+                yield chunk
+
+    def _send(self, chunk: Chunk[Page], sender: ChangeSender, position: Position) -> None:
+        for page in chunk.rows:
+            if page.has_text:
+                sender.send(page.page_id, page.body or "")
+        unsent = sender.flush()
+        with_text = sum(page.has_text for page in chunk.rows)
+        for left in unsent[: max(0, NAMED - position.unsent)]:
+            self._say(f"{shown(left.page_id)} is not taken: {left.reason}")
+        position.sent += with_text - len(unsent)
+        position.blank += len(chunk.rows) - with_text
+        position.unsent += len(unsent)
+        position.state = chunk.next_state
+        if chunk.next_state is not None:
+            self._file.save(position)
+
+    def _say(self, text: str) -> None:
+        self._console.print(escape(text), highlight=False, soft_wrap=True)

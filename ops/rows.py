@@ -1,0 +1,176 @@
+"""A table's rows through Stargate's REST API: all of them in chunks, or one by its id.
+
+Paging as Stargate has it: `GET …/rows?page-size=N`, whose answer holds `pageState` unless it is
+the last, given back as `page-state`. The order is that of Cassandra's tokens; nothing here
+depends on it. A chunk may be empty and not the last one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from urllib.parse import quote
+
+import orjson
+
+from connectors.failures import SetupFault, Transient
+from connectors.http import Answer, place
+from connectors.stargate import StargateSession
+from connectors.stargate_answers import StargateTable, check_reached, is_busy
+from ops.patience import GaveUp, Patience
+
+T = TypeVar("T")
+Columns = Mapping[str, object]
+
+
+class StateRefused(Exception):
+    """Stargate does not take a `pageState` of an earlier run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk(Generic[T]):
+    """One answer of a listing.
+
+    Attributes:
+        rows: Its rows.
+        next_state: What to ask for the next chunk with; None behind the last one.
+    """
+
+    rows: Sequence[T]
+    next_state: str | None
+
+
+class Rows(Generic[T]):
+    """The rows of one table.
+
+    Args:
+        session: Sends requests, with the token.
+        table: Where the table is.
+        setting: The setting that names the table, for remedies.
+        columns: The columns that are asked for.
+        read: Makes a row of its columns.
+        patience: Tries again what passes.
+    """
+
+    def __init__(
+        self,
+        session: StargateSession,
+        table: StargateTable,
+        setting: str,
+        columns: Sequence[str],
+        read: Callable[[Columns], T],
+        patience: Patience,
+    ) -> None:
+        self._session = session
+        self._table = table
+        self._setting = setting
+        self._fields = "fields=" + quote(",".join(columns), safe=",")
+        self._read = read
+        self._patience = patience
+
+    async def chunks(self, size: int, state: str | None = None) -> AsyncIterator[Chunk[T]]:
+        """List all rows.
+
+        Args:
+            size: Rows in one answer, at most.
+            state: `next_state` of an earlier listing, to go on behind it.
+
+        Raises:
+            StateRefused: `state` is not, or no longer, one of Stargate's.
+            GaveUp: Stargate does not answer, or there is no such table.
+        """
+        is_resumed = state is not None
+        while True:
+            chunk = await self._chunk(size, state, may_be_refused=is_resumed)
+            if chunk.next_state is not None and chunk.next_state == state:
+                raise GaveUp(f"Stargate lists the same rows of {self.name} again and again")
+            yield chunk
+            state, is_resumed = chunk.next_state, False
+            if state is None:
+                return
+
+    async def get(self, page_id: str) -> T | None:
+        """The row of a page, or None.
+
+        Raises:
+            GaveUp: As `chunks`.
+        """
+        url = f"{self._table.row_url(page_id)}?{self._fields}"
+        found = await self._patience.answered(lambda: self._ask(url))
+        return next(map(self._read, _rows_of(found)), None)
+
+    async def delete(self, page_id: str) -> None:
+        """Remove the row of a page, there or not.
+
+        Raises:
+            GaveUp: As `chunks`.
+        """
+        await self._patience.answered(lambda: self._send("DELETE", self._table.row_url(page_id)))
+
+    @property
+    def name(self) -> str:
+        """Keyspace and table."""
+        return f"{self._table.keyspace}.{self._table.table}"
+
+    async def _chunk(self, size: int, state: str | None, *, may_be_refused: bool) -> Chunk[T]:
+        base = f"{self._table.url}/v2/keyspaces/{self._table.keyspace}/{self._table.table}"
+        url = f"{base}/rows?page-size={size}&{self._fields}"
+        if state is not None:
+            url += f"&page-state={quote(state, safe='')}"
+        found = await self._patience.answered(lambda: self._ask(url, may_be_refused))
+        next_state = found.get("pageState")
+        rows = [self._read(row) for row in _rows_of(found)]
+        return Chunk(rows, next_state if isinstance(next_state, str) and next_state else None)
+
+    async def _ask(self, url: str, may_be_refused: bool = False) -> Columns:
+        return _parsed(await self._send("GET", url, may_be_refused), self._table.url)
+
+    async def _send(self, method: str, url: str, may_be_refused: bool = False) -> Answer:
+        """One try; returns an answer that is good.
+
+        Raises:
+            Transient, SetupFault: Of any other one.
+            StateRefused: Where that may be and the answer is no passing trouble.
+        """
+        answer = await self._session.send(method, url)
+        if answer.ok:
+            return answer
+        refused = answer.status == 400 or (answer.status == 500 and not is_busy(answer.text(2000)))
+        if may_be_refused and refused:
+            raise StateRefused(answer.text(200))
+        check_reached(answer, self._table.url, "STARGATE_URL")
+        raise self._fault(answer)
+
+    def _fault(self, answer: Answer) -> SetupFault:
+        words = answer.text(200)
+        if answer.status == 404 and "HTTP 404" not in words:
+            remedy = f"correct {self._setting} or STARGATE_KEYSPACE"
+            return SetupFault(f"Stargate has no table {self.name} ({words})", remedy=remedy)
+        if answer.status == 404:
+            remedy = "set STARGATE_URL to where it is: Stargate's own port for it is 8082"
+            return SetupFault(f"{place(self._table.url)} has no REST API v2", remedy=remedy)
+        detail = f"Stargate answered {answer.status} for {self.name}: {words}"
+        return SetupFault(
+            detail, remedy=f"`gibsey-embedder doctor` looks at what {self._setting} names"
+        )
+
+
+def _parsed(answer: Answer, url: str) -> Columns:
+    """The answer's object; also where numbers are NaN or Infinity without quotes."""
+    try:
+        found = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        try:
+            found = json.loads(answer.body)
+        except ValueError:
+            found = None
+    if not isinstance(found, dict):
+        raise Transient(f"{place(url)} answered 200, but with no JSON object: {answer.text(100)}")
+    return found
+
+
+def _rows_of(found: Columns) -> list[Columns]:
+    data = found.get("data")
+    return [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []

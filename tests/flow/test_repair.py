@@ -1,0 +1,139 @@
+"""A store that was damaged, and one of another model, brought right by the commands and the stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import orjson
+from typer.testing import CliRunner, Result
+
+from demo.ngrams import embed_text
+from ops.cli import app
+from tests.deadline import eventually
+from tests.flow.stream import DONE_S, TOPIC, Stream
+from tests.flow.worker import ROOT
+
+PAGES = 60
+GOOD = embed_text("some text")
+
+
+def command(stream: Stream, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+    """Start a command of the program beside the stream."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ops.cli", *arguments],
+        cwd=stream.directory,
+        env=environment | stream.settings(**settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(stream: Stream, *arguments: str, **settings: str) -> Result:
+    """Run a command to its end, in this process."""
+    environment = stream.settings(RECOVERY_DIR=str(stream.store), **settings)
+    return CliRunner().invoke(app, list(arguments), env=environment)
+
+
+def audit(stream: Stream, *arguments: str, code: int, **settings: str) -> dict[str, Any]:
+    """Run an audit; returns what it reports."""
+    result = run(stream, "audit", "--json", "--skew", "0", *arguments, **settings)
+    assert result.exit_code == code, result.output
+    report: dict[str, Any] = json.loads(result.stdout)
+    return report
+
+
+def write_pages(stream: Stream, count: int = PAGES) -> None:
+    """Write pages into the database, and their changes into the topic."""
+    stream.feed(count)
+    stream.stargate.pages.seed((page, {"body": text}) for page, text in stream.texts.items())
+
+
+def test_a_store_damaged_in_known_ways_is_found_out_and_mended(stream: Stream) -> None:
+    vectors = stream.stargate.vectors
+    vectors.columns["model"] = "text"
+    model = {"STARGATE_MODEL_COLUMN": "model"}
+    write_pages(stream)
+    stream.start(**model)
+    stream.wait_complete()
+    stream.wait_committed()
+    assert audit(stream, code=0, **model)["result"] == "clean"
+
+    del vectors.rows["page 3"]
+    right = orjson.loads(vectors.rows["page 7"])
+    vectors.seed(
+        [
+            ("page 4", {"vector": GOOD[:700]}),
+            ("page 5", {"vector": [1e39, *GOOD[1:]]}),
+            ("page 6", {"vector": [2 * number for number in GOOD]}),
+            ("page 7", {**right, "model": "an older one"}),
+            ("of no page", {"vector": GOOD}),
+            ("of no page, too", {"vector": GOOD[:3]}),
+        ]
+    )
+    found = audit(stream, code=1, **model)["found"]
+    assert found == {"missing": 1, "orphan": 2, "bad-vector": 3, "other-model": 1}
+
+    mended = audit(stream, "--repair", "--yes", code=0, **model)["mended"]
+    assert (mended["sent"], mended["removed"], mended["left"]) == (5, 2, 0)
+    stream.wait_complete()
+    stream.wait_committed()
+    assert set(vectors.rows) == set(stream.texts)
+    assert audit(stream, code=0, **model)["result"] == "clean"
+    assert not stream.letters()
+
+
+def test_a_backfill_that_was_killed_goes_on_and_every_page_is_embedded_anew(
+    stream: Stream,
+) -> None:
+    write_pages(stream, 200)
+    stream.stargate.pages.seed([("blank", {"body": " "}), ("null", {"body": None})])
+    worker = stream.start()
+    stream.wait_complete()
+    worker.stop()
+    stream.ollama.texts.clear()
+
+    worker = stream.start(EMBED_PREFIX="search_document: ")
+    prefix = {"EMBED_PREFIX": "search_document: "}
+    killed = command(stream, "backfill", "--max-lag", "20", "--skew", "0", **prefix)
+    position = stream.directory / "recovery" / "backfill.json"
+    eventually(lambda: position.exists() and orjson.loads(position.read_bytes())["sent"], DONE_S)
+    killed.kill()
+    killed.communicate()
+    before = orjson.loads(position.read_bytes())["sent"]
+    assert 0 < before < 200
+
+    resumed = run(stream, "backfill", "--skew", "0", **prefix)
+    assert resumed.exit_code == 0, resumed.output
+    assert resumed.stdout == "200 sent, 2 without text, 0 not taken.\n"
+    assert f"{before} were sent" in resumed.stderr
+    assert not position.exists()
+    stream.wait_committed()
+    worker.stop()
+    assert {f"search_document: {text}" for text in stream.texts.values()} <= set(
+        stream.ollama.texts
+    )
+    again = sum("gibsey-embedder" in str(r.value) for r in stream.kafka.read(TOPIC))
+    assert 200 <= again <= 220, "only what was not noted yet is sent twice"
+
+
+def test_a_change_that_is_written_during_a_backfill_wins(stream: Stream) -> None:
+    """The backfill has read the old text and sends it after the new one has come."""
+    write_pages(stream, 10)
+    stream.start()
+    stream.wait_complete()
+    stream.kafka.flush()
+    began = command(stream, "backfill", "--skew", "2")
+    position = stream.directory / "recovery" / "backfill.json"
+    eventually(position.exists, DONE_S)
+    stream.write("page 1", "written while the backfill waits for the clocks")  # not in the table
+    stream.kafka.flush()
+    out, err = began.communicate(timeout=DONE_S)
+    assert began.returncode == 0, out + err
+    stream.wait_committed()
+    stream.wait_complete()

@@ -1,0 +1,64 @@
+"""Audit, backfill and search with a real Kafka and a real Ollama; Stargate stands in."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ops.cli import app
+from tests.deadline import eventually
+from tests.real.stream import RealStream
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+
+PAGES = 60
+PREFIXES = {"EMBED_PREFIX": "search_document: ", "EMBED_QUERY_PREFIX": "search_query: "}
+
+
+def run(stream: RealStream, *arguments: str, **settings: str) -> Any:
+    """Run a command that prints JSON; returns exit code and what it printed."""
+    result = CliRunner().invoke(app, list(arguments), env=stream.settings | settings)
+    return result.exit_code, json.loads(result.stdout) if "--json" in arguments else result.stdout
+
+
+def write_pages(stream: RealStream) -> None:
+    stream.feed(range(PAGES))
+    stream.stargate.pages.seed((page, {"body": text}) for page, text in stream.texts.items())
+
+
+def test_a_damaged_store_is_mended_through_the_stream(stream: RealStream):
+    write_pages(stream)
+    worker = stream.start()
+    stream.wait_complete()
+    vectors = stream.stargate.vectors
+    for number in range(0, PAGES, 10):
+        del vectors.rows[f"page {number}"]
+    vectors.seed([("page 1", {"vector": [1.0]}), ("of no page", {"vector": [1.0]})])
+    code, report = run(stream, "audit", "--json", "--repair", "--yes", "--skew", "0")
+    assert code == 0, report
+    assert (report["found"]["missing"], report["found"]["bad-vector"]) == (PAGES // 10, 1)
+    assert (report["mended"]["sent"], report["mended"]["removed"]) == (PAGES // 10 + 1, 1)
+    stream.wait_complete()
+    assert run(stream, "audit", "--json")[1]["result"] == "clean"
+    worker.stop()
+
+
+def test_a_backfill_keeps_within_its_lag_and_gives_every_page_its_new_vector(stream: RealStream):
+    write_pages(stream)
+    stream.start().stop()
+    worker = stream.start(**PREFIXES)
+    eventually(lambda: stream.rows == PAGES, 90)
+    before = dict(stream.stargate.vectors.rows)
+    code, said = run(stream, "backfill", "--max-lag", "20", "--skew", "0", **PREFIXES)
+    assert (code, said) == (0, f"{PAGES} sent, 0 without text, 0 not taken.\n")
+    eventually(lambda: worker.status()["lag"]["total"] == 0, 90)
+    assert stream.stargate.vectors.writes.total() >= 2 * PAGES
+    assert set(before) == set(stream.stargate.vectors.rows)
+    assert run(stream, "audit", "--json", **PREFIXES)[1]["result"] == "clean"
+    _, found = run(stream, "search", "what page 7 says", "--json", "--limit", "3", **PREFIXES)
+    assert found["compared"] == PAGES
+    assert len(found["matches"]) == 3
+    assert found["matches"][0]["body"]

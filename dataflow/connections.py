@@ -1,10 +1,8 @@
-"""What the stream stands on, opened from the settings: clients, ledger, loop, status port."""
+"""What the stream stands on, opened from the settings: clients, outputs, reading."""
 
 from __future__ import annotations
 
 import atexit
-import time
-from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import stamina
@@ -15,24 +13,17 @@ from connectors.batcher import Batcher, WindowLimits
 from connectors.dead_letters import DeadLetters
 from connectors.delivery import DeadLetterWriter, Delivery
 from connectors.embedding import EmbeddingClient, TextRules, VectorCache
-from connectors.heartbeat import Heartbeat
 from connectors.http import Http
-from connectors.io_loop import IoLoop
 from connectors.kafka import KafkaAccess
 from connectors.kafka_source import PagesSource, Reading
-from connectors.ledger import Ledger
-from connectors.metrics import Metrics
 from connectors.offsets import OffsetCommitter
 from connectors.ollama import OllamaClient
 from connectors.openai import OpenAIClient
 from connectors.outbox import Outbox, Writer
 from connectors.probation import Probation
 from connectors.rag import RagNotifier
-from connectors.reach import Reach
 from connectors.recent import Recent
 from connectors.records import DeadLetter, PageVector
-from connectors.shutdown import Shutdown
-from connectors.stalls import Stalls
 from connectors.stargate import StargateRest, StargateSession
 from connectors.stargate_answers import StargateTable
 from connectors.stargate_bulk import StargateCustom, StargateGraphql
@@ -40,45 +31,12 @@ from connectors.tokens import FetchedToken, FixedToken, Tokens
 from connectors.topic_watch import TopicWatch
 from dataflow.graph import Parts
 from dataflow.launch import Launch
+from dataflow.process import Process
 from dataflow.settings import Settings
+from dataflow.status_port import open_status_port
 from dataflow.window import WindowStep
 
 VectorWriter = StargateRest | StargateGraphql | StargateCustom
-
-
-@dataclass(slots=True)
-class Process:
-    """What a process has one of, whatever it talks to.
-
-    Attributes:
-        settings: The settings in force.
-        started: How the process was started.
-        metrics: What is counted.
-        recent: The latest warnings and errors, for the status page.
-        shutdown: Ends the process.
-        stalls: What it waits for.
-        io: Its event loop.
-        http: Its HTTP client.
-        ledger: Its open records.
-        heartbeat: Whether its workers turn.
-    """
-
-    settings: Settings
-    started: Launch
-    recent: Recent
-    metrics: Metrics = field(default_factory=Metrics)
-    shutdown: Shutdown = field(default_factory=Shutdown)
-    heartbeat: Heartbeat = field(default_factory=Heartbeat)
-    stalls: Stalls = field(init=False)
-    io: IoLoop = field(init=False)
-    http: Http = field(init=False)
-    ledger: Ledger = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.stalls = Stalls(self.metrics)
-        self.io = IoLoop(lambda error: self.shutdown.fatal(error, "I/O loop"))
-        self.http = Http(self.settings.http_ca_file)
-        self.ledger = Ledger(shared=self.started.is_cluster)
 
 
 def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
@@ -118,7 +76,10 @@ def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
         shutdown=process.shutdown,
     )
     _set_going(process, access, watch, batcher, store)
-    _open_status_port(process, parts, reading, batcher)
+    model = text_rules(settings).model
+    process.metrics.build_info.labels(version("gibsey-embedder"), model).set(1)
+    if settings.status_port:
+        open_status_port(process, parts, reading, batcher, model)
     return parts
 
 
@@ -283,64 +244,6 @@ def _say_hello(process: Process) -> None:
         log.warning("EMBED_FALLBACK is not in this version yet: the stream waits for its embedder")
     for given, meant in settings.unknown_names():
         log.warning("unknown setting", name=given, meant=meant)
-
-
-def _open_status_port(process: Process, parts: Parts, reading: Reading, batcher: Batcher) -> None:
-    settings, started = process.settings, process.started
-    model = text_rules(settings).model
-    process.metrics.build_info.labels(version("gibsey-embedder"), model).set(1)
-    if not settings.status_port:
-        return
-    # The one place where the stream knows of `ops`: the status port runs in its process.
-    from ops.status import StatusServer
-    from ops.status_view import KafkaStatus, LaunchInfo, StatusView
-
-    reach = Reach(process.io, {"stargate": settings.stargate_url, "rag": settings.rag_refresh_url})
-    reach.start()
-
-    def unanswered() -> list[str]:
-        return [*([] if batcher.rules else ["embedder"]), *reach.missing()]
-
-    def kafka_status() -> KafkaStatus:
-        assigned = dict(reading.assigned)
-        threads = sorted(set(assigned.values()))
-        status = KafkaStatus(
-            topic=settings.kafka_topic,
-            partitions=sorted(assigned),
-            workers={p: threads.index(thread) for p, thread in assigned.items()},
-        )
-        if reading.watch.partitions:
-            status["topic_partitions"] = reading.watch.partitions
-        return status
-
-    view = StatusView(
-        settings_masked=settings.masked(),
-        metrics=process.metrics,
-        stalls=process.stalls,
-        ledger=process.ledger,
-        heartbeat=process.heartbeat,
-        batcher=batcher,
-        outboxes={
-            "stargate": parts.stargate,
-            "rag": parts.rag,
-            "dead-letters": parts.dead_letters,
-        },
-        kafka_status=kafka_status,
-        version=version("gibsey-embedder"),
-        model=model,
-        started_at=time.time(),
-        launch=LaunchInfo(
-            started.workers,
-            started.process_id,
-            started.process_count,
-            str(started.recovery_dir) if started.recovery_dir else None,
-        ),
-        recent=process.recent,
-        unanswered=unanswered,
-        stopping=process.shutdown.stopping.is_set,
-    )
-    port = settings.status_port + started.status_port_offset
-    StatusServer(process.io, settings.status_host, port, view).start()
 
 
 def _plain(secret: SecretStr | None) -> str | None:

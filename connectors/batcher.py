@@ -14,8 +14,9 @@ from concurrent.futures import Future
 
 from connectors import logs
 from connectors.embed_jobs import EmbedJob, Part
-from connectors.embedding import EmbeddingClient, ServerFacts, TextRules, VectorCache
+from connectors.embedding import ServerFacts, TextRules
 from connectors.failures import PageRefused, Transient
+from connectors.fallback import Fallback, StandingIn
 from connectors.io_loop import IoLoop
 from connectors.judging import Judge
 from connectors.metrics import Metrics
@@ -31,11 +32,9 @@ class Batcher:
     """The one place of a process where texts wait for an embedder.
 
     Args:
-        clients: The embedder's endpoints.
-        rules: How texts are prepared; `lowercase` may be corrected by what the server shows.
-        detect_lowercase: Ask the server whether texts must be lower-cased.
+        primary: Who embeds.
+        fallback: Who does while that is away, if anybody.
         limits: The most that one window holds.
-        cache: Vectors of the latest texts.
         io: The loop on which all of this happens.
         stalls: Where waiting is reported.
         metrics: Where windows are counted.
@@ -43,26 +42,27 @@ class Batcher:
 
     def __init__(
         self,
-        clients: Sequence[EmbeddingClient],
-        rules: TextRules,
+        primary: Provider,
+        fallback: Fallback | None = None,
         *,
-        detect_lowercase: bool,
         limits: WindowLimits,
-        cache: VectorCache,
         io: IoLoop,
         stalls: Stalls,
         metrics: Metrics,
     ) -> None:
-        self._provider = Provider(clients, rules, detect_lowercase=detect_lowercase, cache=cache)
-        self._endpoints = self._provider.endpoints
+        self._primary = primary
+        self._fallback = fallback
+        self._endpoints = [*primary.endpoints, *(fallback.provider.endpoints if fallback else ())]
         self._limits = limits
         self._io = io
         self._stalls = stalls
         self._metrics = metrics
         self._log = logs.get("embedder")
         self._queue_seconds = metrics.stage.labels("queue")
-        self._in_flight = [metrics.embed_in_flight.labels(str(e.index)) for e in self._endpoints]
-        self._waiting = WaitingTexts()
+        self._in_flight = {
+            e.index: metrics.embed_in_flight.labels(str(e.index)) for e in self._endpoints
+        }
+        self._waiting = WaitingTexts(primary)
         self._judge = Judge(self._waiting, metrics)
         self._wake_up: asyncio.TimerHandle | None = None
         self._started = False
@@ -84,13 +84,13 @@ class Batcher:
 
     @property
     def rules(self) -> TextRules | None:
-        """How texts are prepared; None until the embedder has told about its model."""
-        return self._provider.rules
+        """How the primary's texts are prepared; None until it has told about its model."""
+        return self._primary.rules
 
     @property
     def facts(self) -> ServerFacts | None:
-        """What the embedder told about its model."""
-        return self._provider.facts
+        """What the primary told about its model."""
+        return self._primary.facts
 
     @property
     def waiting_texts(self) -> int:
@@ -98,14 +98,24 @@ class Batcher:
         return len(self._waiting)
 
     def endpoints(self) -> list[tuple[str, int, int]]:
-        """Name, requests in flight and faults in a row of each endpoint."""
-        return [(e.client.name, e.in_flight, e.faults) for e in self._endpoints]
+        """Name, requests in flight and faults in a row of each endpoint that is made use of."""
+        used = self._primary.endpoints
+        if self._waiting.provider is not self._primary:
+            used = self._endpoints
+        return [(e.client.name, e.in_flight, e.faults) for e in used]
+
+    @property
+    def standing_in(self) -> StandingIn | None:
+        """What the fallback does; None while the primary embeds."""
+        return self._fallback.status(self._waiting.held) if self._fallback else None
 
     # --- the rest runs on the I/O loop ---
 
     def _halt(self, done: Future[None]) -> None:
         if self._halted is None:
             self._halted = Future()
+        if self._fallback is not None:
+            self._fallback.halt()
         self._halted.add_done_callback(lambda _: done.set_result(None))
         self._finish_halt()
 
@@ -118,12 +128,14 @@ class Batcher:
         if not self._started:
             self._started = True
             self._io.spawn(self._learn_rules())
+            if self._fallback is not None:
+                self._io.spawn(self._fallback.watch(self._use, self._stalled))
 
     async def _learn_rules(self) -> None:
         """Ask the endpoints in turn until one has told what its model is like."""
-        turn = 0
+        turn, endpoints = 0, self._primary.endpoints
         while self._halted is None:
-            endpoint = self._endpoints[turn % len(self._endpoints)]
+            endpoint = endpoints[turn % len(endpoints)]
             try:
                 facts = await endpoint.client.check()
             except PageRefused as error:
@@ -136,36 +148,55 @@ class Batcher:
             turn += 1
 
     async def _wait_for(self, endpoint: Endpoint, error: Transient) -> None:
-        self._stalls.failed("embedder", error)
-        endpoint.failed(error)
+        self._failed(endpoint, error)
         pause = endpoint.retry_at - time.monotonic()
-        await asyncio.sleep(pause / len(self._endpoints))
+        await asyncio.sleep(pause / len(self._primary.endpoints))
+
+    def _failed(self, endpoint: Endpoint, error: Transient) -> None:
+        provider = endpoint.provider
+        provider.failed(endpoint, error)
+        if provider is self._waiting.provider:
+            self._stalled(error)
+        else:  # the other one embeds meanwhile
+            self._metrics.retries.labels("embedder").inc()
+
+    def _stalled(self, error: Transient) -> None:
+        self._stalls.failed("embedder", self._fallback.both(error) if self._fallback else error)
+
+    def _use(self, provider: Provider) -> None:
+        """Let a provider embed from now on, also what has waited for the other one."""
+        waiting = self._waiting.switch(provider)
+        words = "goes on with the fallback" if provider.stands_in else "answers again"
+        self._stalls.cleared("embedder", words)
+        self._add(waiting)
 
     def _set_rules(self, facts: ServerFacts) -> None:
-        self._provider.learn(facts)
-        if self._provider.is_lowercased:
+        self._primary.learn(facts)
+        if self._primary.is_lowercased:
             self._log.warning(
                 "texts are lower-cased: this server takes all words with capitals for the same",
                 setting="EMBED_LOWERCASE",
             )
-        self._stalls.cleared("embedder")
-        self._add(self._waiting.take_all())
+        if self._waiting.provider is self._primary:
+            self._use(self._primary)
 
     def _add(self, jobs: Sequence[EmbedJob]) -> None:
         self._start()
+        provider = self._waiting.provider
         for job in jobs:
-            vector = self._provider.remembered(job.text)
-            if vector is not None:
-                job.sent = True
-                job.end_with(vector, self._provider.model)
-            else:
-                self._waiting.append(job.split(self._provider.texts(job.text)))
+            vector = provider.remembered(job.text)
+            if vector is None:
+                self._waiting.add(job)
+                continue
+            job.sent = True
+            provider.pages += 1
+            job.end_with(vector, provider.model, other_space=provider.stands_in)
         self._waiting.sweep()
         self._pump()
 
     def _pump(self) -> None:
         """Fill windows as long as there are texts and free endpoints."""
-        while self._waiting and self.rules is not None and self._halted is None:
+        while self._waiting and self._waiting.provider.rules and self._halted is None:
             endpoint = self._free_endpoint()
             if endpoint is None or self._waits_for_company():
                 return
@@ -176,10 +207,11 @@ class Batcher:
 
     def _free_endpoint(self) -> Endpoint | None:
         now = time.monotonic()
-        free = [e for e in self._endpoints if e.in_flight < e.slots and e.retry_at <= now]
+        idle = [e for e in self._waiting.provider.endpoints if e.in_flight < e.slots]
+        free = [e for e in idle if e.retry_at <= now]
         if free:
             return min(free, key=Endpoint.load)
-        due = [e.retry_at for e in self._endpoints if e.in_flight < e.slots]
+        due = [e.retry_at for e in idle]
         if due:
             self._pump_in(min(due) - now)
         return None
@@ -222,12 +254,12 @@ class Batcher:
         try:
             await self._judge.embed(endpoint, window)
         except Transient as error:
-            endpoint.failed(error)
-            await self._judge.failed(endpoint, window, error)
             self._report(endpoint, error)
+            await self._judge.failed(endpoint, window, error)
         else:
-            endpoint.faults = 0
-            self._stalls.cleared("embedder")
+            endpoint.provider.answered(endpoint)
+            if endpoint.provider is self._waiting.provider:
+                self._stalls.cleared("embedder")
         finally:
             endpoint.in_flight -= 1
             endpoint.in_flight_chars -= cost
@@ -236,10 +268,11 @@ class Batcher:
         self._pump()
 
     def _report(self, endpoint: Endpoint, error: Transient) -> None:
-        others = [e for e in self._endpoints if e is not endpoint and not e.faults]
+        others = [e for e in endpoint.provider.endpoints if e is not endpoint and not e.faults]
         if not others:
-            self._stalls.failed("embedder", error)
+            self._failed(endpoint, error)
         else:
+            endpoint.provider.failed(endpoint, error)
             self._metrics.retries.labels("embedder").inc()
             if endpoint.faults == 1:
                 self._log.warning("left out", endpoint=endpoint.client.name, reason=error.detail)

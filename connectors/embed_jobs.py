@@ -25,6 +25,7 @@ class EmbedJob:
         vector: The vector as JSON text.
         refused: Why no embedder takes the page.
         model: The model that made the vector.
+        other_space: Whether that was the fallback, whose vectors do not compare.
         owner: Whatever the owner wants to find it by.
     """
 
@@ -32,6 +33,7 @@ class EmbedJob:
         "dropped",
         "finished",
         "model",
+        "other_space",
         "owner",
         "parts",
         "refused",
@@ -50,6 +52,7 @@ class EmbedJob:
         self.vector: bytes | None = None
         self.refused: str | None = None
         self.model = ""
+        self.other_space = False
         self.owner: Any = None
         self.since = time.monotonic()
 
@@ -58,9 +61,10 @@ class EmbedJob:
         self.parts = [Part(self, text) for text in texts]
         return self.parts
 
-    def end_with(self, vector: bytes, model: str) -> None:
+    def end_with(self, vector: bytes, model: str, *, other_space: bool = False) -> None:
         """End it with its vector."""
         self.model = model
+        self.other_space = other_space
         self.vector = vector
         self.parts = []  # they point back at it: in a cycle its vector would wait for the collector
         self.finished(self)
@@ -104,7 +108,10 @@ class Part:
 
     @property
     def is_open(self) -> bool:
-        """Whether it still needs its vector, and was not replaced by its halves."""
+        """Whether it still needs its vector, and was not replaced.
+
+        Its halves replace it, or what another provider is asked for.
+        """
         return self.vector is None and self.job.refused is None and self in self.job.parts
 
     def replace(self, texts: Sequence[str]) -> list[Part]:

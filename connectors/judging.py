@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from connectors import pieces
+from connectors import logs, pieces
 from connectors.embed_jobs import Part
 from connectors.embedding import BadVector, TooLong
 from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
@@ -44,6 +44,7 @@ class Judge:
         self._waiting = waiting
         self._embed_seconds = metrics.stage.labels("embed")
         self._refused_in_a_row = 0
+        self._log = logs.get("embedder")
 
     async def embed(self, endpoint: Endpoint, parts: list[Part], *, again: bool = False) -> None:
         """Embed parts in one request, or, where one of them is refused, in halves.
@@ -58,6 +59,8 @@ class Judge:
                 middle = len(parts) // 2
                 await self.embed(endpoint, parts[:middle])
                 await self.embed(endpoint, parts[middle:])
+            elif not parts[0].is_open:
+                pass  # another provider has its page by now
             elif isinstance(error, TooLong):
                 await self._too_long(endpoint, parts[0], error)
             else:
@@ -66,6 +69,8 @@ class Judge:
         for part, vector in zip(parts, vectors, strict=True):
             if vector is not None:
                 self._take(endpoint, part, vector)
+            elif not part.is_open:
+                continue
             elif not again:
                 await self.embed(endpoint, [part], again=True)
             else:
@@ -81,7 +86,7 @@ class Judge:
         if len(left) == 1 and left[0].is_suspect:
             await self._judge(endpoint, left[0], error)
         else:
-            self._waiting.put_back(left)
+            self._waiting.put_back(endpoint.provider, left)
 
     async def _judge(self, endpoint: Endpoint, part: Part, error: Transient) -> None:
         """Put a text that fails alone behind the others, or refuse it in the end.
@@ -92,10 +97,11 @@ class Judge:
         lasting = time.monotonic() - part.faulty_since >= FAULTY_FOR_S
         sure = part.faults >= FAULTS_BEFORE_REFUSAL and lasting and await _is_sound(endpoint)
         if sure and part.accused:
-            part.job.refuse(f"the embedder fails each time that it is asked: {error.detail}")
+            detail = f"the embedder fails each time that it is asked: {error.detail}"
+            self._refuse(endpoint, part, detail)
         else:
             part.accused = sure
-            self._waiting.append([part])
+            self._waiting.put_back(endpoint.provider, [part], last=True)
 
     async def _ask(self, endpoint: Endpoint, parts: list[Part]) -> list[bytes | None]:
         cost = sum(cost_chars(p.text) for p in parts)
@@ -122,32 +128,43 @@ class Judge:
         """Halve a piece that does not fit the model's context, or refuse its page."""
         rule = _long_pages(endpoint)
         if rule == "refuse":  # as was wished, and however many there are
-            part.job.refuse(error.detail)
+            self._refuse(endpoint, part, error.detail)
         elif len(part.text) < SHORTEST_PIECE_CHARS:
             await self._refuse_unless_all_are(endpoint, part, error.detail)
         else:
             halves = pieces.split(part.text, len(part.text) // 2 + 1)
             if rule == "truncate":  # a server that cannot truncate by itself
                 del halves[1:]
-            self._waiting.put_back(part.replace(halves))
+            self._waiting.put_back(endpoint.provider, part.replace(halves))
 
     async def _refuse_unless_all_are(self, endpoint: Endpoint, part: Part, detail: str) -> None:
-        if part.job.refused is not None:
-            return
         suspicious = self._refused_in_a_row >= SUSPICIOUS_REFUSALS
         if suspicious and not await _is_sound(endpoint):
             raise SetupFault(
                 f"the embedder refuses every page: {detail}",
-                remedy="check EMBED_MODEL and EMBED_URL; the pages wait",
+                remedy=f"check {endpoint.provider.chosen_by}; the pages wait",
             )
         self._refused_in_a_row += 1
-        part.job.refuse(detail)
+        self._refuse(endpoint, part, detail)
+
+    def _refuse(self, endpoint: Endpoint, part: Part, detail: str) -> None:
+        """End a page without a vector; what the fallback refuses, the primary has to judge."""
+        if not part.is_open:
+            return
+        if endpoint.provider.stands_in:
+            if not self._waiting.held:
+                self._log.warning("the fallback refuses a page: it waits", reason=detail)
+            self._waiting.hold(endpoint.provider, part.job)
+        else:
+            part.job.refuse(detail)
 
     def _take(self, endpoint: Endpoint, part: Part, vector: bytes) -> None:
         self._refused_in_a_row = 0
+        if not part.is_open:
+            return
         part.vector = vector
         job = part.job
-        if job.refused is not None or any(p.vector is None for p in job.parts):
+        if any(p.vector is None for p in job.parts):
             return
         if len(job.parts) > 1:
             try:
@@ -155,10 +172,13 @@ class Judge:
                     [p.vector for p in job.parts if p.vector], [len(p.text) for p in job.parts]
                 )
             except BadVector as error:
-                job.refuse(f"the mean of its pieces is no vector: {error}")
+                part.vector = None
+                self._refuse(endpoint, part, f"the mean of its pieces is no vector: {error}")
                 return
-        endpoint.provider.remember(job.text, vector)
-        job.end_with(vector, endpoint.client.model)
+        provider = endpoint.provider
+        provider.remember(job.text, vector)
+        provider.pages += 1
+        job.end_with(vector, endpoint.client.model, other_space=provider.stands_in)
 
 
 def _may_be_the_texts(error: Transient) -> bool:

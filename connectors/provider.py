@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 
 from connectors import pieces
 from connectors.embedding import EmbeddingClient, ServerFacts, TextRules, VectorCache
-from connectors.failures import Transient
+from connectors.failures import ServiceError, Transient
 from connectors.pace import Pace
 
 IN_FLIGHT_PER_ENDPOINT = 2
@@ -30,6 +31,7 @@ class Endpoint:
         in_flight: Requests in flight.
         in_flight_chars: What they cost.
         faults: Failed requests since its latest answer.
+        failing_since: When the first of them began (monotonic seconds).
         retry_at: When it may be asked again after a fault (monotonic seconds).
         free_since: When its latest answer came: the start of the next one's computing.
     """
@@ -41,6 +43,7 @@ class Endpoint:
     in_flight: int = 0
     in_flight_chars: int = 0
     faults: int = 0
+    failing_since: float = 0.0
     retry_at: float = 0.0
     free_since: float = 0.0
 
@@ -55,6 +58,8 @@ class Endpoint:
 
     def failed(self, error: Transient) -> None:
         """Leave it alone for a while."""
+        if not self.faults:
+            self.failing_since = time.monotonic() - error.lasted_s
         self.faults += 1
         wait = min(_FIRST_WAIT_S * 2 ** min(self.faults - 1, 10), _LONGEST_WAIT_S)
         if error.retry_after_s is not None:
@@ -70,11 +75,17 @@ class Provider:
         rules: How texts are prepared; `lowercase` may be corrected by what the server shows.
         detect_lowercase: Whether the server is asked if texts must be lower-cased.
         cache: Vectors of the latest texts, all of this provider's.
+        chosen_by: The settings that say what and where it is, for messages.
+        stands_in: Whether it is the fallback, whose vectors are of another space.
+        first_index: The number of its first endpoint in the metrics.
 
     Attributes:
         endpoints: The endpoints.
         rules: As given or corrected; None until a server has told about its model.
         facts: What it told.
+        away: Set while no endpoint answers.
+        latest_fault: Why not, as the latest one put it; None while one answers.
+        pages: Pages it has made vectors of.
     """
 
     def __init__(
@@ -82,10 +93,19 @@ class Provider:
         clients: Sequence[EmbeddingClient],
         rules: TextRules,
         *,
-        detect_lowercase: bool,
         cache: VectorCache,
+        detect_lowercase: bool = False,
+        chosen_by: str = "EMBED_MODEL and EMBED_URL",
+        stands_in: bool = False,
+        first_index: int = 0,
     ) -> None:
-        self.endpoints = [Endpoint(client, n, self) for n, client in enumerate(clients)]
+        numbered = enumerate(clients, first_index)
+        self.endpoints = [Endpoint(client, n, self) for n, client in numbered]
+        self.chosen_by = chosen_by
+        self.stands_in = stands_in
+        self.away = asyncio.Event()
+        self.latest_fault: Transient | None = None
+        self.pages = 0
         self.rules: TextRules | None = None
         self.facts: ServerFacts | None = None
         self._wanted_rules = rules
@@ -112,7 +132,52 @@ class Provider:
             self._piece_chars = pieces.chars_for(facts.context_tokens)
         self.facts, self.rules = facts, rules
         for endpoint in self.endpoints:
-            endpoint.faults = 0
+            self.answered(endpoint)
+
+    def failed(self, endpoint: Endpoint, error: Transient) -> None:
+        """Note that an endpoint did not do what was asked of it."""
+        endpoint.failed(error)
+        if all(one.faults for one in self.endpoints):
+            self.latest_fault = error
+            self.away.set()
+
+    def answered(self, endpoint: Endpoint) -> None:
+        """Note that an endpoint is sound."""
+        endpoint.faults = 0
+        self.latest_fault = None
+        self.away.clear()
+
+    @property
+    def away_s(self) -> float:
+        """For how long no endpoint has answered; 0 while one does."""
+        if not self.away.is_set():
+            return 0.0
+        return time.monotonic() - max(one.failing_since for one in self.endpoints)
+
+    async def answers(self) -> bool:
+        """Ask all endpoints about their model; whether one of them tells."""
+        asked = [asyncio.ensure_future(self._tells(one)) for one in self.endpoints]
+        try:
+            for answer in asyncio.as_completed(asked):
+                if await answer:
+                    return True
+        finally:
+            for one in asked:
+                one.cancel()
+        return False
+
+    async def _tells(self, endpoint: Endpoint) -> bool:
+        try:
+            facts = await endpoint.client.check()
+        except ServiceError as error:
+            fault = error if isinstance(error, Transient) else Transient(error.detail)
+            self.failed(endpoint, fault)
+            return False
+        if self.rules is None:
+            self.learn(facts)
+        endpoint.retry_at = 0.0
+        self.answered(endpoint)
+        return True
 
     def texts(self, body: str) -> list[str]:
         """The texts that a page goes in; the body as it is until the rules are known."""
@@ -131,3 +196,7 @@ class Provider:
         """Keep the vector of a body."""
         if self.rules is not None:
             self._cache.put(self.rules, body, vector)
+
+    def forget(self) -> None:
+        """Drop all vectors that are kept."""
+        self._cache.clear()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connectors.embed_jobs import EmbedJob, Part
 from connectors.pace import cost_chars
-from connectors.provider import Endpoint
+from connectors.provider import Endpoint, Provider
 
 _FEWEST_TO_SWEEP = 4096
 
@@ -29,10 +29,19 @@ class WindowLimits:
 
 
 class WaitingTexts:
-    """A queue of texts; used on the I/O loop only."""
+    """A queue of texts, all prepared for one provider; used on the I/O loop only.
 
-    def __init__(self) -> None:
+    Args:
+        provider: Who is to embed them.
+
+    Attributes:
+        provider: The same; `switch` changes it.
+    """
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
         self._parts: deque[Part] = deque()
+        self._held: list[EmbedJob] = []
         self._sweep_at = _FEWEST_TO_SWEEP
 
     def __len__(self) -> int:
@@ -43,19 +52,45 @@ class WaitingTexts:
         """The page whose text is at the head."""
         return self._parts[0].job
 
-    def append(self, parts: Iterable[Part]) -> None:
-        """Take texts, behind the others."""
-        self._parts.extend(parts)
+    @property
+    def held(self) -> int:
+        """Pages that wait for another provider than the present one."""
+        return len(self._held)
 
-    def put_back(self, parts: Sequence[Part]) -> None:
-        """Take texts that were at the head before."""
-        self._parts.extendleft(reversed(parts))
+    def add(self, job: EmbedJob) -> None:
+        """Take a page, behind the others."""
+        self._parts.extend(job.split(self.provider.texts(job.text)))
 
-    def take_all(self) -> list[EmbedJob]:
-        """Take all pages out, each once and in order."""
-        jobs = dict.fromkeys(part.job for part in self._parts)
+    def put_back(self, provider: Provider, parts: Sequence[Part], *, last: bool = False) -> None:
+        """Take texts back that a provider was asked for, at the head, or behind the others.
+
+        Where another one has taken over meanwhile, their pages are prepared for that.
+        """
+        parts = [part for part in parts if part.is_open]
+        if provider is not self.provider:
+            jobs = dict.fromkeys(part.job for part in parts)
+            parts = [part for job in jobs for part in job.split(self.provider.texts(job.text))]
+        if last:
+            self._parts.extend(parts)
+        else:
+            self._parts.extendleft(reversed(parts))
+
+    def hold(self, provider: Provider, job: EmbedJob) -> None:
+        """Keep a page that a provider refuses for the other one."""
+        job.parts = []
+        job.sent = False
+        if provider is self.provider:
+            self._held.append(job)
+        else:
+            self.add(job)
+
+    def switch(self, provider: Provider) -> list[EmbedJob]:
+        """Let another provider embed; returns what has waited, each page once and in order."""
+        jobs = dict.fromkeys([*self._held, *(part.job for part in self._parts)])
+        self._held.clear()
         self._parts.clear()
-        return list(jobs)
+        self.provider = provider
+        return [job for job in jobs if not job.dropped and job.refused is None]
 
     def sweep(self) -> None:
         """Let go of texts that nobody wants any more, once they may be half of what waits.
@@ -65,6 +100,7 @@ class WaitingTexts:
         if len(self._parts) < self._sweep_at:
             return
         self._parts = deque(part for part in self._parts if not part.job.dropped)
+        self._held = [job for job in self._held if not job.dropped]
         self._sweep_at = max(2 * len(self._parts), _FEWEST_TO_SWEEP)
 
     def close_window(self, endpoint: Endpoint, limits: WindowLimits) -> list[Part]:

@@ -13,14 +13,16 @@ from connectors.batcher import Batcher, WindowLimits
 from connectors.dead_letters import DeadLetters
 from connectors.delivery import DeadLetterWriter, Delivery
 from connectors.embedding import EmbeddingClient, TextRules, VectorCache
+from connectors.fallback import Fallback
 from connectors.http import Http
 from connectors.kafka import KafkaAccess
 from connectors.kafka_source import PagesSource, Reading
 from connectors.offsets import OffsetCommitter
 from connectors.ollama import OllamaClient
 from connectors.openai import OpenAIClient
-from connectors.outbox import Outbox, Writer
+from connectors.outbox import Outbox
 from connectors.probation import Probation
+from connectors.provider import Provider
 from connectors.rag import RagNotifier
 from connectors.recent import Recent
 from connectors.records import DeadLetter, PageVector
@@ -35,6 +37,8 @@ from dataflow.process import Process
 from dataflow.settings import Settings
 from dataflow.status_port import open_status_port
 from dataflow.window import WindowStep
+
+_OPENAI = "OPENAI_MODEL and OPENAI_URL"
 
 VectorWriter = StargateRest | StargateGraphql | StargateCustom
 
@@ -66,8 +70,8 @@ def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
             process.shutdown,
             delete_rows=settings.on_delete == "delete",
         ),
-        stargate=_vectors(process, store, delivery),
-        rag=_vectors(process, _rag(process), delivery),
+        stargate=Outbox(store, _page, delivery.row_done, process.io),
+        rag=Outbox(_rag(process), _page, delivery.notice_done, process.io),
         dead_letters=Outbox(
             DeadLetterWriter(dead_letters), _origin, delivery.letter_done, process.io
         ),
@@ -100,16 +104,23 @@ def kafka_access(settings: Settings) -> KafkaAccess:
 
 def embedding_clients(settings: Settings, http: Http) -> list[EmbeddingClient]:
     """The embedder's endpoints: one for each URL, or OpenAI's one."""
-    dimensions = settings.embed_dimensions
     if settings.embed_provider == "openai":
-        key = _plain(settings.openai_api_key)
-        url = settings.openai_url
-        return [OpenAIClient(http, url, key, settings.openai_model, dimensions)]
-    key = _plain(settings.embed_api_key)
+        return [_openai_client(settings, http)]
+    dimensions, key = settings.embed_dimensions, _plain(settings.embed_api_key)
     return [
         OllamaClient(http, url, settings.embed_model, dimensions, key)
         for url in settings.embed_endpoints
     ]
+
+
+def _openai_client(settings: Settings, http: Http) -> OpenAIClient:
+    return OpenAIClient(
+        http,
+        settings.openai_url,
+        _plain(settings.openai_api_key),
+        settings.openai_model,
+        settings.embed_dimensions,
+    )
 
 
 def text_rules(settings: Settings) -> TextRules:
@@ -147,18 +158,43 @@ def _reading(process: Process, access: KafkaAccess, watch: TopicWatch) -> Readin
 
 def _batcher(process: Process) -> Batcher:
     settings = process.settings
+    primary = _primary(process)
     return Batcher(
-        embedding_clients(settings, process.http),
-        text_rules(settings),
-        detect_lowercase=settings.embed_lowercase == "auto",
+        primary,
+        _fallback(process, primary) if settings.embed_fallback == "openai" else None,
         limits=WindowLimits(
             settings.window_pages, settings.window_chars, settings.window_ms / 1000
         ),
-        cache=VectorCache(settings.cache_pages, process.metrics),
         io=process.io,
         stalls=process.stalls,
         metrics=process.metrics,
     )
+
+
+def _primary(process: Process) -> Provider:
+    settings = process.settings
+    is_openai = settings.embed_provider == "openai"
+    return Provider(
+        embedding_clients(settings, process.http),
+        text_rules(settings),
+        cache=VectorCache(settings.cache_pages, process.metrics),
+        detect_lowercase=settings.embed_lowercase == "auto",
+        chosen_by=_OPENAI if is_openai else "EMBED_MODEL and EMBED_URL",
+    )
+
+
+def _fallback(process: Process, primary: Provider) -> Fallback:
+    """OpenAI in Ollama's place; prefix and lower-casing are for Ollama's model alone."""
+    settings = process.settings
+    provider = Provider(
+        [_openai_client(settings, process.http)],
+        TextRules(settings.openai_model, long_pages=settings.long_pages),
+        cache=VectorCache(settings.cache_pages, process.metrics),
+        chosen_by=_OPENAI,
+        stands_in=True,
+        first_index=len(primary.endpoints),
+    )
+    return Fallback(provider, primary, settings.embed_fallback_after, process.metrics)
 
 
 def _stargate(process: Process) -> VectorWriter:
@@ -196,10 +232,8 @@ def _rag(process: Process) -> RagNotifier:
     )
 
 
-def _vectors(
-    process: Process, writer: Writer[PageVector], delivery: Delivery
-) -> Outbox[PageVector]:
-    return Outbox(writer, lambda row: row.page_id, delivery.vector_done, process.io)
+def _page(row: PageVector) -> str:
+    return row.page_id
 
 
 def _origin(letter: DeadLetter) -> str:
@@ -240,8 +274,13 @@ def _say_hello(process: Process) -> None:
     log.info("from", kafka=shown["KAFKA_BROKER"], topic=settings.kafka_topic)
     log.info("through", embedder=shown[embedder], model=text_rules(settings).model)
     log.info("to", stargate=shown["STARGATE_URL"], rag=shown["RAG_REFRESH_URL"])
-    if settings.embed_fallback != "none":
-        log.warning("EMBED_FALLBACK is not in this version yet: the stream waits for its embedder")
+    if settings.embed_fallback == "openai":
+        log.info(
+            "else through",
+            embedder=shown["OPENAI_URL"],
+            model=settings.openai_model,
+            after_s=settings.embed_fallback_after,
+        )
     for given, meant in settings.unknown_names():
         log.warning("unknown setting", name=given, meant=meant)
 

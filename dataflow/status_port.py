@@ -51,11 +51,15 @@ def open_status_port(
         started_at=time.time(),
         launch=_launch_info(process.started),
         recent=process.recent,
-        unanswered=lambda: [*([] if batcher.rules else ["embedder"]), *reach.missing()],
+        unanswered=lambda: [*_silent_embedder(batcher), *reach.missing()],
         stopping=process.shutdown.stopping.is_set,
     )
     port = settings.status_port + process.started.status_port_offset
     StatusServer(process.io, settings.status_host, port, view).start()
+
+
+def _silent_embedder(batcher: Batcher) -> list[str]:
+    return [] if batcher.rules or batcher.standing_in else ["embedder"]
 
 
 def _kafka_status(reading: Reading) -> KafkaStatus:

@@ -51,10 +51,10 @@ def desk() -> Desk:
 def test_a_row_is_settled_and_measured_when_its_last_output_has_it(desk):
     page = row(written_us=97_000_000)
     desk.ledger.opened([page.record], outputs=2)
-    asyncio.run(desk.delivery.vector_done(page, None))
+    asyncio.run(desk.delivery.row_done(page, None))
     assert desk.observed("kafka") == [0, 0]
     assert desk.ledger.open_pages == 1
-    asyncio.run(desk.delivery.vector_done(page, None))
+    asyncio.run(desk.delivery.row_done(page, None))
     assert desk.observed("kafka") == [1, 2.0]
     assert desk.observed("write") == [1, 3.0]
     assert desk.ledger.open_pages == 0
@@ -65,7 +65,7 @@ def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(desk):
     desk.ledger.opened([page.record])
 
     async def run() -> None:
-        ending = asyncio.create_task(desk.delivery.vector_done(page, NO))
+        ending = asyncio.create_task(desk.delivery.row_done(page, NO))
         await asyncio.sleep(0)
         assert desk.ledger.open_pages == 1
         desk.letters.confirm.set()
@@ -86,7 +86,7 @@ def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(desk):
 )
 def test_freshness_is_measured_only_where_the_times_tell_it(desk, page, kafka, write):
     desk.ledger.opened([page.record])
-    asyncio.run(desk.delivery.vector_done(page, None))
+    asyncio.run(desk.delivery.row_done(page, None))
     assert desk.observed("kafka") == [kafka, 0]
     assert desk.observed("write") == [write, 0]
 

@@ -27,7 +27,7 @@ LOOK_S = 0.25
 """How often it is looked whether the time has come."""
 PROBE_S = 3.0
 """How often the primary is asked whether it is back."""
-REMEDY = "when the embedder is back: gibsey-embedder replay --reason other-space"
+REMEDY = "gibsey-embedder replay --reason other-space"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Fallback:
             model=self.provider.model,
             at=self.provider.endpoints[0].client.name,
             embedder=self._reason(),
-            remedy=REMEDY,
+            remedy=f"when the embedder is back: {REMEDY}",
         )
         use(self.provider)
 
@@ -138,7 +138,7 @@ class Fallback:
             "the embedder is back: the fallback's work ends",
             after_s=round(time.time() - (self._since or 0.0)),
             pages=pages,
-            **({"remedy": "gibsey-embedder replay --reason other-space"} if pages else {}),
+            **({"remedy": REMEDY} if pages else {}),
         )
         self._since = None
         self._at_work.set(0)

@@ -11,6 +11,8 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.records import DeadLetter, PageVector, Record
 
+OTHER_SPACE = "other-space"
+
 
 class Delivery:
     """Closes rows in the ledger once an output has them, or their dead letter is confirmed.
@@ -35,8 +37,18 @@ class Delivery:
         self._since_kafka = metrics.freshness.labels("kafka")
         self._since_write = metrics.freshness.labels("write")
 
-    async def vector_done(self, row: PageVector, refusal: Refusal | None) -> None:
-        """End a row of Stargate's or RAG's outbox."""
+    async def row_done(self, row: PageVector, refusal: Refusal | None) -> None:
+        """End a row of Stargate's outbox.
+
+        One of the fallback's is open until its dead letter `other-space` is confirmed, too.
+        """
+        if row.other_space:
+            detail = f"embedded by the fallback, {row.model}"
+            await self._dead_letters.deliver(DeadLetter(row.record, OTHER_SPACE, detail))
+        await self.notice_done(row, refusal)
+
+    async def notice_done(self, row: PageVector, refusal: Refusal | None) -> None:
+        """End a row of RAG's outbox."""
         if refusal is not None:
             letter = DeadLetter(row.record, refusal.reason, refusal.detail)
             await self._dead_letters.deliver(letter)

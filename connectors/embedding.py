@@ -241,3 +241,8 @@ class VectorCache:
         """Keep an admitted vector."""
         if self._vectors is not None:
             self._vectors[rules.fingerprint(body)] = vector
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        if self._vectors is not None:
+            self._vectors.clear()

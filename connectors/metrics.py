@@ -82,6 +82,14 @@ class Metrics:
         self.stalled = Gauge(
             "gibsey_stalled", "1 while the stream waits for the service.", ["service"], registry=r
         )
+        self.fallback_at_work = Gauge(
+            "gibsey_fallback_at_work", "1 while the fallback embeds.", registry=r
+        )
+        self.other_space_pages = Gauge(
+            "gibsey_other_space_pages",
+            "Pages, of those remembered, whose newest vector is the fallback's.",
+            registry=r,
+        )
         self.offset_resets = Counter(
             "gibsey_offset_resets",
             "Partitions whose position was gone and that went on at the earliest.",

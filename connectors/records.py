@@ -63,6 +63,7 @@ class PageVector:
         record: The change it came from.
         written_us: The database write's own time (microseconds since 1970), if known.
         model: The model that made the vector.
+        other_space: Whether that was the fallback, whose vectors do not compare.
     """
 
     page_id: str
@@ -70,6 +71,7 @@ class PageVector:
     record: Record
     written_us: int | None = None
     model: str = ""
+    other_space: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,8 +110,8 @@ class Stalls:
         lasted_s = error.lasted_s if isinstance(error, Transient) else 0.0
         self.waiting(service, error.detail, remedy, at_once=bool(remedy), lasted_s=lasted_s)
 
-    def cleared(self, service: str) -> None:
-        """Say that a service answered again."""
+    def cleared(self, service: str, words: str = "answers again") -> None:
+        """Say that a service answered again, or what else ends the waiting for it."""
         if service not in self._stalls:  # the hot path: no lock for what is well
             return
         with self._lock:
@@ -121,9 +121,7 @@ class Stalls:
         if stall is None:
             return
         if said is not None:
-            self._log.info(
-                "answers again", service=service, after_s=round(self._clock() - stall.since, 1)
-            )
+            self._log.info(words, service=service, after_s=round(self._clock() - stall.since, 1))
 
     def current(self) -> list[Stall]:
         """The stalls that have outlasted a hiccup, oldest first."""

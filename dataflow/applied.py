@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dataflow.changes import PACKED_BYTES, Version
@@ -14,6 +15,8 @@ event of a page that was not touched within its bucket's last 4,096 pages is tak
 FINGERPRINT_BYTES = 16
 _KEY_BYTES = 12
 _NO_TEXT = bytes(FINGERPRINT_BYTES)
+OTHER_SPACE = b"\xff" * FINGERPRINT_BYTES
+"""In a fingerprint's place: the page's vector is the fallback's, so no text counts as unchanged."""
 _ENTRY_BYTES = _KEY_BYTES + PACKED_BYTES + FINGERPRINT_BYTES
 
 
@@ -23,7 +26,8 @@ class AppliedChange:
 
     Attributes:
         version: When it was made.
-        fingerprint: Of its text and of how texts are embedded; None after a delete.
+        fingerprint: Of its text and of how texts are embedded; None after a delete, and
+            `OTHER_SPACE` where the fallback embedded it.
     """
 
     version: Version
@@ -38,14 +42,22 @@ class Applied:
     Args:
         packed: What `pack` returned, to go on from there.
         pages: How many pages it remembers.
+        other_space: Told by how many the pages with a vector of the fallback become more.
     """
 
-    def __init__(self, packed: bytes = b"", pages: int = PAGES_PER_BUCKET) -> None:
+    def __init__(
+        self,
+        packed: bytes = b"",
+        pages: int = PAGES_PER_BUCKET,
+        other_space: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self._pages = pages
+        self._other_space = other_space
         self._entries: dict[bytes, bytes] = {
             packed[at : at + _KEY_BYTES]: packed[at + _KEY_BYTES : at + _ENTRY_BYTES]
             for at in range(0, len(packed), _ENTRY_BYTES)
         }
+        other_space(sum(map(_is_other_space, self._entries.values())))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -63,14 +75,21 @@ class Applied:
     def put(self, page_id: str, version: Version, fingerprint: bytes | None) -> None:
         """Remember a change as the page's newest."""
         key = _key(page_id)
-        self._entries.pop(key, None)  # so that it counts as touched last
-        self._entries[key] = version.pack() + (fingerprint or _NO_TEXT)
+        gone = self._entries.pop(key, b"")  # so that it counts as touched last
+        entry = self._entries[key] = version.pack() + (fingerprint or _NO_TEXT)
+        more = _is_other_space(entry) - _is_other_space(gone)
         if len(self._entries) > self._pages:
-            del self._entries[next(iter(self._entries))]
+            more -= _is_other_space(self._entries.pop(next(iter(self._entries))))
+        if more:
+            self._other_space(more)
 
     def pack(self) -> bytes:
         """All of it as bytes, 60 a page."""
         return b"".join(key + entry for key, entry in self._entries.items())
+
+
+def _is_other_space(entry: bytes) -> bool:
+    return entry.endswith(OTHER_SPACE)
 
 
 def _key(page_id: str) -> bytes:

@@ -1,10 +1,8 @@
-"""What the stream stands on, opened from the settings: clients, ledger, loop, status port."""
+"""What the stream stands on, opened from the settings: clients, outputs, reading."""
 
 from __future__ import annotations
 
 import atexit
-import time
-from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import stamina
@@ -15,24 +13,19 @@ from connectors.batcher import Batcher, WindowLimits
 from connectors.dead_letters import DeadLetters
 from connectors.delivery import DeadLetterWriter, Delivery
 from connectors.embedding import EmbeddingClient, TextRules, VectorCache
-from connectors.heartbeat import Heartbeat
+from connectors.fallback import Fallback
 from connectors.http import Http
-from connectors.io_loop import IoLoop
 from connectors.kafka import KafkaAccess
 from connectors.kafka_source import PagesSource, Reading
-from connectors.ledger import Ledger
-from connectors.metrics import Metrics
 from connectors.offsets import OffsetCommitter
 from connectors.ollama import OllamaClient
 from connectors.openai import OpenAIClient
-from connectors.outbox import Outbox, Writer
+from connectors.outbox import Outbox
 from connectors.probation import Probation
+from connectors.provider import Provider
 from connectors.rag import RagNotifier
-from connectors.reach import Reach
 from connectors.recent import Recent
 from connectors.records import DeadLetter, PageVector
-from connectors.shutdown import Shutdown
-from connectors.stalls import Stalls
 from connectors.stargate import StargateRest, StargateSession
 from connectors.stargate_answers import StargateTable
 from connectors.stargate_bulk import StargateCustom, StargateGraphql
@@ -40,45 +33,14 @@ from connectors.tokens import FetchedToken, FixedToken, Tokens
 from connectors.topic_watch import TopicWatch
 from dataflow.graph import Parts
 from dataflow.launch import Launch
+from dataflow.process import Process
 from dataflow.settings import Settings
+from dataflow.status_port import open_status_port
 from dataflow.window import WindowStep
 
+_OPENAI = "OPENAI_MODEL and OPENAI_URL"
+
 VectorWriter = StargateRest | StargateGraphql | StargateCustom
-
-
-@dataclass(slots=True)
-class Process:
-    """What a process has one of, whatever it talks to.
-
-    Attributes:
-        settings: The settings in force.
-        started: How the process was started.
-        metrics: What is counted.
-        recent: The latest warnings and errors, for the status page.
-        shutdown: Ends the process.
-        stalls: What it waits for.
-        io: Its event loop.
-        http: Its HTTP client.
-        ledger: Its open records.
-        heartbeat: Whether its workers turn.
-    """
-
-    settings: Settings
-    started: Launch
-    recent: Recent
-    metrics: Metrics = field(default_factory=Metrics)
-    shutdown: Shutdown = field(default_factory=Shutdown)
-    heartbeat: Heartbeat = field(default_factory=Heartbeat)
-    stalls: Stalls = field(init=False)
-    io: IoLoop = field(init=False)
-    http: Http = field(init=False)
-    ledger: Ledger = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.stalls = Stalls(self.metrics)
-        self.io = IoLoop(lambda error: self.shutdown.fatal(error, "I/O loop"))
-        self.http = Http(self.settings.http_ca_file)
-        self.ledger = Ledger(shared=self.started.is_cluster)
 
 
 def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
@@ -108,8 +70,8 @@ def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
             process.shutdown,
             delete_rows=settings.on_delete == "delete",
         ),
-        stargate=_vectors(process, store, delivery),
-        rag=_vectors(process, _rag(process), delivery),
+        stargate=Outbox(store, _page, delivery.row_done, process.io),
+        rag=Outbox(_rag(process), _page, delivery.notice_done, process.io),
         dead_letters=Outbox(
             DeadLetterWriter(dead_letters), _origin, delivery.letter_done, process.io
         ),
@@ -118,7 +80,10 @@ def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
         shutdown=process.shutdown,
     )
     _set_going(process, access, watch, batcher, store)
-    _open_status_port(process, parts, reading, batcher)
+    model = text_rules(settings).model
+    process.metrics.build_info.labels(version("gibsey-embedder"), model).set(1)
+    if settings.status_port:
+        open_status_port(process, parts, reading, batcher, model)
     return parts
 
 
@@ -139,16 +104,23 @@ def kafka_access(settings: Settings) -> KafkaAccess:
 
 def embedding_clients(settings: Settings, http: Http) -> list[EmbeddingClient]:
     """The embedder's endpoints: one for each URL, or OpenAI's one."""
-    dimensions = settings.embed_dimensions
     if settings.embed_provider == "openai":
-        key = _plain(settings.openai_api_key)
-        url = settings.openai_url
-        return [OpenAIClient(http, url, key, settings.openai_model, dimensions)]
-    key = _plain(settings.embed_api_key)
+        return [_openai_client(settings, http)]
+    dimensions, key = settings.embed_dimensions, _plain(settings.embed_api_key)
     return [
         OllamaClient(http, url, settings.embed_model, dimensions, key)
         for url in settings.embed_endpoints
     ]
+
+
+def _openai_client(settings: Settings, http: Http) -> OpenAIClient:
+    return OpenAIClient(
+        http,
+        settings.openai_url,
+        _plain(settings.openai_api_key),
+        settings.openai_model,
+        settings.embed_dimensions,
+    )
 
 
 def text_rules(settings: Settings) -> TextRules:
@@ -186,18 +158,43 @@ def _reading(process: Process, access: KafkaAccess, watch: TopicWatch) -> Readin
 
 def _batcher(process: Process) -> Batcher:
     settings = process.settings
+    primary = _primary(process)
     return Batcher(
-        embedding_clients(settings, process.http),
-        text_rules(settings),
-        detect_lowercase=settings.embed_lowercase == "auto",
+        primary,
+        _fallback(process, primary) if settings.embed_fallback == "openai" else None,
         limits=WindowLimits(
             settings.window_pages, settings.window_chars, settings.window_ms / 1000
         ),
-        cache=VectorCache(settings.cache_pages, process.metrics),
         io=process.io,
         stalls=process.stalls,
         metrics=process.metrics,
     )
+
+
+def _primary(process: Process) -> Provider:
+    settings = process.settings
+    is_openai = settings.embed_provider == "openai"
+    return Provider(
+        embedding_clients(settings, process.http),
+        text_rules(settings),
+        cache=VectorCache(settings.cache_pages, process.metrics),
+        detect_lowercase=settings.embed_lowercase == "auto",
+        chosen_by=_OPENAI if is_openai else "EMBED_MODEL and EMBED_URL",
+    )
+
+
+def _fallback(process: Process, primary: Provider) -> Fallback:
+    """OpenAI in Ollama's place; prefix and lower-casing are for Ollama's model alone."""
+    settings = process.settings
+    provider = Provider(
+        [_openai_client(settings, process.http)],
+        TextRules(settings.openai_model, long_pages=settings.long_pages),
+        cache=VectorCache(settings.cache_pages, process.metrics),
+        chosen_by=_OPENAI,
+        stands_in=True,
+        first_index=len(primary.endpoints),
+    )
+    return Fallback(provider, primary, settings.embed_fallback_after, process.metrics)
 
 
 def _stargate(process: Process) -> VectorWriter:
@@ -235,10 +232,8 @@ def _rag(process: Process) -> RagNotifier:
     )
 
 
-def _vectors(
-    process: Process, writer: Writer[PageVector], delivery: Delivery
-) -> Outbox[PageVector]:
-    return Outbox(writer, lambda row: row.page_id, delivery.vector_done, process.io)
+def _page(row: PageVector) -> str:
+    return row.page_id
 
 
 def _origin(letter: DeadLetter) -> str:
@@ -279,68 +274,15 @@ def _say_hello(process: Process) -> None:
     log.info("from", kafka=shown["KAFKA_BROKER"], topic=settings.kafka_topic)
     log.info("through", embedder=shown[embedder], model=text_rules(settings).model)
     log.info("to", stargate=shown["STARGATE_URL"], rag=shown["RAG_REFRESH_URL"])
-    if settings.embed_fallback != "none":
-        log.warning("EMBED_FALLBACK is not in this version yet: the stream waits for its embedder")
+    if settings.embed_fallback == "openai":
+        log.info(
+            "else through",
+            embedder=shown["OPENAI_URL"],
+            model=settings.openai_model,
+            after_s=settings.embed_fallback_after,
+        )
     for given, meant in settings.unknown_names():
         log.warning("unknown setting", name=given, meant=meant)
-
-
-def _open_status_port(process: Process, parts: Parts, reading: Reading, batcher: Batcher) -> None:
-    settings, started = process.settings, process.started
-    model = text_rules(settings).model
-    process.metrics.build_info.labels(version("gibsey-embedder"), model).set(1)
-    if not settings.status_port:
-        return
-    # The one place where the stream knows of `ops`: the status port runs in its process.
-    from ops.status import StatusServer
-    from ops.status_view import KafkaStatus, LaunchInfo, StatusView
-
-    reach = Reach(process.io, {"stargate": settings.stargate_url, "rag": settings.rag_refresh_url})
-    reach.start()
-
-    def unanswered() -> list[str]:
-        return [*([] if batcher.rules else ["embedder"]), *reach.missing()]
-
-    def kafka_status() -> KafkaStatus:
-        assigned = dict(reading.assigned)
-        threads = sorted(set(assigned.values()))
-        status = KafkaStatus(
-            topic=settings.kafka_topic,
-            partitions=sorted(assigned),
-            workers={p: threads.index(thread) for p, thread in assigned.items()},
-        )
-        if reading.watch.partitions:
-            status["topic_partitions"] = reading.watch.partitions
-        return status
-
-    view = StatusView(
-        settings_masked=settings.masked(),
-        metrics=process.metrics,
-        stalls=process.stalls,
-        ledger=process.ledger,
-        heartbeat=process.heartbeat,
-        batcher=batcher,
-        outboxes={
-            "stargate": parts.stargate,
-            "rag": parts.rag,
-            "dead-letters": parts.dead_letters,
-        },
-        kafka_status=kafka_status,
-        version=version("gibsey-embedder"),
-        model=model,
-        started_at=time.time(),
-        launch=LaunchInfo(
-            started.workers,
-            started.process_id,
-            started.process_count,
-            str(started.recovery_dir) if started.recovery_dir else None,
-        ),
-        recent=process.recent,
-        unanswered=unanswered,
-        stopping=process.shutdown.stopping.is_set,
-    )
-    port = settings.status_port + started.status_port_offset
-    StatusServer(process.io, settings.status_host, port, view).start()
 
 
 def _plain(secret: SecretStr | None) -> str | None:

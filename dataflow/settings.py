@@ -112,9 +112,9 @@ class Settings(BaseSettings):
     long_pages: Annotated[Literal["mean", "truncate", "refuse"], Lower] = "mean"
     """Pages beyond the model's context: mean of their parts, truncate, or refuse (dead letter)."""
     embed_fallback: Annotated[Literal["none", "openai"], Lower] = "none"
-    """Who embeds while Ollama is away: none (wait); openai is not in this version yet."""
+    """Who embeds while Ollama is away: none (wait) or openai, whose vectors are to be replayed."""
     embed_fallback_after: Annotated[float, Field(ge=0)] = 30.0
-    """Seconds without an answer before the fallback takes over."""
+    """Seconds that every Ollama has failed before the fallback takes over."""
     openai_api_key: Secret | None = None
     """OpenAI's key; or OPENAI_API_KEY_FILE."""
     openai_url: OpenAIUrl = "https://api.openai.com/v1"

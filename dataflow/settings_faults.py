@@ -93,7 +93,15 @@ def cross_faults(given: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> l
         name: given.get(name, None if field.default is PydanticUndefined else field.default)
         for name, field in fields.items()
     }
-    checks = (_kafka_login, _kafka_ca, _dead_letters, _openai, _stargate_login, _stargate_bulk)
+    checks = (
+        _kafka_login,
+        _kafka_ca,
+        _dead_letters,
+        _openai,
+        _fallback,
+        _stargate_login,
+        _stargate_bulk,
+    )
     return [fault for check in checks for fault in check(values)]
 
 
@@ -131,7 +139,7 @@ def _openai(values: Mapping[str, Any]) -> Iterable[Fault]:
     users = [
         f"{name.upper()}=openai"
         for name in ("embed_provider", "embed_fallback")
-        if str(values[name]).strip().lower() == "openai"
+        if _chosen(values, name, "openai")
     ]
     if users and not values["openai_api_key"] and _is_openai_itself(str(values["openai_url"])):
         yield (
@@ -141,6 +149,40 @@ def _openai(values: Mapping[str, Any]) -> Iterable[Fault]:
                 "give it, or OPENAI_URL of a server that takes no key"
             ),
         )
+
+
+def _fallback(values: Mapping[str, Any]) -> Iterable[Fault]:
+    if not _chosen(values, "embed_fallback", "openai"):
+        return
+    if _chosen(values, "embed_provider", "openai"):
+        yield (
+            "EMBED_FALLBACK",
+            (
+                "is openai, but EMBED_PROVIDER is openai already, which cannot stand in for "
+                "itself; give none, or EMBED_PROVIDER=ollama"
+            ),
+        )
+    elif _place(values["openai_url"]) in map(_place, str(values["embed_url"]).split(",")):
+        yield (
+            "OPENAI_URL",
+            (
+                "is a server of EMBED_URL, so the fallback would be away whenever that is; "
+                "give another server's"
+            ),
+        )
+
+
+def _chosen(values: Mapping[str, Any], name: str, choice: str) -> bool:
+    return str(values[name]).strip().lower() == choice
+
+
+def _place(url: object) -> tuple[str | None, int | None] | None:
+    """Host and port of a URL; None where it has none, which is a fault of its own."""
+    try:
+        parts = urlsplit(str(url).strip())
+        return parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
 
 
 def _is_openai_itself(url: str) -> bool:
@@ -168,7 +210,7 @@ def _stargate_login(values: Mapping[str, Any]) -> Iterable[Fault]:
 
 
 def _stargate_bulk(values: Mapping[str, Any]) -> Iterable[Fault]:
-    if str(values["stargate_bulk"]).strip().lower() == "custom" and not values["stargate_bulk_url"]:
+    if _chosen(values, "stargate_bulk", "custom") and not values["stargate_bulk_url"]:
         yield (
             "STARGATE_BULK_URL",
             "is missing, but STARGATE_BULK=custom needs it; give the URL that takes the rows",

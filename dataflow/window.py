@@ -25,7 +25,7 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.records import BUCKETS, DeadLetter, PageVector, Record
 from connectors.shutdown import Shutdown
-from dataflow.applied import Applied, AppliedChange
+from dataflow.applied import OTHER_SPACE, Applied, AppliedChange
 from dataflow.changes import Change, Version
 
 STATE_VERSION = 1
@@ -110,7 +110,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         self._open: dict[str, list[_Open]] = {}  # by page, oldest first
         self._finished: deque[_Open] = deque()  # filled by the I/O loop
         self._new: list[EmbedJob] = []
-        self._applied = Applied()
+        self._applied = Applied(other_space=step.metrics.other_space_pages.inc)
         self._moved_at = time.monotonic()  # when a page came or went
         if snapshot is not None:
             self._restore(snapshot)
@@ -161,7 +161,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
                 f"{STATE_VERSION}/{BUCKETS}: finish with the old version, or remove the store "
                 "and let the stream begin at the group's committed offset"
             )
-        self._applied = Applied(applied)
+        self._applied = Applied(applied, other_space=self._step.metrics.other_space_pages.inc)
         changes = [_unpacked(fields) for fields in waiting]
         self._step.ledger.opened(change.record for change in changes)
         for change in changes:
@@ -258,9 +258,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         if applied is not None and _is_late_to(change, applied):
             self._end(change, "coalesced")  # a newer one was faster
             return
-        rules = self._step.batcher.rules
-        fingerprint = rules.fingerprint(change.body or "") if rules else None
-        self._applied.put(change.page_id, change.version, fingerprint)
+        self._applied.put(change.page_id, change.version, self._fingerprint(done, applied))
         if job.vector is None:
             self._count(change, "refused")
             self._step.ledger.departed((change.record,))
@@ -270,6 +268,14 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         self._step.ledger.expect(change.record, outputs=2)
         self._step.ledger.departed((change.record,))
         out.append(_vector(change, job))
+
+    def _fingerprint(self, done: _Open, applied: AppliedChange | None) -> bytes | None:
+        """What is remembered of a page's text; without a vector the page keeps its older one."""
+        was_other = applied is not None and applied.fingerprint == OTHER_SPACE
+        if done.job.other_space or (was_other and done.job.vector is None):
+            return OTHER_SPACE
+        rules = self._step.batcher.rules
+        return rules.fingerprint(done.change.body or "") if rules else None
 
     def _end(self, change: Change, outcome: str) -> None:
         self._count(change, outcome)
@@ -304,7 +310,9 @@ def _is_late_to(change: Change, applied: AppliedChange) -> bool:
 
 def _vector(change: Change, job: EmbedJob) -> PageVector:
     written_us = change.version.written_us
-    return PageVector(change.page_id, job.vector, change.record, written_us, job.model)
+    return PageVector(
+        change.page_id, job.vector, change.record, written_us, job.model, job.other_space
+    )
 
 
 def _removal(change: Change) -> PageVector:

@@ -138,6 +138,7 @@ class Reader:
             "cache": metrics.cache,
             "retries": metrics.retries,
             "offset_resets": metrics.offset_resets,
+            "other_space": metrics.other_space_pages,
         }
         self._spreads: dict[str, MetricWrapperBase] = {
             "freshness": metrics.freshness,

@@ -67,7 +67,9 @@ class StatusData:
         reading = self._reader.read()
         stages = self._stages(reading)
         freshness = self._freshness(reading)
-        state = verdict.state(view, stages, freshness, reading.total("lag"))
+        other_space = reading.total("other_space")
+        state = verdict.state(view, stages, freshness, reading.total("lag"), other_space)
+        at_work = view.batcher.standing_in
         for name, word in verdict.stage_states(view, stages, state["bottleneck"]).items():
             stages[name]["state"] = word
         return {
@@ -77,6 +79,7 @@ class StatusData:
             "started_at": view.started_at,
             "state": state,
             "stalls": [_stall(stall, reading.at) for stall in view.stalls.current()],
+            "fallback": asdict(at_work) if at_work else None,
             "stages": stages,
             "lag": self._lag(reading),
             "freshness": freshness,
@@ -231,6 +234,7 @@ def _counts(reading: Reading) -> Json:
         "dead_letters": int(reading.total("dead_letters")),
         "retries": {k: int(v) for k, v in reading.by_label("retries").items()},
         "offset_resets": int(reading.total("offset_resets")),
+        "other_space_pages": int(reading.total("other_space")),
     }
 
 

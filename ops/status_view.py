@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypedDict
 
+from connectors.fallback import StandingIn
 from connectors.heartbeat import Heartbeat
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
@@ -38,6 +39,10 @@ class BatcherView(Protocol):
 
     def endpoints(self) -> Sequence[tuple[str, int, int]]:
         """Name, requests in flight and faults in a row of each endpoint."""
+
+    @property
+    def standing_in(self) -> StandingIn | None:
+        """What the fallback does; None while it does nothing."""
 
 
 class OpenRows(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from connectors.fallback import REMEDY, StandingIn
 from ops import health
 from ops.status_view import StatusView
 
@@ -36,12 +37,24 @@ _BEFORE = {
 
 
 def state(
-    view: StatusView, stages: Stages, freshness: Mapping[str, Any], lag: float
+    view: StatusView,
+    stages: Stages,
+    freshness: Mapping[str, Any],
+    lag: float,
+    other_space: float = 0.0,
 ) -> dict[str, object]:
     """Judge the stream.
 
+    Args:
+        view: The stream.
+        stages: What the stages do.
+        freshness: How fresh the pages of the last minute were.
+        lag: Messages that are not settled.
+        other_space: Pages that have a vector of the fallback.
+
     Returns:
-        `level`: `stuck`, `stopping`, `waiting`, `starting`, `behind`, `busy` or `idle`;
+        `level`: `stuck`, `stopping`, `waiting`, `starting`, `fallback`, `behind`, `busy` or
+        `idle`;
         `text`: the same in a sentence; `bottleneck`: the stage that holds the others up, or null;
         `to_go_s`: seconds until the lag is worked off at the present rate, null where nothing
         moves; `alive` and `ready`: as `/healthz` and `/readyz` answer.
@@ -52,6 +65,7 @@ def state(
     if alive.ok and ready.ok:
         is_idle = not lag and not view.ledger.open_pages
         level, text = _working(is_idle, freshness["kafka"]["p95_s"], lag, to_go_s, slowest)
+        level, text = _with_fallback(view.batcher.standing_in, level, text, other_space)
     else:
         verdict = ready if alive.ok else alive
         level, text = verdict.status, _all_stalls(view) or verdict.reason
@@ -95,6 +109,22 @@ def _all_stalls(view: StatusView) -> str:
         return ""
     others = ", ".join(health.named(stall.service) for stall in stalls[1:])
     return health.in_words(stalls[0]) + (f" (and for {others})" if others else "")
+
+
+def _with_fallback(
+    at_work: StandingIn | None, level: str, text: str, other_space: float
+) -> tuple[str, str]:
+    """Say that the fallback is at work, or what it has left to do again."""
+    if at_work is not None:
+        held = f", {at_work.held:,} wait for the embedder" if at_work.held else ""
+        return "fallback", (
+            f"the embedder is away ({at_work.reason}), and {at_work.model} at {at_work.name} "
+            f"embeds for it: {at_work.pages:,} pages{held}; {text}"
+        )
+    if other_space:
+        verb = "page has a vector" if other_space == 1 else "pages have vectors"
+        text += f"; {other_space:,.0f} {verb} of the fallback: {REMEDY}"
+    return level, text
 
 
 def _bottleneck(view: StatusView, stages: Stages, lag: float) -> str | None:

@@ -16,6 +16,7 @@ const LEVELS = {
   idle: ["Idle", "good"],
   busy: ["Keeping up", "good"],
   behind: ["Behind", "warn"],
+  fallback: ["Fallback at work", "warn"],
   starting: ["Starting", "neutral"],
   stopping: ["Stopping", "neutral"],
   waiting: ["Waiting", "bad"],

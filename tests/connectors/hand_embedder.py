@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 
 from connectors.batcher import Batcher, EmbedJob, WindowLimits
 from connectors.embedding import ServerFacts, TextRules, VectorCache
+from connectors.fallback import Fallback
 from connectors.io_loop import IoLoop
 from connectors.metrics import Metrics
+from connectors.provider import Provider
 from connectors.stalls import Stalls
 from tests.deadline import eventually
 
@@ -96,7 +98,11 @@ class HandEmbedder:
 
 
 class Line:
-    """A batcher with everything it stands on; `crashes` holds what was fatal."""
+    """A batcher with everything it stands on; `crashes` holds what was fatal.
+
+    Args:
+        fallback: Stands in for the embedders after `after_s`, with `fallback_rules`.
+    """
 
     def __init__(
         self,
@@ -106,17 +112,25 @@ class Line:
         cache_pages: int = 0,
         detect_lowercase: bool = False,
         learn: bool = True,
+        fallback: HandEmbedder | None = None,
+        fallback_rules: TextRules | None = None,
+        after_s: float = 0.0,
     ) -> None:
         self.crashes: list[BaseException] = []
         self.metrics = Metrics()
         self.stalls = Stalls(self.metrics)
         self.io = IoLoop(self.crashes.append)
-        self.batcher = Batcher(
+        self.primary = Provider(
             embedders,
             rules or TextRules("m"),
-            detect_lowercase=detect_lowercase,
-            limits=limits or WindowLimits(),
             cache=VectorCache(cache_pages, self.metrics),
+            detect_lowercase=detect_lowercase,
+        )
+        self.fallback = self._fallback(fallback, fallback_rules, after_s, cache_pages)
+        self.batcher = Batcher(
+            self.primary,
+            self.fallback,
+            limits=limits or WindowLimits(),
             io=self.io,
             stalls=self.stalls,
             metrics=self.metrics,
@@ -125,6 +139,24 @@ class Line:
         if learn:
             self.batcher.start()
             eventually(lambda: self.batcher.rules)
+
+    def _fallback(
+        self,
+        embedder: HandEmbedder | None,
+        rules: TextRules | None,
+        after_s: float,
+        cache_pages: int,
+    ) -> Fallback | None:
+        if embedder is None:
+            return None
+        provider = Provider(
+            [embedder],
+            rules or TextRules("f"),
+            cache=VectorCache(cache_pages, self.metrics),
+            stands_in=True,
+            first_index=len(self.primary.endpoints),
+        )
+        return Fallback(provider, self.primary, after_s, self.metrics)
 
     def submit(self, *texts: str) -> list[EmbedJob]:
         jobs = [EmbedJob(text, self._finished) for text in texts]

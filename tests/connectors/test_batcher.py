@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import batcher as batcher_module
-from connectors.batcher import SUSPICIOUS_REFUSALS, EmbedJob, WindowLimits
+from connectors.batcher import EmbedJob, WindowLimits
 from connectors.embedding import ServerFacts, TextRules, TooLong
 from connectors.failures import PageRefused, SetupFault, Transient
+from connectors.judging import SUSPICIOUS_REFUSALS
 from tests.connectors.hand_embedder import VECTOR, HandEmbedder, Line, takes_all
 from tests.deadline import eventually
 
@@ -22,8 +22,8 @@ AWAY = Transient("it is away")
 @pytest.fixture
 def open_line(request, monkeypatch):
     """Makes a line whose loop is closed at the end of the test, and retries fast."""
-    monkeypatch.setattr(batcher_module, "_FIRST_WAIT_S", 0.002)
-    monkeypatch.setattr(batcher_module, "_LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr("connectors.provider._FIRST_WAIT_S", 0.002)
+    monkeypatch.setattr("connectors.provider._LONGEST_WAIT_S", 0.01)
 
     def make(*embedders: HandEmbedder, **options: object) -> Line:
         line = Line(*embedders, **options)  # type: ignore[arg-type]
@@ -539,7 +539,7 @@ def test_a_set_up_fault_loses_nothing_and_shows_its_remedy(open_line):
 
 
 def test_a_text_that_makes_the_server_fail_each_time_is_refused_in_the_end(open_line, monkeypatch):
-    monkeypatch.setattr(batcher_module, "FAULTY_FOR_S", 0.05)
+    monkeypatch.setattr("connectors.judging.FAULTY_FOR_S", 0.05)
 
     def behave(texts):
         if "kills" in texts:
@@ -554,7 +554,7 @@ def test_a_text_that_makes_the_server_fail_each_time_is_refused_in_the_end(open_
 
 @pytest.mark.parametrize("status", [429, 503, None])
 def test_a_server_that_is_busy_for_long_has_no_page_refused(open_line, monkeypatch, status):
-    monkeypatch.setattr(batcher_module, "FAULTY_FOR_S", 0.0)
+    monkeypatch.setattr("connectors.judging.FAULTY_FOR_S", 0.0)
 
     def busy_but_for_a_word(texts):
         if texts == ["page"]:
@@ -572,7 +572,7 @@ def test_a_server_that_is_busy_for_long_has_no_page_refused(open_line, monkeypat
 
 
 def test_a_server_that_recovers_at_the_last_moment_has_no_page_refused(open_line, monkeypatch):
-    monkeypatch.setattr(batcher_module, "FAULTY_FOR_S", 0.0)
+    monkeypatch.setattr("connectors.judging.FAULTY_FOR_S", 0.0)
     asked = 0
 
     def recovers_when_asked_a_word(texts):
@@ -694,8 +694,8 @@ def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, 
     chance, calm = random.Random(seed), threading.Event()
     embedders = [HandEmbedder(Moody(seed + n, calm), name=f"{n}") for n in range(2)]
     patch = pytest.MonkeyPatch()
-    patch.setattr(batcher_module, "_FIRST_WAIT_S", 0.0005)
-    patch.setattr(batcher_module, "_LONGEST_WAIT_S", 0.002)
+    patch.setattr("connectors.provider._FIRST_WAIT_S", 0.0005)
+    patch.setattr("connectors.provider._LONGEST_WAIT_S", 0.002)
     line = Line(*embedders, rules=TextRules("m", long_pages=rule), limits=WindowLimits(pages=6))
     texts = ["good", "bad", "nan", "long " * 100, "longer " * 900]
     jobs = []

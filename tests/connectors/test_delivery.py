@@ -51,10 +51,10 @@ def desk() -> Desk:
 def test_a_row_is_settled_and_measured_when_its_last_output_has_it(desk):
     page = row(written_us=97_000_000)
     desk.ledger.opened([page.record], outputs=2)
-    asyncio.run(desk.delivery.vector_done(page, None))
+    asyncio.run(desk.delivery.row_done(page, None))
     assert desk.observed("kafka") == [0, 0]
     assert desk.ledger.open_pages == 1
-    asyncio.run(desk.delivery.vector_done(page, None))
+    asyncio.run(desk.delivery.row_done(page, None))
     assert desk.observed("kafka") == [1, 2.0]
     assert desk.observed("write") == [1, 3.0]
     assert desk.ledger.open_pages == 0
@@ -65,7 +65,7 @@ def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(desk):
     desk.ledger.opened([page.record])
 
     async def run() -> None:
-        ending = asyncio.create_task(desk.delivery.vector_done(page, NO))
+        ending = asyncio.create_task(desk.delivery.row_done(page, NO))
         await asyncio.sleep(0)
         assert desk.ledger.open_pages == 1
         desk.letters.confirm.set()
@@ -86,7 +86,7 @@ def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(desk):
 )
 def test_freshness_is_measured_only_where_the_times_tell_it(desk, page, kafka, write):
     desk.ledger.opened([page.record])
-    asyncio.run(desk.delivery.vector_done(page, None))
+    asyncio.run(desk.delivery.row_done(page, None))
     assert desk.observed("kafka") == [kafka, 0]
     assert desk.observed("write") == [write, 0]
 
@@ -99,3 +99,37 @@ def test_a_dead_letter_is_settled_once_the_topic_has_it(desk):
     assert desk.ledger.open_pages == 1
     asyncio.run(desk.delivery.letter_done(letter, None))
     assert desk.ledger.open_pages == 0
+
+
+def test_a_row_of_the_fallback_is_open_until_its_dead_letter_is_confirmed(desk):
+    page = PageVector("p", b"[1]", row().record, model="f", other_space=True)
+    desk.ledger.opened([page.record], outputs=2)
+
+    async def run() -> None:
+        await desk.delivery.notice_done(page, None)
+        ending = asyncio.create_task(desk.delivery.row_done(page, None))
+        await asyncio.sleep(0)
+        assert desk.ledger.open_pages == 1
+        desk.letters.confirm.set()
+        await ending
+
+    asyncio.run(run())
+    letter = DeadLetter(page.record, "other-space", "embedded by the fallback, f")
+    assert desk.letters.delivered == [letter]
+    assert desk.ledger.open_pages == 0
+
+
+def test_a_row_of_the_fallback_that_is_refused_leaves_both_letters(desk):
+    """Its notification holds the other vector, whatever becomes of the row."""
+    page = PageVector("p", b"[1]", row().record, model="f", other_space=True)
+    desk.ledger.opened([page.record])
+    desk.letters.confirm.set()
+    asyncio.run(desk.delivery.row_done(page, NO))
+    assert [one.reason for one in desk.letters.delivered] == ["other-space", NO.reason]
+    assert desk.ledger.open_pages == 0
+
+
+def test_a_notification_of_a_vector_of_the_fallback_leaves_no_letter(desk):
+    page = PageVector("p", b"[1]", row().record, model="f", other_space=True)
+    asyncio.run(desk.delivery.notice_done(page, None))
+    assert desk.letters.delivered == []

@@ -16,6 +16,7 @@ from connectors.http import Http
 from connectors.io_loop import IoLoop
 from connectors.metrics import Metrics
 from connectors.ollama import OllamaClient
+from connectors.provider import Provider
 from connectors.stalls import Stalls
 from demo.ngrams import embed_text
 from demo.ollama import Ollama
@@ -57,11 +58,12 @@ def _vectors(url: str, pages: list[str], long_pages: LongPages) -> list[list[flo
     metrics, failed = Metrics(), []
     io, http = IoLoop(failed.append), Http()
     batcher = Batcher(
-        [OllamaClient(http, url, "nomic-embed-text", 768)],
-        TextRules("nomic-embed-text", long_pages=long_pages),
-        detect_lowercase=False,
+        Provider(
+            [OllamaClient(http, url, "nomic-embed-text", 768)],
+            TextRules("nomic-embed-text", long_pages=long_pages),
+            cache=VectorCache(0, metrics),
+        ),
         limits=WindowLimits(),
-        cache=VectorCache(0, metrics),
         io=io,
         stalls=Stalls(metrics),
         metrics=metrics,

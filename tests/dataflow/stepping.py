@@ -22,6 +22,7 @@ class HandBatcher:
         self.rules = rules or TextRules("m")
         self.jobs: list[EmbedJob] = []
         self.halts: list[Future[None]] = []
+        self.other_space = False  # whether the fallback answers
 
     def submit(self, jobs: Iterable[EmbedJob]) -> None:
         self.jobs.extend(jobs)
@@ -47,7 +48,8 @@ class HandBatcher:
 
     def answer(self, job: EmbedJob, *, mended: bool = False) -> None:
         """Answer with a vector that shows the text, or refuse a text that is "bad"."""
-        job.model = "m"
+        job.model = "f" if self.other_space else "m"
+        job.other_space = self.other_space
         if job.text == "bad" and not mended:
             job.refused = "it is bad"
         else:

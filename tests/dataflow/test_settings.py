@@ -366,6 +366,21 @@ def test_openai_needs_a_key_unless_another_server_is_asked(env, variable):
     assert load().openai_api_key is None
 
 
+def test_openai_cannot_stand_in_for_itself(env):
+    env(EMBED_PROVIDER="openai", EMBED_FALLBACK="openai", OPENAI_API_KEY="k")
+    assert set(faults()) == {"EMBED_FALLBACK"}
+    assert "EMBED_PROVIDER=ollama" in faults()["EMBED_FALLBACK"]
+
+
+def test_a_fallback_on_the_embedders_own_server_is_refused(env):
+    env(EMBED_FALLBACK="openai", OPENAI_URL="http://two:11434/v1")
+    assert load().embed_fallback == "openai"
+    env(EMBED_URL="http://one:11434,http://two:11434/api/embed")
+    assert set(faults()) == {"OPENAI_URL"}
+    env(OPENAI_URL="http://two:8000/v1")
+    assert load().embed_fallback == "openai"
+
+
 def test_custom_bulk_needs_its_url(env):
     env(STARGATE_BULK="custom")
     assert set(faults()) == {"STARGATE_BULK_URL"}

@@ -243,6 +243,76 @@ def test_a_replay_never_wins_over_a_newer_change():
     assert bench.counts()["skipped_stale"] == 1
 
 
+# --- vectors of the fallback ---
+
+
+def _with_fallback(bench: Bench, *changes) -> list:
+    bench.batcher.other_space = True
+    bench.take(*changes)
+    out = bench.finished()
+    bench.batcher.other_space = False
+    bench.batcher.jobs.clear()
+    return out
+
+
+def _other_space_pages(bench: Bench) -> float:
+    return bench.metrics.other_space_pages._value.get()
+
+
+def test_a_vector_of_the_fallback_says_so():
+    bench = Bench()
+    (row,) = _with_fallback(bench, change(body="1", at=0))
+    assert (row.other_space, row.model) == (True, "f")
+    assert _other_space_pages(bench) == 1
+
+
+def test_a_text_that_the_fallback_embedded_never_counts_as_unchanged():
+    bench = Bench()
+    _with_fallback(bench, change(body="1", at=0))
+    for started in (bench, bench.restarted()):
+        started.take(change(body="1", at=1))
+        (row,) = started.finished()
+        assert not row.other_space
+        assert _other_space_pages(started) == 0
+
+
+def test_a_replay_embeds_again_what_the_fallback_did_also_after_a_restart():
+    bench = Bench()
+    _with_fallback(bench, change(body="1", at=3, written=10))
+    restarted = bench.restarted()
+    assert _other_space_pages(restarted) == 1
+    restarted.take(change(body="1", at=3, written=10, replay=True))
+    assert texts(restarted.finished()) == ["p=[1]"]
+    assert _other_space_pages(restarted) == 0
+
+
+def test_a_replay_of_what_the_fallback_did_gives_way_to_a_newer_change():
+    bench = Bench()
+    _with_fallback(bench, change(body="1", at=3))
+    bench.take(change(body="2", at=4))
+    bench.finished()
+    bench.take(change(body="1", at=3, replay=True))
+    assert bench.finished() == []
+    assert bench.counts()["skipped_stale"] == 1
+
+
+def test_a_page_that_is_then_refused_keeps_the_vector_of_the_fallback_and_is_counted():
+    bench = Bench()
+    _with_fallback(bench, change(body="1", at=3))
+    bench.take(change(body="bad", at=4))
+    assert texts(bench.finished()) == ["4 refused-by-embedder"]
+    assert _other_space_pages(bench) == 1
+
+
+def test_a_text_outlives_a_delete_of_its_own_time_with_the_fallback_too():
+    bench = Bench(delete_rows=True)
+    _with_fallback(bench, change(body="1", at=3, written=10))
+    assert bench.take(change(body=None, at=4, written=10)) == []
+    assert _other_space_pages(bench) == 1
+    assert texts(bench.take(change(body=None, at=5, written=11))) == ["p=gone"]
+    assert _other_space_pages(bench) == 0
+
+
 # --- deletes and blank pages ---
 
 

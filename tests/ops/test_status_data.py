@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.fallback import StandingIn
 from connectors.records import Record
 from ops.history import KEPT_S, SAMPLE_S, History
 from ops.readings import Reader, Span
@@ -44,6 +47,33 @@ class Watched:
 @pytest.fixture
 def watched() -> Watched:
     return Watched()
+
+
+AT_WORK = StandingIn("https://api.openai.com:443", "small", 1.0, "cannot connect", 12, 0)
+
+
+def test_the_fallback_at_work_is_told_in_words(watched: Watched):
+    assert watched.status["fallback"] is None
+    watched.stream.batcher.standing_in = AT_WORK
+    watched.later(20)
+    state = watched.status["state"]
+    assert (state["level"], state["ready"]) == ("fallback", True)
+    assert "away (cannot connect), and small at https://api.openai.com:443 embeds" in state["text"]
+    assert "12 pages; nothing to do" in state["text"]
+    assert watched.status["fallback"]["pages"] == 12
+    watched.stream.batcher.standing_in = replace(AT_WORK, held=2)
+    watched.later(2)
+    assert "12 pages, 2 wait for the embedder;" in watched.status["state"]["text"]
+
+
+def test_pages_that_the_fallback_has_left_are_told_with_what_to_do(watched: Watched):
+    watched.stream.metrics.other_space_pages.inc(3)
+    watched.later(20)
+    assert watched.status["counts"]["other_space_pages"] == 3
+    state = watched.status["state"]
+    assert state["level"] == "idle"
+    assert "3 pages have vectors of the fallback" in state["text"]
+    assert "replay --reason other-space" in state["text"]
 
 
 def test_an_idle_stream_is_idle(watched: Watched):

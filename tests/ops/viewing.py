@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from connectors.fallback import StandingIn
 from connectors.heartbeat import Heartbeat
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
@@ -26,6 +27,7 @@ class Clock:
 class FakeBatcher:
     waiting_texts: int = 0
     in_flight: int = 0
+    standing_in: StandingIn | None = None
 
     def endpoints(self) -> Sequence[tuple[str, int, int]]:
         return [("http://ollama:11434", self.in_flight, 0)]

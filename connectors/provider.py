@@ -1,0 +1,202 @@
+"""Who makes the vectors: the endpoints of one model, and how texts are prepared for it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from connectors import pieces
+from connectors.embedding import EmbeddingClient, ServerFacts, TextRules, VectorCache
+from connectors.failures import ServiceError, Transient
+from connectors.pace import Pace
+
+IN_FLIGHT_PER_ENDPOINT = 2
+_CONTEXT_TOKENS = 2048
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class Endpoint:
+    """One embedder of a provider, and what is known of it.
+
+    Attributes:
+        client: How it is asked.
+        index: Its number in the metrics.
+        provider: Whose it is.
+        pace: How fast it is.
+        in_flight: Requests in flight.
+        in_flight_chars: What they cost.
+        faults: Failed requests since its latest answer.
+        failing_since: When the first of them began (monotonic seconds).
+        retry_at: When it may be asked again after a fault (monotonic seconds).
+        free_since: When its latest answer came: the start of the next one's computing.
+    """
+
+    client: EmbeddingClient
+    index: int
+    provider: Provider
+    pace: Pace = field(default_factory=Pace)
+    in_flight: int = 0
+    in_flight_chars: int = 0
+    faults: int = 0
+    failing_since: float = 0.0
+    retry_at: float = 0.0
+    free_since: float = 0.0
+
+    @property
+    def slots(self) -> int:
+        """How many requests it may have: one, as a trial, after a fault."""
+        return 1 if self.faults else IN_FLIGHT_PER_ENDPOINT
+
+    def load(self) -> tuple[bool, float, int]:
+        """What to compare by: the least loaded of the sound endpoints comes first."""
+        return self.faults > 0, self.pace.expected_s(self.in_flight_chars), self.in_flight
+
+    def failed(self, error: Transient) -> None:
+        """Leave it alone for a while."""
+        if not self.faults:
+            self.failing_since = time.monotonic() - error.lasted_s
+        self.faults += 1
+        wait = min(_FIRST_WAIT_S * 2 ** min(self.faults - 1, 10), _LONGEST_WAIT_S)
+        if error.retry_after_s is not None:
+            wait = max(wait, error.retry_after_s)
+        self.retry_at = time.monotonic() + wait * random.uniform(0.8, 1.2)
+
+
+class Provider:
+    """Endpoints whose vectors are of one space.
+
+    Args:
+        clients: The endpoints.
+        rules: How texts are prepared; `lowercase` may be corrected by what the server shows.
+        detect_lowercase: Whether the server is asked if texts must be lower-cased.
+        cache: Vectors of the latest texts, all of this provider's.
+        chosen_by: The settings that say what and where it is, for messages.
+        stands_in: Whether it is the fallback, whose vectors are of another space.
+        first_index: The number of its first endpoint in the metrics.
+
+    Attributes:
+        endpoints: The endpoints.
+        rules: As given or corrected; None until a server has told about its model.
+        facts: What it told.
+        away: Set while no endpoint answers.
+        latest_fault: Why not, as the latest one put it; None while one answers.
+        pages: Pages it has made vectors of.
+    """
+
+    def __init__(
+        self,
+        clients: Sequence[EmbeddingClient],
+        rules: TextRules,
+        *,
+        cache: VectorCache,
+        detect_lowercase: bool = False,
+        chosen_by: str = "EMBED_MODEL and EMBED_URL",
+        stands_in: bool = False,
+        first_index: int = 0,
+    ) -> None:
+        numbered = enumerate(clients, first_index)
+        self.endpoints = [Endpoint(client, n, self) for n, client in numbered]
+        self.chosen_by = chosen_by
+        self.stands_in = stands_in
+        self.away = asyncio.Event()
+        self.latest_fault: Transient | None = None
+        self.pages = 0
+        self.rules: TextRules | None = None
+        self.facts: ServerFacts | None = None
+        self._wanted_rules = rules
+        self._detect_lowercase = detect_lowercase
+        self._cache = cache
+        self._piece_chars = pieces.chars_for(_CONTEXT_TOKENS)
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._wanted_rules.model
+
+    @property
+    def is_lowercased(self) -> bool:
+        """Whether texts are lower-cased for what a server showed, and not as was wished."""
+        return self.rules is not None and self.rules != self._wanted_rules
+
+    def learn(self, facts: ServerFacts) -> None:
+        """Take what a server told about its model."""
+        rules = self._wanted_rules
+        if self._detect_lowercase and facts.capitals_defect:
+            rules = rules.lowercased()
+        if facts.context_tokens:
+            self._piece_chars = pieces.chars_for(facts.context_tokens)
+        self.facts, self.rules = facts, rules
+        for endpoint in self.endpoints:
+            self.answered(endpoint)
+
+    def failed(self, endpoint: Endpoint, error: Transient) -> None:
+        """Note that an endpoint did not do what was asked of it."""
+        endpoint.failed(error)
+        if all(one.faults for one in self.endpoints):
+            self.latest_fault = error
+            self.away.set()
+
+    def answered(self, endpoint: Endpoint) -> None:
+        """Note that an endpoint is sound."""
+        endpoint.faults = 0
+        self.latest_fault = None
+        self.away.clear()
+
+    @property
+    def away_s(self) -> float:
+        """For how long no endpoint has answered; 0 while one does."""
+        if not self.away.is_set():
+            return 0.0
+        return time.monotonic() - max(one.failing_since for one in self.endpoints)
+
+    async def answers(self) -> bool:
+        """Ask all endpoints about their model; whether one of them tells."""
+        asked = [asyncio.ensure_future(self._tells(one)) for one in self.endpoints]
+        try:
+            for answer in asyncio.as_completed(asked):
+                if await answer:
+                    return True
+        finally:
+            for one in asked:
+                one.cancel()
+        return False
+
+    async def _tells(self, endpoint: Endpoint) -> bool:
+        try:
+            facts = await endpoint.client.check()
+        except ServiceError as error:
+            fault = error if isinstance(error, Transient) else Transient(error.detail)
+            self.failed(endpoint, fault)
+            return False
+        if self.rules is None:
+            self.learn(facts)
+        endpoint.retry_at = 0.0
+        self.answered(endpoint)
+        return True
+
+    def texts(self, body: str) -> list[str]:
+        """The texts that a page goes in; the body as it is until the rules are known."""
+        rules = self.rules
+        if rules is None:
+            return [body]
+        if rules.long_pages == "mean" and len(body) > self._piece_chars:
+            return [rules.prepare(piece) for piece in pieces.split(body, self._piece_chars)]
+        return [rules.prepare(body)]
+
+    def remembered(self, body: str) -> bytes | None:
+        """The vector of a body that was embedded lately."""
+        return self._cache.get(self.rules, body) if self.rules else None
+
+    def remember(self, body: str, vector: bytes) -> None:
+        """Keep the vector of a body."""
+        if self.rules is not None:
+            self._cache.put(self.rules, body, vector)
+
+    def forget(self) -> None:
+        """Drop all vectors that are kept."""
+        self._cache.clear()

@@ -1,0 +1,188 @@
+"""EMBED_FALLBACK=openai over real sockets: an outage, its vectors, and their replay."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from typer.testing import CliRunner
+
+from demo.openai import API_KEY, OpenAI
+from ops.cli import app
+from tests.deadline import eventually
+from tests.flow.stream import DONE_S, TOLERANCE, Stream
+from tests.flow.worker import Worker
+
+Replay = Callable[[], str]
+Settings = dict[str, str]
+
+
+@pytest.fixture
+def fallback(openai_stand_in: OpenAI) -> Settings:
+    return {
+        "EMBED_FALLBACK": "openai",
+        "EMBED_FALLBACK_AFTER": "0.3",
+        "OPENAI_URL": openai_stand_in.openai_url,
+        "OPENAI_API_KEY": API_KEY,
+    }
+
+
+@pytest.fixture
+def replay(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> Replay:
+    """Gives the letters `other-space` another chance, as a person does."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run() -> str:
+        arguments = ["replay", "--reason", "other-space", "--yes"]
+        done = CliRunner().invoke(app, arguments, env=stream.settings())
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return run
+
+
+def metric(worker: Worker, name: str) -> float:
+    found = re.search(rf"^{name} (\S+)$", worker.metrics(), re.MULTILINE)
+    assert found, name
+    return float(found[1])
+
+
+def of_the_fallback(stream: Stream, openai: OpenAI) -> set[str]:
+    """The pages whose rows hold the fallback's vector of their newest text."""
+    rows = stream.stargate.vectors.rows
+    return {
+        page
+        for page, text in stream.texts.items()
+        if text and page in rows and _is_of(openai, rows[page], text)
+    }
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_of(openai: OpenAI, row: bytes, text: str) -> bool:
+    vector = json.loads(row)["vector"]
+    right = openai.right_vector(text)
+    return all(abs(a - b) <= TOLERANCE for a, b in zip(vector, right, strict=True))
+
+
+def wait_for_fallback(stream: Stream, openai: OpenAI, pages: set[str]) -> None:
+    """Wait until these pages, and no others, have a vector of the fallback and a letter."""
+    eventually(lambda: of_the_fallback(stream, openai) == pages, DONE_S)
+    stream.wait_letters(len(pages))
+    assert {letter.headers["reason"] for letter in stream.letters()} == {b"other-space"}
+
+
+def named(start: int, count: int) -> set[str]:
+    return {f"page {n}" for n in range(start, start + count)}
+
+
+def test_an_outage_is_bridged_and_its_pages_are_embedded_again_by_a_replay(
+    stream: Stream, openai_stand_in: OpenAI, fallback: Settings, replay: Replay
+) -> None:
+    worker = stream.start(2, **fallback)
+    stream.feed(50)
+    stream.wait_complete()
+    stream.ollama.refuse()
+    stream.feed(100, start=100)
+    wait_for_fallback(stream, openai_stand_in, named(100, 100))
+    assert all(stream.rag.vector(page) for page in named(100, 100))
+    state = worker.status()["state"]
+    assert (state["level"], state["ready"]) == ("fallback", True)
+    assert "the embedder is away (cannot connect" in state["text"].lower()
+    assert not worker.stalled()
+    eventually(lambda: metric(worker, "gibsey_other_space_pages") == 100, DONE_S)
+    assert metric(worker, "gibsey_fallback_at_work") == 1
+    stream.wait_committed()
+
+    stream.ollama.accept()
+    worker.wait_for(r"the embedder is back.*pages=100.*replay --reason other-space")
+    stream.write("page 100", "changed since by the embedder itself")
+    stream.feed(20, start=300)
+    eventually(lambda: metric(worker, "gibsey_other_space_pages") == 99, DONE_S)
+    assert openai_stand_in.stats.items == 101  # the pages, and the word that it was asked first
+    assert "99 to send" in replay()
+    stream.wait_complete()
+    eventually(lambda: metric(worker, "gibsey_other_space_pages") == 0, DONE_S)
+    assert "0 to send" in replay()
+    assert len(stream.letters()) == 100
+    stream.wait_committed()
+    worker.stop()
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_kill_while_the_fallback_works_loses_neither_a_page_nor_a_letter(
+    stream: Stream, openai_stand_in: OpenAI, fallback: Settings, replay: Replay, store: bool
+) -> None:
+    """Ollama is away from the very start: the fallback has to do without its facts."""
+    stream.ollama.refuse()
+    openai_stand_in.text_s = 0.005
+    stream.feed(200)
+    for rows in (30, 90):
+        worker = stream.start(store=store, **fallback)
+        stream.wait_rows(rows)
+        worker.kill()
+    worker = stream.start(store=store, **fallback)
+    eventually(lambda: of_the_fallback(stream, openai_stand_in) == named(0, 200), DONE_S)
+    stream.wait_committed()
+    origins = {letter.headers["origin"] for letter in stream.letters()}
+    assert len(origins) == 200
+    if store:
+        eventually(lambda: metric(worker, "gibsey_other_space_pages") == 200, DONE_S)
+    stream.ollama.accept()
+    worker.wait_for("the fallback.s work ends")
+    assert "200 to send" in replay()
+    stream.wait_complete()
+    worker.stop()
+
+
+def test_a_cluster_settles_the_pages_of_its_fallback_once(
+    stream: Stream, openai_stand_in: OpenAI, fallback: Settings, replay: Replay
+) -> None:
+    stream.ollama.refuse()
+    stream.feed(100)
+    workers = stream.start_cluster(2, 2, **fallback)
+    wait_for_fallback(stream, openai_stand_in, named(0, 100))
+    stream.ollama.accept()
+    for worker in workers:
+        worker.wait_for("the fallback.s work ends")
+    replay()
+    stream.wait_complete()
+    assert len(stream.letters()) == 100
+    for worker in workers:
+        worker.signal()
+    assert [worker.wait() for worker in workers] == [0, 0]
+
+
+def test_a_fallback_without_credit_is_named_beside_the_embedder_and_nothing_is_lost(
+    stream: Stream, openai_stand_in: OpenAI, fallback: Settings
+) -> None:
+    openai_stand_in.exhaust()
+    stream.ollama.refuse()
+    worker = stream.start(**fallback)
+    stream.feed(50)
+    worker.wait_for(
+        r"waiting +service=embedder reason=\"cannot connect to http://127.*its fallback:"
+        r".*exceeded your current quota.*remedy=\"add credit.*OPENAI_API_KEY"
+    )
+    assert not stream.stargate.vectors.rows
+    stream.ollama.accept()
+    stream.wait_complete()
+    eventually(lambda: not worker.stalled(), DONE_S)
+    assert not stream.letters()
+    assert API_KEY not in worker.log
+    worker.stop()
+
+
+def test_a_fallback_with_a_wrong_key_is_named_and_its_key_is_not(
+    stream: Stream, openai_stand_in: OpenAI, fallback: Settings
+) -> None:
+    stream.ollama.refuse()
+    worker = stream.start(**{**fallback, "OPENAI_API_KEY": "sk-s3cret"})
+    stream.feed(5)
+    worker.wait_for(r"its fallback: .*does not accept the key.*remedy=.*OPENAI_API_KEY")
+    assert "s3cret" not in worker.log + str(worker.status())
+    stream.ollama.accept()
+    stream.wait_complete()
+    assert not stream.letters()

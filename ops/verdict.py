@@ -122,11 +122,16 @@ def _working(
 ) -> tuple[str, str]:
     who = f"; the slowest stage is {_NAMES.get(slowest, slowest)}" if slowest else ""
     if is_idle:
-        return "idle", "nothing to do: every change is in its outputs"
+        late = "; the pages of the last minute were late" if _is_late(p95_s) else ""
+        return "idle", f"nothing to do: every change is in its outputs{late}"
     if to_go_s is None:
         return "behind", f"{lag:,.0f} events wait and nothing has been settled for 10 s{who}"
     if to_go_s > LATE_S:
         return "behind", f"working through a backlog of {lag:,.0f} events{who}"
-    if p95_s is not None and p95_s > LATE_S:
-        return "busy", f"caught up just now: the pages of the last minute were still late{who}"
+    if _is_late(p95_s):
+        return "busy", f"caught up just now: the pages of the last minute were late{who}"
     return "busy", f"changes are in their outputs as they come{who}"
+
+
+def _is_late(p95_s: float | None) -> bool:
+    return p95_s is not None and p95_s > LATE_S

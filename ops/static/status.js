@@ -20,6 +20,7 @@ const LEVELS = {
   stopping: ["Stopping", "neutral"],
   waiting: ["Waiting", "bad"],
   stuck: ["Stuck", "bad"],
+  offline: ["No answer", "bad"],
 };
 
 const charts = new Charts(byId("charts"));
@@ -72,38 +73,48 @@ function show(data) {
 
 function showVerdict(data) {
   const { level, text, to_go_s: toGo } = data.state;
-  const [name, mood] = LEVELS[level] ?? [level, "neutral"];
   const stall = data.stalls[0];
-  put(byId("level"), stall ? `${name} · ${format.span(stall.for_s)}` : name);
+  say(level, stall ? ` · ${format.span(stall.for_s)}` : "", text, stall?.remedy);
+  const isSoon = toGo != null && toGo < 1;
+  put(byId("to-go"), toGo == null ? "–" : isSoon ? "now" : format.span(toGo));
+  put(byId("to-go-unit"), toGo == null ? "not moving" : isSoon ? "no backlog" : "at this rate");
+}
+
+/** Say how it is in the one place that a person looks at first. */
+function say(level, since, text, remedy = "") {
+  const [name, mood] = LEVELS[level] ?? [level, "neutral"];
+  put(byId("level"), name + since);
   put(byId("sentence"), text);
-  put(byId("remedy"), stall?.remedy ? `What to do: ${stall.remedy}` : "");
-  put(byId("to-go"), toGo == null ? "–" : toGo < 1 ? "now" : format.span(toGo));
-  put(byId("to-go-unit"), toGo == null ? "not moving" : toGo ? "at this rate" : "no backlog");
-  if (document.body.dataset.level !== level) {
-    document.body.dataset.level = level;
-    document.body.dataset.mood = mood;
-    put(byId("announce"), `${name}. ${text}`);
-    byId("icon").href = `/static/icons/${mood}.svg`;
-    document.title = `${name} – gibsey-embedder`;
-  }
+  put(byId("remedy"), remedy ? `What to do: ${remedy}` : "");
+  if (document.body.dataset.level === level) return;
+  document.body.dataset.level = level;
+  document.body.dataset.mood = mood;
+  put(byId("announce"), `${name}. ${text}`);
+  byId("icon").href = `/static/icons/${mood}.svg`;
+  document.title = `${name} – gibsey-embedder`;
 }
 
 /** Say that the worker is away, or that it came back as another process. */
 function showNotice() {
-  const notice = byId("notice");
   const away = failedSince !== null;
   document.body.classList.toggle("offline", away);
-  if (away) {
-    const forS = (Date.now() - failedSince) / 1000;
-    const stale = latest ? ` The figures are those of ${format.clock(latest.now)}.` : "";
-    put(notice, `The worker has not answered for ${format.span(forS)}; asking each second.${stale}`);
-    document.title = "Offline – gibsey-embedder";
-    document.body.dataset.level = "offline"; // so that the next answer sets everything again
-  } else if (restartedAt && Date.now() - restartedAt < RESTART_SHOWN_MS) {
+  if (away) showAway((Date.now() - failedSince) / 1000);
+  const isBack = !away && restartedAt && Date.now() - restartedAt < RESTART_SHOWN_MS;
+  const notice = byId("notice");
+  if (isBack) {
     put(notice, `The worker was restarted at ${format.clock(latest.started_at)}; its counts began anew.`);
   }
-  notice.classList.toggle("restarted", !away);
-  notice.hidden = !away && !(restartedAt && Date.now() - restartedAt < RESTART_SHOWN_MS);
+  notice.hidden = !isBack;
+}
+
+function showAway(forS) {
+  const figures = latest ? `the figures are those of ${format.clock(latest.now)}` : "there are no figures yet";
+  say(
+    "offline",
+    ` · ${format.span(forS)}`,
+    `The worker does not answer; ${figures}. This page asks each second and goes on by itself.`,
+    "see whether it runs, and what its last log lines say; changes wait in Kafka meanwhile.",
+  );
 }
 
 document.addEventListener("visibilitychange", () => {

@@ -14,6 +14,8 @@ LONGEST_FACT = 160
 MOST_FACTS = 12
 DEAD_LETTER = "dead letter"
 """What the log calls a dead letter; its line has `reason`, `detail` and `origin`."""
+MORE_LETTERS = "more dead letters"
+"""What it says of those that had no line of their own; `reason` and `count`."""
 WAITING = "waiting"
 """What the log says of a stall; its line has `service`, `reason` and perhaps `remedy`."""
 _BARE = ("event", "level", "timestamp", "logger_name", "exc_info", "exception", "trace")
@@ -87,6 +89,8 @@ class Recent:
         if text == DEAD_LETTER:
             level, source = "dead-letter", str(facts.pop("reason", source))
             text = str(facts.pop("detail", "")) or text
+        elif text == MORE_LETTERS:
+            level, source = "dead-letter", str(facts.pop("reason", source))
         elif text == WAITING:
             facts.pop("since_s", None)
             source, reason = str(facts.pop("service", source)), facts.pop("reason", "")

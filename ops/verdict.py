@@ -25,6 +25,7 @@ _NAMES = {
 }
 _STAGE_OF = {"dead-letters": "dead_letters", "topic": "kafka"}
 """The stages whose names differ from their service's."""
+_GOES_ON = "; rows are stored meanwhile, and what it cannot be told becomes dead letters"
 _TO_EMBEDDER = ("kafka", "filter", "window")
 _BEFORE = {
     "embedder": _TO_EMBEDDER,
@@ -48,7 +49,7 @@ def state(
     """
     alive, ready = health.liveness(view), health.readiness(view)
     slowest = _bottleneck(view, stages, lag)
-    to_go_s = _to_go_s(stages, lag)
+    to_go_s = _to_go_s(view, stages, lag)
     if alive.ok and ready.ok:
         is_idle = not lag and not view.ledger.open_pages
         level, text = _working(is_idle, freshness["kafka"]["p95_s"], lag, to_go_s, slowest)
@@ -94,7 +95,9 @@ def _all_stalls(view: StatusView) -> str:
     if not stalls:
         return ""
     others = ", ".join(health.named(stall.service) for stall in stalls[1:])
-    return health.in_words(stalls[0]) + (f" (and for {others})" if others else "")
+    also = f" (and for {others})" if others else ""
+    goes_on = _GOES_ON if stalls[0].service == "rag" and not others else ""
+    return f"{health.in_words(stalls[0])}{also}{goes_on}"
 
 
 def _bottleneck(view: StatusView, stages: Stages, lag: float) -> str | None:
@@ -110,7 +113,9 @@ def _bottleneck(view: StatusView, stages: Stages, lag: float) -> str | None:
     return "kafka" if lag > MANY and view.ledger.open_pages < MANY else None
 
 
-def _to_go_s(stages: Stages, lag: float) -> float | None:
+def _to_go_s(view: StatusView, stages: Stages, lag: float) -> float | None:
+    if any(stall.service == "kafka" for stall in view.stalls.current()):
+        return None  # what has come since is not known
     rate = stages["kafka"]["rate_per_s"]
     if not lag:
         return 0.0

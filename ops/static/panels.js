@@ -1,6 +1,6 @@
 // The panels below the stream: freshness, lag, tasks, what happened, settings.
 
-import { byId, draw, make, put } from "./dom.js";
+import { byId, draw, make, put, putWords } from "./dom.js";
 import * as format from "./format.js";
 
 const FRESH_S = 2;
@@ -18,7 +18,7 @@ export function showPanels(data) {
 
 // --- freshness ---
 
-const SINCE = { kafka: "since the event in Kafka", write: "since the write in the database" };
+const SINCE = { kafka: "since the event", write: "since the database write" };
 const scales = Object.fromEntries(Object.keys(SINCE).map((since) => [since, makeScale(since)]));
 
 function makeScale(since) {
@@ -161,7 +161,11 @@ function happening({ at, since, times, level, source, text, facts }) {
   if (times > 1) line.append(make("span", "times", `× ${format.count(times)} since ${format.when(since)}`));
   words.append(line);
   const { remedy, ...others } = facts;
-  if (remedy) words.append(make("p", "remedy", `What to do: ${remedy}`));
+  if (remedy) {
+    const what = make("p", "remedy");
+    putWords(what, `What to do: ${remedy}`);
+    words.append(what);
+  }
   if (Object.keys(others).length) words.append(factList(Object.entries(others)));
   item.append(time, tag, words);
   return item;

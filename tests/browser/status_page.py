@@ -141,7 +141,9 @@ class StatusPage:
 
     def hosts(self) -> set[str]:
         """Hosts that the page has asked for anything since this was last called."""
-        events = [json.loads(line["message"])["message"] for line in self._driver.get_log("performance")]
+        events = [
+            json.loads(line["message"])["message"] for line in self._driver.get_log("performance")
+        ]
         sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
         urls = [urlsplit(params["request"]["url"]) for params in sent]
         return {url.netloc for url in urls if url.scheme not in ("data", "blob")}

@@ -153,8 +153,12 @@ def _filled_in(expression: str) -> str:
 def _wait_evaluated(watching: Monitoring, minutes: int) -> None:
     """Wait until the rules have been looked at for so many of their own minutes."""
     wanted_s = minutes * 60 / FASTER
-    lasted = f'max_over_time(timestamp(gibsey:lag)[1h:1s]) - min_over_time(timestamp(gibsey:lag)[1h:1s])'
-    eventually(lambda: float((watching.query(lasted) or [{"value": [0, 0]}])[0]["value"][1]) > wanted_s, 90)
+    lasted = (
+        f"max_over_time(timestamp(gibsey:lag)[1h:1s]) - min_over_time(timestamp(gibsey:lag)[1h:1s])"
+    )
+    eventually(
+        lambda: float((watching.query(lasted) or [{"value": [0, 0]}])[0]["value"][1]) > wanted_s, 90
+    )
 
 
 # --- the tools' own checks

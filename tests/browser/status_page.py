@@ -17,6 +17,8 @@ from selenium.webdriver.common.keys import Keys
 from tests.deadline import eventually
 
 WITHIN_S = 20.0
+UNKNOWN = "\N{EN DASH}"
+"""What stands where there is no figure."""
 SHIFTS = """
 window.shifts = [];
 new PerformanceObserver((list) => {
@@ -64,7 +66,7 @@ class StatusPage:
     def open(self, url: str) -> None:
         """Go to an address, and wait until the page has figures."""
         self._driver.get(url)
-        eventually(lambda: self.text("clock") != "–", WITHIN_S)
+        eventually(lambda: self.text("clock") != UNKNOWN, WITHIN_S)
 
     def resize(self, width: int, height: int = 900) -> None:
         """Make the window so wide and high, in CSS pixels."""
@@ -140,13 +142,16 @@ class StatusPage:
         return [line["message"] for line in lines if line["level"] in ("SEVERE", "WARNING")]
 
     def hosts(self) -> set[str]:
-        """Hosts that the page has asked for anything since this was last called."""
+        """Hosts that the page has asked for anything since this was last called.
+
+        The browser's own pages (`chrome:`), such as the empty tab it began with, are left out.
+        """
         events = [
             json.loads(line["message"])["message"] for line in self._driver.get_log("performance")
         ]
         sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
         urls = [urlsplit(params["request"]["url"]) for params in sent]
-        return {url.netloc for url in urls if url.scheme not in ("data", "blob")}
+        return {url.netloc for url in urls if url.scheme not in ("chrome", "data")}
 
     def save(self, path: Path, *, whole: bool = True) -> None:
         """Keep a picture of the page, or of the window alone."""

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +26,8 @@ from tests.flow.worker import ROOT, free_port
 DEPLOY = ROOT / "deploy"
 FASTER = 12
 """How much shorter every length of time is: a scrape each 1.25 s, `for: 2m` becomes 10 s."""
+EVALUATED_EVERY_MS = 15_000
+"""What prometheus.yml says, before it is hurried."""
 ANSWER_S = 30.0
 MESSAGE_S = 100.0
 _MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -124,6 +126,17 @@ class Monitoring:
         """Wait until the worker has been read once."""
         eventually(lambda: self.query('up{job="gibsey-embedder"} == 1'), ANSWER_S)
 
+    def wait_recorded(self, series: str, minutes: float) -> None:
+        """Wait until a rule has recorded for so many of its own, hurried minutes."""
+        evaluations = minutes * 60_000 / EVALUATED_EVERY_MS
+        counted = f"count_over_time({series}[1h])"
+
+        def recorded() -> bool:
+            found = self.query(counted)
+            return bool(found) and float(found[0]["value"][1]) >= evaluations
+
+        eventually(recorded, MESSAGE_S)
+
     def _ask(self, what: str, **arguments: str) -> dict[str, Any]:
         answer = httpx.get(f"{self._url}/api/v1/{what}", params=arguments, timeout=ANSWER_S)
         found: dict[str, Any] = answer.raise_for_status().json()
@@ -195,6 +208,3 @@ def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
             return False
 
     eventually(answers, ANSWER_S)
-
-
-Start = Callable[[int], Monitoring]

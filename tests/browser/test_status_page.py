@@ -36,6 +36,7 @@ def opened(stream: Stream, page: StatusPage, workers: int = 2, **settings: str) 
     """A worker that has begun, and its page, open."""
     worker = stream.start(workers, **settings)
     worker.wait_started()
+    worker.wait_for("status port")
     page.resize(1440)
     page.open(url(worker))
     return worker
@@ -223,6 +224,7 @@ def test_an_open_page_costs_the_worker_next_to_nothing(
 ):
     worker = stream.start(2)
     worker.wait_started()
+    worker.wait_for("status port")
     closed_s = _processor_s(worker)
     page.open(url(worker))
     open_s = _processor_s(worker)

@@ -58,6 +58,8 @@ def test_every_entry_is_said_somewhere():
         for node in ast.walk(ast.parse(path.read_text()))
     )
     unsaid = [
-        phrase for phrase in phrases() if not re.search(re.escape(phrase).replace("…", ".*"), sources)
+        phrase
+        for phrase in phrases()
+        if not re.search(re.escape(phrase).replace("…", ".*"), sources)
     ]
     assert unsaid == []

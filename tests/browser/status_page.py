@@ -68,6 +68,10 @@ class StatusPage:
         self._driver.get(url)
         eventually(lambda: self.text("clock") != UNKNOWN, WITHIN_S)
 
+    def leave(self) -> None:
+        """Go to an empty page."""
+        self._driver.get("about:blank")
+
     def resize(self, width: int, height: int = 900) -> None:
         """Make the window so wide and high, in CSS pixels."""
         self._tell(

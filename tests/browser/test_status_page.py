@@ -222,13 +222,13 @@ def test_it_asks_nobody_but_the_worker(stream: Stream, page: StatusPage):
 def test_an_open_page_costs_the_worker_next_to_nothing(
     stream: Stream, page: StatusPage, capsys: pytest.CaptureFixture[str]
 ):
-    worker = stream.start(2)
-    worker.wait_started()
-    worker.wait_for("status port")
-    closed_s = _processor_s(worker)
-    page.open(url(worker))
+    worker = opened(stream, page)
+    first = page.text("clock")
     open_s = _processor_s(worker)
-    share = max(open_s - closed_s, 0.0) / COST_OVER_S
+    assert page.text("clock") != first  # it was asking all the time
+    page.leave()
+    closed_s = _processor_s(worker)
+    share = (open_s - closed_s) / COST_OVER_S
     with capsys.disabled():
         print(f"\nan open page costs {share:.2%} of a core")
     assert share < COST_SHARE

@@ -26,7 +26,8 @@ UNCOMFORTABLE = 0.02
 """A layout shift, as browsers measure it (area times distance, as shares of the window), that is
 more than numbers at the right edge that grow by a digit."""
 COST_SHARE = 0.02
-COST_OVER_S = 20.0
+COST_OVER_S = 8.0
+COST_ROUNDS = 3
 DARK, LIGHT = "rgb(14, 17, 22)", "rgb(244, 246, 249)"
 
 Keep = Callable[[str], None]
@@ -223,12 +224,16 @@ def test_an_open_page_costs_the_worker_next_to_nothing(
     stream: Stream, page: StatusPage, capsys: pytest.CaptureFixture[str]
 ):
     worker = opened(stream, page)
-    first = page.text("clock")
-    open_s = _processor_s(worker)
-    assert page.text("clock") != first  # it was asking all the time
-    page.leave()
-    closed_s = _processor_s(worker)
-    share = (open_s - closed_s) / COST_OVER_S
+    opened_s, closed_s = [], []
+    for _ in range(COST_ROUNDS):
+        page.open(url(worker))
+        first = page.text("clock")
+        opened_s.append(_processor_s(worker))
+        assert page.text("clock") != first  # it was asking all the time
+        page.leave()
+        closed_s.append(_processor_s(worker))
+    # Whatever else the machine does can only add to a round: the least of each are compared.
+    share = (min(opened_s) - min(closed_s)) / COST_OVER_S
     with capsys.disabled():
         print(f"\nan open page costs {share:.2%} of a core")
     assert share < COST_SHARE

@@ -98,7 +98,7 @@ def test_few_vectors_without_a_backlog_wake_nobody(stream: Stream, watch: Start)
     few = watching.query("gibsey:upserts_per_minute < 100 and on (job) gibsey:lag == 0")
     assert len(few) == 1  # the literal form of the rule would fire here
     assert watching.state("GibseyVectorsUnder100PerMinute") == "inactive"
-    assert watching.channel.messages == []
+    assert not any(m["title"].startswith("ALERT: Only") for m in watching.channel.messages)
 
 
 def test_a_killed_worker_is_told_and_so_is_its_return(stream: Stream, watch: Start):
@@ -122,7 +122,8 @@ def test_a_dead_letter_is_told_with_its_reason(stream: Stream, watch: Start):
     stream.wait_complete()
     watching.wait_scraped()
     stream.raw(b"{}")
-    text = watching.channel.wait("NOTE: New dead letters: 1 undecodable")
+    text = watching.channel.wait("NOTE: New dead letters: ")  # how many is extrapolated
+    assert "with the reason undecodable" in text
     assert "gibsey-embedder dead-letters" in text
 
 

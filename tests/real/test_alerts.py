@@ -11,16 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from demo.kafka import MockKafka
-from demo.ollama import Ollama
-from demo.rag import Rag
-from demo.stargate import Stargate
+from tests.flow.conftest import stream
 from tests.flow.stream import Stream
 from tests.flow.worker import free_port
 from tests.real.monitoring import DEPLOY, Monitoring, hurried, monitoring
 from tests.real.servers import given
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+
+__all__ = ["stream"]  # the one between stand-ins
 
 Start = Callable[[int], Monitoring]
 
@@ -29,18 +28,6 @@ BACKLOG = 600
 PANELS_S = 60.0
 SLOW_S = 3.0
 """What the embedder needs a page: 20 pages a minute."""
-
-
-@pytest.fixture
-def stream(
-    tmp_path: Path, mock_kafka: MockKafka, ollama: Ollama, stargate: Stargate, rag: Rag
-) -> Iterator[Stream]:
-    """Stand-ins, and workers that end with the test."""
-    stream = Stream(tmp_path, mock_kafka, ollama, stargate, rag)
-    try:
-        yield stream
-    finally:
-        stream.end()
 
 
 @pytest.fixture

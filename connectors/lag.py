@@ -36,6 +36,7 @@ class Lag:
     def read_up_to(self, partition: int, next_offset: int) -> None:
         """Note the offset that is read next."""
         self._positions[partition] = next_offset
+        self._followed.add(partition)
 
     def forget(self, partition: int) -> None:
         """Drop a partition that this process reads no more."""

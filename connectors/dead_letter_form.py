@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from connectors import logs
@@ -14,8 +15,8 @@ MAX_DETAIL_CHARS = 500
 TIMESTAMP_HEADER = "gibsey-timestamp"
 """Header with the original's own timestamp in milliseconds: the letter's is when it failed."""
 
-LINES_PER_PERIOD = 100
-PERIOD_S = 1.0
+LINES_PER_PERIOD = 5
+PERIOD_S = 10.0
 
 Headers = list[tuple[str, str | bytes | None]]
 
@@ -72,7 +73,7 @@ def one_line(text: str) -> str:
 
 
 class DeadLetterLog:
-    """Logs dead letters one by one, and by number where there are many a second.
+    """Logs dead letters one by one, and by number where there are many of a reason.
 
     Args:
         clock: Monotonic seconds, for tests.
@@ -81,8 +82,8 @@ class DeadLetterLog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._period_ends = float("-inf")
-        self._said = 0
-        self._unsaid = 0
+        self._said: Counter[str] = Counter()  # by reason, as the next one
+        self._unsaid: Counter[str] = Counter()
         self._log = logs.get("stream")
 
     def say(self, letter: DeadLetter) -> bool:
@@ -93,11 +94,11 @@ class DeadLetterLog:
         """
         now = self._clock()
         if now >= self._period_ends:
-            self._period_ends, self._said = now + PERIOD_S, 0
-        if self._said >= LINES_PER_PERIOD:
-            self._unsaid += 1
-            return self._unsaid == 1
-        self._said += 1
+            self._period_ends, self._said = now + PERIOD_S, Counter()
+        self._said[letter.reason] += 1
+        if self._said[letter.reason] > LINES_PER_PERIOD:
+            self._unsaid[letter.reason] += 1
+            return self._unsaid.total() == 1
         self._log.error(
             "dead letter",
             origin=letter.record.origin,
@@ -108,6 +109,6 @@ class DeadLetterLog:
 
     def sum_up(self) -> None:
         """Log how many letters were counted instead of being logged."""
-        unsaid, self._unsaid = self._unsaid, 0
-        if unsaid:
-            self._log.error("dead letters", more=unsaid, than_were_shown_within_s=PERIOD_S)
+        unsaid, self._unsaid = self._unsaid, Counter()
+        for reason, count in unsaid.items():
+            self._log.error("more dead letters", count=count, reason=reason, within_s=PERIOD_S)

@@ -226,6 +226,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
             self._lag.forget(partition)
         for partition in now - before:
             self._r.assigned[partition] = threading.get_ident()
+            self._lag.follow(partition)
             if (resumed := self._emitted.get(partition)) is not None:
                 # A ledger that is full of restored pages reads nothing, and yet the lag counts.
                 self._lag.read_up_to(partition, resumed[0])

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    OFFSET_INVALID,
+    Consumer,
+    KafkaException,
+    TopicPartition,
+)
 
 from connectors import logs
 from connectors.kafka import KafkaAccess
@@ -28,6 +35,12 @@ class Measured(Protocol):
 
     def partitions(self) -> Iterable[int]:
         """The partitions in question."""
+
+    def unplaced(self) -> Sequence[int]:
+        """Those of which it does not know yet where reading begins."""
+
+    def begins_at(self, starts: Mapping[int, int]) -> None:
+        """Take the offset at which reading begins, by partition."""
 
     def measure(self, ends: Mapping[int, int]) -> None:
         """Take the offset after the last record, by partition."""
@@ -165,10 +178,29 @@ class TopicWatch:
         asked = list(self._measured.partitions()) if self._measured else []
         if self._measured is None or not asked:
             return
-        topic = self._access.topic
-        places = [TopicPartition(topic, number, OFFSET_END) for number in asked]
-        found = client.offsets_for_times(places, timeout=ASK_TIMEOUT_S)
-        ends = {p.partition: p.offset for p in found if p.error is None and p.offset >= 0}
+        if unplaced := self._measured.unplaced():
+            self._measured.begins_at(self._starts(client, unplaced))
+        places = self._places(asked, OFFSET_END)
+        ends = _offsets(client.offsets_for_times(places, timeout=ASK_TIMEOUT_S))
         if ends:
             self.faults.answered()
         self._measured.measure(ends)
+
+    def _starts(self, client: Consumer, partitions: Sequence[int]) -> dict[int, int]:
+        """Where reading begins that has not begun: the committed offset, else the earliest."""
+        committed = client.committed(self._places(partitions), timeout=ASK_TIMEOUT_S)
+        starts = _offsets(committed)
+        rest = [number for number in partitions if number not in starts]
+        if rest:
+            places = self._places(rest, OFFSET_BEGINNING)
+            starts |= _offsets(client.offsets_for_times(places, timeout=ASK_TIMEOUT_S))
+        return starts
+
+    def _places(
+        self, partitions: Iterable[int], offset: int = OFFSET_INVALID
+    ) -> list[TopicPartition]:
+        return [TopicPartition(self._access.topic, number, offset) for number in partitions]
+
+
+def _offsets(answered: Iterable[TopicPartition]) -> dict[int, int]:
+    return {p.partition: p.offset for p in answered if p.error is None and p.offset >= 0}

@@ -26,6 +26,7 @@ _NAMES = {
 }
 _STAGE_OF = {"dead-letters": "dead_letters", "topic": "kafka"}
 """The stages whose names differ from their service's."""
+_GOES_ON = "; rows are stored meanwhile, and what it cannot be told becomes dead letters"
 _TO_EMBEDDER = ("kafka", "filter", "window")
 _BEFORE = {
     "embedder": _TO_EMBEDDER,
@@ -61,7 +62,7 @@ def state(
     """
     alive, ready = health.liveness(view), health.readiness(view)
     slowest = _bottleneck(view, stages, lag)
-    to_go_s = _to_go_s(stages, lag)
+    to_go_s = _to_go_s(view, stages, lag)
     if alive.ok and ready.ok:
         is_idle = not lag and not view.ledger.open_pages
         level, text = _working(is_idle, freshness["kafka"]["p95_s"], lag, to_go_s, slowest)
@@ -108,7 +109,9 @@ def _all_stalls(view: StatusView) -> str:
     if not stalls:
         return ""
     others = ", ".join(health.named(stall.service) for stall in stalls[1:])
-    return health.in_words(stalls[0]) + (f" (and for {others})" if others else "")
+    also = f" (and for {others})" if others else ""
+    goes_on = _GOES_ON if stalls[0].service == "rag" and not others else ""
+    return f"{health.in_words(stalls[0])}{also}{goes_on}"
 
 
 def _with_fallback(
@@ -140,7 +143,9 @@ def _bottleneck(view: StatusView, stages: Stages, lag: float) -> str | None:
     return "kafka" if lag > MANY and view.ledger.open_pages < MANY else None
 
 
-def _to_go_s(stages: Stages, lag: float) -> float | None:
+def _to_go_s(view: StatusView, stages: Stages, lag: float) -> float | None:
+    if any(stall.service == "kafka" for stall in view.stalls.current()):
+        return None  # what has come since is not known
     rate = stages["kafka"]["rate_per_s"]
     if not lag:
         return 0.0
@@ -152,11 +157,16 @@ def _working(
 ) -> tuple[str, str]:
     who = f"; the slowest stage is {_NAMES.get(slowest, slowest)}" if slowest else ""
     if is_idle:
-        return "idle", "nothing to do: every change is in its outputs"
+        late = "; the pages of the last minute were late" if _is_late(p95_s) else ""
+        return "idle", f"nothing to do: every change is in its outputs{late}"
     if to_go_s is None:
         return "behind", f"{lag:,.0f} events wait and nothing has been settled for 10 s{who}"
     if to_go_s > LATE_S:
         return "behind", f"working through a backlog of {lag:,.0f} events{who}"
-    if p95_s is not None and p95_s > LATE_S:
-        return "busy", f"caught up just now: the pages of the last minute were still late{who}"
+    if _is_late(p95_s):
+        return "busy", f"caught up just now: the pages of the last minute were late{who}"
     return "busy", f"changes are in their outputs as they come{who}"
+
+
+def _is_late(p95_s: float | None) -> bool:
+    return p95_s is not None and p95_s > LATE_S

@@ -89,7 +89,7 @@ function colour(name) {
 }
 
 function makeChart(place, spec) {
-  const card = make("figure", "chart");
+  const card = make("figure", "card chart");
   const head = make("figcaption");
   head.append(make("b", "", spec.title), make("small", "", spec.unit));
   const keys = spec.series.map(([, name, paint]) => makeKey(head, name, paint));

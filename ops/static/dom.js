@@ -8,6 +8,15 @@ export function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Put words into an element; what stands in backticks is set as code. */
+export function putWords(element, text) {
+  if (element.dataset.words === text) return;
+  element.dataset.words = text;
+  element.replaceChildren(
+    ...text.split("`").map((part, n) => (n % 2 ? make("code", "", part) : document.createTextNode(part))),
+  );
+}
+
 /** Make an element: `make("li", "none", "text")`. */
 export function make(name, className = "", text = "") {
   const element = document.createElement(name);

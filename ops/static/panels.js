@@ -1,11 +1,11 @@
 // The panels below the stream: freshness, lag, tasks, what happened, settings.
 
-import { byId, draw, make, put } from "./dom.js";
+import { byId, draw, make, put, putWords } from "./dom.js";
 import * as format from "./format.js";
 
 const FRESH_S = 2;
 const LATE_S = 5;
-const SCALE = [0.01, 100]; // seconds at the ends of the freshness scale
+const SCALE = [0.01, 1000]; // seconds at the ends of the freshness scale
 
 /** Show all of them. */
 export function showPanels(data) {
@@ -18,7 +18,7 @@ export function showPanels(data) {
 
 // --- freshness ---
 
-const SINCE = { kafka: "since the event in Kafka", write: "since the write in the database" };
+const SINCE = { kafka: "since the event", write: "since the database write" };
 const scales = Object.fromEntries(Object.keys(SINCE).map((since) => [since, makeScale(since)]));
 
 function makeScale(since) {
@@ -37,7 +37,7 @@ function makeScale(since) {
   const range = draw("rect", { y: 10, height: 14, rx: 3, class: "range", width: 0, x: 0 });
   picture.append(range);
   const ticks = make("div", "ticks");
-  for (const [at, name] of [[0.01, "10 ms"], [0.1, "100 ms"], [FRESH_S, "2 s"], [LATE_S, "5 s"], [100, "100 s"]]) {
+  for (const [at, name] of [[0.01, "10 ms"], [0.1, "100 ms"], [FRESH_S, "2 s"], [LATE_S, "5 s"], [60, "1 min"], [1000, "17 min"]]) {
     const tick = make("span", at === FRESH_S || at === LATE_S ? "mark" : "", name);
     tick.style.left = `${place(at) / 4}%`;
     ticks.append(tick);
@@ -59,7 +59,8 @@ function showFreshness(freshness) {
     const { p50_s: p50, p95_s: p95 } = freshness[since];
     if (p50 == null) {
       range.setAttribute("width", 0);
-      put(values, "no page in the last minute");
+      const isMute = since === "write" && freshness.kafka.count > 0;
+      put(values, isMute ? "the events do not say" : "no page in the last minute");
       continue;
     }
     const [from, to] = [place(p50), place(p95)];
@@ -128,7 +129,7 @@ function showTasks(tasks) {
   const { workers, workers_seen: seen, process, processes } = tasks;
   put(byId("workers"), seen < workers ? `${seen} of ${workers} running` : `${workers} running`);
   byId("process-of").hidden = processes < 2;
-  put(byId("process-text"), `${process} of ${processes}`);
+  put(byId("process-text"), `${process + 1} of ${processes}`);
 }
 
 // --- what happened ---
@@ -147,15 +148,26 @@ function showRecent(recent) {
   list.replaceChildren(...recent.map(happening));
 }
 
-function happening({ at, level, source, text, facts }) {
+const KINDS = { warning: "warning", error: "error", "dead-letter": "dead letter" };
+
+function happening({ at, since, times, level, source, text, facts }) {
   const item = make("li", level);
   const time = make("time", "", format.when(at));
   time.dateTime = new Date(at * 1000).toISOString();
+  const tag = make("p", "tag");
+  tag.append(make("b", "", `${KINDS[level] ?? level} `), make("span", "", source));
   const words = make("div", "words");
-  words.append(make("p", "", text));
-  const more = Object.entries(facts);
-  if (more.length) words.append(factList(more));
-  item.append(time, make("span", "tag", `${level} · ${source}`), words);
+  const line = make("p", "", text);
+  if (times > 1) line.append(make("span", "times", `× ${format.count(times)} since ${format.when(since)}`));
+  words.append(line);
+  const { remedy, ...others } = facts;
+  if (remedy) {
+    const what = make("p", "remedy");
+    putWords(what, `What to do: ${remedy}`);
+    words.append(what);
+  }
+  if (Object.keys(others).length) words.append(factList(Object.entries(others)));
+  item.append(time, tag, words);
   return item;
 }
 

@@ -1,6 +1,6 @@
 // The status page: asks /status.json each second while it is seen, and shows what came.
 
-import { byId, put } from "./dom.js";
+import { byId, put, putWords } from "./dom.js";
 import * as format from "./format.js";
 import { Charts } from "./charts.js";
 import { showPanels } from "./panels.js";
@@ -21,7 +21,10 @@ const LEVELS = {
   stopping: ["Stopping", "neutral"],
   waiting: ["Waiting", "bad"],
   stuck: ["Stuck", "bad"],
+  offline: ["No answer", "bad"],
 };
+
+const ICON_COLOURS = { good: "#1a9c5b", warn: "#d98613", bad: "#d8404b", neutral: "#7b8698" };
 
 const charts = new Charts(byId("charts"));
 let latest = null;
@@ -73,38 +76,58 @@ function show(data) {
 
 function showVerdict(data) {
   const { level, text, to_go_s: toGo } = data.state;
-  const [name, mood] = LEVELS[level] ?? [level, "neutral"];
   const stall = data.stalls[0];
-  put(byId("level"), stall ? `${name} · ${format.span(stall.for_s)}` : name);
+  say(level, stall ? ` · ${format.span(stall.for_s)}` : "", text, stall?.remedy);
+  const isSoon = toGo != null && toGo < 1;
+  put(byId("to-go"), toGo == null ? "–" : isSoon ? "now" : format.span(toGo));
+  const isBlind = data.stalls.some(({ service }) => service === "kafka"); // what is new is not known
+  put(byId("to-go-unit"), toGo == null ? (isBlind ? "not known" : "not moving") : isSoon ? "no backlog" : "at this rate");
+  put(byId("lag-unit"), isBlind ? "last known" : "events");
+}
+
+/** Say how it is in the one place that a person looks at first. */
+function say(level, since, text, remedy = "") {
+  const [name, mood] = LEVELS[level] ?? [level, "neutral"];
+  put(byId("level"), name + since);
   put(byId("sentence"), text);
-  put(byId("remedy"), stall?.remedy ? `What to do: ${stall.remedy}` : "");
-  put(byId("to-go"), toGo == null ? "–" : toGo < 1 ? "now" : format.span(toGo));
-  put(byId("to-go-unit"), toGo == null ? "not moving" : toGo ? "at this rate" : "no backlog");
-  if (document.body.dataset.level !== level) {
-    document.body.dataset.level = level;
-    document.body.dataset.mood = mood;
-    put(byId("announce"), `${name}. ${text}`);
-    byId("icon").href = `/static/icons/${mood}.svg`;
-    document.title = `${name} – gibsey-embedder`;
-  }
+  putWords(byId("remedy"), remedy ? `What to do: ${remedy}` : "");
+  if (document.body.dataset.level === level) return;
+  document.body.dataset.level = level;
+  document.body.dataset.mood = mood;
+  put(byId("announce"), `${name}. ${text}`);
+  byId("icon").href = icon(ICON_COLOURS[mood]);
+  document.title = `${name} – gibsey-embedder`;
+}
+
+/** The tab's icon, drawn here: one that had to be asked for would not come while the worker is away. */
+function icon(colour) {
+  const drawing =
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="${colour}"/>` +
+    '<path d="M6 10h7c5 0 4 6 9 6h4M6 22h7c5 0 4-6 9-6" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"/></svg>';
+  return `data:image/svg+xml,${encodeURIComponent(drawing)}`;
 }
 
 /** Say that the worker is away, or that it came back as another process. */
 function showNotice() {
-  const notice = byId("notice");
   const away = failedSince !== null;
   document.body.classList.toggle("offline", away);
-  if (away) {
-    const forS = (Date.now() - failedSince) / 1000;
-    const stale = latest ? ` The figures are those of ${format.clock(latest.now)}.` : "";
-    put(notice, `The worker has not answered for ${format.span(forS)}; asking each second.${stale}`);
-    document.title = "Offline – gibsey-embedder";
-    document.body.dataset.level = "offline"; // so that the next answer sets everything again
-  } else if (restartedAt && Date.now() - restartedAt < RESTART_SHOWN_MS) {
+  if (away) showAway((Date.now() - failedSince) / 1000);
+  const isBack = !away && restartedAt && Date.now() - restartedAt < RESTART_SHOWN_MS;
+  const notice = byId("notice");
+  if (isBack) {
     put(notice, `The worker was restarted at ${format.clock(latest.started_at)}; its counts began anew.`);
   }
-  notice.classList.toggle("restarted", !away);
-  notice.hidden = !away && !(restartedAt && Date.now() - restartedAt < RESTART_SHOWN_MS);
+  notice.hidden = !isBack;
+}
+
+function showAway(forS) {
+  const figures = latest ? `the figures are those of ${format.clock(latest.now)}` : "there are no figures yet";
+  say(
+    "offline",
+    ` · ${format.span(forS)}`,
+    `The worker does not answer; ${figures}. This page asks each second.`,
+    "see whether it runs, and what its last log lines say. Changes wait in Kafka.",
+  );
 }
 
 document.addEventListener("visibilitychange", () => {

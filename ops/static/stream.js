@@ -21,7 +21,9 @@ const boxes = [...document.querySelectorAll("[data-stage]")];
 export function showStream(data) {
   for (const element of fields) {
     const how = format[element.dataset.as ?? "text"];
-    put(element, how(at(data, element.dataset.field)));
+    const shown = how(at(data, element.dataset.field));
+    put(element, shown);
+    if (how === format.text) element.title = shown; // it may be cut short
   }
   for (const element of pairs) {
     const { p50_s: p50, p95_s: p95 } = at(data, element.dataset.pair);
@@ -40,7 +42,6 @@ function showDetails({ kafka, embedder, dead_letters: letters }) {
   const all = kafka.topic_partitions;
   const own = kafka.partitions.length;
   put(byId("kafka-partitions"), all == null ? "not known" : all === own ? `${all}` : `${own} of ${all}`);
-  byId("box-kafka").querySelector("[data-field='stages.kafka.topic']").title = kafka.topic;
   const flying = embedder.endpoints.reduce((sum, endpoint) => sum + endpoint.in_flight, 0);
   put(byId("embed-flight"), `${flying} of ${embedder.slots}`);
   const { hit = 0, miss = 0 } = embedder.cache;

@@ -7,17 +7,14 @@ const NEXT = { auto: "light", light: "dark", dark: "auto" };
 
 /** Make `button` switch the theme; `changed` is called after each change, the system's too. */
 export function initTheme(button, label, changed) {
-  const root = document.documentElement;
-  const current = () => root.dataset.theme ?? "auto";
+  const { dataset } = document.documentElement;
   const name = () => {
-    put(label, NAMES[current()]);
-    button.setAttribute("aria-label", `Colours: ${NAMES[current()]}`);
+    put(label, NAMES[dataset.choice]);
+    button.setAttribute("aria-label", `Colours: ${NAMES[dataset.choice]}`);
   };
   button.addEventListener("click", () => {
-    const next = NEXT[current()];
-    if (next === "auto") delete root.dataset.theme;
-    else root.dataset.theme = next;
-    remember(next);
+    window.showTheme(NEXT[dataset.choice]);
+    remember(dataset.choice);
     name();
     changed();
   });

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from connectors.dead_letter_form import LINES_PER_PERIOD, DeadLetterLog, Form, headers_of, one_line
+from connectors.dead_letter_form import (
+    LINES_PER_PERIOD,
+    PERIOD_S,
+    DeadLetterLog,
+    Form,
+    headers_of,
+    one_line,
+)
 from connectors.dead_letters import DeadLetters
 from connectors.kafka import KafkaAccess
 from connectors.kafka_faults import KafkaFaults
@@ -161,13 +168,22 @@ def test_many_letters_are_logged_as_a_few_and_a_number(capsys):
     assert due.count(True) == 1
     log.sum_up()
     log.sum_up()
-    now[0] = 2.0
+    now[0] = PERIOD_S
     assert not log.say(letter(1000))
     said = capsys.readouterr()
     lines = [line for line in (said.out + said.err).splitlines() if "dead letter" in line]
     assert len(lines) == LINES_PER_PERIOD + 2
-    assert f"more={1000 - LINES_PER_PERIOD}" in lines[LINES_PER_PERIOD]
+    assert f"count={1000 - LINES_PER_PERIOD}" in lines[LINES_PER_PERIOD]
     assert "cdc.pages:2:0" in lines[0]
+
+
+def test_many_letters_of_one_reason_do_not_hide_one_of_another(capsys):
+    log = DeadLetterLog(clock=lambda: 0.0)
+    for n in range(100):
+        log.say(letter(n))
+    log.say(letter(100, reason="refused-by-rag"))
+    said = capsys.readouterr()
+    assert "cdc.pages:2:100" in said.out + said.err
 
 
 class Refusing(DeadLetters):

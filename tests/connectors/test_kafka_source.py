@@ -297,6 +297,15 @@ def test_lag_is_known_after_a_resume_that_may_read_nothing(mock_kafka):
         assert not process.records
 
 
+def test_lag_is_known_of_partitions_that_nothing_was_read_of_yet(mock_kafka):
+    for partition in range(3):
+        fill(mock_kafka, 30, partition=partition)
+    with Process(mock_kafka.broker, ledger=Ledger(max_pages=0)) as process:
+        commit(mock_kafka, process.access.group, {1: 25})
+        process.turn_until(lambda: process.lag() == {"0": 30, "1": 5, "2": 30})
+        assert not process.records
+
+
 def test_an_empty_partition_has_a_position_and_a_watermark(mock_kafka):
     with Process(mock_kafka.broker) as process:
         process.turn_until(lambda: process.ledger.low_watermarks() == {0: 0, 1: 0, 2: 0})

@@ -11,13 +11,14 @@ from connectors.recent import KEPT, LONGEST_FACT, LONGEST_TEXT, Recent
 def test_only_warnings_and_worse_are_noted():
     recent = Recent()
     for level in ("debug", "info", "warning", "error", "critical"):
-        recent.note_line({"level": level, "event": level, "logger": "kafka", "source": 3})
+        recent.note_line({"level": level, "event": level, "logger_name": "kafka", "source": 3})
     assert [(h.level, h.text) for h in recent.latest()] == [
         ("error", "critical"),
         ("error", "error"),
         ("warning", "warning"),
     ]
     assert recent.latest()[0].facts == {"source": "3"}
+    assert recent.latest()[0].source == "kafka"
 
 
 def test_a_dead_letter_shows_its_reason_and_origin():
@@ -29,6 +30,29 @@ def test_a_dead_letter_shows_its_reason_and_origin():
     (found,) = recent.latest()
     assert (found.level, found.source, found.text) == ("dead-letter", "undecodable", "no JSON")
     assert found.facts == {"origin": "cdc.pages:0:7"}
+
+
+def test_a_stall_shows_its_service_reason_and_remedy():
+    recent = Recent()
+    recent.note_line(
+        {"level": "warning", "event": "waiting", "logger_name": "stream", "service": "embedder",
+         "reason": "no model", "since_s": 60, "remedy": "pull it"}
+    )  # fmt: skip
+    (found,) = recent.latest()
+    assert (found.source, found.text) == ("embedder", "waiting: no model")
+    assert found.facts == {"remedy": "pull it"}
+
+
+def test_what_happens_again_is_counted_and_does_not_push_the_rest_out():
+    now = iter(range(1000))
+    recent = Recent(clock=lambda: float(next(now)))
+    recent.add("warning", "kafka", "once")
+    for n in range(KEPT * 2):
+        recent.add("dead-letter", "rag-unreachable", "answered 500", origin=f"cdc.pages:0:{n}")
+    again, once = recent.latest()
+    assert (again.times, again.since, again.at) == (KEPT * 2, 1.0, KEPT * 2)
+    assert again.facts == {"origin": f"cdc.pages:0:{KEPT * 2 - 1}"}
+    assert (once.text, once.times) == ("once", 1)
 
 
 def test_it_holds_the_newest_only():
@@ -60,5 +84,5 @@ def test_the_log_shows_it_every_line_without_secrets(capsys):
     finally:
         structlog.reset_defaults()
     (found,) = recent.latest()
-    assert found.facts["url"] == "http://me:***@rag"
+    assert (found.source, found.facts) == ("rag", {"url": "http://me:***@rag"})
     assert "hunter2" not in capsys.readouterr().err

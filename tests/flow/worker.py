@@ -90,6 +90,11 @@ class Worker:
             )
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """All that it has written."""
         return self._path.read_text(errors="replace")

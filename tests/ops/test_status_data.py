@@ -151,6 +151,30 @@ def test_several_stalls_are_all_named(watched: Watched):
     )
 
 
+def test_a_silent_kafka_leaves_unknown_how_long_it_takes_to_catch_up(watched: Watched):
+    watched.settle(100, seconds=10)
+    assert watched.status["state"]["to_go_s"] == 0
+    watched.stream.stalls.waiting("kafka", "no broker", "start it")
+    watched.later(SAMPLE_S)
+    assert watched.status["state"]["to_go_s"] is None
+
+
+def test_a_rag_service_that_is_away_is_said_not_to_hold_the_stream_up(watched: Watched):
+    watched.stream.stalls.waiting("rag", "refused", "start it")
+    text = watched.status["state"]["text"]
+    assert text.startswith("Waiting for the RAG service: refused; rows are stored meanwhile")
+
+
+def test_an_idle_stream_says_that_its_last_pages_were_late(watched: Watched):
+    watched.settle(100, seconds=10, fresh_s=20)
+    watched.later(20)
+    state = watched.status["state"]
+    assert (state["level"], state["text"].partition("; ")[2]) == (
+        "idle",
+        "the pages of the last minute were late",
+    )
+
+
 def test_freshness_is_that_of_the_last_minute(watched: Watched):
     watched.settle(100, seconds=60, fresh_s=20)
     watched.later(70)

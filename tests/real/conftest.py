@@ -5,6 +5,8 @@ TEST_KAFKA_PID, TEST_KAFKA_RESTART    the broker's process, and the command that
 TEST_EMBED_URL, TEST_EMBED_MODEL      an Ollama with the model (nomic-embed-text) pulled
 TEST_OLLAMA_PID, TEST_OLLAMA_RESTART  its process, and the command that starts it again
 TEST_CQL, TEST_CQL_PYTHON             host:port of a Cassandra, and a Python with cassandra-driver
+TEST_PROMETHEUS, TEST_ALERTMANAGER    the programs
+TEST_PROMTOOL, TEST_AMTOOL            their tools
 TEST_DEBEZIUM_TOPIC                   where Debezium publishes its table gibsey.pages
 """
 

@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable
 
 from connectors import logs
+from connectors.kafka_records import TIMESTAMP_HEADER
 from connectors.records import DeadLetter, Record
 
 MAX_DETAIL_CHARS = 500
-TIMESTAMP_HEADER = "gibsey-timestamp"
-"""Header with the original's own timestamp in milliseconds: the letter's is when it failed."""
-
 LINES_PER_PERIOD = 100
 PERIOD_S = 1.0
 

@@ -14,6 +14,8 @@ event of a page that was not touched within its bucket's last 4,096 pages is tak
 FINGERPRINT_BYTES = 16
 _KEY_BYTES = 12
 _NO_TEXT = bytes(FINGERPRINT_BYTES)
+REFUSED = b"\xff" * FINGERPRINT_BYTES
+"""The fingerprint of a change that became a dead letter: no text is the same as that one."""
 _ENTRY_BYTES = _KEY_BYTES + PACKED_BYTES + FINGERPRINT_BYTES
 
 
@@ -23,7 +25,8 @@ class AppliedChange:
 
     Attributes:
         version: When it was made.
-        fingerprint: Of its text and of how texts are embedded; None after a delete.
+        fingerprint: Of its text and of how texts are embedded; None after a delete, `REFUSED`
+            where there is no vector of it.
     """
 
     version: Version

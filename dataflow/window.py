@@ -25,7 +25,7 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.records import BUCKETS, DeadLetter, PageVector, Record
 from connectors.shutdown import Shutdown
-from dataflow.applied import Applied, AppliedChange
+from dataflow.applied import REFUSED, Applied, AppliedChange
 from dataflow.changes import Change, Version
 
 STATE_VERSION = 1
@@ -174,7 +174,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         applied = self._applied.get(change.page_id)
         # both count: while an older change is in a request, a newer one may have overtaken it
         if (open_changes and _is_late(change, open_changes[-1].change.version)) or (
-            applied is not None and _is_late_to(change, applied)
+            applied is not None and self._is_late_to(change, applied)
         ):
             self._end(change, "skipped_stale")
         elif change.is_blank:
@@ -186,13 +186,36 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
             self._embed(change)
 
     def _unchanged(self, change: Change, applied: AppliedChange) -> bool:
-        rules = self._step.batcher.rules
+        fingerprint = self._fingerprint(change)
         return (
             change.op == "u"
             and not change.is_replay
-            and rules is not None
-            and applied.fingerprint == rules.fingerprint(change.body or "")
+            and fingerprint is not None
+            and applied.fingerprint == fingerprint
         )
+
+    def _fingerprint(self, change: Change) -> bytes | None:
+        """Of a change's text; None where it has none, or the rules are not known yet."""
+        rules = self._step.batcher.rules
+        return rules.fingerprint(change.body or "") if rules and not change.is_blank else None
+
+    def _is_late_to(self, change: Change, applied: AppliedChange) -> bool:
+        """Whether what was applied is newer, or the same; a replay may repeat.
+
+        A replay of the text that was applied last is not late, whatever is newer: the newer
+        change was skipped as unchanged, and what the letter missed is missing still.
+
+        A text outlives a delete of its own time. Of a batch that deletes a row and writes it anew
+        Debezium makes two events, and gives both the time of the later one; of a batch whose
+        delete wins it tells the delete alone.
+        """
+        if change.is_replay and not change.is_blank:
+            fingerprint = self._fingerprint(change)
+            if fingerprint is None or fingerprint == applied.fingerprint:
+                return False
+        if change.version.compare(applied.version) == 0 and applied.fingerprint is None:
+            return change.is_blank and not change.is_replay
+        return _is_late(change, applied.version)
 
     def _remove(self, change: Change, out: list[Outcome]) -> None:
         """Apply a change that leaves no text: the row goes, where rows of such pages go.
@@ -255,12 +278,14 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def _apply(self, done: _Open, out: list[Outcome]) -> None:
         change, job = done.change, done.job
         applied = self._applied.get(change.page_id)
-        if applied is not None and _is_late_to(change, applied):
+        if applied is not None and self._is_late_to(change, applied):
             self._end(change, "coalesced")  # a newer one was faster
             return
-        rules = self._step.batcher.rules
-        fingerprint = rules.fingerprint(change.body or "") if rules else None
-        self._applied.put(change.page_id, change.version, fingerprint)
+        version = change.version
+        if applied is not None and version.compare(applied.version) < 0:
+            version = applied.version  # a replay of a text that was written again since
+        fingerprint = REFUSED if job.vector is None else self._fingerprint(change)
+        self._applied.put(change.page_id, version, fingerprint)
         if job.vector is None:
             self._count(change, "refused")
             self._step.ledger.departed((change.record,))
@@ -289,17 +314,6 @@ def _is_late(change: Change, latest: Version) -> bool:
     """Whether a change is older than, or a repeat of, what is known; a replay may repeat."""
     order = change.version.compare(latest)
     return order < 0 or (order == 0 and not change.is_replay)
-
-
-def _is_late_to(change: Change, applied: AppliedChange) -> bool:
-    """The same for what was applied, but that a text outlives a delete of its own time.
-
-    Of a batch that deletes a row and writes it anew Debezium makes two events, and gives both the
-    time of the later one; of a batch whose delete wins it tells the delete alone.
-    """
-    if change.version.compare(applied.version) == 0 and applied.fingerprint is None:
-        return change.is_blank and not change.is_replay
-    return _is_late(change, applied.version)
 
 
 def _vector(change: Change, job: EmbedJob) -> PageVector:

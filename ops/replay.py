@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from connectors.kafka import KafkaAccess
-from connectors.kafka_records import REPLAY_HEADER
+from connectors.kafka_records import REPLAY_HEADER, TIMESTAMP_HEADER
 from dataflow.connections import kafka_access
 from dataflow.settings import load
 from ops.dead_letters import Page, Reason, Since, letters_table, selection
@@ -110,6 +110,7 @@ def send(access: KafkaAccess, letters: list[Letter], console: Console) -> int:
                 headers=[
                     (REPLAY_HEADER, original.origin.encode()),
                     (FAILED_AT_HEADER, letter.failed_at.encode()),
+                    (TIMESTAMP_HEADER, str(original.timestamp_ms).encode()),
                 ],
                 on_delivery=on_delivery,
             )

@@ -38,7 +38,8 @@ class Plan:
 class _Topic:
     """What the topic holds beside the letters: one pass over it, memory only for the letters."""
 
-    def __init__(self, letters: Iterable[Letter]) -> None:
+    def __init__(self, letters: Iterable[Letter], *, delete_rows: bool) -> None:
+        self._delete_rows = delete_rows
         self.newest: dict[str, Change | None] = {}
         self.replays: dict[str, str] = {}  # origin -> when the latest replayed letter had failed
         self.whole: dict[str, Letter] = {}  # by origin, those whose value was found in the topic
@@ -59,6 +60,8 @@ class _Topic:
         change = decode(record)
         if not isinstance(change, Change) or change.page_id not in self.newest:
             return
+        if change.is_blank and not self._delete_rows:
+            return  # it has no effect, and so does not overtake
         known = self.newest[change.page_id]
         if known is None or change.version.compare(known.version) > 0:
             self.newest[change.page_id] = change
@@ -91,6 +94,8 @@ def make_plan(
     letters: list[Letter],
     reader: TopicReader,
     topic: str,
+    *,
+    delete_rows: bool = True,
     on_read: Callable[[Message], None] = lambda _: None,
 ) -> Plan:
     """Look at the topic from the oldest origin on, and decide for each letter.
@@ -102,10 +107,11 @@ def make_plan(
         letters: Letters of `topic`, oldest first.
         reader: Reads the topic.
         topic: The topic of the changes.
+        delete_rows: Whether a deleted page's row is removed (ON_DELETE).
         on_read: Called with each record that was looked at.
     """
     ends = reader.ends(topic)
-    seen = _Topic(letters)
+    seen = _Topic(letters, delete_rows=delete_rows)
     for message in reader.read(topic, _starts(letters, reader, topic, ends), ends):
         on_read(message)
         seen.note(message, topic)

@@ -131,6 +131,18 @@ def test_a_page_that_was_written_again_with_the_same_text_is_replayed(
     assert _replayed(mock_kafka) == [(1, original, "cdc.pages:1:0")]
 
 
+@pytest.mark.parametrize(("on_delete", "sent"), [("ignore", 1), ("delete", 0)])
+def test_a_delete_overtakes_only_where_it_has_an_effect(
+    run: Run, mock_kafka: MockKafka, monkeypatch: pytest.MonkeyPatch, on_delete: str, sent: int
+) -> None:
+    monkeypatch.setenv("ON_DELETE", on_delete)
+    original = _event("p", "x")
+    _topic(mock_kafka, original, b'{"page_id":"p","op":"d"}')
+    _letter(mock_kafka, "cdc.pages:1:0", original, reason="rag-unreachable")
+    run("replay", "--yes")
+    assert len(_replayed(mock_kafka)) == sent
+
+
 def test_a_letter_of_a_topic_that_was_made_anew_is_measured_by_its_time(
     run: Run, mock_kafka: MockKafka
 ) -> None:

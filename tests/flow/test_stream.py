@@ -155,11 +155,12 @@ def test_a_hundred_events_without_a_good_one_stall_the_stream(stream: Stream) ->
     for number in range(300):
         stream.raw(b"<xml/>", partition=number % 3)
     stream.kafka.flush()
-    worker = stream.start()
-    worker.wait_for(r"waiting .*none of the first 100 events.*KAFKA_TOPIC")
-    assert "kafka" in worker.stalled()
-    assert len(stream.letters()) <= 100
-    worker.stop()
+    for _ in range(2):  # what is stored or committed meanwhile must not move it on
+        worker = stream.start()
+        worker.wait_for(r"waiting .*none of the first 100 events.*KAFKA_TOPIC")
+        assert "kafka" in worker.stalled()
+        worker.stop()
+    assert not stream.letters()
 
 
 # --- ends, and goes on

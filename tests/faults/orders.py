@@ -13,6 +13,13 @@ from tests.flow.worker import Worker
 NAMED_S = 150.0
 """A service that hangs is named when its time limit is over: 30 s, at the embedder 60 s."""
 
+SHORT_LIMITS = """
+import connectors.pace, connectors.stargate
+connectors.pace.SLOWEST_START_S = 4.0
+connectors.stargate.StargateSession.__init__.__defaults__ = (4.0,)
+"""
+"""Run before the program: what hangs is given up after 4 s instead."""
+
 Undo = Callable[[], object]
 Order = Callable[[StandIn], Undo]
 
@@ -86,6 +93,17 @@ def orders_for(
     if name == "stargate":
         orders["table dropped"] = partial(_drop_table, stream)
     return orders
+
+
+def bulk_orders(
+    stream: Stream, bulk: str, faults: Iterable[str] = FAULTS
+) -> dict[str, Callable[[], Undo]]:
+    """The same for STARGATE_BULK=graphql or custom; to hang takes no other way than rest."""
+    orders = orders_for(stream, "stargate", faults)
+    left_out = ["hanging"]
+    if bulk == "custom":  # it has no tables, and any 2xx means that all rows are stored
+        left_out += ["garbage", "HTML", "table dropped"]
+    return {fault: order for fault, order in orders.items() if fault not in left_out}
 
 
 def _spoil(stream: Stream, quirk: str) -> Undo:

@@ -12,8 +12,8 @@ from tests.faults.orders import (
     FAULTS,
     WRONG_VECTORS,
     accounted_for,
+    bulk_orders,
     go_through,
-    orders_for,
     service_of,
     wait_named,
 )
@@ -65,11 +65,7 @@ def test_a_fault_of_rag_costs_its_notifications_and_nothing_else(
 @pytest.mark.parametrize("bulk", ["graphql", "custom"])
 def test_faults_of_writing_many_rows_at_once_are_named_and_heal(stream: Stream, bulk: str) -> None:
     worker = feed_through(stream, STARGATE_BULK=bulk, STARGATE_BULK_URL=stream.stargate.bulk_url)
-    left_out = {"hanging"}
-    if bulk == "custom":  # any 2xx means there that all rows are stored
-        left_out |= {"garbage", "HTML"}
-    faults = [fault for fault in FAULTS if fault not in left_out]
-    go_through(stream, worker, "stargate", orders_for(stream, "stargate", faults))
+    go_through(stream, worker, "stargate", bulk_orders(stream, bulk))
     worker.stop()
 
 

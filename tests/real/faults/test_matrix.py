@@ -16,7 +16,7 @@ import pytest
 
 from tests.deadline import eventually
 from tests.faults import test_matrix as matrix
-from tests.faults.orders import accounted_for, go_through, orders_for
+from tests.faults.orders import SHORT_LIMITS, accounted_for, bulk_orders, go_through, orders_for
 from tests.flow.healing import assert_healed, feed_through
 from tests.flow.stream import DONE_S, Stream
 from tests.real.kafka import RealKafka
@@ -32,7 +32,7 @@ FROZEN_S = 8.0
 
 @pytest.mark.parametrize("name", ["embedder", "stargate"])
 def test_each_fault_of_a_service_is_named_and_heals(stream: Stream, name: str) -> None:
-    worker = feed_through(stream)
+    worker = feed_through(stream, code=SHORT_LIMITS)
     go_through(stream, worker, name, orders_for(stream, name))
     worker.stop()
 
@@ -42,7 +42,7 @@ def test_each_fault_of_writing_many_rows_at_once_is_named_and_heals(
     stream: Stream, bulk: str
 ) -> None:
     worker = feed_through(stream, STARGATE_BULK=bulk, STARGATE_BULK_URL=stream.stargate.bulk_url)
-    go_through(stream, worker, "stargate", orders_for(stream, "stargate", BULK_FAULTS))
+    go_through(stream, worker, "stargate", bulk_orders(stream, bulk, BULK_FAULTS))
     worker.stop()
 
 

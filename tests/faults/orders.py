@@ -101,8 +101,8 @@ def bulk_orders(
     """The same for STARGATE_BULK=graphql or custom; to hang takes no other way than rest."""
     orders = orders_for(stream, "stargate", faults)
     left_out = ["hanging"]
-    if bulk == "custom":  # it has no tables, and any 2xx means that all rows are stored
-        left_out += ["garbage", "HTML", "table dropped"]
+    if bulk == "custom":  # it has no tables, and any 2xx, even cut, means that all rows are stored
+        left_out += ["cut", "garbage", "HTML", "table dropped"]
     return {fault: order for fault, order in orders.items() if fault not in left_out}
 
 

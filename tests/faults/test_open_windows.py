@@ -44,7 +44,7 @@ def test_a_stop_with_two_thousand_open_pages_keeps_them_all_and_embeds_none_agai
     stream.feed(3000)
     worker = stream.start()
     worker.wait_for("status port")
-    eventually(lambda: worker.status()["open_pages"] >= MAX_OPEN_PAGES, DONE_S)
+    eventually(lambda: worker.status()["tasks"]["open_pages"] >= MAX_OPEN_PAGES, DONE_S)
     began = time.monotonic()
     worker.stop()
     assert time.monotonic() - began < 10

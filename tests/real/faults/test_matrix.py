@@ -24,6 +24,7 @@ from tests.real.kafka import RealKafka
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
 BULK_FAULTS = ("refused", "429", "500", "cut", "401", "404")
+RAG_FAULTS = ("refused", "hanging", "429", "500", "cut", "garbage", "HTML", "401", "404")
 FROZEN_S = 8.0
 
 
@@ -48,7 +49,7 @@ def test_each_fault_of_writing_many_rows_at_once_is_named_and_heals(
 
 def test_each_fault_of_rag_costs_its_notifications_and_nothing_else(stream: Stream) -> None:
     worker = feed_through(stream, RAG_TIMEOUT="1")
-    for number, (_, order) in enumerate(orders_for(stream, "rag").items(), 1):
+    for number, order in enumerate(orders_for(stream, "rag", RAG_FAULTS).values(), 1):
         undo = order()
         stream.feed(10, start=1000 * number)
         stream.wait_rows(100 + 10 * number)

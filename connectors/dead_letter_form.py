@@ -54,7 +54,7 @@ def headers_of(letter: DeadLetter, failed_at: dt.datetime, form: Form) -> Header
     record = letter.record
     headers: Headers = [
         ("reason", letter.reason.encode()),
-        ("detail", one_line(letter.detail).encode(errors="replace")),
+        ("detail", one_line(logs.without_secrets(letter.detail)).encode(errors="replace")),
         ("origin", (record.replay_of or record.origin).encode()),
         ("failed-at", failed_at.isoformat(timespec="milliseconds").encode()),
         (TIMESTAMP_HEADER, str(record.timestamp_ms).encode()),

@@ -252,8 +252,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         granted = self._granted()
         self._may_read = granted > 0
         records = self._reader.read(granted, BATCH_BYTES) if granted else []
-        emitted = self._look_ahead.sift(records)
-        return emitted
+        return self._look_ahead.sift(records)
 
     def _granted(self) -> int:
         """How many records may be read now; 0 while the process has enough."""

@@ -67,7 +67,8 @@ def test_secrets_are_in_no_log_line_and_on_no_page_of_the_status_port(
         eventually(lambda: stargate.vectors.vector("a") is not None, DONE_S)
         answers = [httpx.get(f"http://127.0.0.1:{worker.status_port}/{page}") for page in PAGES]
         worker.stop()
-    told = "\n".join([worker.log, *(answer.text for answer in answers)])
+        details = [letter.headers["detail"].decode() for letter in stream.letters()]
+    told = "\n".join([worker.log, *(answer.text for answer in answers), *details])
     assert "Upsert OK" in told
     assert "who are you" in told
     _assert_hidden(told)

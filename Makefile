@@ -38,8 +38,8 @@ format: $(ENV) ## Format the code and mend what can be mended
 test-real: $(ENV) ## Run the tests against real services, named by TEST_* variables
 	@$(PYTEST) tests/real -q $(ARGS)
 
-test-faults: $(ENV) ## Run the tests that kill, freeze and cut the services
-	@$(PYTEST) tests/faults -q $(ARGS)
+test-faults: $(ENV) ## Run the tests that kill, freeze and cut the services, two at a time
+	@$(PYTEST) tests/faults -q -n 2 --dist worksteal $(ARGS)
 
 test-browser: $(ENV) ## Run the tests of the status page in a browser
 	@$(PYTEST) tests/browser -q $(ARGS)

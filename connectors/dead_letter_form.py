@@ -9,12 +9,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from connectors import logs
+from connectors.kafka_records import TIMESTAMP_HEADER
 from connectors.records import DeadLetter, Record
 
 MAX_DETAIL_CHARS = 500
-TIMESTAMP_HEADER = "gibsey-timestamp"
-"""Header with the original's own timestamp in milliseconds: the letter's is when it failed."""
-
 LINES_PER_PERIOD = 5
 PERIOD_S = 10.0
 
@@ -57,7 +55,7 @@ def headers_of(letter: DeadLetter, failed_at: dt.datetime, form: Form) -> Header
     record = letter.record
     headers: Headers = [
         ("reason", letter.reason.encode()),
-        ("detail", one_line(letter.detail).encode(errors="replace")),
+        ("detail", one_line(logs.without_secrets(letter.detail)).encode(errors="replace")),
         ("origin", (record.replay_of or record.origin).encode()),
         ("failed-at", failed_at.isoformat(timespec="milliseconds").encode()),
         (TIMESTAMP_HEADER, str(record.timestamp_ms).encode()),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from confluent_kafka import Message
 
-from connectors.records import Record
+from connectors.records import Record, parse_origin
 
 REPLAY_HEADER = "gibsey-replay-of"
 """Header of a replayed dead letter: the origin (`topic:partition:offset`) of the record."""
+TIMESTAMP_HEADER = "gibsey-timestamp"
+"""Header of dead letters and of replayed ones: the original's own timestamp in milliseconds."""
 
 
 def record_of(message: Message, topic: str, era: int) -> Record:
@@ -19,34 +21,38 @@ def record_of(message: Message, topic: str, era: int) -> Record:
         era: The era of its partition's offsets.
     """
     kind, timestamp_ms = message.timestamp()
+    replay_of = None
+    if message.headers():
+        headers = headers_of(message)
+        if parse_origin(origin := headers.get(REPLAY_HEADER, "")):
+            replay_of = origin
+            # the broker may have given the copy a time of its own (LogAppendTime)
+            kind, timestamp_ms = kind or 1, timestamp_of(headers) or timestamp_ms
     return Record(
         topic,
         message.partition() or 0,
         message.offset() or 0,
         timestamp_ms if kind else 0,
-        _bytes(message.key()),
-        _bytes(message.value()),
+        bytes_of(message.key()),
+        bytes_of(message.value()),
         era,
-        _replay_of(message),
+        replay_of,
     )
 
 
-def _bytes(data: str | bytes | None) -> bytes | None:
+def headers_of(message: Message) -> dict[str, str]:
+    """The headers of a message as texts by name; of doubled names the last one."""
+    found = message.headers() or ()
+    pairs = found.items() if isinstance(found, dict) else found
+    return {name: (bytes_of(value) or b"").decode(errors="replace") for name, value in pairs}
+
+
+def timestamp_of(headers: dict[str, str]) -> int:
+    """What `TIMESTAMP_HEADER` says (milliseconds since 1970), 0 where it says nothing."""
+    text = headers.get(TIMESTAMP_HEADER, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
+
+
+def bytes_of(data: str | bytes | None) -> bytes | None:
+    """A key or a value as bytes; librdkafka's types allow texts, too."""
     return data.encode() if isinstance(data, str) else data
-
-
-def _replay_of(message: Message) -> str | None:
-    headers = message.headers()
-    if not headers:
-        return None
-    for name, value in headers.items() if isinstance(headers, dict) else headers:
-        if name == REPLAY_HEADER and value is not None:
-            text = (_bytes(value) or b"").decode(errors="replace")
-            return text if _is_origin(text) else None
-    return None
-
-
-def _is_origin(text: str) -> bool:
-    """Whether this is `topic:partition:offset`."""
-    parts = text.rsplit(":", 2)
-    return len(parts) == 3 and all(part.isdecimal() and part.isascii() for part in parts[1:])

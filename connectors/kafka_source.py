@@ -253,17 +253,16 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         granted = self._granted()
         self._may_read = granted > 0
         records = self._reader.read(granted, BATCH_BYTES) if granted else []
-        emitted = self._look_ahead.sift(records)
-        self._r.probation.give_back(max(0, granted - _with_value(emitted)))
-        return emitted
+        return self._look_ahead.sift(records)
 
     def _granted(self) -> int:
         """How many records may be read now; 0 while the process has enough."""
-        if not self._r.ledger.has_room() or self._look_ahead.is_full:
+        if not self._r.ledger.has_room():
             return 0
         if self._r.ledger.shared and self._r.budget.is_spent():
             return 0
-        return self._r.probation.admit(BATCH_RECORDS)
+        room = self._look_ahead.room
+        return BATCH_RECORDS if room is None else min(room, BATCH_RECORDS)
 
     def _emit(self, records: Sequence[Record]) -> Sequence[Record]:
         if records:
@@ -297,10 +296,6 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
 
 def _in(pause_s: float) -> datetime:
     return datetime.now(timezone.utc) + timedelta(seconds=pause_s)
-
-
-def _with_value(records: Sequence[Record]) -> int:
-    return sum(record.value is not None for record in records)
 
 
 def _restored(state: SlotState | None) -> tuple[str, bool, dict[int, Position]]:

@@ -35,6 +35,9 @@ LEVELS = {
 SHORTEST_SECRET = 4
 """A shorter secret is no secret, and to strike it out would garble every line."""
 
+_hidden: list[str] = []
+"""The secrets of this process, the longest first; one log a process, so one list."""
+
 _LEVEL_COLOURS = {
     "debug": "\x1b[2m",
     "info": "\x1b[32m",
@@ -67,8 +70,9 @@ def configure(
         secrets: Texts to strike out wherever they would appear.
         watch: Called with each line's parts, secrets struck out, before it is written.
     """
+    _hidden[:] = sorted({s for s in secrets if len(s) >= SHORTEST_SECRET}, key=len, reverse=True)
     ending = _json_ending() if fmt == "json" else _console_ending(sys.stderr.isatty())
-    steps = [structlog.processors.add_log_level, *ending[:-1], _strike(secrets)]
+    steps = [structlog.processors.add_log_level, *ending[:-1], _strike(tuple(_hidden))]
     if watch is not None:
         steps.append(_shown_to(watch))
     structlog.configure(
@@ -78,6 +82,17 @@ def configure(
         cache_logger_on_first_use=True,
     )
     _route_standard_logging()
+
+
+def without_secrets(text: str) -> str:
+    """A text as the log would show it: for what services answered, where it goes elsewhere."""
+    return _without(text, _hidden)
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 def _json_ending() -> list[Processor]:
@@ -138,15 +153,12 @@ def _fact(value: object) -> str:
     return '"' + text.replace('"', r"\"") + '"'
 
 
-def _strike(secrets: Iterable[str]) -> Processor:
+def _strike(hidden: tuple[str, ...]) -> Processor:
     """Return a step that puts `***` in the place of every secret."""
-    hidden = sorted({s for s in secrets if len(s) >= SHORTEST_SECRET}, key=len, reverse=True)
 
     def clean(value: Any) -> Any:
         if isinstance(value, str):
-            for secret in hidden:
-                value = value.replace(secret, "***")
-            return value
+            return _without(value, hidden)
         if isinstance(value, int | float) or value is None:
             return value
         if isinstance(value, Mapping):

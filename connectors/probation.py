@@ -1,14 +1,17 @@
 """Whether the topic holds page changes at all, before many events are called undecodable.
 
 A wrong topic or converter makes every event undecodable. That is the set-up's fault, and must not
-empty the topic into dead letters: until one event could be decoded, only a hundred are let
-through, and schema-registry frames, which can be told by their first byte, none.
+empty the topic into dead letters, neither now nor at the next start. So until one event could be
+read, all are held back for a moment, and emitted then if they are few; a hundred of them stop the
+reading, unemitted and with their positions unmoved. Schema-registry frames, which can be told by
+their first byte, are held back for as long as nothing else comes.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 from connectors.records import Record
 
@@ -16,74 +19,77 @@ LIMIT = 100
 """Events that may be undecodable before the topic is doubted."""
 
 HELD_BYTES = 4 * 1024 * 1024
-"""Bytes of frames that one slot holds back, at most."""
+"""Bytes that one slot holds back, at most."""
+
+PATIENCE_S = 1.0
+"""How long a few unreadable events wait for a good one, or for more of their kind."""
 
 
 class Probation:
     """What one process has seen of the topic; all methods may be called from any thread.
 
     Args:
-        limit: Events let through before one could be decoded.
+        is_change: Whether an event can be read.
+        limit: Unreadable events at which the topic is doubted.
+        clock: Monotonic seconds, for tests.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(
+        self,
+        is_change: Callable[[Record], bool],
+        limit: int = LIMIT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._is_change = is_change
         self._limit = limit
+        self._clock = clock
         self._lock = threading.Lock()
-        self._admitted = 0
-        self._bad = 0
+        self._emitted = 0
         self._held = 0
+        self._held_since = 0.0
         self._proven = False
         self._saw_plain = False
 
     @property
     def proven(self) -> bool:
-        """Whether an event of the topic could be decoded."""
+        """Whether an event of the topic could be read."""
         return self._proven
-
-    @property
-    def frames_pass(self) -> bool:
-        """Whether the topic holds other things than schema-registry frames too."""
-        return self._saw_plain
-
-    def admit(self, wanted: int) -> int:
-        """Ask to let `wanted` events through; returns how many may be."""
-        if self._proven:
-            return wanted
-        with self._lock:
-            granted = max(0, min(wanted, self._limit - self._admitted))
-            self._admitted += granted
-            return granted
-
-    def give_back(self, unused: int) -> None:
-        """Return what `admit` granted and no event with a value used."""
-        if not self._proven:
-            with self._lock:
-                self._admitted -= unused
-
-    def decoded(self, *, good: int, bad: int) -> None:
-        """Hear from decode how many events with a value were changes, and how many undecodable."""
-        if self._proven:
-            return
-        with self._lock:
-            self._bad += bad
-            if good:
-                self._proven = self._saw_plain = True
 
     def prove(self) -> None:
         """Take the topic as proven, as an earlier run has found."""
-        self.decoded(good=1, bad=0)
+        self._proven = self._saw_plain = True
 
-    def saw_plain(self) -> None:
-        """Note an event that is no schema-registry frame: frames are ordinary bad events then."""
-        self._saw_plain = True
+    def look_at(self, records: Iterable[Record]) -> None:
+        """Read events until one is good; a tombstone holds nothing, so it proves nothing."""
+        for record in records:
+            if record.value is None or is_frame(record):
+                continue
+            self._saw_plain = True
+            if self._is_change(record):
+                self._proven = True
+                return
 
     def held(self, change: int) -> None:
-        """Note that so many more frames (or, below 0, fewer) are held back."""
+        """Note that so many more events with a value (or, below 0, fewer) are held back."""
         with self._lock:
+            if not self._held:
+                self._held_since = self._clock()
             self._held += change
 
+    def lets_go(self, count: int) -> bool:
+        """Ask whether so many of the events that are held may be emitted."""
+        with self._lock:
+            if self._proven:
+                return True
+            few = self._emitted + self._held < self._limit
+            waited = self._clock() - self._held_since >= PATIENCE_S
+            if not (self._saw_plain and few and waited):
+                return False
+            self._emitted += count
+            return True
+
     def doubt(self, topic: str) -> tuple[str, str] | None:
-        """Why reading has stopped, as reason and remedy; None while it has not."""
+        """Why nothing is emitted, as reason and remedy; None while that is not so."""
         if self._proven:
             return None
         if self._held and not self._saw_plain:
@@ -91,7 +97,7 @@ class Probation:
                 f"{topic} holds schema-registry frames (first byte 0) instead of JSON",
                 "set the connector's value.converter to JsonConverter, or correct KAFKA_TOPIC",
             )
-        if self._bad >= self._limit:
+        if self._emitted + self._held >= self._limit:
             return (
                 f"none of the first {self._limit} events of {topic} is a change of a page",
                 "correct KAFKA_TOPIC or the connector's converter, then start again",
@@ -105,7 +111,7 @@ def is_frame(record: Record) -> bool:
 
 
 class LookAhead:
-    """The frames that one reader slot holds back, in order; they are read, but not emitted.
+    """The events that one reader slot holds back, in order; they are read, but not emitted.
 
     Args:
         probation: The process's.
@@ -119,36 +125,36 @@ class LookAhead:
         self._bytes = 0
 
     @property
-    def is_full(self) -> bool:
-        """Whether no more may be read until the frames are released."""
-        return len(self._held) >= self._limit or self._bytes >= HELD_BYTES
+    def room(self) -> int | None:
+        """How many records may be read before some are let go; None: any number."""
+        if self._probation.proven:
+            return None
+        return 0 if self._bytes >= HELD_BYTES else max(0, self._limit - len(self._held))
 
     def __len__(self) -> int:
         return len(self._held)
 
     def sift(self, records: Sequence[Record]) -> Sequence[Record]:
         """Take what was read, and return what may be emitted now, in order."""
-        if self._probation.frames_pass and not self._held:
+        if self._probation.proven and not self._held:
             return records
-        if any(record.value is not None and not is_frame(record) for record in records):
-            self._probation.saw_plain()
-        if self._probation.frames_pass:
-            return self._release(records)
-        return self._hold(records)
-
-    def _release(self, records: Sequence[Record]) -> Sequence[Record]:
-        self._probation.held(-len(self._held))
-        released, self._held, self._bytes = [*self._held, *records], [], 0
+        self._probation.look_at(records)
+        passing = self._keep(records)
+        values = sum(record.value is not None for record in self._held)
+        if not values or not self._probation.lets_go(values):
+            return passing
+        self._probation.held(-values)
+        released, self._held, self._bytes = [*passing, *self._held], [], 0
         return released
 
-    def _hold(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Hold frames, and tombstones behind them: these prove nothing."""
-        passing = []
-        for record in records:
-            if self._held or is_frame(record):
-                self._held.append(record)
-                self._bytes += record.size_bytes
-                self._probation.held(1)
-            else:
-                passing.append(record)
-        return passing
+    def _keep(self, records: Sequence[Record]) -> list[Record]:
+        """Hold back all but tombstones that nothing is held before; returns those."""
+        first = 0
+        if not self._held:
+            values = (n for n, record in enumerate(records) if record.value is not None)
+            first = next(values, len(records))
+        kept = records[first:]
+        self._held += kept
+        self._bytes += sum(record.size_bytes for record in kept)
+        self._probation.held(sum(record.value is not None for record in kept))
+        return list(records[:first])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 
@@ -15,6 +16,15 @@ BUCKET_KEYS = tuple(f"{n:02d}" for n in range(BUCKETS))
 def bucket_of(page_id: str) -> str:
     """The bucket of a page: the same in every process and after every restart."""
     return BUCKET_KEYS[zlib.crc32(page_id.encode()) % BUCKETS]
+
+
+_ORIGIN = re.compile(r"(.+):([0-9]{1,9}):([0-9]{1,18})", re.DOTALL)
+
+
+def parse_origin(text: str) -> tuple[str, int, int] | None:
+    """Topic, partition and offset of a record that is named by its `origin`; None if it is none."""
+    found = _ORIGIN.fullmatch(text)
+    return (found[1], int(found[2]), int(found[3])) if found else None
 
 
 @dataclass(frozen=True, slots=True)

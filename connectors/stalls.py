@@ -71,6 +71,7 @@ class Stalls:
             at_once: Log it although it has only begun (a fault that will not pass by itself).
             lasted_s: Seconds that the service had been silent for when it was called a fault.
         """
+        reason = logs.without_secrets(reason)  # the status port shows it
         now = self._clock()
         with self._lock:
             known = self._stalls.get(service)

@@ -10,6 +10,9 @@ from connectors.records import Record
 
 Op = Literal["c", "u", "d", "other"]
 
+ANY_ERA = -1
+"""The era of a replayed letter: its origin may be of a topic that was made anew since."""
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -19,7 +22,7 @@ class Version:
         written_us: The database write's own time (microseconds since 1970), None in flat events.
         timestamp_ms: The record's time (milliseconds since 1970).
         partition: Kafka partition of the event.
-        era: How often that partition's offsets have begun anew.
+        era: How often that partition's offsets have begun anew; `ANY_ERA` where nobody knows.
         offset: Its offset.
     """
 
@@ -36,16 +39,28 @@ class Version:
         Flat events of one partition are in the order of their offsets; else only the records'
         times are left. Of two at the same time either might be newer: partition and offset
         decide, so that the same one wins whichever comes, or is done, first. Where a time is
-        missing, the later arrival counts as newer.
+        missing, the later arrival counts as newer. A replayed letter must be newer by its
+        offset and by its time: one of them alone may be that of a topic that is gone.
         """
         ours, theirs = self.written_us, other.written_us
         if ours is not None and theirs is not None:
             return _sign((ours,), (theirs,))
         if ours is None and theirs is None and self.partition == other.partition:
+            if self.era == ANY_ERA != other.era:
+                return self._compare_as_replay(other)
+            if other.era == ANY_ERA != self.era:
+                return -other._compare_as_replay(self)
             return _sign((self.era, self.offset), (other.era, other.offset))
         if not (self.time_us and other.time_us):
             return 1
         return _sign((self.time_us, *self._place), (other.time_us, *other._place))
+
+    def _compare_as_replay(self, other: Version) -> int:
+        by_offset = _sign((self.offset,), (other.offset,))
+        if not (self.timestamp_ms and other.timestamp_ms):
+            return by_offset
+        by_time = _sign((self.timestamp_ms,), (other.timestamp_ms,))
+        return -1 if min(by_offset, by_time) < 0 else max(by_offset, by_time)
 
     @property
     def _place(self) -> tuple[int, int, int]:

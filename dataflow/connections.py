@@ -31,6 +31,7 @@ from connectors.stargate_answers import StargateTable
 from connectors.stargate_bulk import StargateCustom, StargateGraphql
 from connectors.tokens import FetchedToken, FixedToken, Tokens
 from connectors.topic_watch import TopicWatch
+from dataflow.decode import can_be_read
 from dataflow.graph import Parts
 from dataflow.launch import Launch
 from dataflow.process import Process
@@ -62,7 +63,6 @@ def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
     reading = _reading(process, access, watch)
     parts = Parts(
         source=PagesSource(reading),
-        probation=reading.probation,
         window=WindowStep(
             batcher,
             process.ledger,
@@ -147,7 +147,7 @@ def _reading(process: Process, access: KafkaAccess, watch: TopicWatch) -> Readin
         access,
         watch,
         process.ledger,
-        Probation(),
+        Probation(can_be_read),
         process.heartbeat,
         process.metrics,
         process.shutdown,

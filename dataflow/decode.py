@@ -15,13 +15,12 @@ that was deleted or set to null is a cell whose value is null (recorded: tests/s
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, NoReturn
 
 import orjson
 
-from connectors.records import DeadLetter, Record
-from dataflow.changes import Change, Op, Skipped, Version
+from connectors.records import DeadLetter, Record, parse_origin
+from dataflow.changes import ANY_ERA, Change, Op, Skipped, Version
 
 MAX_EVENT_BYTES = 1024 * 1024
 """Larger events are not pages that anybody reads; Kafka's own default limit is the same."""
@@ -31,7 +30,6 @@ Decoded = Change | Skipped | DeadLetter
 _FLAT_OPS: dict[str, Op] = {"c": "c", "u": "u", "d": "d"}
 _DEBEZIUM_OPS: dict[str, Op] = {**_FLAT_OPS, "i": "c"}
 _ABSENT = object()
-_ORIGIN = re.compile(r".+:([0-9]{1,9}):([0-9]{1,18})", re.DOTALL)
 _EXPECTED = 'expected {"page_id","body","op"} or a Debezium event with "op", "source" and "after"'
 
 
@@ -60,6 +58,11 @@ def decode(record: Record) -> Decoded:
         return _decode(record)
     except UndecodableError as error:
         return DeadLetter(record, "undecodable", str(error))
+
+
+def can_be_read(record: Record) -> bool:
+    """Whether a record is an event, and not an undecodable dead letter."""
+    return not isinstance(decode(record), DeadLetter)
 
 
 def _decode(record: Record) -> Change | Skipped:
@@ -246,13 +249,14 @@ def _time_us(fields: dict[str, Any], prefix: str) -> int | None:
 
 
 def _version(record: Record, written_us: int | None) -> Version:
-    partition, offset = record.partition, record.offset
+    partition, era, offset = record.partition, record.era, record.offset
     if record.replay_of is not None:  # a replayed letter is as old as its original
-        origin = _ORIGIN.fullmatch(record.replay_of)
+        origin = parse_origin(record.replay_of)
         if origin is None:
             raise UndecodableError("the header that names its origin is no topic:partition:offset")
-        partition, offset = int(origin[1]), int(origin[2])
-    return Version(written_us, record.timestamp_ms, partition, record.era, offset)
+        _, partition, offset = origin
+        era = ANY_ERA
+    return Version(written_us, record.timestamp_ms, partition, era, offset)
 
 
 def _names(event: dict[str, Any]) -> str:

@@ -18,7 +18,6 @@ from bytewax.inputs import Source
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.outbox import Outbox
-from connectors.probation import Probation
 from connectors.records import BUCKET_KEYS, DeadLetter, PageVector, Record
 from connectors.shutdown import Shutdown
 from connectors.sinks import OutboxSink
@@ -38,7 +37,6 @@ class Parts:
 
     Attributes:
         source: Reads the topic.
-        probation: Is told which events could be decoded.
         window: The embedding step.
         stargate: Rows on their way to the store.
         rag: Notifications on their way.
@@ -49,7 +47,6 @@ class Parts:
     """
 
     source: Source[Record]
-    probation: Probation
     window: WindowStep
     stargate: Outbox[PageVector]
     rag: Outbox[PageVector]
@@ -79,7 +76,7 @@ def build(parts: Parts) -> Dataflow:
 
 
 class _Decode:
-    """Step "decode", with what it tells the others."""
+    """Step "decode", which counts what cannot be read."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -89,11 +86,6 @@ class _Decode:
         with self._parts.shutdown.guard("decode"):
             decoded = [decode(record) for record in records]
             bad = [item for item in decoded if isinstance(item, DeadLetter)]
-            # a tombstone holds nothing, so it proves nothing
-            good = sum(r.value is not None for r in records) - sum(
-                letter.record.value is not None for letter in bad
-            )
-            self._parts.probation.decoded(good=good, bad=len(bad))
             if bad:
                 self._undecodable.inc(len(bad))
                 self._parts.ledger.departed(letter.record for letter in bad)

@@ -174,7 +174,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         applied = self._applied.get(change.page_id)
         # both count: while an older change is in a request, a newer one may have overtaken it
         if (open_changes and _is_late(change, open_changes[-1].change.version)) or (
-            applied is not None and _is_late_to(change, applied)
+            applied is not None and self._is_late_to(change, applied)
         ):
             self._end(change, "skipped_stale")
         elif change.is_blank:
@@ -186,13 +186,36 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
             self._embed(change)
 
     def _unchanged(self, change: Change, applied: AppliedChange) -> bool:
-        rules = self._step.batcher.rules
+        fingerprint = self._fingerprint(change)
         return (
             change.op == "u"
             and not change.is_replay
-            and rules is not None
-            and applied.fingerprint == rules.fingerprint(change.body or "")
+            and fingerprint is not None
+            and applied.fingerprint == fingerprint
         )
+
+    def _fingerprint(self, change: Change) -> bytes | None:
+        """Of a change's text; None where it has none, or the rules are not known yet."""
+        rules = self._step.batcher.rules
+        return rules.fingerprint(change.body or "") if rules and not change.is_blank else None
+
+    def _is_late_to(self, change: Change, applied: AppliedChange) -> bool:
+        """Whether what was applied is newer, or the same; a replay may repeat.
+
+        A replay of the text that was applied last is not late, whatever is newer: the newer
+        change was skipped as unchanged, and what the letter missed is missing still.
+
+        A text outlives a delete of its own time. Of a batch that deletes a row and writes it anew
+        Debezium makes two events, and gives both the time of the later one; of a batch whose
+        delete wins it tells the delete alone.
+        """
+        if change.is_replay and not change.is_blank:
+            fingerprint = self._fingerprint(change)
+            if fingerprint is None or fingerprint == applied.fingerprint:
+                return False
+        if change.version.compare(applied.version) == 0 and applied.fingerprint is None:
+            return change.is_blank and not change.is_replay
+        return _is_late(change, applied.version)
 
     def _remove(self, change: Change, out: list[Outcome]) -> None:
         """Apply a change that leaves no text: the row goes, where rows of such pages go.
@@ -255,10 +278,13 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def _apply(self, done: _Open, out: list[Outcome]) -> None:
         change, job = done.change, done.job
         applied = self._applied.get(change.page_id)
-        if applied is not None and _is_late_to(change, applied):
+        if applied is not None and self._is_late_to(change, applied):
             self._end(change, "coalesced")  # a newer one was faster
             return
-        self._applied.put(change.page_id, change.version, self._fingerprint(done, applied))
+        version = change.version
+        if applied is not None and version.compare(applied.version) < 0:
+            version = applied.version  # a replay of a text that was written again since
+        self._applied.put(change.page_id, version, self._remembered(done, applied))
         if job.vector is None:
             self._count(change, "refused")
             self._step.ledger.departed((change.record,))
@@ -269,13 +295,12 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         self._step.ledger.departed((change.record,))
         out.append(_vector(change, job))
 
-    def _fingerprint(self, done: _Open, applied: AppliedChange | None) -> bytes | None:
+    def _remembered(self, done: _Open, applied: AppliedChange | None) -> bytes | None:
         """What is remembered of a page's text; without a vector the page keeps its older one."""
         was_other = applied is not None and applied.fingerprint == OTHER_SPACE
         if done.job.other_space or (was_other and done.job.vector is None):
             return OTHER_SPACE
-        rules = self._step.batcher.rules
-        return rules.fingerprint(done.change.body or "") if rules else None
+        return self._fingerprint(done.change)
 
     def _end(self, change: Change, outcome: str) -> None:
         self._count(change, outcome)
@@ -295,17 +320,6 @@ def _is_late(change: Change, latest: Version) -> bool:
     """Whether a change is older than, or a repeat of, what is known; a replay may repeat."""
     order = change.version.compare(latest)
     return order < 0 or (order == 0 and not change.is_replay)
-
-
-def _is_late_to(change: Change, applied: AppliedChange) -> bool:
-    """The same for what was applied, but that a text outlives a delete of its own time.
-
-    Of a batch that deletes a row and writes it anew Debezium makes two events, and gives both the
-    time of the later one; of a batch whose delete wins it tells the delete alone.
-    """
-    if change.version.compare(applied.version) == 0 and applied.fingerprint is None:
-        return change.is_blank and not change.is_replay
-    return _is_late(change, applied.version)
 
 
 def _vector(change: Change, job: EmbedJob) -> PageVector:

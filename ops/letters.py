@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from confluent_kafka import Message
 
-from connectors.dead_letter_form import TIMESTAMP_HEADER
-from connectors.records import Record
+from connectors.kafka_records import bytes_of, headers_of, timestamp_of
+from connectors.records import Record, parse_origin
 from dataflow.changes import Change
 from dataflow.decode import decode
 from ops.topic_reader import TopicReader
@@ -24,7 +24,8 @@ class Letter:
         reason: Why it is one.
         detail: The same for a person.
         failed_at: When (ISO 8601).
-        original: The record it was, as far as the letter holds it; its version is the original's.
+        original: The record it was, as far as the letter holds it, marked as its own replay, so
+            that its version is the original's.
         original_size: Bytes of a value that was too large for the letter, else None.
     """
 
@@ -61,20 +62,17 @@ def read_letters(
 
 
 def _letter(message: Message) -> Letter | None:
-    found = message.headers() or []
-    pairs = found.items() if isinstance(found, dict) else found
-    headers = {name: _text(value) for name, value in pairs}
-    origin = headers.get("origin", "").rsplit(":", 2)
-    if len(origin) != 3 or not (origin[1].isdecimal() and origin[2].isdecimal()):
+    headers = headers_of(message)
+    origin = parse_origin(headers.get("origin", ""))
+    if origin is None:
         return None  # not written by this program
-    size, timestamp = headers.get("original-size", ""), headers.get(TIMESTAMP_HEADER, "")
+    size = headers.get("original-size", "")
     original = Record(
-        origin[0],
-        int(origin[1]),
-        int(origin[2]),
-        int(timestamp) if timestamp.isdecimal() else 0,
-        _data(message.key()),
-        _data(message.value()),
+        *origin,
+        timestamp_of(headers),
+        bytes_of(message.key()),
+        bytes_of(message.value()),
+        replay_of=headers["origin"],
     )
     return Letter(
         (message.partition() or 0, message.offset() or 0),
@@ -84,14 +82,6 @@ def _letter(message: Message) -> Letter | None:
         original,
         int(size) if size.isdecimal() else None,
     )
-
-
-def _text(value: str | bytes | None) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
-
-
-def _data(data: str | bytes | None) -> bytes | None:
-    return data.encode() if isinstance(data, str) else data
 
 
 @dataclass(frozen=True, slots=True)

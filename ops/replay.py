@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from connectors.kafka import KafkaAccess
-from connectors.kafka_records import REPLAY_HEADER
+from connectors.kafka_records import REPLAY_HEADER, TIMESTAMP_HEADER
 from dataflow.connections import kafka_access
-from dataflow.settings import load
+from dataflow.settings import Settings, load
 from ops.dead_letters import Page, Reason, Since, letters_table, selection
 from ops.letters import Letter, Selection, read_letters
 from ops.replay_plan import FAILED_AT_HEADER, Plan, make_plan
@@ -46,7 +46,7 @@ def replay(
     meant = selection(reason, since, page)
     console = Console()
     try:
-        plan = _plan(access, settings.dead_letter_topic, meant, settings.kafka_group, console)
+        plan = _plan(settings, access, meant, console)
         _show(plan, limit, console)
         plan.send = plan.send[:limit]
         if dry_run or not plan.send:
@@ -61,18 +61,22 @@ def replay(
     raise typer.Exit(1 if failed or plan.lost else 0)
 
 
-def _plan(
-    access: KafkaAccess, letter_topic: str, meant: Selection, group: str, console: Console
-) -> Plan:
-    reader = TopicReader(access, f"{group}-replay")
+def _plan(settings: Settings, access: KafkaAccess, meant: Selection, console: Console) -> Plan:
+    reader = TopicReader(access, f"{settings.kafka_group}-replay")
     try:
-        found = filter(meant.takes, read_letters(reader, letter_topic))
+        found = filter(meant.takes, read_letters(reader, settings.dead_letter_topic))
         letters = [letter for letter in found if letter.original.topic == access.topic]
         if not letters:
             return Plan()
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("Looking for newer events", total=None)
-            return make_plan(letters, reader, access.topic, lambda _: progress.advance(task))
+            return make_plan(
+                letters,
+                reader,
+                access.topic,
+                delete_rows=settings.on_delete == "delete",
+                on_read=lambda _: progress.advance(task),
+            )
     finally:
         reader.close()
 
@@ -110,6 +114,7 @@ def send(access: KafkaAccess, letters: list[Letter], console: Console) -> int:
                 headers=[
                     (REPLAY_HEADER, original.origin.encode()),
                     (FAILED_AT_HEADER, letter.failed_at.encode()),
+                    (TIMESTAMP_HEADER, str(original.timestamp_ms).encode()),
                 ],
                 on_delivery=on_delivery,
             )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from confluent_kafka import Message
 
-from connectors.kafka_records import record_of
+from connectors.kafka_records import headers_of, record_of
+from connectors.records import Record
 from dataflow.changes import Change
 from dataflow.decode import decode
 from ops.letters import Letter
@@ -24,7 +25,7 @@ class Plan:
     Attributes:
         send: To be sent, in order.
         sent: Sent by an earlier replay.
-        overtaken: Their page has a newer event in the topic.
+        overtaken: Their page has a newer event in the topic, and not one of the same text.
         lost: Without a value, and the original is gone from the topic.
     """
 
@@ -37,41 +38,64 @@ class Plan:
 class _Topic:
     """What the topic holds beside the letters: one pass over it, memory only for the letters."""
 
-    def __init__(self, letters: Iterable[Letter]) -> None:
+    def __init__(self, letters: Iterable[Letter], *, delete_rows: bool) -> None:
+        self._delete_rows = delete_rows
         self.newest: dict[str, Change | None] = {}
         self.replays: dict[str, str] = {}  # origin -> when the latest replayed letter had failed
-        self.values: dict[str, bytes | None] = {}
+        self.whole: dict[str, Letter] = {}  # by origin, those whose value was found in the topic
+        self._without_value = {
+            letter.original.origin: letter for letter in letters if letter.original_size is not None
+        }
         for letter in letters:
             if letter.page_id:
                 self.newest[letter.page_id] = None
-            if letter.original_size is not None:
-                self.values[letter.original.origin] = None
 
     def note(self, message: Message, topic: str) -> None:
         record = record_of(message, topic, 0)
         if record.replay_of is not None:
-            failed_at = _failed_at(message)
+            failed_at = headers_of(message).get(FAILED_AT_HEADER, "")
             self.replays[record.replay_of] = max(failed_at, self.replays.get(record.replay_of, ""))
             return
-        if record.origin in self.values:
-            self.values[record.origin] = record.value
+        self._complete(record)
         change = decode(record)
         if not isinstance(change, Change) or change.page_id not in self.newest:
             return
+        if change.is_blank and not self._delete_rows:
+            return  # it has no effect, and so does not overtake
         known = self.newest[change.page_id]
         if known is None or change.version.compare(known.version) > 0:
             self.newest[change.page_id] = change
 
+    def _complete(self, record: Record) -> None:
+        """Take the value for a letter that lacks it; in a topic made anew it is another one's."""
+        letter = self._without_value.get(record.origin)
+        if letter is None or record.value is None or len(record.value) != letter.original_size:
+            return
+        if letter.original.timestamp_ms not in (0, record.timestamp_ms):
+            return
+        original = replace(letter.original, key=record.key, value=record.value)
+        whole = self.whole[record.origin] = replace(letter, original=original)
+        if whole.page_id:
+            self.newest.setdefault(whole.page_id, None)
+
     def overtakes(self, letter: Letter) -> bool:
+        """Whether the page has a newer event.
+
+        One that brought the same text once more was skipped as unchanged, and replaces nothing.
+        """
         change = letter.change
         newest = self.newest.get(change.page_id) if change else None
-        return newest is not None and newest.version.compare(change.version) > 0  # type: ignore[union-attr]
+        if change is None or newest is None or newest.version.compare(change.version) <= 0:
+            return False
+        return not (newest.op == "u" and newest.body == change.body and not change.is_blank)
 
 
 def make_plan(
     letters: list[Letter],
     reader: TopicReader,
     topic: str,
+    *,
+    delete_rows: bool = True,
     on_read: Callable[[Message], None] = lambda _: None,
 ) -> Plan:
     """Look at the topic from the oldest origin on, and decide for each letter.
@@ -83,11 +107,12 @@ def make_plan(
         letters: Letters of `topic`, oldest first.
         reader: Reads the topic.
         topic: The topic of the changes.
+        delete_rows: Whether a deleted page's row is removed (ON_DELETE).
         on_read: Called with each record that was looked at.
     """
     ends = reader.ends(topic)
-    seen = _Topic(letters)
-    for message in reader.read(topic, _starts(letters, reader, topic, list(ends)), ends):
+    seen = _Topic(letters, delete_rows=delete_rows)
+    for message in reader.read(topic, _starts(letters, reader, topic, ends), ends):
         on_read(message)
         seen.note(message, topic)
     latest = {letter.original.origin: letter for letter in letters}
@@ -98,34 +123,28 @@ def make_plan(
 
 
 def _starts(
-    letters: list[Letter], reader: TopicReader, topic: str, partitions: list[int]
+    letters: list[Letter], reader: TopicReader, topic: str, ends: Mapping[int, tuple[int, int]]
 ) -> dict[int, int]:
     """Where a newer event of some letter's page can be at the earliest, by partition."""
     oldest = min((letter.original.timestamp_ms for letter in letters), default=0)
-    starts = reader.offsets_at(topic, partitions, oldest)
+    starts = reader.offsets_at(topic, list(ends), oldest)
     for letter in letters:
         partition, offset = letter.original.partition, letter.original.offset
+        first, end = ends.get(partition, (0, 0))
+        if offset >= end:  # the topic was made anew: any of its events may be newer
+            offset = first
         starts[partition] = min(starts.get(partition, offset), offset)
     return starts
 
 
 def _decide(letter: Letter, seen: _Topic, plan: Plan) -> None:
     origin = letter.original.origin
+    whole = letter if letter.original_size is None else seen.whole.get(origin)
     if seen.replays.get(origin, "") >= letter.failed_at:
         plan.sent.append(letter)
-    elif seen.overtakes(letter):
-        plan.overtaken.append(letter)
-    elif letter.original_size is None:
-        plan.send.append(letter)
-    elif (value := seen.values.get(origin)) is not None:
-        plan.send.append(replace(letter, original=replace(letter.original, value=value)))
-    else:
+    elif whole is None:
         plan.lost.append(letter)
-
-
-def _failed_at(message: Message) -> str:
-    headers = message.headers() or []
-    for name, value in headers.items() if isinstance(headers, dict) else headers:
-        if name == FAILED_AT_HEADER and isinstance(value, bytes):
-            return value.decode(errors="replace")
-    return ""
+    elif seen.overtakes(whole):
+        plan.overtaken.append(letter)
+    else:
+        plan.send.append(whole)

@@ -29,7 +29,6 @@ class TopicReader:
         self._access = access
         self._errors: list[str] = []
         config = {**access.consumer_config(), "group.id": group, "auto.offset.reset": "earliest"}
-        config["enable.partition.eof"] = "false"
         try:
             self._consumer = Consumer({**config, "error_cb": self._heard, "logger": self})
         except KafkaException as error:
@@ -104,7 +103,12 @@ class TopicReader:
             if message is None:
                 raise KafkaUnusable(f"{topic} cannot be read: nothing came for {TIMEOUT_S:.0f} s")
             partition, offset = message.partition(), message.offset()
-            if message.error() is not None or partition is None or offset is None:
+            if partition is None or offset is None:
+                continue
+            if (error := message.error()) is not None:
+                # the last records before an end may be such as nobody sees: transaction markers
+                if error.code() == KafkaError._PARTITION_EOF:
+                    left.discard(partition)
                 continue
             if partition in left and offset < ends[partition][1]:
                 yield message

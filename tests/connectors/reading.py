@@ -16,6 +16,7 @@ from connectors.records import Record
 from connectors.shutdown import Shutdown
 from connectors.stalls import Stall, Stalls
 from connectors.topic_watch import TopicWatch
+from dataflow.decode import can_be_read
 from tests.deadline import eventually
 
 TOPIC = "cdc.pages"
@@ -45,7 +46,7 @@ class Process:
         self.shutdown = Shutdown(watchdog_s=3600)
         self.watch = TopicWatch(self.access, self.stalls, self.shutdown)
         self.ledger = ledger or Ledger()
-        self.probation = Probation()
+        self.probation = Probation(can_be_read)
         if proven:
             self.probation.prove()
         self.reading = Reading(

@@ -210,22 +210,29 @@ def test_frames_are_not_emitted_and_not_in_the_snapshot_until_a_plain_record_com
         assert process.records == []
         assert process.states()["slot-00"][4] == {}
         assert process.ledger.open_pages == 0
-        fill(mock_kafka, 1, partition=1)
+        fill(mock_kafka, 1, partition=1, value=GOOD)
         process.read(4)
         assert process.places() == [(0, 0), (0, 1), (0, 2), (1, 0)]
         assert process.states()["slot-00"][4] == {0: (3, 0)}
-        process.probation.decoded(good=1, bad=3)
         process.turn_until(lambda: process.stall() is None)
 
 
-def test_a_topic_of_undecodable_events_stalls_after_a_hundred(mock_kafka):
+def test_a_topic_of_undecodable_events_stalls_before_any_of_them_is_emitted(mock_kafka):
     fill(mock_kafka, 500, value=b"<xml/>")
     with Process(mock_kafka.broker, proven=False) as process:
-        process.read(100)
-        process.probation.decoded(good=0, bad=100)
         stall = process.turn_until(process.stall)
         assert "none of the first 100 events" in stall.reason
-        assert len(process.records) == 100
+        assert process.records == []
+        assert process.states()["slot-00"][4] == {}
+        fill(mock_kafka, 1, partition=1, value=GOOD)
+        process.read(501)
+
+
+def test_a_few_undecodable_events_are_emitted_after_a_moment(mock_kafka):
+    fill(mock_kafka, 5, value=b"<xml/>")
+    with Process(mock_kafka.broker, proven=False) as process:
+        process.read(5)
+        assert process.stall() is None
 
 
 def test_tombstones_need_no_credit(mock_kafka):

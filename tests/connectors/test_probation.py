@@ -1,46 +1,97 @@
 from __future__ import annotations
 
-from connectors.probation import LookAhead, Probation, is_frame
+import pytest
+
+from connectors.probation import PATIENCE_S, LookAhead, Probation, is_frame
 from connectors.records import Record
 
 FRAME = b"\0\0\0\0\1avro"
+GOOD, BAD = b"{}", b"<xml/>"
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def probation(clock: Clock) -> Probation:
+    return Probation(lambda record: record.value == GOOD, limit=100, clock=clock)
 
 
 def record(offset: int, value: bytes | None) -> Record:
     return Record("cdc.pages", 0, offset, 0, None, value)
 
 
-def test_only_the_limit_is_let_through_until_an_event_could_be_decoded():
-    probation = Probation(limit=100)
-    assert probation.admit(60) == 60
-    assert probation.admit(60) == 40
-    assert probation.admit(60) == 0
-    probation.decoded(good=1, bad=99)
-    assert probation.admit(1000) == 1000
+def records(values: list[bytes | None], start: int = 0) -> list[Record]:
+    return [record(start + n, value) for n, value in enumerate(values)]
+
+
+def offsets(came) -> list[int]:
+    return [r.offset for r in came]
+
+
+def test_a_good_event_lets_everything_through_at_once_and_in_order(probation):
+    ahead = LookAhead(probation)
+    assert ahead.sift(records([BAD] * 3)) == []
+    assert offsets(ahead.sift(records([BAD, GOOD, BAD], 3))) == [0, 1, 2, 3, 4, 5]
+    assert ahead.room is None
+    assert offsets(ahead.sift(records([BAD] * 2, 6))) == [6, 7]
     assert probation.doubt("cdc.pages") is None
 
 
-def test_what_was_granted_and_not_used_can_be_granted_again():
-    probation = Probation(limit=100)
-    probation.admit(100)
-    probation.give_back(70)
-    assert probation.admit(100) == 70
+def test_a_good_event_elsewhere_in_the_process_does_too(probation):
+    ahead, elsewhere = LookAhead(probation), LookAhead(probation)
+    ahead.sift(records([BAD]))
+    assert offsets(elsewhere.sift(records([GOOD]))) == [0]
+    assert offsets(ahead.sift(records([BAD], 1))) == [0, 1]
 
 
-def test_a_topic_of_undecodable_events_is_doubted_with_the_setting_to_change():
-    probation = Probation(limit=100)
-    probation.decoded(good=0, bad=99)
+def test_a_few_bad_events_are_let_through_when_nothing_more_has_come_for_a_moment(probation, clock):
+    ahead = LookAhead(probation)
+    ahead.sift(records([BAD] * 99))
+    assert ahead.sift([]) == []
+    clock.now += PATIENCE_S
+    assert len(ahead.sift([])) == 99
     assert probation.doubt("cdc.pages") is None
-    probation.decoded(good=0, bad=1)
+
+
+def test_a_hundred_bad_events_are_held_back_and_doubted(probation, clock):
+    slots = [LookAhead(probation), LookAhead(probation)]
+    for slot in slots:
+        slot.sift(records([BAD] * 50))
+    clock.now += 3600
+    assert [slot.sift([]) for slot in slots] == [[], []]
     reason, remedy = probation.doubt("cdc.pages")
     assert "none of the first 100 events of cdc.pages" in reason
     assert "KAFKA_TOPIC" in remedy
+    assert len(slots[0].sift(records([GOOD], 50))) == 51
+    assert probation.doubt("cdc.pages") is None
 
 
-def test_a_bad_run_after_a_good_event_is_no_doubt():
-    probation = Probation(limit=100)
-    probation.decoded(good=1, bad=0)
-    probation.decoded(good=0, bad=10_000)
+def test_those_that_were_let_through_count(probation, clock):
+    ahead = LookAhead(probation)
+    for start in (0, 40):
+        ahead.sift(records([BAD] * 40, start))
+        clock.now += PATIENCE_S
+        assert len(ahead.sift([])) == 40
+    ahead.sift(records([BAD] * 20, 80))
+    clock.now += PATIENCE_S
+    assert ahead.sift([]) == []
+    assert probation.doubt("cdc.pages")
+
+
+def test_a_topic_that_an_earlier_run_has_read_is_not_doubted(probation):
+    probation.prove()
+    ahead = LookAhead(probation)
+    assert len(ahead.sift(records([BAD] * 500))) == 500
     assert probation.doubt("cdc.pages") is None
 
 
@@ -51,46 +102,35 @@ def test_frames_are_told_by_their_first_byte():
     assert not is_frame(record(0, b"{}"))
 
 
-def test_frames_are_held_back_and_doubted():
-    probation = Probation()
+def test_frames_are_held_back_and_doubted_however_few(probation, clock):
     ahead = LookAhead(probation)
-    assert list(ahead.sift([record(0, FRAME), record(1, None), record(2, FRAME)])) == []
-    assert len(ahead) == 3
+    assert ahead.sift(records([FRAME, None, FRAME])) == []
+    clock.now += 3600
+    assert ahead.sift([]) == []
     reason, remedy = probation.doubt("cdc.pages")
     assert "schema-registry" in reason
     assert "JsonConverter" in remedy
 
 
-def test_a_plain_record_in_the_same_partition_releases_frames_in_order():
-    probation = Probation()
+def test_among_other_bad_events_frames_are_ordinary_ones(probation, clock):
     ahead = LookAhead(probation)
-    ahead.sift([record(0, FRAME)])
-    came = ahead.sift([record(1, FRAME), record(2, b"{}")])
-    assert [r.offset for r in came] == [0, 1, 2]
-    assert probation.doubt("cdc.pages") is None
-    assert len(ahead) == 0
+    ahead.sift(records([FRAME, BAD]))
+    clock.now += PATIENCE_S
+    assert offsets(ahead.sift([])) == [0, 1]
 
 
-def test_a_plain_record_elsewhere_in_the_process_releases_frames():
-    probation = Probation()
-    ahead, elsewhere = LookAhead(probation), LookAhead(probation)
-    ahead.sift([record(0, FRAME)])
-    elsewhere.sift([record(0, b"{}")])
-    assert [r.offset for r in ahead.sift([])] == [0]
-
-
-def test_a_tombstone_proves_nothing_but_keeps_its_place_behind_frames():
-    probation = Probation()
+def test_tombstones_prove_nothing_and_keep_their_place(probation):
     ahead = LookAhead(probation)
-    assert [r.offset for r in ahead.sift([record(0, None)])] == [0]
-    ahead.sift([record(1, FRAME), record(2, None)])
-    assert [r.offset for r in ahead.sift([record(3, b"x")])] == [1, 2, 3]
+    assert offsets(ahead.sift(records([None] * 300))) == list(range(300))
+    assert offsets(ahead.sift(records([None, BAD, None], 300))) == [300]
+    assert offsets(ahead.sift(records([GOOD], 303))) == [301, 302, 303]
 
 
-def test_the_look_ahead_is_bounded_in_records_and_bytes():
-    ahead = LookAhead(Probation(), limit=3)
-    ahead.sift([record(n, FRAME) for n in range(3)])
-    assert ahead.is_full
-    large = LookAhead(Probation())
+def test_the_look_ahead_is_bounded_in_records_and_bytes(probation):
+    ahead = LookAhead(probation, limit=3)
+    assert ahead.room == 3
+    ahead.sift(records([FRAME] * 2))
+    assert ahead.room == 1
+    large = LookAhead(probation)
     large.sift([record(0, b"\0" * 5_000_000)])
-    assert large.is_full
+    assert large.room == 0

@@ -11,7 +11,7 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.records import DeadLetter, PageVector, Record
 from connectors.shutdown import Shutdown
-from dataflow.changes import Change, Op, Version
+from dataflow.changes import ANY_ERA, Change, Op, Version
 from dataflow.window import Outcome, Window, WindowStep
 
 
@@ -132,7 +132,7 @@ def change(
     origin = f"cdc.pages:{partition}:{at}" if replay else None
     offset = at + 1000 if replay else at
     record = Record("cdc.pages", partition, offset, 1000 + at, b"key", b"value", 0, origin)
-    version = Version(written, 1000 + at, partition, 0, at)
+    version = Version(written, 1000 + at, partition, ANY_ERA if replay else 0, at)
     return Change(record, page_id, op or ("d" if body is None else "u"), body, version)
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.records import Record
-from dataflow.changes import PACKED_BYTES, Change, Version
+from dataflow.changes import ANY_ERA, PACKED_BYTES, Change, Version
 
 INT32, INT64 = 2**31 - 1, 2**63 - 1
 
@@ -77,6 +77,23 @@ def test_across_partitions_the_record_s_time_counts():
 
 def test_offsets_that_have_begun_anew_are_newer_than_all_before():
     assert flat(0, era=1).compare(flat(10_000)) > 0
+
+
+def test_a_replayed_letter_of_a_topic_that_was_made_anew_is_older_than_what_that_brought():
+    """Its offset may be beyond the new topic's, or its era be counted from another store."""
+    replay = flat(500, timestamp_ms=10, era=ANY_ERA)
+    for newer in (flat(3, timestamp_ms=20, era=1), flat(600, timestamp_ms=5, era=0)):
+        assert replay.compare(newer) < 0
+        assert newer.compare(replay) > 0
+    older = flat(499, timestamp_ms=9)
+    assert replay.compare(older) > 0
+    assert older.compare(replay) < 0
+
+
+def test_a_replayed_letter_is_the_same_write_as_its_original():
+    for timestamp_ms in (0, 7):
+        original, replay = flat(5, timestamp_ms), flat(5, timestamp_ms, era=ANY_ERA)
+        assert original.compare(replay) == replay.compare(original) == 0
 
 
 def test_a_flat_event_and_a_database_event_are_compared_by_their_times():

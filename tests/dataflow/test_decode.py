@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.records import DeadLetter, Record
-from dataflow.changes import Change, Skipped, Version
+from dataflow.changes import ANY_ERA, Change, Skipped, Version
 from dataflow.decode import MAX_EVENT_BYTES, decode
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "debezium-cassandra.jsonl"
@@ -312,7 +312,7 @@ def test_a_replayed_letter_is_as_old_as_its_original():
     change = decoded(event, replay_of="cdc:pages:2:41", era=3)
     assert isinstance(change, Change)
     version = change.version
-    assert (version.partition, version.offset, version.era) == (2, 41, 3)
+    assert (version.partition, version.offset, version.era) == (2, 41, ANY_ERA)
     assert change.is_replay
 
 

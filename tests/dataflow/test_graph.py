@@ -17,7 +17,6 @@ from bytewax.testing import TestingSource, cluster_main
 from connectors.failures import Refusal
 from connectors.ledger import Ledger
 from connectors.outbox import Outbox
-from connectors.probation import Probation
 from connectors.records import DeadLetter, PageVector, Record
 from connectors.shutdown import Shutdown
 from dataflow.graph import Parts, build
@@ -85,7 +84,6 @@ class World:
 
         parts = Parts(
             source=_Opening(events, self.ledger),
-            probation=Probation(),
             window=WindowStep(line.batcher, self.ledger, line.metrics, shutdown, delete_rows),
             stargate=outbox(self.stargate, lambda row: row.page_id),
             rag=outbox(self.rag, lambda row: row.page_id),

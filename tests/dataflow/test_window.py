@@ -219,8 +219,21 @@ def test_a_refused_page_is_a_dead_letter_and_counts_as_applied():
     (letter,) = bench.finished()
     assert (letter.reason, letter.detail) == ("refused-by-embedder", "it is bad")
     assert letter.record.offset == 3
-    bench.take(change(body="bad", at=4))
-    assert bench.counts() == {"refused": 1, "skipped_unchanged": 1}
+    bench.take(change(body="bad", at=3))
+    assert bench.counts() == {"refused": 1, "skipped_stale": 1}
+
+
+def test_a_refused_text_that_is_written_again_is_unchanged_until_its_letter_is_replayed():
+    bench = Bench()
+    bench.take(change(body="bad", at=3))
+    bench.finished()
+    restarted = bench.restarted()
+    restarted.take(change(body="bad", at=4))
+    assert restarted.counts()["skipped_unchanged"] == 1
+    restarted.take(change(body="bad", at=3, replay=True))
+    restarted.batcher.send()
+    restarted.batcher.answer(restarted.batcher.in_flight[-1], mended=True)
+    assert texts(restarted.emitted()) == ["p=[bad]"]
 
 
 def test_a_replay_is_done_although_its_version_and_text_are_known():
@@ -241,6 +254,29 @@ def test_a_replay_never_wins_over_a_newer_change():
     bench.take(change(body="bad", at=3, replay=True))
     assert bench.finished() == []
     assert bench.counts()["skipped_stale"] == 1
+
+
+def test_a_replay_is_done_although_its_text_was_written_again_since():
+    """What an output missed, the newer change did not bring: it was skipped as unchanged."""
+    bench = Bench()
+    bench.take(change(body="1", at=3, written=10))
+    bench.finished()
+    bench.take(change(body="1", at=4, written=30))
+    bench.take(change(body="1", at=3, written=10, replay=True))
+    assert texts(bench.finished()) == ["p=[1]"]
+    bench.take(change(body="late", at=5, written=20))
+    assert bench.finished() == [], "the newer version was forgotten"
+
+
+def test_a_replay_that_comes_before_the_rules_are_known_is_judged_when_they_are():
+    bench = Bench()
+    bench.take(change(body="1", at=3))
+    bench.finished()
+    bench.take(change(body="1", at=4))
+    rules, bench.batcher.rules = bench.batcher.rules, None  # type: ignore[assignment]
+    bench.take(change(body="1", at=3, replay=True), change("q", "other", at=6))
+    bench.batcher.rules = rules
+    assert texts(bench.finished()) == ["p=[1]", "q=[other]"]
 
 
 # --- vectors of the fallback ---

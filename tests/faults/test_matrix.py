@@ -3,81 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 
-from demo.server import StandIn
+from demo.kafka import MockKafka
 from tests.deadline import eventually
+from tests.faults.orders import (
+    FAULTS,
+    WRONG_VECTORS,
+    accounted_for,
+    bulk_orders,
+    go_through,
+    service_of,
+    wait_named,
+)
 from tests.flow.healing import assert_healed, feed_through
-from tests.flow.stream import DONE_S, TOPIC, Stream
-from tests.flow.worker import Worker
+from tests.flow.stream import DONE_S, Stream
 
 pytestmark = pytest.mark.timeout(400)
-
-NAMED_S = 150.0
-"""A service that hangs is named when its time limit is over: 30 s, at the embedder 60 s."""
-
-Undo = Callable[[], object]
-
-
-def _refuse(service: StandIn) -> Undo:
-    service.refuse()
-    return service.accept
-
-
-def _status(code: int, **headers: str) -> Callable[[StandIn], Undo]:
-    fields = {name.replace("_", "-"): value for name, value in headers.items()}
-
-    def order(service: StandIn) -> Undo:
-        service.faults.status(code, b'{"error":"out of order"}', fields)
-        return service.faults.clear
-
-    return order
-
-
-def _ordered(name: str, *arguments: int) -> Callable[[StandIn], Undo]:
-    def order(service: StandIn) -> Undo:
-        getattr(service.faults, name)(*arguments)
-        return service.faults.clear
-
-    return order
-
-
-FAULTS: dict[str, Callable[[StandIn], Undo]] = {
-    "refused": _refuse,
-    "hanging": _ordered("hang"),
-    "429": _status(429, Retry_After="1"),
-    "429 with a date": _status(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"),
-    "500": _status(500),
-    "503": _status(503),
-    "cut": _ordered("cut"),
-    "dropped": _ordered("drop"),
-    "garbage": _ordered("garbage"),
-    "HTML": _ordered("html"),
-    "HTML 502": _ordered("html", 502),
-    "redirect": _status(302, Location="http://127.0.0.1:9/login"),
-    "401": _status(401),
-    "404": _status(404),
-}
-
-
-def _service(stream: Stream, name: str) -> StandIn:
-    return {"embedder": stream.ollama, "stargate": stream.stargate, "rag": stream.rag}[name]
-
-
-def _wait_named(worker: Worker, service: str) -> None:
-    worker.wait_for(rf"waiting +service={service} ", NAMED_S)
-    eventually(lambda: service in worker.stalled(), DONE_S)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", ["embedder", "stargate"])
 def test_a_fault_is_named_and_heals(stream: Stream, name: str, fault: str) -> None:
     worker = feed_through(stream)
-    undo = FAULTS[fault](_service(stream, name))
+    undo = FAULTS[fault](service_of(stream, name))
     stream.feed(100, start=100)
-    _wait_named(worker, name)
+    wait_named(worker, name)
     undo()
     assert_healed(stream, worker, name)
 
@@ -93,26 +45,34 @@ def test_a_fault_of_rag_costs_its_notifications_and_nothing_else(
     if fault == "404":  # a few may speak of pages that the service does not know
         worker.wait_for("dead letter .*refused-by-rag .*answered 404")
     else:
-        _wait_named(worker, "rag")
+        wait_named(worker, "rag")
     eventually(lambda: worker.status()["lag"]["total"] == 0, DONE_S)
     undo()
     if fault != "404":
         worker.wait_for(r"answers again +service=rag")
     stream.feed(20, start=200)
-    notified = eventually(lambda: [p for p in stream.texts if stream.rag.vector(p)][119:], DONE_S)
-    letters = stream.letters()
-    assert len(notified) + 119 + len(letters) >= 170, "neither notified nor a dead letter"
-    assert {r.headers["reason"].decode() for r in letters} <= {"rag-unreachable", "refused-by-rag"}
     stream.wait_rows(170)
+    eventually(lambda: accounted_for(stream), DONE_S)
+    if fault != "404":
+        assert all(stream.rag.vector(f"page {number}") for number in range(200, 220))
+    reasons = {letter.headers["reason"].decode() for letter in stream.letters()}
+    assert reasons <= {"rag-unreachable", "refused-by-rag"}
     assert not [fault for fault in stream.missing() if "notified" not in fault]
     stream.wait_committed()
+    worker.stop()
+
+
+@pytest.mark.parametrize("bulk", ["graphql", "custom"])
+def test_faults_of_writing_many_rows_at_once_are_named_and_heal(stream: Stream, bulk: str) -> None:
+    worker = feed_through(stream, STARGATE_BULK=bulk, STARGATE_BULK_URL=stream.stargate.bulk_url)
+    go_through(stream, worker, "stargate", bulk_orders(stream, bulk))
     worker.stop()
 
 
 @pytest.mark.parametrize("name", ["embedder", "stargate", "rag"])
 def test_a_slow_service_gets_everything(stream: Stream, name: str) -> None:
     worker = feed_through(stream)
-    service = _service(stream, name)
+    service = service_of(stream, name)
     service.faults.slow(1.0)
     stream.feed(100, start=100)
     stream.wait_complete()
@@ -123,16 +83,14 @@ def test_a_slow_service_gets_everything(stream: Stream, name: str) -> None:
     worker.stop()
 
 
-@pytest.mark.parametrize(
-    "quirk", ["few", "many", "short", "nan", "nan_literal", "infinity", "zero", "refused"]
-)
+@pytest.mark.parametrize("quirk", WRONG_VECTORS)
 def test_an_embedder_that_is_wrong_about_every_text_is_waited_for(
     stream: Stream, quirk: str
 ) -> None:
     worker = feed_through(stream)
     stream.ollama.spoil(quirk)  # type: ignore[arg-type]
     stream.feed(100, start=100)
-    _wait_named(worker, "embedder")
+    wait_named(worker, "embedder")
     stream.ollama.heal()
     assert_healed(stream, worker, "embedder")
 
@@ -207,7 +165,7 @@ def test_a_broker_that_goes_away_and_comes_back_costs_nothing(stream: Stream) ->
     worker = feed_through(stream)
     stream.feed(50, start=100)
     stream.kafka.down()
-    _wait_named(worker, "kafka")
+    wait_named(worker, "kafka")
     stream.kafka.up()
     stream.feed(50, start=200)
     assert_healed(stream, worker, "kafka")
@@ -217,17 +175,17 @@ def test_a_broker_that_is_not_there_at_the_start_is_waited_for(stream: Stream) -
     stream.feed(50)
     stream.kafka.down()
     worker = stream.start()
-    _wait_named(worker, "kafka")
+    wait_named(worker, "kafka")
     stream.kafka.up()
     assert_healed(stream, worker, "kafka")
 
 
-def test_a_slow_broker_delivers_everything(stream: Stream) -> None:
-    stream.kafka.slow(300)
+def test_a_slow_broker_delivers_everything(stream: Stream, mock_kafka: MockKafka) -> None:
+    mock_kafka.slow(300)
     stream.feed(100)
     worker = stream.start()
     stream.wait_complete(120)
-    stream.kafka.slow(0)
+    mock_kafka.slow(0)
     worker.stop()
 
 
@@ -259,7 +217,7 @@ def test_records_deleted_before_they_were_read_are_said_to_be_lost(
     for number in range(30):
         stream.raw(b'{"page_id":"gone %d","body":"gone","op":"c"}' % number)
     stream.kafka.flush()
-    stream.kafka.delete_records(TOPIC, 0, 60)
+    stream.kafka.delete_records(stream.topic, 0, 60)
     worker = stream.start(store=store)
     worker.wait_for(r"position lost.* partition=0 ")
     stream.feed(30)
@@ -275,13 +233,13 @@ def test_records_deleted_before_they_were_read_are_said_to_be_lost(
 @pytest.mark.parametrize("name", ["embedder", "stargate"])
 def test_a_stop_during_a_stall_loses_nothing(stream: Stream, name: str, fault: str) -> None:
     worker = feed_through(stream)
-    service = _service(stream, name)
+    service = service_of(stream, name)
     undo = FAULTS[fault](service)
     stream.feed(100, start=100)
     if fault == "hanging":  # it is named only after its time limit
         eventually(lambda: service.stats.faults, DONE_S)
     else:
-        _wait_named(worker, name)
+        wait_named(worker, name)
     worker.signal()
     assert worker.wait(40) == 0
     undo()
@@ -294,9 +252,9 @@ def test_a_stop_during_a_stall_loses_nothing(stream: Stream, name: str, fault: s
 @pytest.mark.parametrize("name", ["embedder", "stargate"])
 def test_a_kill_during_a_stall_loses_nothing(stream: Stream, name: str) -> None:
     worker = feed_through(stream)
-    undo = FAULTS["500"](_service(stream, name))
+    undo = FAULTS["500"](service_of(stream, name))
     stream.feed(100, start=100)
-    _wait_named(worker, name)
+    wait_named(worker, name)
     worker.kill()
     undo()
     stream.start(2)
@@ -309,7 +267,7 @@ def test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(stream: Stream) 
     worker = feed_through(stream)
     stream.feed(50, start=100)
     stream.kafka.down()
-    _wait_named(worker, "kafka")
+    wait_named(worker, "kafka")
     worker.signal()
     assert worker.wait(40) == 0
     stream.kafka.up()

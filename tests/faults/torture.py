@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +25,7 @@ from demo.rag import Rag
 from demo.server import StandIn
 from demo.stargate import Stargate
 from tests.flow.stream import Stream, same
-from tests.flow.worker import Worker
+from tests.flow.worker import ROOT, Worker, passed_on
 
 PAGES = 150
 PARTITIONS = 3
@@ -104,8 +105,9 @@ class Torture:
             while time.monotonic() < rest:
                 self._step()
             self._count_all()
+            self._replay()
         self._stop()
-        if found := self._missing():
+        if found := self._missing(set()):
             raise LostError(f"seed {self.seed}: at the end {len(found)} faults: {found[:5]}")
         self._look_at_logs()
         return self.done
@@ -216,16 +218,19 @@ class Torture:
 
     def _start(self) -> None:
         layout = self.rng.choice(LAYOUTS if self.keeps_store else LAYOUTS[:-1])
-        settings = {
+        settings = self._settings()
+        if layout == "2x2":
+            self.workers = self.stream.start_cluster(**settings)
+        else:
+            self.workers = [self.stream.start(int(layout), store=self.keeps_store, **settings)]
+
+    def _settings(self) -> dict[str, str]:
+        return {
             "ON_DELETE": "delete" if self.deletes else "ignore",
             "STATUS_PORT": "0",
             "STARGATE_BULK": self.bulk,
             "STARGATE_BULK_URL": self.stream.stargate.bulk_url if self.bulk == "custom" else "",
         }
-        if layout == "2x2":
-            self.workers = self.stream.start_cluster(**settings)
-        else:
-            self.workers = [self.stream.start(int(layout), store=self.keeps_store, **settings)]
 
     def _live(self, seconds: float) -> None:
         """Change pages while time passes."""
@@ -272,8 +277,28 @@ class Torture:
     def _count_all(self) -> None:
         self._heal()
         self.stream.kafka.flush(60)
+        self._wait_until_none(lambda: self._missing(self._given_up()))
+
+    def _replay(self) -> None:
+        """Give dead letters another chance: then nothing may be missing any more."""
+        settings = self._settings() | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "ops.cli", "replay", "--yes"]
+        done = subprocess.run(
+            command,
+            env=passed_on() | self.stream.settings(**settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        if done.returncode:
+            raise LostError(f"seed {self.seed}: the replay failed: {done.stdout}")
+        self.done["replay"] += 1
+        self._wait_until_none(lambda: self._missing(set()))
+
+    def _wait_until_none(self, missing: Callable[[], list[str]]) -> None:
         give_up = time.monotonic() + PATIENCE_S
-        while found := self._missing():
+        while found := missing():
             for worker in self.workers:
                 if not worker.is_running:
                     raise LostError(f"seed {self.seed}: a worker has ended; {found[:5]}")
@@ -287,9 +312,12 @@ class Torture:
             service.faults.clear()
             service.accept()
 
-    def _missing(self) -> list[str]:
-        """Compare the store and the notifications with the newest changes."""
-        given_up = self._given_up()
+    def _missing(self, given_up: set[tuple[str, str]]) -> list[str]:
+        """Compare the store and the notifications with the newest changes.
+
+        Args:
+            given_up: Pages and texts that need not have been notified.
+        """
         found: list[str] = []
         for page_id, text in self.stream.texts.items():
             wanted = text if self.deletes or text is not None else self.bodies.get(page_id)

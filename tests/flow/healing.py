@@ -7,9 +7,11 @@ from tests.flow.stream import DONE_S, Stream
 from tests.flow.worker import Worker
 
 
-def feed_through(stream: Stream, count: int = 100, **settings: str) -> Worker:
+def feed_through(
+    stream: Stream, count: int = 100, *, store: bool = True, code: str = "", **settings: str
+) -> Worker:
     """Start a worker and see the first pages through it."""
-    worker = stream.start(**settings)
+    worker = stream.start(store=store, code=code, **settings)
     stream.feed(count)
     stream.wait_complete()
     return worker

@@ -7,8 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
-from demo.kafka import MockKafka, Record
+from demo.kafka import Record
 from demo.ngrams import embed_text
 from demo.ollama import Ollama
 from demo.rag import Rag
@@ -33,18 +34,72 @@ def same(found: list[float] | None, text: str) -> bool:
     )
 
 
+class Broker(Protocol):
+    """A Kafka as these tests use it: the stand-in, or a real one (`tests.real.kafka`).
+
+    Attributes:
+        broker: Its address.
+    """
+
+    broker: str
+
+    def produce(
+        self,
+        topic: str,
+        key: str | bytes | None,
+        value: str | bytes | None,
+        *,
+        partition: int | None,
+    ) -> None:
+        """Send one record, later where the broker is away."""
+
+    def flush(self, timeout_s: float = ...) -> None:
+        """Wait until everything sent is in the broker."""
+
+    def read(self, topic: str) -> list[Record]:
+        """Every record that a topic holds."""
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """The offset after the last record, by partition."""
+
+    def committed(self, topic: str, group: str) -> dict[int, int]:
+        """A group's committed offsets, by partition."""
+
+    def delete_records(self, topic: str, partition: int, before: int) -> None:
+        """Delete the records before an offset."""
+
+    def down(self) -> None:
+        """Take the broker away."""
+
+    def up(self) -> None:
+        """Bring it back."""
+
+
 class Stream:
     """Stand-ins on real sockets, the program beside them, and what must come of it.
 
     Attributes:
         texts: The newest text of each page; None where it was deleted.
         workers: All that were started, the last one last.
+        topic: The topic of the changes.
+        letter_topic: Where dead letters go.
+        group: The consumer group.
     """
 
     def __init__(
-        self, directory: Path, kafka: MockKafka, ollama: Ollama, stargate: Stargate, rag: Rag
+        self,
+        directory: Path,
+        kafka: Broker,
+        ollama: Ollama,
+        stargate: Stargate,
+        rag: Rag,
+        *,
+        topic: str = TOPIC,
+        letter_topic: str = LETTERS,
+        group: str = GROUP,
     ) -> None:
         self.directory = directory
+        self.topic, self.letter_topic, self.group = topic, letter_topic, group
         self.kafka, self.ollama, self.stargate, self.rag = kafka, ollama, stargate, rag
         self.texts: dict[str, str | None] = {}
         self.workers: list[Worker] = []
@@ -56,6 +111,9 @@ class Stream:
         """Settings that lead to the stand-ins."""
         return {
             "KAFKA_BROKER": self.kafka.broker,
+            "KAFKA_TOPIC": self.topic,
+            "KAFKA_GROUP": self.group,
+            "DEAD_LETTER_TOPIC": self.letter_topic,
             "KAFKA_OPTIONS": '{"fetch.wait.max.ms": 5}',
             "EMBED_URL": self.ollama.embed_url,
             "STARGATE_URL": self.stargate.url,
@@ -129,11 +187,11 @@ class Stream:
 
     def raw(self, value: bytes | None, key: bytes | None = None, partition: int = 0) -> None:
         """Send an event as it is."""
-        self.kafka.produce(TOPIC, key, value, partition=partition)
+        self.kafka.produce(self.topic, key, value, partition=partition)
 
     def send(self, page_id: str, event: object, partition: int | None = None) -> None:
         """Send an event; by default to the partition of its page."""
-        self.kafka.produce(TOPIC, page_id, json.dumps(event), partition=partition)
+        self.kafka.produce(self.topic, page_id, json.dumps(event), partition=partition)
 
     # --- what came of it
 
@@ -187,17 +245,17 @@ class Stream:
 
     def wait_committed(self, within_s: float = DONE_S) -> None:
         """Wait until the group has committed the end of every partition."""
-        ends = {partition: end for partition, end in self.kafka.ends(TOPIC).items() if end}
+        ends = {partition: end for partition, end in self.kafka.ends(self.topic).items() if end}
 
         def at_end() -> bool:
-            committed = self.kafka.committed(TOPIC, GROUP)
+            committed = self.kafka.committed(self.topic, self.group)
             return all(committed.get(partition) == end for partition, end in ends.items())
 
         eventually(at_end, within_s)
 
     def letters(self) -> list[Record]:
         """All dead letters."""
-        return self.kafka.read(LETTERS)
+        return self.kafka.read(self.letter_topic)
 
     def wait_letters(self, count: int, within_s: float = DONE_S) -> list[Record]:
         """Wait until there are so many dead letters."""

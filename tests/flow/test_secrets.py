@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import httpx
+import pytest
 
 from demo.stargate import Stargate
 from tests.deadline import eventually
 from tests.flow.stream import DONE_S, Stream
+from tests.flow.worker import ROOT, passed_on
 
 SECRETS = {
     "STARGATE_PASSWORD": "pass-word-of-stargate",
@@ -14,29 +19,76 @@ SECRETS = {
     "EMBED_API_KEY": "key-of-embedder",
     "OPENAI_API_KEY": "key-of-openai",
 }
+WITHIN = ("pass-in-the-url", "pass-in-the-options")
 PAGES = ("", "status.json", "metrics", "healthz", "readyz")
+WRONG = {"WINDOW_PAGES": "none"}
+UNREACHABLE = {"KAFKA_BROKER": "127.0.0.1:9"}
+COMMANDS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("doctor", {}),
+    ("doctor --json", {}),
+    ("doctor", WRONG),
+    ("dead-letters", {}),
+    ("dead-letters --json", UNREACHABLE),
+    ("replay --dry-run", {}),
+    ("run --no-such-option", {}),
+)
 
 
-def test_secrets_are_in_no_log_line_and_on_no_page_of_the_status_port(stream: Stream) -> None:
+def _settings(stream: Stream, stargate: Stargate) -> dict[str, str]:
+    return SECRETS | {
+        "STARGATE_URL": stargate.url,
+        "STARGATE_AUTH_TOKEN": "",
+        "STARGATE_USERNAME": "alice",
+        "STARGATE_AUTH_URL": f"{stargate.url}/v1/auth",
+        "EMBED_URL": stream.ollama.url.replace("//", "//user:pass-in-the-url@"),
+        "KAFKA_OPTIONS": '{"fetch.wait.max.ms": 5, "ssl.key.password": "pass-in-the-options"}',
+        "LOG_LEVEL": "debug",
+    }
+
+
+def _assert_hidden(told: str) -> None:
+    for secret in [*SECRETS.values(), *WITHIN]:
+        assert secret not in told
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_secrets_are_in_no_log_line_and_on_no_page_of_the_status_port(
+    stream: Stream, form: str
+) -> None:
     with Stargate(users={"alice": SECRETS["STARGATE_PASSWORD"]}) as stargate:
-        worker = stream.start(
-            **SECRETS,
-            STARGATE_URL=stargate.url,
-            STARGATE_AUTH_TOKEN="",
-            STARGATE_USERNAME="alice",
-            STARGATE_AUTH_URL=f"{stargate.url}/v1/auth",
-            EMBED_URL=stream.ollama.url.replace("//", "//user:pass-in-the-url@"),
-            LOG_LEVEL="debug",
-        )
-        stream.rag.faults.status(401, b'{"error":"who are you"}')
+        worker = stream.start(**_settings(stream, stargate), LOG_FORMAT=form)
+        # services that quote what they were sent
+        quote = " ".join([*SECRETS.values(), *WITHIN]).encode()
+        stream.rag.faults.status(401, b'{"error":"who are you, ' + quote + b'"}')
         stream.write("a", "a page")
         stream.raw(b"garbage")
         stream.kafka.flush()
-        eventually(lambda: len(stream.kafka.read("cdc.pages.dlq")) == 2, DONE_S)
+        eventually(lambda: len(stream.letters()) == 2, DONE_S)
         eventually(lambda: stargate.vectors.vector("a") is not None, DONE_S)
         answers = [httpx.get(f"http://127.0.0.1:{worker.status_port}/{page}") for page in PAGES]
         worker.stop()
-    told = "\n".join([worker.log, *(answer.text for answer in answers)])
+        details = [letter.headers["detail"].decode() for letter in stream.letters()]
+    told = "\n".join([worker.log, *(answer.text for answer in answers), *details])
     assert "Upsert OK" in told
-    for secret in [*SECRETS.values(), "pass-in-the-url"]:
-        assert secret not in told
+    assert "who are you" in told
+    _assert_hidden(told)
+
+
+def test_secrets_are_in_nothing_that_a_command_prints(stream: Stream) -> None:
+    stream.raw(b"garbage")
+    with Stargate(users={"alice": "another password"}) as stargate:
+        environment = passed_on() | stream.settings(**_settings(stream, stargate))
+        environment["PYTHONPATH"] = str(ROOT)
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "ops.cli", *command.split()],
+                env=environment | more,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for command, more in COMMANDS
+        ]
+        told = [process.communicate(timeout=90)[0] for process in started]
+    assert all(told)
+    _assert_hidden("\n".join(told))

@@ -27,6 +27,11 @@ SNAPSHOT_S = 1
 """A short interval, so that a kill repeats little and tests are quick."""
 
 
+def passed_on() -> dict[str, str]:
+    """What of the tests' environment the program is given."""
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
 def free_port() -> int:
     """A port that nobody listens on at this moment."""
     with socket.socket() as probe:
@@ -72,8 +77,7 @@ class Worker:
         program: Sequence[str] = BYTEWAX_RUN,
     ) -> None:
         self.status_port = int(settings.get("STATUS_PORT", "0"))
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        environment |= {"PYTHONPATH": str(ROOT), **settings}
+        environment = passed_on() | {"PYTHONPATH": str(ROOT), **settings}
         number = len(list(directory.glob("worker-*.log")))
         self._path = directory / f"worker-{number}.log"
         if code:

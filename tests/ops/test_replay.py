@@ -114,10 +114,76 @@ def test_a_value_that_the_letter_lacks_is_read_from_its_origin(
     run: Run, mock_kafka: MockKafka
 ) -> None:
     original = _event("p", "long")
-    _topic(mock_kafka, original)
-    _letter(mock_kafka, "cdc.pages:1:0", None, original_size="999")
+    mock_kafka.produce("cdc.pages", "k", original, partition=1, timestamp_ms=1000)
+    mock_kafka.flush()
+    _letter(mock_kafka, "cdc.pages:1:0", None, original_size=str(len(original)))
     run("replay", "--yes")
     assert _replayed(mock_kafka) == [(1, original, "cdc.pages:1:0")]
+
+
+def test_a_page_that_was_written_again_with_the_same_text_is_replayed(
+    run: Run, mock_kafka: MockKafka
+) -> None:
+    original = _event("p", "x")
+    _topic(mock_kafka, original, original)
+    _letter(mock_kafka, "cdc.pages:1:0", original, reason="rag-unreachable")
+    assert run("replay", "--yes").exit_code == 0
+    assert _replayed(mock_kafka) == [(1, original, "cdc.pages:1:0")]
+
+
+@pytest.mark.parametrize(("on_delete", "sent"), [("ignore", 1), ("delete", 0)])
+def test_a_delete_overtakes_only_where_it_has_an_effect(
+    run: Run, mock_kafka: MockKafka, monkeypatch: pytest.MonkeyPatch, on_delete: str, sent: int
+) -> None:
+    monkeypatch.setenv("ON_DELETE", on_delete)
+    original = _event("p", "x")
+    _topic(mock_kafka, original, b'{"page_id":"p","op":"d"}')
+    _letter(mock_kafka, "cdc.pages:1:0", original, reason="rag-unreachable")
+    run("replay", "--yes")
+    assert len(_replayed(mock_kafka)) == sent
+
+
+def test_a_letter_of_a_topic_that_was_made_anew_is_measured_by_its_time(
+    run: Run, mock_kafka: MockKafka
+) -> None:
+    """The offset of its origin says nothing about the events of the new topic."""
+    original = _event("p", "old")
+    _topic(mock_kafka, _event("p", "new"))
+    _letter(mock_kafka, "cdc.pages:1:500", original)
+    assert "1 with a newer event" in run("replay", "--yes").output
+    assert _replayed(mock_kafka) == []
+
+
+def test_another_event_at_the_place_of_an_original_is_not_taken_for_it(
+    run: Run, mock_kafka: MockKafka
+) -> None:
+    original = _event("p", "long")
+    _topic(mock_kafka, _event("q", "else"))
+    size = str(len(original))
+    _letter(mock_kafka, "cdc.pages:1:0", None, original_size=size)
+    shown = run("replay", "--yes")
+    assert shown.exit_code == 1
+    assert "1 whose original is gone" in shown.output
+    assert _replayed(mock_kafka) == []
+
+
+def test_a_value_that_is_read_back_is_left_alone_where_its_page_is_newer(
+    run: Run, mock_kafka: MockKafka
+) -> None:
+    original = _event("p", "long")
+    mock_kafka.produce("cdc.pages", "k", original, partition=1, timestamp_ms=1000)
+    _topic(mock_kafka, _event("p", "newer"))
+    _letter(mock_kafka, "cdc.pages:1:0", None, original_size=str(len(original)))
+    assert "1 with a newer event" in run("replay", "--yes").output
+
+
+def test_a_replay_carries_the_time_of_its_original(run: Run, mock_kafka: MockKafka) -> None:
+    original = _event("p", "x")
+    _topic(mock_kafka, original)
+    _letter(mock_kafka, "cdc.pages:1:0", original)
+    run("replay", "--yes")
+    (replayed,) = [r for r in mock_kafka.read("cdc.pages") if "gibsey-replay-of" in r.headers]
+    assert replayed.headers["gibsey-timestamp"] == b"1000"
 
 
 def test_a_dry_run_sends_nothing_and_filters_choose(run: Run, mock_kafka: MockKafka) -> None:

@@ -39,14 +39,24 @@ class Server:
         self.pid = pid if _stat(Path(f"/proc/{pid}"))[0] not in "ZX" else self.start()
 
     def start(self) -> int:
-        """Start it; returns its process id."""
-        done = subprocess.run(
-            self._restart, stdout=subprocess.PIPE, text=True, check=True, timeout=START_S
-        )
+        """Start it; returns its process id.
+
+        A broker that was killed just after its start is refused by its own memory for some
+        seconds, so a start that fails is tried once more.
+        """
+        try:
+            done = self._run()
+        except subprocess.CalledProcessError:
+            done = self._run()
         found = PID.findall(done.stdout)
         assert found, f"{self._restart} did not print pid=NUMBER"
         self.pid = int(found[-1])
         return self.pid
+
+    def _run(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self._restart, stdout=subprocess.PIPE, text=True, check=True, timeout=START_S
+        )
 
     def end(self, number: int = signal.SIGKILL) -> None:
         """Send it a signal that ends it, and wait until it has."""

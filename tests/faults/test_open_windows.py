@@ -1,0 +1,133 @@
+"""Moments in which a page could slip through, or be stored older over newer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from connectors.ledger import MAX_OPEN_PAGES
+from tests.deadline import eventually
+from tests.faults.orders import SHORT_LIMITS
+from tests.flow.healing import feed_through
+from tests.flow.stream import DONE_S, Stream
+from tests.flow.worker import ROOT, passed_on
+
+pytestmark = pytest.mark.timeout(400)
+
+NEVER = ("-s", "3600")
+"""No snapshot while the test lasts: what was acknowledged is in no store yet."""
+
+
+def replay(stream: Stream) -> subprocess.Popen[str]:
+    """Begin to give all dead letters another chance."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ops.cli", "replay", "--yes"],
+        env=passed_on() | stream.settings() | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def replayed(stream: Stream) -> int:
+    return sum("gibsey-replay-of" in r.headers for r in stream.kafka.read(stream.topic))
+
+
+def test_a_stop_with_two_thousand_open_pages_keeps_them_all_and_embeds_none_again(
+    stream: Stream,
+) -> None:
+    stream.ollama.text_s = 0.02
+    stream.feed(3000)
+    worker = stream.start()
+    worker.wait_for("status port")
+    eventually(lambda: worker.status()["tasks"]["open_pages"] >= MAX_OPEN_PAGES, DONE_S)
+    began = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - began < 10
+    size = sum(file.stat().st_size for file in Path(stream.store).glob("*.sqlite3"))
+    assert size < 8 * 1024 * 1024, "the store grows with more than the open pages"
+    stream.ollama.text_s = 0.0
+    stream.start(4)
+    stream.wait_complete()
+    assert set(stream.embedded().values()) == {1}
+    assert not stream.letters()
+
+
+def test_a_kill_after_the_acknowledgement_and_before_the_snapshot_stores_nothing_older(
+    stream: Stream,
+) -> None:
+    worker = stream.start(arguments=NEVER)
+    stream.feed(100)
+    stream.wait_complete()
+    for number in range(0, 100, 3):
+        stream.write(f"page {number}", f"a newer text of page number {number}")
+    stream.wait_complete()
+    worker.kill()
+    for number in range(0, 100, 7):
+        stream.write(f"page {number}", f"the newest text of page number {number}")
+    stream.start(2)
+    stream.wait_complete()
+    stream.wait_committed()
+    assert not stream.missing()
+
+
+def test_a_write_that_hangs_is_not_overtaken_by_a_newer_one_of_its_page(stream: Stream) -> None:
+    worker = feed_through(stream, code=SHORT_LIMITS)
+    hung = stream.stargate.stats.faults
+    stream.stargate.faults.hang(times=1, when=lambda request: "page%207" in request.path)
+    stream.write("page 7", "text two of page seven")
+    eventually(lambda: stream.stargate.stats.faults > hung, DONE_S)
+    stream.write("page 7", "text three of page seven")
+    stream.write("page 7", "text four of page seven")
+    stream.wait_complete()
+    stream.wait_committed()
+    assert not stream.missing()
+    worker.stop()
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_replay_outlives_a_kill_in_its_middle_and_changes_no_newer_page(
+    stream: Stream, store: bool
+) -> None:
+    worker = feed_through(stream, store=store, RAG_TIMEOUT="1")
+    stream.rag.refuse()
+    stream.feed(200)  # the same texts again: all of them are notified anew
+    for number in range(200):
+        stream.write(f"page {number}", f"another text of page number {number}")
+    stream.wait_letters(200)
+    stream.wait_committed()
+    stream.rag.accept()
+    worker.wait_for("answers again +service=rag")
+    for number in range(0, 200, 4):
+        stream.write(f"page {number}", f"the newest text of page number {number}")
+    stream.ollama.faults.slow(0.2)
+    sending = replay(stream)
+    eventually(lambda: replayed(stream) > 0, DONE_S)
+    worker.kill()
+    told = sending.communicate(timeout=DONE_S)[0]
+    assert sending.returncode == 0, told
+    stream.ollama.faults.clear()
+    stream.start(store=store)
+    stream.wait_complete()
+    assert "0 to send" in replay(stream).communicate(timeout=DONE_S)[0]
+
+
+def test_two_replays_at_once_leave_every_page_right(stream: Stream) -> None:
+    worker = feed_through(stream, RAG_TIMEOUT="1")
+    stream.rag.refuse()
+    stream.feed(50, start=100)
+    stream.wait_letters(50)
+    stream.rag.accept()
+    worker.wait_for("answers again +service=rag")
+    both = [replay(stream), replay(stream)]
+    for one in both:
+        told = one.communicate(timeout=DONE_S)[0]
+        assert one.returncode == 0, told
+    stream.wait_complete()
+    stream.wait_committed()
+    assert len(stream.letters()) == 50
+    assert max(stream.rag.counts.values()) <= 3

@@ -1,0 +1,43 @@
+"""The streams of tests/faults, with a real Kafka in the place of its stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.ollama import Ollama
+from demo.rag import Rag
+from demo.stargate import Stargate
+from tests.flow.stream import Stream
+from tests.real.kafka import RealKafka
+
+
+@pytest.fixture
+def kafka(kafka_broker: str) -> Iterator[RealKafka]:
+    """The real broker, with topics of the test's own; it runs again after the test."""
+    broker = RealKafka(kafka_broker)
+    yield broker
+    broker.remove()
+
+
+@pytest.fixture
+def stream(
+    tmp_path: Path, kafka: RealKafka, ollama: Ollama, stargate: Stargate, rag: Rag
+) -> Iterator[Stream]:
+    """Stand-ins behind a real Kafka."""
+    stream = Stream(
+        tmp_path,
+        kafka,
+        ollama,
+        stargate,
+        rag,
+        topic=kafka.topic,
+        letter_topic=kafka.letter_topic,
+        group=kafka.group,
+    )
+    try:
+        yield stream
+    finally:
+        stream.end()

@@ -1,0 +1,169 @@
+"""The matrix of tests/faults again, over a real Kafka.
+
+The faults of one service come one after another, through one worker, so that all of them take
+minutes; what can happen to Kafka itself has a test each.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.deadline import eventually
+from tests.faults import test_matrix as matrix
+from tests.faults.orders import SHORT_LIMITS, accounted_for, bulk_orders, go_through, orders_for
+from tests.flow.healing import assert_healed, feed_through
+from tests.flow.stream import DONE_S, Stream
+from tests.real.kafka import RealKafka
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
+
+BULK_FAULTS = ("refused", "429", "500", "cut", "401", "404")
+RAG_FAULTS = ("refused", "hanging", "429", "500", "cut", "garbage", "HTML", "401", "404")
+FROZEN_S = 8.0
+
+
+# --- the services
+
+
+@pytest.mark.parametrize("name", ["embedder", "stargate"])
+def test_each_fault_of_a_service_is_named_and_heals(stream: Stream, name: str) -> None:
+    worker = feed_through(stream, code=SHORT_LIMITS)
+    go_through(stream, worker, name, orders_for(stream, name))
+    worker.stop()
+
+
+@pytest.mark.parametrize("bulk", ["graphql", "custom"])
+def test_each_fault_of_writing_many_rows_at_once_is_named_and_heals(
+    stream: Stream, bulk: str
+) -> None:
+    worker = feed_through(stream, STARGATE_BULK=bulk, STARGATE_BULK_URL=stream.stargate.bulk_url)
+    go_through(stream, worker, "stargate", bulk_orders(stream, bulk, BULK_FAULTS))
+    worker.stop()
+
+
+def test_each_fault_of_rag_costs_its_notifications_and_nothing_else(stream: Stream) -> None:
+    worker = feed_through(stream, RAG_TIMEOUT="1")
+    for number, order in enumerate(orders_for(stream, "rag", RAG_FAULTS).values(), 1):
+        undo = order()
+        stream.feed(10, start=1000 * number)
+        stream.wait_rows(100 + 10 * number)
+        eventually(lambda: accounted_for(stream), DONE_S)
+        undo()
+        eventually(lambda: not worker.stalled(), DONE_S)
+    assert not [fault for fault in stream.missing() if "notified" not in fault]
+    stream.wait_committed()
+    worker.stop()
+
+
+@pytest.mark.parametrize("name", ["embedder", "stargate", "rag"])
+def test_a_slow_service_gets_everything(stream: Stream, name: str) -> None:
+    matrix.test_a_slow_service_gets_everything(stream, name)
+
+
+def test_a_token_that_expires_is_renewed(stream: Stream) -> None:
+    matrix.test_a_token_that_expires_is_renewed(stream)
+
+
+def test_a_clock_that_jumps_stops_nothing(stream: Stream) -> None:
+    matrix.test_a_clock_that_jumps_stops_nothing(stream)
+
+
+@pytest.mark.parametrize("name", ["embedder", "stargate"])
+def test_a_kill_during_a_stall_loses_nothing(stream: Stream, name: str) -> None:
+    matrix.test_a_kill_during_a_stall_loses_nothing(stream, name)
+
+
+@pytest.mark.parametrize("name", ["embedder", "stargate"])
+def test_a_stop_during_a_stall_loses_nothing(stream: Stream, name: str) -> None:
+    matrix.test_a_stop_during_a_stall_loses_nothing(stream, name, "500")
+
+
+# --- Kafka
+
+
+@contextmanager
+def _killed(kafka: RealKafka) -> Iterator[None]:
+    kafka.down()
+    yield
+    kafka.up()
+
+
+@contextmanager
+def _restarted(kafka: RealKafka) -> Iterator[None]:
+    kafka.server.end(signal.SIGTERM)
+    yield
+    kafka.up()
+
+
+@contextmanager
+def _frozen(kafka: RealKafka) -> Iterator[None]:
+    """Connections stay, and nothing answers: what an unreachable network looks like."""
+    os.kill(kafka.server.pid, signal.SIGSTOP)
+    try:
+        yield
+        time.sleep(FROZEN_S)  # how long it lasts is the fault
+    finally:
+        os.kill(kafka.server.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("fault", [_killed, _restarted, _frozen])
+def test_a_broker_that_is_away_costs_nothing(
+    stream: Stream, kafka: RealKafka, fault: Callable[[RealKafka], Iterator[None]]
+) -> None:
+    stream.ollama.text_s = 0.02
+    worker = feed_through(stream)
+    stream.feed(200, start=100)
+    stream.wait_rows(150)
+    with fault(kafka):  # type: ignore[attr-defined]
+        eventually(lambda: "kafka" in worker.stalled(), DONE_S)
+    stream.feed(50, start=300)
+    assert_healed(stream, worker, "kafka")
+
+
+def test_a_broker_that_is_not_there_at_the_start_is_waited_for(
+    stream: Stream, kafka: RealKafka
+) -> None:
+    matrix.test_a_broker_that_is_not_there_at_the_start_is_waited_for(stream)
+
+
+def test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(stream: Stream) -> None:
+    matrix.test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(stream)
+
+
+def test_dead_letters_wait_for_the_broker(stream: Stream) -> None:
+    matrix.test_dead_letters_wait_for_the_broker(stream)
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_records_deleted_before_they_were_read_are_said_to_be_lost(
+    stream: Stream, store: bool
+) -> None:
+    matrix.test_records_deleted_before_they_were_read_are_said_to_be_lost(stream, store)
+
+
+@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize("running", [True, False])
+def test_a_topic_that_is_made_anew_is_read_from_its_beginning(
+    stream: Stream, kafka: RealKafka, store: bool, running: bool
+) -> None:
+    worker = feed_through(stream, store=store)
+    stream.wait_committed()
+    if not running:
+        worker.stop()
+    kafka.make_anew()
+    for number in range(0, 150, 3):
+        stream.write(f"page {number}", f"what the new topic says of page {number}")
+    kafka.flush()
+    if not running:
+        worker = stream.start(store=store)
+    stream.wait_complete()
+    eventually(lambda: not worker.stalled(), DONE_S)
+    assert not stream.letters()
+    stream.wait_committed()
+    worker.stop()

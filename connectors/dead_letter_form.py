@@ -13,7 +13,7 @@ from connectors.kafka_records import TIMESTAMP_HEADER
 from connectors.records import DeadLetter, Record
 
 MAX_DETAIL_CHARS = 500
-LINES_PER_PERIOD = 5
+LINES_PER_PERIOD = 100
 PERIOD_S = 10.0
 
 Headers = list[tuple[str, str | bytes | None]]

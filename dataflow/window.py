@@ -313,7 +313,8 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
 def _next_turn(pause_s: float) -> datetime:
     """The end of a pause, so rounded that buckets with like pauses end it in the same turn."""
     step_s = POLL_S * 2.0 ** ((int(pause_s / POLL_S) or 1).bit_length() - 1)
-    return datetime.fromtimestamp((time.time() // step_s + 1) * step_s, timezone.utc)
+    now_s = datetime.now(timezone.utc).timestamp()
+    return datetime.fromtimestamp((now_s // step_s + 1) * step_s, timezone.utc)
 
 
 def _is_late(change: Change, latest: Version) -> bool:

@@ -38,10 +38,11 @@ BATCH_BYTES = 1024 * 1024
 """What one call returns at most, and so by how much a slot can overshoot the ledger's limits."""
 
 QUIET_AFTER_S = 5.0
-QUIET_S = 0.025
-"""How long a slot sleeps that has read nothing for five seconds. Being woken at each turn of
-Bytewax, each millisecond, costs a worker 5 % of a core, most of it in Bytewax; so the first change
-after a pause waits 12 ms longer."""
+QUIET_SHARE = 0.005
+QUIET_S = 0.05
+"""A slot that has read nothing for 5 s sleeps half a percent of the silence, at most 50 ms. Being
+woken at each turn of Bytewax, each millisecond, costs a worker 5 % of a core, most of it in
+Bytewax; so the first change after a minute's pause waits 25 ms longer."""
 
 IDLE_S = 0.25
 """How long a slot without partitions sleeps; a stop waits for it."""
@@ -49,11 +50,14 @@ IDLE_S = 0.25
 FULL_S = 0.003
 """How long a slot sleeps that may not read on: so long it takes to settle the next few pages."""
 
-AFTER_EPOCH_S = 0.03
+AFTER_EPOCH_S = 0.06
 """How long a quiet slot sleeps past the end of its epoch, and none sleeps longer than that.
 
 Until all slots of all workers have closed an epoch, Bytewax does not ask a slot that has, but turns
 without a pause once it is due: with slots that slept 100 ms, 2 % of a core for each worker."""
+
+LOOK_FIRST_S = 0.02
+"""How long a slot sleeps until the topic's partitions are known."""
 
 LOOK_S = 0.25
 """Seconds between two looks at what seldom changes: partitions, doubts, signs of life."""
@@ -178,13 +182,14 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
     def next_awake(self) -> datetime | None:
         now = time.monotonic()
         left_s = self._epoch_began + self._r.epoch_s - now
-        is_quiet = self._idle or now - self._read_at > QUIET_AFTER_S
+        silence_s = now - self._read_at
+        is_quiet = self._idle or silence_s > QUIET_AFTER_S
         if left_s < FULL_S:  # in this very turn it ends
             return _in(AFTER_EPOCH_S if is_quiet else FULL_S)
         if self._idle:
-            return _in(min(IDLE_S if self._known else QUIET_S, left_s))
+            return _in(min(IDLE_S if self._known else LOOK_FIRST_S, left_s))
         if is_quiet:
-            return _in(QUIET_S)
+            return _in(min(QUIET_SHARE * silence_s, QUIET_S))
         return None if self._may_read else _in(FULL_S)
 
     @override

@@ -9,7 +9,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.records import DeadLetter, Record
-from connectors.records import DeadLetter, Record
 from dataflow.changes import ANY_ERA, Change, Skipped, Version
 from dataflow.decode import decode
 from dataflow.event_json import MAX_EVENT_BYTES

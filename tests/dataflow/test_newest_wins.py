@@ -41,7 +41,7 @@ WISHES += [
 
 ACTIONS = ["write"] * 4 + ["publish"] * 3 + ["publish again"] * 1 + ["read"] * 6 + ["send"] * 4
 ACTIONS += ["answer"] * 5 + ["emit"] * 3 + ["close epoch"] * 3 + ["kill"] * 2 + ["replay"] * 2
-ACTIONS += ["mend the embedder", "refuse a row", "make the topic anew"]
+ACTIONS += ["mend the embedder", "make the topic anew"] + ["refuse a row"] * 3
 
 histories = st.lists(
     st.tuples(st.sampled_from(ACTIONS), st.integers(0, 2**16)), min_size=40, max_size=150
@@ -138,6 +138,8 @@ class Stream:
     def write(self, page: str, op: str, text: str | None) -> None:
         at = len(self.writes) + 1
         events = [Write(page, op, text, at)]
+        if op == "again":
+            events = [Write(page, "u", self._text_of(page), at)]
         if op == "replace":
             events = [Write(page, "d", None, at), Write(page, "u", text, at)]
         self.writes += events
@@ -146,6 +148,10 @@ class Stream:
                 self.publish(event, FLAT.index(page))
             else:
                 self.unpublished.append(event)
+
+    def _text_of(self, page: str) -> str:
+        newest = self.newest(page)
+        return (newest and newest.text) or "one"
 
     def publish(self, write: Write, partition: int) -> None:
         log = self.topic[partition]

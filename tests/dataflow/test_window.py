@@ -177,6 +177,16 @@ def test_an_update_to_the_same_text_is_unchanged_and_its_version_counts():
     assert bench.counts() == {"embedded": 1, "skipped_unchanged": 1, "skipped_stale": 1}
 
 
+def test_the_text_that_was_applied_is_no_repeat_while_another_one_is_in_a_request():
+    bench = Bench()
+    bench.take(change(body="1", at=0))
+    bench.finished()
+    bench.take(change(body="2", at=1))
+    bench.batcher.send()
+    bench.take(change(body="1", at=2))
+    assert texts(bench.finished())[-1] == "p=[1]"
+
+
 def test_a_create_is_always_done():
     bench = Bench()
     bench.take(change(body="1", at=0))

@@ -19,8 +19,9 @@ class Version:
     """When a change was made, as far as its event tells.
 
     Attributes:
-        written_us: The database write's own time (microseconds since 1970), None in flat events.
-        timestamp_ms: The record's time (milliseconds since 1970).
+        written_us: The database write's own time (microseconds since 1970, 0 or more), None in
+            flat events.
+        timestamp_ms: The record's time (milliseconds since 1970), 0 where it has none.
         partition: Kafka partition of the event.
         era: How often that partition's offsets have begun anew; `ANY_ERA` where nobody knows.
         offset: Its offset.
@@ -51,7 +52,7 @@ class Version:
             if other.era == ANY_ERA != self.era:
                 return -other._compare_as_replay(self)
             return _sign((self.era, self.offset), (other.era, other.offset))
-        if not (self.time_us and other.time_us):
+        if self.time_us is None or other.time_us is None:
             return 1
         return _sign((self.time_us, *self._place), (other.time_us, *other._place))
 
@@ -67,9 +68,11 @@ class Version:
         return self.partition, self.era, self.offset
 
     @property
-    def time_us(self) -> int:
-        """The best time known (microseconds since 1970), 0 where none is."""
-        return self.timestamp_ms * 1000 if self.written_us is None else self.written_us
+    def time_us(self) -> int | None:
+        """The best time known (microseconds since 1970); the database's own may well be 0."""
+        if self.written_us is not None:
+            return self.written_us
+        return self.timestamp_ms * 1000 or None
 
     def pack(self) -> bytes:
         """As `PACKED_BYTES` bytes."""

@@ -14,16 +14,11 @@ that was deleted or set to null is a cell whose value is null (recorded: tests/s
 
 from __future__ import annotations
 
-import json
-from typing import Any, NoReturn
-
-import orjson
+from typing import Any
 
 from connectors.records import DeadLetter, Record, parse_origin
 from dataflow.changes import ANY_ERA, Change, Op, Skipped, Version
-
-MAX_EVENT_BYTES = 1024 * 1024
-"""Larger events are not pages that anybody reads; Kafka's own default limit is the same."""
+from dataflow.event_json import Digits, UndecodableError, parsed, parsed_exactly
 
 Decoded = Change | Skipped | DeadLetter
 
@@ -31,20 +26,18 @@ _FLAT_OPS: dict[str, Op] = {"c": "c", "u": "u", "d": "d"}
 _DEBEZIUM_OPS: dict[str, Op] = {**_FLAT_OPS, "i": "c"}
 _ABSENT = object()
 _EXPECTED = 'expected {"page_id","body","op"} or a Debezium event with "op", "source" and "after"'
-
-
-class UndecodableError(Exception):
-    """An event that is no change of a page; its text says what was expected."""
+_BARE_INSERT = (
+    'an insert that does not set "body": the page has no text to embed. If an update sets it '
+    'later, that is enough and this letter can be ignored; else write "body" in the INSERT'
+)
+_NO_OP = (
+    'an unwrapped Debezium event without "__op": give the ExtractNewRecordState transformation '
+    "add.fields=op,source.ts_us"
+)
 
 
 class _InexactError(Exception):
     """The page id is a number that a float does not hold as it was written."""
-
-
-class _Digits(str):
-    """A number with a fraction or an exponent, as it was written."""
-
-    __slots__ = ()
 
 
 def decode(record: Record) -> Decoded:
@@ -70,21 +63,23 @@ def _decode(record: Record) -> Change | Skipped:
         # A delete is told by its own event; the tombstone behind it has no write time of its
         # own, and taken for a delete it would overtake a re-insert.
         return Skipped(record, "d", "skipped_op")
-    event = _parsed(record.value)
+    event = parsed(record.value)
     try:
         return _from_any(record, event)
     except _InexactError:
-        return _from_any(record, _parsed_exactly(record.value))
+        return _from_any(record, parsed_exactly(record.value))
 
 
-def _from_any(record: Record, parsed: Any) -> Change | Skipped:
-    event = _unwrapped(_object(parsed))
+def _from_any(record: Record, value: object) -> Change | Skipped:
+    event = _unwrapped(_object(value))
     if event is None:
         return Skipped(record, "d", "skipped_op")
     if "__op" in event:
         return _from_columns(record, event["__op"], event, _time_us(event, "__source_"))
     if _is_envelope(event):
         return _from_envelope(record, event)
+    if "op" not in event and isinstance(event.get("page_id"), dict):
+        raise UndecodableError(_NO_OP)
     if "op" in event or "page_id" in event:
         return _from_flat(record, event)
     raise UndecodableError(f"{_EXPECTED}, got an object with {_names(event)}")
@@ -92,48 +87,20 @@ def _from_any(record: Record, parsed: Any) -> Change | Skipped:
 
 def _is_envelope(event: dict[str, Any]) -> bool:
     """Whether it is Debezium's: a flat event may have fields of these names beside its own."""
-    if isinstance(event.get("after"), dict):
-        return True
-    return "page_id" not in event and ("after" in event or isinstance(event.get("source"), dict))
+    has_source = isinstance(event.get("source"), dict)
+    if "page_id" in event:
+        return has_source and isinstance(event.get("after"), dict)
+    return has_source or "after" in event
 
 
-def _parsed(value: bytes) -> Any:
-    if len(value) > MAX_EVENT_BYTES:
-        raise UndecodableError(f"{len(value)} bytes are more than the limit of {MAX_EVENT_BYTES}")
-    if not value:
-        raise UndecodableError("the value is empty (0 bytes)")
-    if value[0] == 0:
-        raise UndecodableError("a schema-registry frame (first byte 0); JSON is expected")
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        if "infinity" in str(error):  # 1e400 is JSON, but more than a float holds
-            return _parsed_exactly(value)
-        raise UndecodableError(f"not JSON: {error}") from None
-
-
-def _parsed_exactly(value: bytes) -> Any:
-    """Parse JSON with its numbers as they were written; ten times slower than `_parsed`."""
-    try:
-        event = json.loads(value.decode(), parse_float=_Digits, parse_constant=_refuse_constant)
-        json.dumps(event, ensure_ascii=False).encode()  # half a surrogate pair has no UTF-8
-    except (ValueError, RecursionError) as error:
-        raise UndecodableError(f"not JSON: {error}") from None
-    return event
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _object(event: Any) -> dict[str, Any]:
+def _object(event: object) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise UndecodableError(f"{_EXPECTED}, got {_kind(event)}")
     return event
 
 
 def _unwrapped(event: dict[str, Any]) -> dict[str, Any] | None:
-    if not ("schema" in event and "payload" in event):
+    if "page_id" in event or not ("schema" in event and "payload" in event):
         return event
     payload = event["payload"]
     if payload is not None and not isinstance(payload, dict):
@@ -157,7 +124,7 @@ def _flat_body(op: Op, event: dict[str, Any]) -> Any:
     if body is None and op == "u":
         return ""
     if op == "c" and (body is _ABSENT or body is None):
-        raise UndecodableError('a create must have a "body"')
+        raise UndecodableError('a create must have a "body"; a change of other fields is a "u"')
     if body is not _ABSENT and type(body) is not str:
         raise UndecodableError(f'"body" must be text, got {_kind(body)}')
     return body
@@ -190,10 +157,12 @@ def _column_body(op: Op, columns: dict[str, Any]) -> Any:
     if "body" not in columns:
         raise UndecodableError(f'the table has no column "body", only {_names(columns)}')
     cell = columns["body"]
-    if cell is None:
+    if cell is None or (isinstance(cell, dict) and cell.get("set") is False):
         if op == "c":
-            raise UndecodableError('an insert must set "body"')
+            raise UndecodableError(_BARE_INSERT)
         return _ABSENT
+    if isinstance(cell, dict) and "value" not in cell:
+        raise UndecodableError(f'"body" must be text or a cell with "value", got {_names(cell)}')
     body = _cell(cell)
     if body is not None and type(body) is not str:
         raise UndecodableError(f'"body" must be text, got {_kind(body)}')
@@ -210,7 +179,7 @@ def _key_page_id(record: Record) -> Any:
     if not record.key:
         return None
     try:
-        key = _parsed_exactly(record.key)
+        key = parsed_exactly(record.key)
     except UndecodableError:
         return None
     if isinstance(key, dict) and isinstance(key.get("payload"), dict):
@@ -228,7 +197,7 @@ def _op(raw: Any, ops: dict[str, Op]) -> Op:
 def _page_id(raw: Any) -> str:
     if isinstance(raw, float):
         raise _InexactError
-    if type(raw) in (int, _Digits):
+    if type(raw) in (int, Digits):
         raw = str(raw)
     if not isinstance(raw, str):
         found = "none" if raw is None else _kind(raw)
@@ -241,10 +210,14 @@ def _page_id(raw: Any) -> str:
 
 
 def _time_us(fields: dict[str, Any], prefix: str) -> int | None:
+    """The write's own time, microseconds since 1970; a time before that counts as 0.
+
+    0 is a time like others: `USING TIMESTAMP 0` is older than all, not without a time.
+    """
     for name, factor in (("ts_us", 1), ("ts_ms", 1000)):
         time = fields.get(prefix + name)
-        if type(time) is int and 0 < time * factor < 2**63:
-            return time * factor
+        if type(time) is int and time * factor < 2**63:
+            return max(time * factor, 0)
     return None
 
 
@@ -264,7 +237,7 @@ def _names(event: dict[str, Any]) -> str:
     return names or "no fields"
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if value is None:
         return "null"
     return _KINDS.get(type(value), "an object")
@@ -274,7 +247,7 @@ _KINDS: dict[type, str] = {
     bool: "a boolean",
     int: "a number",
     float: "a number",
-    _Digits: "a number",
+    Digits: "a number",
     str: "text",
     list: "a list",
 }

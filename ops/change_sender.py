@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors import kafka_words
 from connectors.kafka import KafkaAccess
-from dataflow.decode import MAX_EVENT_BYTES
+from dataflow.event_json import MAX_EVENT_BYTES
 from ops.patience import PATIENCE_S, Patience
 from ops.topic_reader import KafkaUnusable
 

@@ -56,10 +56,10 @@ class HandBatcher:
             job.vector = f"[{job.text}]".encode()
         job.finished(job)
 
-    def answer_all(self) -> None:
+    def answer_all(self, *, mended: bool = False) -> None:
         self.send(len(self.jobs))
         for job in self.in_flight:
-            self.answer(job)
+            self.answer(job, mended=mended)
 
 
 class Bench:
@@ -87,9 +87,9 @@ class Bench:
             self.ledger.opened(change.record for change in changes)
         return list(self.window.on_batch(list(changes))[0])
 
-    def finished(self) -> list[Outcome]:
-        """What comes out once everything is answered."""
-        self.batcher.answer_all()
+    def finished(self, *, mended: bool = False) -> list[Outcome]:
+        """What comes out once everything is answered; "bad" texts too where it is mended."""
+        self.batcher.answer_all(mended=mended)
         return self.emitted()
 
     def emitted(self) -> list[Outcome]:

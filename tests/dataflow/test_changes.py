@@ -20,7 +20,7 @@ any_version = st.builds(
 # values so few that ties are common
 few = st.integers(1, 3)
 timed_version = st.builds(
-    Version, st.none() | few.map(lambda n: n * 1000), few, st.integers(0, 2), few, few
+    Version, st.none() | st.integers(0, 3).map(lambda n: n * 1000), few, st.integers(0, 2), few, few
 )
 written_version = st.builds(Version, few, few, few, few, few)
 flat_in_one_partition = st.builds(Version, st.none(), few, st.just(1), few, few)
@@ -99,6 +99,11 @@ def test_a_replayed_letter_is_the_same_write_as_its_original():
 def test_a_flat_event_and_a_database_event_are_compared_by_their_times():
     assert written(5_001).compare(flat(9, timestamp_ms=5)) > 0
     assert written(4_999).compare(flat(0, timestamp_ms=5)) < 0
+
+
+def test_a_write_at_time_0_is_older_than_a_flat_event():
+    assert written(0).compare(flat(9, timestamp_ms=5)) < 0
+    assert flat(9, timestamp_ms=5).compare(written(0)) > 0
 
 
 def test_where_a_time_is_missing_the_later_arrival_counts_as_newer():

@@ -177,6 +177,16 @@ def test_an_update_to_the_same_text_is_unchanged_and_its_version_counts():
     assert bench.counts() == {"embedded": 1, "skipped_unchanged": 1, "skipped_stale": 1}
 
 
+def test_the_text_that_was_applied_is_no_repeat_while_another_one_is_in_a_request():
+    bench = Bench()
+    bench.take(change(body="1", at=0))
+    bench.finished()
+    bench.take(change(body="2", at=1))
+    bench.batcher.send()
+    bench.take(change(body="1", at=2))
+    assert texts(bench.finished())[-1] == "p=[1]"
+
+
 def test_a_create_is_always_done():
     bench = Bench()
     bench.take(change(body="1", at=0))
@@ -266,6 +276,25 @@ def test_a_replay_is_done_although_its_text_was_written_again_since():
     assert texts(bench.finished()) == ["p=[1]"]
     bench.take(change(body="late", at=5, written=20))
     assert bench.finished() == [], "the newer version was forgotten"
+
+
+def test_a_replay_is_done_under_other_rules_too():
+    bench = Bench()
+    bench.take(change(body="1", at=3))
+    bench.finished()
+    restarted = Bench(snapshot=bench.window.snapshot(), rules=TextRules("other"))
+    restarted.take(change(body="1", at=3, replay=True))
+    assert texts(restarted.finished()) == ["p=[1]"]
+
+
+def test_a_replay_of_an_older_text_is_stale_although_the_page_had_it_once():
+    bench = Bench(delete_rows=True)
+    for body, written in (("1", 10), ("2", 20), (None, 30)):
+        bench.take(change(body=body, at=written, written=written))
+        bench.finished()
+        bench.take(change(body="1", at=10, written=10, replay=True))
+        bench.finished()
+    assert bench.counts() == {"embedded": 3, "deleted": 1, "skipped_stale": 2}
 
 
 def test_a_replay_that_comes_before_the_rules_are_known_is_judged_when_they_are():

@@ -12,7 +12,8 @@ from rich.console import Console
 from connectors.kafka import KafkaAccess
 from connectors.records import Record
 from dataflow.changes import Change, Version
-from dataflow.decode import MAX_EVENT_BYTES, decode
+from dataflow.decode import decode
+from dataflow.event_json import MAX_EVENT_BYTES
 from demo.kafka import MockKafka
 from ops import change_sender
 from ops.change_sender import ChangeSender, event_of

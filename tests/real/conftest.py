@@ -8,6 +8,8 @@ TEST_CQL, TEST_CQL_PYTHON             host:port of a Cassandra, and a Python wit
 TEST_PROMETHEUS, TEST_ALERTMANAGER    the programs
 TEST_PROMTOOL, TEST_AMTOOL            their tools
 TEST_DEBEZIUM_TOPIC                   where Debezium publishes its table gibsey.pages
+TEST_DEBEZIUM_RESTART                 the command that ends its connector and starts it with its usual
+                                      properties and those given as NAME=VALUE arguments
 """
 
 from __future__ import annotations

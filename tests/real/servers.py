@@ -69,6 +69,30 @@ class Server:
         return [int(process.name) for process in processes if _stat(process)[1] == self.pid]
 
 
+class Connector:
+    """Debezium's connector.
+
+    Args:
+        restart: The command that ends it, starts it with its usual properties and those given as
+            NAME=VALUE arguments, and waits until it answers.
+    """
+
+    def __init__(self, restart: str) -> None:
+        self._restart = shlex.split(restart)
+
+    def restart(self, *properties: str) -> None:
+        """Start it again."""
+        done = subprocess.run(
+            [*self._restart, *properties],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=START_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+
 def _stat(process: Path) -> tuple[str, int]:
     """State and parent of a process; `X` where it is gone."""
     try:

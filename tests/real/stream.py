@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
@@ -84,15 +85,25 @@ class Topic:
 
     def read_letters(self) -> list[tuple[str, dict[str, object]]]:
         """Each dead letter's reason, and its event."""
+        return [_letter(message) for message in self._read(self.letters)]
+
+    def read(self) -> list[dict[str, Any]]:
+        """The events in the topic that are JSON objects."""
+        events = (json.loads(message.value() or b"null") for message in self._read(self.name))
+        return [event for event in events if isinstance(event, dict)]
+
+    def _read(self, topic: str) -> list[Message]:
+        partitions = self._admin.list_topics(topic, ANSWER_S).topics[topic].partitions
         consumer = Consumer({**self._config, "group.id": "none"})
+        found = []
         try:
-            place = TopicPartition(self.letters, 0)
-            _, end = consumer.get_watermark_offsets(place, ANSWER_S)
-            consumer.assign([TopicPartition(self.letters, 0, 0)])
-            found = consumer.consume(end, ANSWER_S) if end else []
+            for place in [TopicPartition(topic, partition, 0) for partition in partitions]:
+                _, end = consumer.get_watermark_offsets(place, ANSWER_S)
+                consumer.assign([place])
+                found += consumer.consume(end, ANSWER_S) if end else []
         finally:
             consumer.close()
-        return [_letter(message) for message in found]
+        return found
 
     def _new_producer(self) -> Producer:
         return Producer({**self._config, "enable.idempotence": True, "message.timeout.ms": 0})

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from demo.stargate import Stargate
 from tests.deadline import eventually
 from tests.flow.worker import Worker
 from tests.real.pages import Pages
-from tests.real.servers import given
+from tests.real.servers import Connector, given
 from tests.real.stream import Arrivals, Embedder, RealStream, Topic, percentiles
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
@@ -29,6 +30,7 @@ PACE_S = 0.1
 MARKERS = 12
 """Pages written last: some in each partition, so that all before them was read."""
 HOUR_US = 3_600_000_000
+WITH_SCHEMA = {"schema", "payload"}
 
 
 @pytest.fixture
@@ -56,6 +58,28 @@ def stream(
 
 
 @pytest.fixture
+def connector() -> Iterator[Connector]:
+    """The connector, to start again with other properties; it has its usual ones after the test."""
+    connector = Connector(given("TEST_DEBEZIUM_RESTART"))
+    yield connector
+    connector.restart()
+
+
+@pytest.fixture
+def changed_stream(
+    tmp_path: Path, kafka_broker: str, run: str, embedder: Embedder, stargate: Stargate, rag: Rag
+) -> Iterator[RealStream]:
+    """A stream from the topic of a connector whose `topic.prefix` is this run's."""
+    topic = Topic(kafka_broker, f"{run}.gibsey.pages")
+    topic.make()
+    topic.make_letters()
+    stream = RealStream(tmp_path, topic, embedder, stargate, rag)
+    yield stream
+    stream.end()
+    topic.remove()
+
+
+@pytest.fixture
 def run() -> str:
     """Sets this test's page ids apart from those of all others."""
     return uuid.uuid4().hex[:8]
@@ -63,6 +87,10 @@ def run() -> str:
 
 def start(stream: RealStream, workers: int = 2) -> Worker:
     return stream.start(workers, ON_DELETE="delete")
+
+
+def is_snapshot(row: dict[str, Any]) -> bool:
+    return row["source"]["snapshot"] == "true"
 
 
 def wait_as_in(pages: Pages, stream: RealStream, worker: Worker, run: str) -> None:
@@ -74,6 +102,18 @@ def wait_as_in(pages: Pages, stream: RealStream, worker: Worker, run: str) -> No
     stream.wait_complete()
     eventually(lambda: worker.status()["lag"]["total"] == 0, 30)
     assert not list(stream.missing())
+
+
+def write_all_cases(pages: Pages, stream: RealStream, run: str) -> None:
+    """Run the statements of all cases, each on pages of its own."""
+    now = time.time_ns() // 1000
+    times = {"past": now - HOUR_US, "older": now - 2 * HOUR_US, "future": now + HOUR_US}
+    times["later"] = times["future"] + 1
+    for name, statements in CASES.items():
+        page, beside = f"{name} {run}", f"beside {name} {run}"
+        stream.texts |= {page: None, beside: None}
+        for statement in statements:
+            pages.run(statement.format(id=page, p=f"'{page}'", q=f"'{beside}'", **times))
 
 
 CASES: dict[str, list[str]] = {
@@ -192,6 +232,11 @@ CASES: dict[str, list[str]] = {
         "DELETE FROM pages WHERE page_id = {p}",
         "INSERT INTO pages (page_id, body) VALUES ({p}, 'Then.') USING TIMESTAMP {past}",
     ],
+    "past beyond all times": [
+        "INSERT INTO pages (page_id, body) VALUES ({p}, 'Some time.') USING TIMESTAMP 1",
+        "UPDATE pages USING TIMESTAMP 0 SET body = 'Before all.' WHERE page_id = {p}",
+        "DELETE body FROM pages USING TIMESTAMP -5 WHERE page_id = {p}",
+    ],
     "future": [
         "INSERT INTO pages (page_id, body) VALUES ({p}, 'To come.') USING TIMESTAMP {future}",
         "UPDATE pages SET body = 'Now.' WHERE page_id = {p}",
@@ -221,14 +266,7 @@ def test_the_store_ends_as_cassandra_does_whatever_was_written(
     pages: Pages, stream: RealStream, run: str
 ):
     worker = start(stream)
-    now = time.time_ns() // 1000
-    times = {"past": now - HOUR_US, "older": now - 2 * HOUR_US, "future": now + HOUR_US}
-    times["later"] = times["future"] + 1
-    for name, statements in CASES.items():
-        page, beside = f"{name} {run}", f"beside {name} {run}"
-        stream.texts |= {page: None, beside: None}
-        for statement in statements:
-            pages.run(statement.format(id=page, p=f"'{page}'", q=f"'{beside}'", **times))
+    write_all_cases(pages, stream, run)
     wait_as_in(pages, stream, worker, run)
     kept = sum(text is not None for text in stream.texts.values())
     assert kept > len(CASES) / 2
@@ -275,6 +313,36 @@ def test_random_histories_with_times_of_their_own_end_as_in_cassandra(
         pages.run(statement.format(page=page, text=f"change {number} of {page}", at=past + at))
         stream.texts[page] = None
     wait_as_in(pages, stream, worker, run)
+
+
+def test_rows_that_were_there_before_the_connector_are_read_with_its_schemas_on(
+    pages: Pages, connector: Connector, tmp_path: Path, changed_stream: RealStream, run: str
+):
+    """Its snapshot reads them, its commit log tells of them again, and goes on with live writes."""
+    pages.run("TRUNCATE pages")  # of a row with a time to live its snapshot dies
+    there = {f"{name} {run}": body for name, body in {"one": "A page.", "empty": ""}.items()}
+    for page, body in there.items():
+        pages.insert(page, body)
+    pages.run(f"INSERT INTO pages (page_id, title) VALUES ('bare {run}', 'A title')")
+    pages.insert(f"gone {run}", "Is deleted before.")
+    pages.delete(f"gone {run}")
+    (tmp_path / "offsets").mkdir()
+    connector.restart(
+        "topic.prefix=" + run,
+        f"offset.backing.store.dir={tmp_path / 'offsets'}",
+        "key.converter.schemas.enable=true",
+        "value.converter.schemas.enable=true",
+    )
+    stream = changed_stream
+    worker = start(stream)
+    stream.texts = dict.fromkeys([*there, f"bare {run}", f"gone {run}"])
+    wait_as_in(pages, stream, worker, run)
+    assert f"one {run}" in stream.stargate.vectors.rows
+    rows = [event["payload"] for event in stream.topic.read() if event.keys() == WITH_SCHEMA]
+    read = [row["after"]["page_id"]["value"] for row in rows if is_snapshot(row)]
+    assert {f"one {run}", f"bare {run}"} <= set(read)
+    write_all_cases(pages, stream, run)
+    wait_as_in(pages, stream, worker, f"{run} live")
 
 
 def test_an_insert_without_a_body_is_a_dead_letter(pages: Pages, stream: RealStream, run: str):

@@ -84,6 +84,15 @@ def test_an_address_with_another_path_names_the_setting():
     assert "EMBED_URL" in caught.value.remedy
 
 
+def test_a_server_that_loses_capitals_is_told_and_lower_case_mends_it():
+    facts = using(client_of(), lambda client: client.check())
+    words = ["Vienna", "Lisbon"]  # others than those that the check asks for
+    as_they_are = vectors_of(client_of(), words, timeout_s=60)
+    assert facts.capitals_defect == (math.dist(*as_they_are) < 1e-3)
+    lowered = vectors_of(client_of(), [word.lower() for word in words], timeout_s=60)
+    assert math.dist(*lowered) > 0.1
+
+
 def test_odd_texts_get_vectors_too():
     texts = ["\x00", "\u2028", "a\tb\nc", "\U0010ffff", "'\"\\", " leading", "." * 300]
     assert all(vector for vector in vectors_of(client_of(), texts))

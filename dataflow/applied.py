@@ -18,6 +18,7 @@ _NO_TEXT = bytes(FINGERPRINT_BYTES)
 OTHER_SPACE = b"\xff" * FINGERPRINT_BYTES
 """In a fingerprint's place: the page's vector is the fallback's, so no text counts as unchanged."""
 _ENTRY_BYTES = _KEY_BYTES + PACKED_BYTES + FINGERPRINT_BYTES
+_UNUSED = b"\xff" * PACKED_BYTES  # no version is packed like this
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ class AppliedChange:
 class Applied:
     """The latest applied change of each page of one bucket, the longest untouched dropped first.
 
-    Pages are kept by a digest of their id, so that the memory is bounded whatever the ids are.
+    Pages are kept by a digest of their id, so that the memory is bounded whatever the ids are. All
+    of it is taken at the start, by entries that no page has, so that a process does not go on
+    growing until it has seen so many pages.
 
     Args:
         packed: What `pack` returned, to go on from there.
@@ -54,13 +57,17 @@ class Applied:
         self._pages = pages
         self._other_space = other_space
         self._entries: dict[bytes, bytes] = {
+            number.to_bytes(_KEY_BYTES, "big"): _UNUSED + bytes(FINGERPRINT_BYTES)
+            for number in range(pages - len(packed) // _ENTRY_BYTES)
+        }
+        self._entries |= {
             packed[at : at + _KEY_BYTES]: packed[at + _KEY_BYTES : at + _ENTRY_BYTES]
             for at in range(0, len(packed), _ENTRY_BYTES)
         }
         other_space(sum(map(_is_other_space, self._entries.values())))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(map(_is_used, self._entries.values()))
 
     def get(self, page_id: str) -> AppliedChange | None:
         """What was last applied to a page, if that is remembered."""
@@ -78,14 +85,18 @@ class Applied:
         gone = self._entries.pop(key, b"")  # so that it counts as touched last
         entry = self._entries[key] = version.pack() + (fingerprint or _NO_TEXT)
         more = _is_other_space(entry) - _is_other_space(gone)
-        if len(self._entries) > self._pages:
+        if not gone:
             more -= _is_other_space(self._entries.pop(next(iter(self._entries))))
         if more:
             self._other_space(more)
 
     def pack(self) -> bytes:
         """All of it as bytes, 60 a page."""
-        return b"".join(key + entry for key, entry in self._entries.items())
+        return b"".join(key + entry for key, entry in self._entries.items() if _is_used(entry))
+
+
+def _is_used(entry: bytes) -> bool:
+    return not entry.startswith(_UNUSED)
 
 
 def _is_other_space(entry: bytes) -> bool:

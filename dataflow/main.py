@@ -22,7 +22,7 @@ def flow() -> Dataflow:
     when it comes.
     """
     settings = _settings()
-    allocator.return_large_blocks()
+    allocator.keep_memory_flat()
     recent = Recent()
     logs.configure(
         settings.log_level, settings.log_format, settings.secret_values(), recent.note_line

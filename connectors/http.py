@@ -22,7 +22,8 @@ from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
 from connectors.failures import SetupFault, Transient
-from connectors.wire import AnswerTooLong, CutOff, Wire
+from connectors.wire import Wire
+from connectors.wire_connection import AnswerTooLong, CutOff
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024

@@ -8,12 +8,11 @@ are gathered across buckets and workers by the process's one batcher (`connector
 from __future__ import annotations
 
 import pickle
-import time
 from collections import deque
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import astuple, dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Protocol
 
 from bytewax.operators import StatefulBatchLogic
@@ -27,20 +26,10 @@ from connectors.records import BUCKETS, DeadLetter, PageVector, Record
 from connectors.shutdown import Shutdown
 from dataflow.applied import OTHER_SPACE, Applied, AppliedChange
 from dataflow.changes import Change, Version
+from dataflow.patience import Patience
 
 STATE_VERSION = 1
 """Raised whenever the snapshot's form, or what buckets mean, changes."""
-
-POLL_S = 0.0003
-"""How often finished pages are asked for, at most; Bytewax has no way to be woken from outside."""
-
-POLL_SHARE = 0.02
-"""What asking may add to the time that a page takes: a slow embedder is asked for more seldom, so
-that waiting for it costs next to nothing."""
-
-POLL_S_PER_PAGE = 10e-6
-"""How much longer for each page that is open in the process: where two thousand wait in line, 20 ms
-are nothing to one of them, and sixteen buckets that ask all the time cost half a core."""
 
 HALT_TIMEOUT_S = 60.0
 """Longer than the watchdog waits: it is the watchdog that ends a process whose embedder hangs."""
@@ -111,7 +100,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         self._finished: deque[_Open] = deque()  # filled by the I/O loop
         self._new: list[EmbedJob] = []
         self._applied = Applied(other_space=step.metrics.other_space_pages.inc)
-        self._moved_at = time.monotonic()  # when a page came or went
+        self._patience = Patience()
         if snapshot is not None:
             self._restore(snapshot)
 
@@ -142,10 +131,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def notify_at(self) -> datetime | None:
         if not self._open:
             return None
-        waited_s = time.monotonic() - self._moved_at
-        pause_s = max(POLL_S, POLL_SHARE * waited_s)
-        pause_s += POLL_S_PER_PAGE * self._step.ledger.open_pages
-        return _next_turn(pause_s)
+        return self._patience.next_look(self._step.ledger.open_pages)
 
     @override
     def snapshot(self) -> bytes:
@@ -246,7 +232,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
 
     def _submit(self) -> None:
         if self._new:
-            self._moved_at = time.monotonic()
+            self._patience.moved()
             self._step.batcher.submit(self._new)
             self._new = []
 
@@ -260,7 +246,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
 
     def _emit(self, out: list[Outcome]) -> list[Outcome]:
         if self._finished:
-            self._moved_at = time.monotonic()
+            self._patience.moved()
         while self._finished:
             done = self._finished.popleft()
             done.job.owner = None  # in a cycle its vector would wait for the collector
@@ -308,13 +294,6 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
 
     def _count(self, change: Change, outcome: str) -> None:
         self._step.metrics.events.labels(change.op, outcome).inc()
-
-
-def _next_turn(pause_s: float) -> datetime:
-    """The end of a pause, so rounded that buckets with like pauses end it in the same turn."""
-    step_s = POLL_S * 2.0 ** ((int(pause_s / POLL_S) or 1).bit_length() - 1)
-    now_s = datetime.now(timezone.utc).timestamp()
-    return datetime.fromtimestamp((now_s // step_s + 1) * step_s, timezone.utc)
 
 
 def _is_late(change: Change, latest: Version) -> bool:

@@ -14,7 +14,8 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.wire import CutOff, Reply, Wire
+from connectors.wire import Wire
+from connectors.wire_connection import CutOff, Reply
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="more runs, larger backlogs")
     parser.add_argument("--runs", type=int, help="rounds")
     parser.add_argument(
-        "--only", nargs="+", help="busy, slowest, peers, free, edits, idle, start, memory"
+        "--only", nargs="+", choices=list(Measuring(CORE).rounds()), help="some figures"
     )
     given = parser.parse_args()
     size = LONG if given.long else CORE
@@ -38,6 +38,7 @@ def main() -> None:
     report.show(measuring.figures(), facts)
     if given.only is None:
         report.write(measuring.figures(), facts)
+    measuring.draw(report.RESULTS / "scaling.svg")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from bench import backlog, idle, live_edits, memory, slowest
+from bench import backlog, idle, live_edits, memory, picture, scaling, slowest
 from bench.program import Processes, Program, cluster, peer, peer_flow, stream
 from bench.report import Figure, Target
 from bench.rig import EMBEDDER_SLOWEST, FREE, Rig
@@ -56,6 +57,7 @@ class Measuring:
             "slowest": self.slowest,
             "peers": self.peers,
             "free": self.free,
+            "scaling": self.scaling,
             "edits": self.edits,
             "idle": self.idle,
             "start": self.start,
@@ -102,6 +104,15 @@ class Measuring:
                 self._note(f"speed, services free, {way}, -w {workers}", steady.pages_per_s)
                 self._note(f"own CPU, {way}, -w {workers}", steady.cpu_ms_per_page)
 
+    def scaling(self) -> None:
+        """More embedders, workers and processes: where does it flatten?"""
+        for embedders in scaling.EMBEDDERS:
+            ideal = scaling.ideal_pages_per_s(embedders)
+            for launch, start in LAUNCHES.items():
+                speed = scaling.pages_per_s(embedders * self._size.pages // 2, embedders, start)
+                self._note(_scaling_name(embedders, launch), speed)
+                self._note(f"of the limit, {embedders} embedders, {launch}", 100 * speed / ideal)
+
     def edits(self) -> None:
         """Single edits on an idle stream."""
         timed = live_edits.make_edits(self._size.edits)
@@ -132,6 +143,17 @@ class Measuring:
         self._note(f"resident, {self._size.small_pages:,} pages", small)
         self._note(f"resident, {10 * self._size.small_pages:,} pages", large)
         self._note("growth of it", 100 * (large / small - 1))
+
+    def draw(self, path: Path) -> None:
+        """Draw how it scales, if that was measured."""
+        numbers = scaling.EMBEDDERS
+        if _scaling_name(numbers[0], next(iter(LAUNCHES))) not in self._values:
+            return
+        speeds = {
+            launch: picture.medians(self._values, [_scaling_name(n, launch) for n in numbers])
+            for launch in LAUNCHES
+        }
+        picture.draw(path, numbers, [scaling.ideal_pages_per_s(n) for n in numbers], speeds)
 
     def figures(self) -> list[Figure]:
         """What has been measured so far."""
@@ -168,6 +190,7 @@ TARGETS = {
 
 UNITS = {
     "used of": "% of its capacity",
+    "of the limit": "%",
     "embedder busy": "%",
     "speed": "pages/s",
     "times as fast": "factor",
@@ -179,6 +202,10 @@ UNITS = {
     "resident": "MB",
     "growth": "%",
 }
+
+
+def _scaling_name(embedders: int, launch: str) -> str:
+    return f"speed, {embedders} embedders, {launch}"
 
 
 def _unit(name: str) -> str:

@@ -63,19 +63,28 @@ class Rig:
 
     Args:
         speed: How long they take.
+        embedders: How many embedders there are.
+
+    Attributes:
+        ollama: The embedder, or the first of several.
     """
 
-    def __init__(self, speed: Speed) -> None:
+    def __init__(self, speed: Speed, embedders: int = 1) -> None:
         self.speed = speed
+        self._embedders = embedders
         self._running = ExitStack()
         self._pages = 0
 
     def __enter__(self) -> Rig:
         start, speed = self._running.enter_context, self.speed
         self.kafka = start(MockKafka())
-        self.ollama = start(
-            StandInProcess("ollama", request_s=speed.request_s, text_s=speed.text_s, cheap=True)
-        )
+        self._ollamas = [
+            start(
+                StandInProcess("ollama", request_s=speed.request_s, text_s=speed.text_s, cheap=True)
+            )
+            for _ in range(self._embedders)
+        ]
+        self.ollama = self._ollamas[0]
         self.stargate = start(
             StandInProcess(
                 "stargate",
@@ -99,7 +108,8 @@ class Rig:
 
     def settings(self, **more: str) -> dict[str, str]:
         """The environment of a program that uses these services."""
-        addresses = (self.kafka.broker, self.ollama.url, self.stargate.url, self.rag.url)
+        embedders = ",".join(ollama.url for ollama in self._ollamas)
+        addresses = (self.kafka.broker, embedders, self.stargate.url, self.rag.url)
         return service_settings(*addresses) | more
 
     def feed(self, pages: int) -> None:

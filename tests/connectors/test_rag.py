@@ -15,6 +15,7 @@ from demo.rag import Rag
 from tests.connectors.writing import (
     Watched,
     delete_of,
+    pages,
     row_of,
     until,
     with_writer,
@@ -28,19 +29,10 @@ def rag():
         yield server
 
 
-@pytest.fixture
-def watched():
-    return Watched()
-
-
 def notifier_of(server: Rag, watched: Watched, *, url=None, token=None, timeout_s=5.0):
     return lambda http: RagNotifier(
         http, watched.stalls, watched.metrics, url or server.refresh_url, token, timeout_s
     )
-
-
-def pages(count: int):
-    return [row_of(f"p{n}", n) for n in range(count)]
 
 
 def outcome(watched: Watched, name: str) -> float:

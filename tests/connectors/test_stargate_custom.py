@@ -10,8 +10,10 @@ from connectors.stargate_bulk import StargateCustom
 from demo.message import Request
 from demo.stargate import Stargate
 from tests.connectors.writing import (
+    HurriedClock,
     Watched,
     delete_of,
+    pages,
     rest_of,
     row_of,
     until,
@@ -20,25 +22,10 @@ from tests.connectors.writing import (
 )
 
 
-@pytest.fixture
-def stargate():
-    with Stargate() as server:
-        yield server
-
-
-@pytest.fixture
-def watched():
-    return Watched()
-
-
 def custom_of(server: Stargate, watched: Watched, rows=100, url=None, **rest):
     return lambda http: StargateCustom(
         rest_of(server, watched, **rest)(http), url or server.bulk_url, rows
     )
-
-
-def pages(count: int):
-    return [row_of(f"p{n}", n) for n in range(count)]
 
 
 def holds(page_id: str):
@@ -124,22 +111,13 @@ def test_a_service_that_is_not_there_or_closed_is_the_setups_fault(stargate, wat
     assert refused == {}
 
 
-class HurriedClock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 4.0
-        return self.now
-
-
 def test_500s_that_never_heal_end_as_that_rows_refusal_alone(stargate, watched, monkeypatch):
     monkeypatch.setattr("connectors.retry.LONGEST_WAIT_S", 0.02)
     monkeypatch.setattr("connectors.stargate_bulk.FAILING_S", 0.05)
     stargate.faults.status(500, b"stumbled", when=holds("bad"))
     rows = pages(20)
     rows[4] = row_of("bad")
-    refused = write(custom_of(stargate, watched, blame=Blame(HurriedClock())), *rows)
+    refused = write(custom_of(stargate, watched, blame=Blame(HurriedClock(step_s=4))), *rows)
     assert set(refused) == {4}
     assert "stumbled" in refused[4].detail
     assert len(stargate.vectors.rows) == 19

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-
 import orjson
 import pytest
 
@@ -11,23 +9,13 @@ from demo.stargate import Stargate
 from tests.connectors.writing import (
     Watched,
     delete_of,
+    heals,
+    pages,
     rest_of,
     row_of,
-    until,
     with_writer,
     write,
 )
-
-
-@pytest.fixture
-def stargate():
-    with Stargate() as server:
-        yield server
-
-
-@pytest.fixture
-def watched():
-    return Watched()
 
 
 def graphql_of(server: Stargate, watched: Watched, rows=100, url=None, **rest):
@@ -38,14 +26,6 @@ def graphql_of(server: Stargate, watched: Watched, rows=100, url=None, **rest):
 
 def is_bulk(request: Request) -> bool:
     return request.path.startswith("/graphql")
-
-
-def is_put(request: Request) -> bool:
-    return request.method == "PUT"
-
-
-def pages(count: int):
-    return [row_of(f"p{n}", n) for n in range(count)]
 
 
 def bulk_answer(*messages: str) -> bytes:
@@ -177,20 +157,9 @@ def test_a_bulk_that_fails_and_fails_is_taken_apart(stargate, watched, monkeypat
     assert len(stargate.vectors.rows) == 50
 
 
-def stalled(make, watched: Watched, heal, *rows):
-    async def use(writer):
-        writing = asyncio.ensure_future(writer.write(rows))
-        words = await until(lambda: watched.stall("stargate"))
-        assert not writing.done()
-        heal()
-        return words, await writing
-
-    return with_writer(make, use)
-
-
 def test_a_missing_table_is_named_with_its_cql_and_heals(stargate, watched):
     table = stargate.drop_table("page_vectors")
-    words, refused = stalled(
+    words, refused = heals(
         graphql_of(stargate, watched), watched, lambda: stargate.add_table(table), *pages(10)
     )
     assert "CREATE TABLE gibsey.page_vectors" in words
@@ -206,7 +175,7 @@ def test_a_missing_table_is_named_with_its_cql_and_heals(stargate, watched):
 )
 def test_the_words_for_a_missing_table_are_known(stargate, watched, message):
     stargate.faults.status(200, bulk_answer(message))
-    words, _ = stalled(graphql_of(stargate, watched), watched, stargate.faults.clear, *pages(10))
+    words, _ = heals(graphql_of(stargate, watched), watched, stargate.faults.clear, *pages(10))
     assert "CREATE TABLE gibsey.page_vectors" in words
 
 
@@ -216,14 +185,14 @@ def test_a_missing_column_is_the_setups_fault(stargate, watched):
         "that is not defined for input object type 'page_vectorsInput'"
     )
     stargate.faults.status(200, bulk_answer(message))
-    words, _ = stalled(graphql_of(stargate, watched), watched, stargate.faults.clear, *pages(10))
+    words, _ = heals(graphql_of(stargate, watched), watched, stargate.faults.clear, *pages(10))
     assert "ALTER TABLE gibsey.page_vectors ADD vector" in words
 
 
 def test_a_missing_keyspace_is_said(stargate, watched):
     body = bulk_answer("Unknown keyspace 'gibsey'")
     stargate.faults.status(404, body)
-    words, _ = stalled(graphql_of(stargate, watched), watched, stargate.faults.clear, *pages(3))
+    words, _ = heals(graphql_of(stargate, watched), watched, stargate.faults.clear, *pages(3))
     assert "CREATE KEYSPACE gibsey" in words
 
 
@@ -235,13 +204,13 @@ def test_a_port_without_graphql_names_the_setting(stargate, watched):
         stargate.faults.clear()
         stargate.faults.status(200, b'{"data":{"bulkInsertpage_vectors":[]}}')
 
-    words, _ = stalled(make, watched, heal, *pages(3))
+    words, _ = heals(make, watched, heal, *pages(3))
     assert "STARGATE_GRAPHQL_URL" in words
 
 
 def test_an_expired_token_is_renewed_and_a_refused_one_said(stargate, watched):
     stargate.faults.status(401, b'{"errors":["Authentication required"]}')
-    words, refused = stalled(
+    words, refused = heals(
         graphql_of(stargate, watched), watched, stargate.faults.clear, *pages(10)
     )
     assert "STARGATE_AUTH_TOKEN" in words
@@ -251,7 +220,7 @@ def test_an_expired_token_is_renewed_and_a_refused_one_said(stargate, watched):
 def test_a_role_without_modify_is_no_refusal_of_rows(stargate, watched):
     message = "UnauthorizedException: User worker has no MODIFY permission on <table page_vectors>"
     stargate.faults.status(200, bulk_answer(message))
-    words, refused = stalled(
+    words, refused = heals(
         graphql_of(stargate, watched), watched, stargate.faults.clear, *pages(10)
     )
     assert "MODIFY" in words

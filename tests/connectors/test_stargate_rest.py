@@ -12,8 +12,10 @@ from connectors.blame import Blame
 from demo.message import Request
 from demo.stargate import Stargate
 from tests.connectors.writing import (
+    HurriedClock,
     Watched,
     delete_of,
+    heals,
     rest_of,
     row_of,
     until,
@@ -49,41 +51,6 @@ ODD_IDS = [
     "x\u00a0",
     "../../../v1/auth",
 ]
-
-
-@pytest.fixture
-def stargate():
-    with Stargate() as server:
-        yield server
-
-
-@pytest.fixture
-def watched():
-    return Watched()
-
-
-class HurriedClock:
-    """A clock on which every look costs seconds, so that patience ends within a test."""
-
-    def __init__(self, step_s: float) -> None:
-        self._now, self._step_s = 0.0, step_s
-
-    def __call__(self) -> float:
-        self._now += self._step_s
-        return self._now
-
-
-def heals(make, watched: Watched, heal, *rows):
-    """Write rows to a service that is out of order, heal it once the stall is reported."""
-
-    async def use(writer):
-        writing = asyncio.ensure_future(writer.write(rows))
-        words = await until(lambda: watched.stall("stargate"))
-        assert not writing.done()
-        heal()
-        return words, await writing
-
-    return with_writer(make, use)
 
 
 def test_a_row_is_put_with_its_vector_passed_through(stargate, watched):

@@ -28,6 +28,17 @@ class Writes(Protocol):
     async def write(self, rows: Sequence[PageVector]) -> dict[int, Refusal]: ...
 
 
+class HurriedClock:
+    """A clock on which every look costs seconds, so that patience ends within a test."""
+
+    def __init__(self, step_s: float) -> None:
+        self._now, self._step_s = 0.0, step_s
+
+    def __call__(self) -> float:
+        self._now += self._step_s
+        return self._now
+
+
 class Watched:
     """What a writer reports to, to look at from a test."""
 
@@ -66,6 +77,10 @@ def row_of(page_id: str, seed: int = 1, *, model: str = "nomic", vector: bytes =
     return PageVector(page_id, vector or vector_of(seed), record, model=model)
 
 
+def pages(count: int) -> list[PageVector]:
+    return [row_of(f"p{n}", n) for n in range(count)]
+
+
 def delete_of(page_id: str) -> PageVector:
     return PageVector(page_id, None, Record("cdc.pages", 0, 0, 0, None, b"{}"))
 
@@ -96,6 +111,23 @@ def write(make: Callable[[Http], Writes], *rows: PageVector) -> dict[int, Refusa
 
 def with_writer(make: Callable[[Http], T], use: Callable[[T], Awaitable[object]]) -> object:
     return using(make, use)
+
+
+def heals(make, watched: Watched, heal: Callable[[], object], *rows: PageVector):
+    """Write rows to a Stargate that is out of order; heal it once the stall is reported.
+
+    Returns:
+        The words of the stall, and what was refused in the end.
+    """
+
+    async def use(writer: Writes) -> tuple[str, dict[int, Refusal]]:
+        writing = asyncio.ensure_future(writer.write(rows))
+        words = await until(lambda: watched.stall("stargate"))
+        assert not writing.done()
+        heal()
+        return words, await writing
+
+    return with_writer(make, use)
 
 
 async def until(found: Callable[[], T]) -> T:

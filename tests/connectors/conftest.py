@@ -1,0 +1,21 @@
+"""What tests of the outputs have in common: Stargate's stand-in, and what a writer reports to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from demo.stargate import Stargate
+from tests.connectors.writing import Watched
+
+
+@pytest.fixture
+def stargate() -> Iterator[Stargate]:
+    with Stargate() as server:
+        yield server
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()

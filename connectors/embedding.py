@@ -1,6 +1,6 @@
 """What an embedder is to the stream: texts in, admitted vectors out.
 
-A vector is *admitted* when it is what CONTRACT promises to store: the right count of finite
+A vector is *admitted* when it is what may be stored: the right count of finite
 numbers, of unit length. `admit` holds that border for every provider.
 
     PageRefused
@@ -84,10 +84,6 @@ class EmbeddingClient(Protocol):
     @property
     def name(self) -> str:
         """Its URL as people are shown it: scheme, host and port, without secrets."""
-
-    @property
-    def service(self) -> str:
-        """The service's name in `Stalls` and metrics."""
 
     @property
     def model(self) -> str:

@@ -37,7 +37,6 @@ class VouchedClient(ABC):
         max_texts: The most texts that one `embed` takes.
     """
 
-    service = "embedder"
     max_texts = 512
 
     def __init__(

@@ -118,10 +118,6 @@ class Monitoring:
         states = {rule["name"]: rule["state"] for group in groups for rule in group["rules"]}
         return str(states[alert])
 
-    def wait_state(self, alert: str, *wanted: str, within_s: float = MESSAGE_S) -> None:
-        """Wait until an alert is in one of these states."""
-        eventually(lambda: self.state(alert) in wanted, within_s)
-
     def wait_scraped(self) -> None:
         """Wait until the worker has been read once."""
         eventually(lambda: self.query('up{job="gibsey-embedder"} == 1'), ANSWER_S)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+
+from demo.worker import free_port
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -146,7 +147,7 @@ def stream(settings: Mapping[str, str], *, workers: int = 1) -> Program:
 def cluster(settings: Mapping[str, str], *, processes: int, workers: int) -> Processes:
     """The same as several processes on one recovery store."""
     store = _store(_directory())
-    ports = [_free_port() for _ in range(processes)]
+    ports = [free_port(0) for _ in range(processes)]
     addresses = ";".join(f"127.0.0.1:{port}" for port in ports)
     return Processes(
         [
@@ -168,13 +169,6 @@ def _store(directory: Path) -> Path:
     store.mkdir()
     subprocess.run([sys.executable, "-m", "bytewax.recovery", str(store), "4"], check=True)
     return store
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def peer(name: str, settings: Mapping[str, str]) -> Program:

@@ -21,11 +21,11 @@ from connectors.io_loop import IoLoop
 from connectors.judging import Judge
 from connectors.metrics import Metrics
 from connectors.pace import cost_chars
-from connectors.provider import IN_FLIGHT_PER_ENDPOINT, Endpoint, Provider
+from connectors.provider import Endpoint, Provider
 from connectors.stalls import Stalls
 from connectors.waiting_texts import WaitingTexts, WindowLimits
 
-__all__ = ["IN_FLIGHT_PER_ENDPOINT", "Batcher", "EmbedJob", "WindowLimits"]
+__all__ = ["Batcher", "EmbedJob"]
 
 
 class Batcher:

@@ -9,7 +9,7 @@ import stamina
 from pydantic import SecretStr
 
 from connectors import last_words, logs
-from connectors.batcher import Batcher, WindowLimits
+from connectors.batcher import Batcher
 from connectors.dead_letters import DeadLetters
 from connectors.delivery import DeadLetterWriter, Delivery
 from connectors.embedding import EmbeddingClient, TextRules, VectorCache
@@ -31,6 +31,7 @@ from connectors.stargate_answers import StargateTable
 from connectors.stargate_bulk import StargateCustom, StargateGraphql
 from connectors.tokens import FetchedToken, FixedToken, Tokens
 from connectors.topic_watch import TopicWatch
+from connectors.waiting_texts import WindowLimits
 from dataflow.decode import can_be_read
 from dataflow.graph import Parts
 from dataflow.launch import Launch

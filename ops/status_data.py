@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from connectors.batcher import IN_FLIGHT_PER_ENDPOINT
 from connectors.outbox import MAX_OPEN_ROWS
+from connectors.provider import IN_FLIGHT_PER_ENDPOINT
 from connectors.stalls import Stall
 from ops import health, verdict
 from ops.history import RATES_OVER_S, SAMPLE_S, SPREADS_OVER_S, History

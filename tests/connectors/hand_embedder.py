@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from connectors.batcher import Batcher, EmbedJob, WindowLimits
+from connectors.batcher import Batcher
+from connectors.embed_jobs import EmbedJob
 from connectors.embedding import ServerFacts, TextRules, VectorCache
 from connectors.fallback import Fallback
 from connectors.io_loop import IoLoop
 from connectors.metrics import Metrics
 from connectors.provider import Provider
 from connectors.stalls import Stalls
+from connectors.waiting_texts import WindowLimits
 from tests.deadline import eventually
 
 VECTOR = b"[0.6,0.8]"
@@ -53,7 +55,6 @@ class HandEmbedder:
         delay_s: Seconds that a text takes, with a behaviour; one request at a time.
     """
 
-    service = "embedder"
     model = "m"
 
     def __init__(

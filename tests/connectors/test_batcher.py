@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.batcher import EmbedJob, WindowLimits
+from connectors.embed_jobs import EmbedJob
 from connectors.embedding import ServerFacts, TextRules, TooLong
 from connectors.failures import PageRefused, SetupFault, Transient
 from connectors.judging import SUSPICIOUS_REFUSALS
+from connectors.waiting_texts import WindowLimits
 from tests.connectors.hand_embedder import VECTOR, HandEmbedder, Line, takes_all
 from tests.deadline import eventually
 

@@ -5,9 +5,9 @@ from itertools import chain
 
 import pytest
 
-from connectors.batcher import WindowLimits
 from connectors.embedding import ServerFacts, TextRules, TooLong
 from connectors.failures import PageRefused, SetupFault, Transient
+from connectors.waiting_texts import WindowLimits
 from tests.connectors.hand_embedder import VECTOR, HandEmbedder, Line, takes_all
 from tests.deadline import eventually
 

@@ -10,7 +10,8 @@ from concurrent.futures import Future
 
 import orjson
 
-from connectors.batcher import Batcher, EmbedJob, WindowLimits
+from connectors.batcher import Batcher
+from connectors.embed_jobs import EmbedJob
 from connectors.embedding import LongPages, TextRules, VectorCache
 from connectors.http import Http
 from connectors.io_loop import IoLoop
@@ -18,6 +19,7 @@ from connectors.metrics import Metrics
 from connectors.ollama import OllamaClient
 from connectors.provider import Provider
 from connectors.stalls import Stalls
+from connectors.waiting_texts import WindowLimits
 from demo.ngrams import embed_text
 from demo.ollama import Ollama
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import Future
 
-from connectors.batcher import EmbedJob
+from connectors.embed_jobs import EmbedJob
 from connectors.embedding import TextRules
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics

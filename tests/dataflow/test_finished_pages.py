@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from connectors.batcher import EmbedJob
+from connectors.embed_jobs import EmbedJob
 from tests.connectors.hand_embedder import HandEmbedder, Line, takes_all
 from tests.dataflow.stepping import Bench, change
 

@@ -75,7 +75,7 @@ class Refusal:
     """Why an output gave one row up, as a dead letter says it.
 
     Attributes:
-        reason: One of CONTRACT's reasons: `refused-by-stargate`, `refused-by-rag`, ….
+        reason: One of `connectors.metrics.REASONS`: `refused-by-stargate`, `refused-by-rag`, ….
         detail: One sentence for a person.
     """
 

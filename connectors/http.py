@@ -1,4 +1,4 @@
-"""HTTP as the stream uses it: one connection pool, whole answers, one kind of error.
+"""HTTP as the stream uses it: kept connections, whole answers, one kind of error.
 
 `Http.ask` goes through httpx and serves everything that happens now and then. `Http.exchange`
 goes to `connectors.wire` and serves the two hot paths (windows in, vectors out), where a client's

@@ -1,4 +1,8 @@
-"""What the stream counts, under CONTRACT's names; labels are bounded by design."""
+"""What the stream counts; labels are bounded by design.
+
+Dashboards, alerts and the status page know these names (deploy/, ops/readings.py): one that is
+changed here is changed there, too.
+"""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class DeadLetter:
 
     Attributes:
         record: The original.
-        reason: One of CONTRACT's reasons, e.g. `refused-by-embedder`.
+        reason: One of `connectors.metrics.REASONS`.
         detail: One sentence for a person.
     """
 

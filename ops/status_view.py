@@ -21,7 +21,7 @@ class KafkaStatus(TypedDict, total=False):
         topic: The topic's name.
         topic_partitions: How many partitions it has; absent or 0 until the broker has told.
         partitions: Those that this process reads.
-        workers: The thread that reads a partition, by its ident.
+        workers: Which of the process's reading threads has a partition, counted from 0.
     """
 
     topic: str

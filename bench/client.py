@@ -109,7 +109,8 @@ async def _ask_all(ask: Ask) -> None:
 async def _bare_us(url: str) -> float:
     loop, place = asyncio.get_running_loop(), URL(url)
     idle = [
-        (await loop.create_connection(_Bare, place.host, place.port))[1] for _ in range(IN_FLIGHT)
+        (await loop.create_connection(_Bare, place.host or "", place.port or 80))[1]
+        for _ in range(IN_FLIGHT)
     ]
 
     async def ask(path: str) -> None:

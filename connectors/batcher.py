@@ -25,8 +25,6 @@ from connectors.provider import Endpoint, Provider
 from connectors.stalls import Stalls
 from connectors.waiting_texts import WaitingTexts, WindowLimits
 
-__all__ = ["Batcher", "EmbedJob"]
-
 
 class Batcher:
     """The one place of a process where texts wait for an embedder.

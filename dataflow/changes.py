@@ -130,7 +130,7 @@ class Skipped:
     Attributes:
         record: The event as it was read.
         op: Its operation, for the metrics.
-        outcome: Why it is skipped, one of CONTRACT's outcomes.
+        outcome: Why it is skipped, one of the metric's outcomes.
     """
 
     record: Record

@@ -1,6 +1,6 @@
 """Step "decode": from a record's bytes to a change of a page.
 
-The forms are told apart by the shape of each event, never by a setting (CONTRACT, Input):
+The forms are told apart by the shape of each event, never by a setting:
 
     {"page_id","body","op"}                      flat
     {"op","source","after":{column: cell}}       Debezium's envelope, cells {value,deletion_ts,set}

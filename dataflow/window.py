@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from bytewax.operators import StatefulBatchLogic
 from typing_extensions import override
 
-from connectors.batcher import EmbedJob
+from connectors.embed_jobs import EmbedJob
 from connectors.embedding import TextRules
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics

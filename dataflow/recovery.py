@@ -14,7 +14,10 @@ from typing import IO
 
 from dataflow.launch import Launch, LaunchError
 
-MAKE_IT = "start with `gibsey-embedder run`, or make it with `python -m bytewax.recovery {} 4`"
+MAKE_IT = (
+    "start with `gibsey-embedder run`, "
+    "or make it with `mkdir -p -m 700 {0} && python -m bytewax.recovery {0} 4`"
+)
 
 
 CAN_READ_PARTITIONS = sqlite3.sqlite_version_info >= (3, 37)

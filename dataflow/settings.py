@@ -272,7 +272,12 @@ class Settings(BaseSettings):
         across = cross_faults(data, cls.model_fields)
         found = own + [fault for fault in across if fault[0] not in faulty]
         if found:
-            raise SettingsError(sorted(found, key=lambda fault: cls.names().index(fault[0])))
+            slips = [
+                (given, f"is no setting; meant is {meant}?") for given, meant in cls.unknown_names()
+            ]
+            raise SettingsError(
+                [*sorted(found, key=lambda fault: cls.names().index(fault[0])), *slips]
+            )
         assert isinstance(settings, cls)  # noqa: S101 - without faults the handler has returned it
         return settings
 

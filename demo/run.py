@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -165,6 +166,11 @@ class Demo:
         self._console.print(
             "A page is edited every few seconds. Look at "
             f"[bold]{self._worker.status_url}[/]; Ctrl-C ends the demo.\n"
+            "To try the commands meanwhile, in another terminal:\n"
+            f"  cd {self._worker.keep_settings()}\n"
+            f'  {Path(sys.executable).parent}/gibsey-embedder search "how to parse a date"\n'
+            "and also: audit, doctor, dead-letters\n",
+            soft_wrap=True,
         )
         ended = threading.Event()  # not KeyboardInterrupt: an edit under way must be counted
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -36,8 +36,8 @@ class Worker:
         self._directory = directory
         self.log = directory / "worker.log"
         self.status_port = free_port(STATUS_PORT)
-        self._environment = _clean_environment(kept) | dict(settings)
-        self._environment["STATUS_PORT"] = str(self.status_port)
+        self._settings = {**settings, "STATUS_PORT": str(self.status_port)}
+        self._environment = _clean_environment(kept) | self._settings
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -62,6 +62,12 @@ class Worker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the demo alone, which ends it in order
             )
+
+    def keep_settings(self) -> Path:
+        """Writes its settings to a `.env`; commands that are run in that directory use them."""
+        lines = [f"{name}='{value}'\n" for name, value in self._settings.items()]
+        (self._directory / ".env").write_text("".join(lines), encoding="utf-8")
+        return self._directory
 
     def exit_code(self) -> int | None:
         """Its exit code; None while it runs."""

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from connectors.metrics import REASONS
 from dataflow.connections import kafka_access
 from dataflow.settings import load
 from ops.letters import Letter, Selection, parse_since, read_letters, shown
@@ -28,8 +29,10 @@ def selection(reason: str | None, since: str | None, page: str | None) -> Select
     """The letters that the options mean.
 
     Raises:
-        typer.BadParameter: `since` is no time.
+        typer.BadParameter: There is no such reason, or `since` is no time.
     """
+    if reason is not None and reason not in REASONS:
+        raise typer.BadParameter(f"{reason} is no reason; there are {', '.join(REASONS)}")
     try:
         return Selection(reason, parse_since(since) if since else None, page)
     except ValueError:
@@ -64,7 +67,7 @@ def dead_letters(
         letters = [_as_json(letter) for letter in newest]
         typer.echo(json.dumps({"by_reason": counts, "letters": letters}))
     else:
-        _show(settings.dead_letter_topic, counts, list(newest))
+        _show(settings.dead_letter_topic, counts, list(newest), is_all=meant == Selection())
 
 
 def _as_json(letter: Letter) -> dict[str, str | int | None]:
@@ -78,10 +81,11 @@ def _as_json(letter: Letter) -> dict[str, str | int | None]:
     }
 
 
-def _show(topic: str, counts: Counter[str], newest: list[Letter]) -> None:
+def _show(topic: str, counts: Counter[str], newest: list[Letter], *, is_all: bool) -> None:
     console = Console()
     if not counts:
-        console.print(f"No dead letters in {escape(topic)}.")
+        kind = "" if is_all else " of that kind"
+        console.print(f"No dead letters{kind} in {escape(topic)}.")
         return
     if newest:
         console.print(letters_table(newest))

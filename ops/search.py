@@ -17,7 +17,7 @@ from rich.table import Table
 
 from connectors import logs
 from connectors.embedding import EmbeddingClient
-from connectors.failures import ServiceError, SetupFault
+from connectors.failures import ServiceError, SetupFault, Transient
 from connectors.http import Http
 from dataflow.connections import embedding_clients, text_rules
 from dataflow.settings import Settings, load
@@ -120,9 +120,17 @@ async def embed_question(
         try:
             return await _embed(settings, client, question)
         except ServiceError as error:
-            remedy = f"; {error.remedy}" if isinstance(error, SetupFault) else ""
-            faults.append(error.detail + remedy)
+            faults.append(error.detail + _remedy(settings, error))
     raise GaveUp(" | ".join(faults))
+
+
+def _remedy(settings: Settings, error: ServiceError) -> str:
+    if isinstance(error, SetupFault):
+        return f"; {error.remedy}"
+    if not isinstance(error, Transient):
+        return ""
+    url = "OPENAI_URL" if settings.embed_provider == "openai" else "EMBED_URL"
+    return f"; start the embedder, or correct {url}"
 
 
 async def _embed(settings: Settings, client: EmbeddingClient, question: str) -> list[float]:

@@ -45,7 +45,9 @@ def check_limits(access: KafkaAccess, topics: Sequence[str]) -> list[Finding]:
     except (KafkaException, TimeoutError) as error:
         why = plain(text_of(error)) if isinstance(error, KafkaException) else "no answer"
         found = f"retention and size limits cannot be read: {why}"
-        remedy = "allow the login DescribeConfigs on the topics; the stream itself needs it not"
+        remedy = "the stream itself does not need them"
+        if "authoriz" in why.lower():
+            remedy = f"allow the login DescribeConfigs on the topics; {remedy}"
         return [warning("kafka limits", found, remedy)]
     findings = [judge_retention(name, values) for name, values in limits.items()]
     source = limits.get(access.topic)

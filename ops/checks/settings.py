@@ -18,7 +18,14 @@ PROGRAM = "gibsey-embedder"
 
 def of_error(error: SettingsError) -> list[Finding]:
     """A finding for each fault of settings that cannot be used."""
-    return [bad("settings", f"{name} {text}", f"correct {name}") for name, text in error.faults]
+    return [
+        bad(
+            "settings",
+            f"{name} {text}",
+            f"correct {name}_FILE" if f"{name}_FILE" in text else f"correct {name}",
+        )
+        for name, text in error.faults
+    ]
 
 
 def check_settings(settings: Settings) -> list[Finding]:

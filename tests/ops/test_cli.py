@@ -111,6 +111,12 @@ def test_wrong_settings_exit_2_with_their_list_and_no_traceback(tmp_path):
     assert not (tmp_path / "recovery").exists()
 
 
+def test_a_slip_in_a_name_is_told_beside_wrong_values():
+    ended = command("run", WORKERS="x", KAFKA_GRUOP="pages")
+    assert "2 settings are wrong" in ended.stderr
+    assert "KAFKA_GRUOP is no setting; meant is KAFKA_GROUP?" in ended.stderr
+
+
 def test_half_a_cluster_exits_2_in_one_line():
     ended = command("run", "-i", "1")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)

@@ -364,7 +364,7 @@ def test_a_broker_that_does_not_tell_its_limits_is_told(
 ) -> None:
     monkeypatch.setattr(kafka_limits, "read_limits", READ_LIMITS)
     monkeypatch.setattr(kafka_limits, "CONFIG_S", 0.3)
-    examine_kafka().told("kafka limits", "warning", "cannot be read", "DescribeConfigs")
+    examine_kafka().told("kafka limits", "warning", "cannot be read", "does not need them")
 
 
 # --- the embedder

@@ -68,6 +68,16 @@ def test_letters_are_listed_and_summed_by_reason(run: Run, mock_kafka: MockKafka
     assert found["letters"][0]["page_id"] == "p"
 
 
+def test_a_kind_of_letter_that_is_not_there_is_told_from_none_at_all(
+    run: Run, mock_kafka: MockKafka
+) -> None:
+    assert "No dead letters in" in run("dead-letters").output
+    assert "of that kind" in run("dead-letters", "--reason", "other-space").output
+    wrong = run("dead-letters", "--reason", "others")
+    assert wrong.exit_code == 2
+    assert "undecodable" in wrong.output
+
+
 def test_a_replay_sends_the_original_once_to_its_own_partition(
     run: Run, mock_kafka: MockKafka
 ) -> None:

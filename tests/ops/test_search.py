@@ -88,6 +88,7 @@ def test_the_second_endpoint_is_asked_where_the_first_is_away(run: Run, ollama: 
     result = run("zip", EMBED_URL="http://127.0.0.1:9")
     assert result.exit_code == 1
     assert "cannot connect to http://127.0.0.1:9" in result.stderr
+    assert "start the embedder, or correct EMBED_URL" in result.stderr
 
 
 def test_what_is_wrong_with_the_set_up_is_told_with_its_remedy(

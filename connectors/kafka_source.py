@@ -171,7 +171,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         with self._r.shutdown.guard("kafka source"):
             if self._r.shutdown.stopping.is_set():
                 raise StopIteration
-            if self._idle or time.monotonic() >= self._look_at:
+            if self._is_time_to_look():
                 self._look_at = time.monotonic() + LOOK_S
                 self._look()
             elif self._reader.has_nothing():
@@ -204,6 +204,11 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
     def close(self) -> None:
         with self._r.shutdown.guard("kafka source"):
             self._reader.close()
+
+    def _is_time_to_look(self) -> bool:
+        watch = self._r.watch
+        has_changed = watch.topic_id not in ("", self._topic_id) or watch.partitions != self._known
+        return self._idle or has_changed or time.monotonic() >= self._look_at
 
     def _look(self) -> None:
         self._r.heartbeat.beat()

@@ -189,12 +189,17 @@ def test_a_slow_broker_delivers_everything(stream: Stream, mock_kafka: MockKafka
     worker.stop()
 
 
+def _open_pages(stream: Stream) -> int:
+    return int(stream.workers[-1].status()["tasks"]["open_pages"])
+
+
 def test_dead_letters_wait_for_the_broker(stream: Stream) -> None:
     feed_through(stream)
     stream.ollama.faults.slow(3.0, when=lambda request: request.mentions("number 10"))
     stream.ollama.spoil("refused", "number 105")
     stream.feed(10, start=100)
     eventually(lambda: stream.ollama.stats.faults, DONE_S)
+    eventually(lambda: len(stream.stargate.vectors.rows) + _open_pages(stream) == 110, DONE_S)
     stream.kafka.down()
     stream.wait_rows(109)
     stream.kafka.up()

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
-import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -26,16 +23,11 @@ from tests.connectors.reading import Process
 from tests.deadline import eventually
 
 BROKER = os.environ.get("TEST_KAFKA_BROKER", "")
-PID = os.environ.get("TEST_KAFKA_PID", "")
-RESTART = os.environ.get("TEST_KAFKA_RESTART", "")
 
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(not BROKER, reason="TEST_KAFKA_BROKER names no Kafka"),
 ]
-killable = pytest.mark.skipif(
-    not (PID and RESTART), reason="TEST_KAFKA_PID and TEST_KAFKA_RESTART are not given"
-)
 
 
 class Topic:
@@ -204,14 +196,13 @@ def test_transaction_markers_leave_no_lag(topic):
         process.turn_until(lambda: process.lag() == {"0": 0, "1": 0, "2": 0})
 
 
-@killable
-def test_a_killed_broker_is_lived_through(topic):
+def test_a_killed_broker_is_lived_through(topic, kafka_server):
     topic.fill(1000)
     with process_of(topic) as process:
         process.read(1000)
-        os.kill(broker_pid(), signal.SIGKILL)
+        kafka_server.end()
         process.turn_until(process.stall, within_s=20)
-        restart()
+        kafka_server.start()
         topic.fill(1000)
         process.read(2000, within_s=60)
         assert process.places() == [(0, n) for n in range(2000)]
@@ -219,14 +210,13 @@ def test_a_killed_broker_is_lived_through(topic):
         process.turn_until(lambda: process.stall() is None)
 
 
-@killable
-def test_dead_letters_outlive_a_killed_broker(topic):
+def test_dead_letters_outlive_a_killed_broker(topic, kafka_server):
     async def use(letters: DeadLetters) -> None:
         await letters.deliver(letter_of(0))
-        os.kill(broker_pid(), signal.SIGKILL)
+        await asyncio.to_thread(kafka_server.end)
         waiting = [asyncio.ensure_future(letters.deliver(letter_of(n))) for n in range(1, 500)]
         await asyncio.sleep(3)
-        await asyncio.to_thread(restart)
+        await asyncio.to_thread(kafka_server.start)
         await asyncio.gather(*waiting)
 
     with process_of(topic) as process:
@@ -297,16 +287,3 @@ def deliver(process: Process, topic: str, use) -> None:
         asyncio.run(asyncio.wait_for(use(letters), 90))
     finally:
         letters.close()
-
-
-_pid = [int(PID or 0)]
-
-
-def broker_pid() -> int:
-    return _pid[0]
-
-
-def restart() -> None:
-    """Start the broker anew; what the command prints may name its process (`pid=...`)."""
-    said = subprocess.run(shlex.split(RESTART), check=True, capture_output=True, text=True).stdout
-    _pid[0] = next((int(w[4:]) for w in said.split() if w.startswith("pid=")), _pid[0])

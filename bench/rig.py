@@ -168,6 +168,14 @@ def _has(stand_in: StandInProcess, items: int) -> bool:
     return count(stand_in, "items") >= items
 
 
+def reached(
+    stand_in: StandInProcess, items: float, name: str, program: Program | Processes
+) -> tuple[float, float]:
+    """Wait until a stand-in has had so many items; returns when, and one of its counts by then."""
+    wait_until(lambda: count(stand_in, "items") >= items, program, every_s=0.01)
+    return time.monotonic(), count(stand_in, name)
+
+
 def count(stand_in: StandInProcess, name: str) -> float:
     """One of a stand-in's counts."""
     value: Any = stand_in.stats()[name]

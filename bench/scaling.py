@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from functools import partial
 
 from bench.program import Processes, Program
-from bench.rig import EMBEDDER_SLOWEST, Rig, count, wait_until
+from bench.rig import EMBEDDER_SLOWEST, Rig, reached
 
 EMBEDDERS = 1, 2, 4, 8
 SHARES = 0.15, 0.85
@@ -26,16 +24,7 @@ def pages_per_s(pages: int, embedders: int, start: Callable[[Rig], Program | Pro
         rig.feed(pages)
         with start(rig) as program:
             (began, first), (ended, last) = (
-                _reached(rig, share * pages, program) for share in SHARES
+                reached(rig.rag, share * pages, "items", program) for share in SHARES
             )
             rig.wait_until_delivered(pages, program)
     return (last - first) / (ended - began)
-
-
-def _reached(rig: Rig, pages: float, program: Program | Processes) -> tuple[float, float]:
-    wait_until(partial(_has, rig, pages), program, every_s=0.01)
-    return time.monotonic(), count(rig.rag, "items")
-
-
-def _has(rig: Rig, pages: float) -> bool:
-    return count(rig.rag, "items") >= pages

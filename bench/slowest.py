@@ -7,14 +7,11 @@ backlog, without its first and last 15 %.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from bench.program import Processes, Program
-from bench.rig import Rig, Speed, count, wait_until
-from demo.process import StandInProcess
+from bench.rig import Rig, Speed, reached
 
 SHARES = 0.15, 0.85
 EMBED_S = 0.002
@@ -63,19 +60,7 @@ def used_percent(slow: Slow, pages: int, start: Callable[[Rig], Program | Proces
         service = rig.stargate if slow.service == "stargate" else rig.rag
         with start(rig) as program:
             (began, first), (ended, last) = (
-                _reached(service, share * pages, program) for share in SHARES
+                reached(service, share * pages, "slots_s", program) for share in SHARES
             )
             rig.wait_until_delivered(pages, program)
     return 100 * (last - first) / (ended - began) / slow.places
-
-
-def _reached(
-    service: StandInProcess, pages: float, program: Program | Processes
-) -> tuple[float, float]:
-    """When so many pages were answered, and how long places were taken until then."""
-    wait_until(partial(_has, service, pages), program, every_s=0.01)
-    return time.monotonic(), count(service, "slots_s")
-
-
-def _has(service: StandInProcess, pages: float) -> bool:
-    return count(service, "items") >= pages

@@ -76,7 +76,6 @@ class DeadLetterWriter:
         dead_letters: Its producer.
     """
 
-    service = "dead-letters"
     rows_per_request = 1
     concurrency = 64
 

@@ -67,16 +67,29 @@ class Ledger:
         """Open records; those that are open already stay as they are."""
         with self._lock:
             for record in records:
-                partition = self._partitions.get(record.partition)
-                if partition is None:
-                    partition = self._partitions[record.partition] = _Partition()
-                if record.offset in partition.entries:
-                    continue
-                size = record.size_bytes
-                partition.entries[record.offset] = _Open(size, outputs)
-                heapq.heappush(partition.heap, record.offset)
-                self._pages += 1
-                self._bytes += size
+                if self._found(record) is None:
+                    self._open(record, outputs)
+
+    def resumed(self, records: Iterable[Record]) -> None:
+        """Open records that an output brings from its snapshot; each output brings its own."""
+        with self._lock:
+            for record in records:
+                if (entry := self._found(record)) is None:
+                    self._open(record, 1)
+                else:
+                    entry.outputs += 1
+
+    def _found(self, record: Record) -> _Open | None:
+        partition = self._partitions.get(record.partition)
+        return partition.entries.get(record.offset) if partition else None
+
+    def _open(self, record: Record, outputs: int) -> None:
+        partition = self._partitions.setdefault(record.partition, _Partition())
+        size = record.size_bytes
+        partition.entries[record.offset] = _Open(size, outputs)
+        heapq.heappush(partition.heap, record.offset)
+        self._pages += 1
+        self._bytes += size
 
     def expect(self, record: Record, outputs: int) -> None:
         """Say how many outputs must acknowledge a record before it is settled.

@@ -1,9 +1,8 @@
-"""Rows on their way to one service: pipelined, in order per page, with a barrier.
+"""Rows on their way to one service: pipelined, and in order per page.
 
 A worker hands rows over and goes on; the I/O loop sends them, many at once. Writes to one page
 keep their order: never two of a page are in flight, and a newer row takes the place of one that
-still waits. At the end of an epoch the worker waits until all rows of its bucket are
-acknowledged (`wait_settled`), so no checkpoint closes over an unacknowledged row.
+still waits. What a checkpoint must know of them is in `unsettled`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import asyncio
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from connectors.failures import Refusal
@@ -28,18 +28,23 @@ class Writer(Protocol[Row_contra]):
     """A service that takes rows.
 
     Attributes:
-        service: Its name in metrics and stalls.
         rows_per_request: The most rows of one call.
         concurrency: The most calls in flight.
     """
 
-    service: str
     rows_per_request: int
     concurrency: int
 
     async def write(self, rows: Sequence[Row_contra]) -> dict[int, Refusal]:
         """Write rows; returns when each is acknowledged or, by its index, given up."""
         ...
+
+
+@dataclass(slots=True)
+class _Entry(Generic[Row]):
+    bucket: str
+    number: int
+    row: Row
 
 
 class Outbox(Generic[Row]):
@@ -68,12 +73,15 @@ class Outbox(Generic[Row]):
         self._io = io
         self._max_open = max_open
         self._changed = threading.Condition()
-        self._open: dict[str, int] = {}  # rows by bucket, guarded by _changed
+        # by bucket and number, in the order they came; guarded by _changed, as all up to the blank
+        self._open: dict[str, dict[int, Row]] = {}
         self._total = 0
+        self._number = 0
         self._waiters = 0
+
         # the rest belongs to the loop's thread
-        self._waiting: OrderedDict[str, tuple[str, Row]] = OrderedDict()
-        self._behind: dict[str, tuple[str, Row]] = {}  # pages of which a row is in flight
+        self._waiting: OrderedDict[str, _Entry[Row]] = OrderedDict()
+        self._behind: dict[str, _Entry[Row]] = {}  # pages of which a row is in flight
         self._in_flight: set[str] = set()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._senders = 0
@@ -83,13 +91,27 @@ class Outbox(Generic[Row]):
         """Rows that are not settled."""
         return self._total
 
-    def put(self, bucket: str, rows: Sequence[Row]) -> None:
-        """Take rows of one bucket; from a worker thread, which waits while too many are open."""
+    def put(self, bucket: str, rows: Sequence[Row], *, wait: bool = True) -> None:
+        """Take rows of one bucket; from a worker thread, which waits while too many are open.
+
+        Args:
+            bucket: Whose they are.
+            rows: The rows, those of one page in order.
+            wait: Whether it does wait: rows of a snapshot must not hold up the start.
+        """
         with self._changed:
-            self._wait_until(lambda: self._total < self._max_open)
-            self._open[bucket] = self._open.get(bucket, 0) + len(rows)
+            if wait:
+                self._wait_until(lambda: self._total < self._max_open)
+            entries = [_Entry(bucket, self._number + n, row) for n, row in enumerate(rows)]
+            self._number += len(rows)
             self._total += len(rows)
-        self._io.call(self._add, bucket, rows)
+            self._open.setdefault(bucket, {}).update((e.number, e.row) for e in entries)
+        self._io.call(self._add, entries)
+
+    def unsettled(self, bucket: str) -> list[Row]:
+        """The rows of a bucket that are not settled, in the order they came."""
+        with self._changed:
+            return list(self._open.get(bucket, {}).values())
 
     def wait_settled(self, bucket: str) -> None:
         """Wait until no row of a bucket is open; from a worker thread."""
@@ -105,21 +127,21 @@ class Outbox(Generic[Row]):
         finally:
             self._waiters -= 1
 
-    def _settled(self, bucket: str) -> None:
+    def _settled(self, entry: _Entry[Row]) -> None:
         with self._changed:
-            self._open[bucket] -= 1
+            del self._open[entry.bucket][entry.number]
             self._total -= 1
             if self._waiters:
                 self._changed.notify_all()
 
-    def _add(self, bucket: str, rows: Sequence[Row]) -> None:
-        for row in rows:
-            key = self._key(row)
+    def _add(self, entries: Sequence[_Entry[Row]]) -> None:
+        for entry in entries:
+            key = self._key(entry.row)
             queue = self._behind if key in self._in_flight else self._waiting
             replaced = queue.get(key)
-            queue[key] = (bucket, row)
+            queue[key] = entry
             if replaced is not None:
-                self._io.spawn(self._end(*replaced, None))
+                self._io.spawn(self._end(replaced, None))
         self._wake()
 
     def _wake(self) -> None:
@@ -143,26 +165,26 @@ class Outbox(Generic[Row]):
                 self._idle.append(waker)
                 await waker
                 continue
-            refused = await self._writer.write([row for _, row in batch])
-            for index, (bucket, row) in enumerate(batch):
-                await self._end(bucket, row, refused.get(index))
+            refused = await self._writer.write([entry.row for entry in batch])
+            for index, entry in enumerate(batch):
+                await self._end(entry, refused.get(index))
             self._release(batch)
 
-    def _take(self) -> list[tuple[str, Row]]:
-        batch: list[tuple[str, Row]] = []
+    def _take(self) -> list[_Entry[Row]]:
+        batch: list[_Entry[Row]] = []
         while self._waiting and len(batch) < self._writer.rows_per_request:
             key, entry = self._waiting.popitem(last=False)
             self._in_flight.add(key)
             batch.append(entry)
         return batch
 
-    def _release(self, batch: list[tuple[str, Row]]) -> None:
-        for _, row in batch:
-            key = self._key(row)
+    def _release(self, batch: list[_Entry[Row]]) -> None:
+        for entry in batch:
+            key = self._key(entry.row)
             self._in_flight.discard(key)
             if (next_entry := self._behind.pop(key, None)) is not None:
                 self._waiting[key] = next_entry
 
-    async def _end(self, bucket: str, row: Row, refusal: Refusal | None) -> None:
-        await self._on_done(row, refusal)
-        self._settled(bucket)
+    async def _end(self, entry: _Entry[Row], refusal: Refusal | None) -> None:
+        await self._on_done(entry.row, refusal)
+        self._settled(entry)

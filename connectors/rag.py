@@ -51,7 +51,6 @@ class RagNotifier:
         clock: Seconds, for tests.
     """
 
-    service = SERVICE
     rows_per_request = 1
 
     def __init__(

@@ -97,3 +97,13 @@ class DeadLetter:
     record: Record
     reason: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Nothing follows in this bucket for now: its outputs settle what they hold in this epoch.
+
+    An output's snapshot may hold rows on their way, and is taken only of buckets that something
+    came for: after the last row of a rush something has to come, or a restart, however much later,
+    would send those rows again.
+    """

@@ -2,53 +2,84 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from typing_extensions import override
 
 from connectors.outbox import Outbox
-from connectors.records import BUCKET_KEYS
+from connectors.records import BUCKET_KEYS, DeadLetter, PageVector, Record, Seal
 from connectors.shutdown import Shutdown
 
 Row = TypeVar("Row")
 
+STATE_VERSION = 1
 
-class _Partition(StatefulSinkPartition[Row, None], Generic[Row]):
-    def __init__(
-        self,
-        name: str,
-        bucket: str,
-        outbox: Outbox[Row],
-        arrived: Callable[[Sequence[Row]], None],
-        shutdown: Shutdown,
-    ) -> None:
-        self._name = name
+VectorState = tuple[int, list[tuple[Any, ...]]]
+"""Version, and the rows on their way: in all buckets at most as many as an outbox holds, each a
+vector (up to 16 KB) and its event."""
+
+
+class IncompatibleStoreError(Exception):
+    """The recovery store was written by a version with another layout."""
+
+
+class _Partition(StatefulSinkPartition[Row | Seal, Any], Generic[Row]):
+    """One bucket of an output."""
+
+    def __init__(self, sink: OutboxSink[Row], bucket: str) -> None:
+        self._sink = sink
         self._bucket = bucket
-        self._outbox = outbox
-        self._arrived = arrived
-        self._shutdown = shutdown
 
     @override
-    def write_batch(self, values: list[Row]) -> None:
-        with self._shutdown.guard(self._name):
-            self._arrived(values)
-            self._outbox.put(self._bucket, values)
+    def write_batch(self, values: list[Row | Seal]) -> None:
+        with self._sink.shutdown.guard(self._sink.name):
+            rows = [value for value in values if not isinstance(value, Seal)]
+            if rows:
+                self._sink.arrived(rows)
+                self._sink.outbox.put(self._bucket, rows)
+
+
+class _VectorPartition(_Partition[PageVector]):
+    """A bucket whose snapshot holds the rows on their way."""
+
+    def __init__(self, sink: VectorSink, bucket: str, state: VectorState | None) -> None:
+        super().__init__(sink, bucket)
+        self._sealed = False
+        rows = _restored(state)
+        sink.resumed(rows)
+        sink.outbox.put(bucket, rows, wait=False)
+
+    @override
+    def write_batch(self, values: list[PageVector | Seal]) -> None:
+        super().write_batch(values)
+        self._sealed = self._sealed or any(isinstance(value, Seal) for value in values)
+
+    @override
+    def snapshot(self) -> VectorState:
+        with self._sink.shutdown.guard(self._sink.name):
+            if self._sealed:
+                self._sealed = False
+                self._sink.outbox.wait_settled(self._bucket)
+            return STATE_VERSION, [_plain(r) for r in self._sink.outbox.unsettled(self._bucket)]
+
+
+class _LetterPartition(_Partition[DeadLetter]):
+    """A bucket whose snapshot waits until all is confirmed, so that it need not hold anything."""
 
     @override
     def snapshot(self) -> None:
-        """The barrier: Bytewax closes the epoch only after this returned."""
-        with self._shutdown.guard(self._name):
-            self._outbox.wait_settled(self._bucket)
+        with self._sink.shutdown.guard(self._sink.name):
+            self._sink.outbox.wait_settled(self._bucket)
 
 
-class OutboxSink(FixedPartitionedSink[Row, None], Generic[Row]):
+class OutboxSink(FixedPartitionedSink[Row | Seal, Any], Generic[Row]):
     """A sink for `(bucket, row)` items.
 
     Unit of parallelism: the bucket; the partitions are the buckets, so building the flow needs
-    no service. Delivery: at least once, every row acknowledged (or dead-lettered) before the
-    epoch in which it was written is closed; rows of one page in order.
+    no service. Delivery: at least once; rows of one page in order.
 
     Args:
         name: The step's name, for messages.
@@ -64,10 +95,10 @@ class OutboxSink(FixedPartitionedSink[Row, None], Generic[Row]):
         arrived: Callable[[Sequence[Row]], None],
         shutdown: Shutdown,
     ) -> None:
-        self._name = name
-        self._outbox = outbox
-        self._arrived = arrived
-        self._shutdown = shutdown
+        self.name = name
+        self.outbox = outbox
+        self.arrived = arrived
+        self.shutdown = shutdown
 
     @override
     def list_parts(self) -> list[str]:
@@ -78,5 +109,70 @@ class OutboxSink(FixedPartitionedSink[Row, None], Generic[Row]):
         return BUCKET_KEYS.index(item_key)
 
     @override
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _Partition[Row]:
-        return _Partition(self._name, for_part, self._outbox, self._arrived, self._shutdown)
+    @abstractmethod
+    def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _Partition[Row]: ...
+
+
+class VectorSink(OutboxSink[PageVector]):
+    """Vectors to one service.
+
+    An epoch is closed over rows on their way: they are in its snapshot, and sent again after a
+    restart. To wait for them instead would let the service stand still at the end of each epoch,
+    for as long as a request takes. In an epoch with a `Seal` they are waited for.
+
+    Args:
+        name: The step's name, for messages.
+        outbox: Where rows go.
+        arrived: Called with rows before they are handed over.
+        resumed: Called with rows of a snapshot before they are.
+        shutdown: Ends the process on an error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        outbox: Outbox[PageVector],
+        arrived: Callable[[Sequence[PageVector]], None],
+        resumed: Callable[[Sequence[PageVector]], None],
+        shutdown: Shutdown,
+    ) -> None:
+        super().__init__(name, outbox, arrived, shutdown)
+        self.resumed = resumed
+
+    @override
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: VectorState | None
+    ) -> _VectorPartition:
+        with self.shutdown.guard(self.name):
+            return _VectorPartition(self, for_part, resume_state)
+
+
+class LetterSink(OutboxSink[DeadLetter]):
+    """Dead letters: no epoch is closed before the broker has confirmed what was written in it."""
+
+    @override
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _LetterPartition:
+        return _LetterPartition(self, for_part)
+
+
+def _plain(row: PageVector) -> tuple[Any, ...]:
+    """A row as plain values: what a snapshot holds must be readable by later versions."""
+    r = row.record
+    record = (r.topic, r.partition, r.offset, r.timestamp_ms, r.key, r.value, r.era, r.replay_of)
+    return row.page_id, row.vector, record, row.written_us, row.model, row.other_space
+
+
+def _restored(state: VectorState | None) -> list[PageVector]:
+    if state is None:
+        return []
+    version, rows = state
+    if version != STATE_VERSION:
+        raise IncompatibleStoreError(
+            f"the recovery store has layout {version} of rows on their way, this program needs "
+            f"{STATE_VERSION}: finish with the old version, or remove the store and let the "
+            "stream begin at the group's committed offset"
+        )
+    return [
+        PageVector(page_id, vector, Record(*record), *more)
+        for page_id, vector, record, *more in rows
+    ]

@@ -113,7 +113,6 @@ class StargateRest:
         blame: Tells bad rows from bad times.
     """
 
-    service = SERVICE
     rows_per_request = 1
 
     def __init__(

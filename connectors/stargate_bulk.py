@@ -46,8 +46,6 @@ class _Bulk(ABC):
         rows: Rows in one, at most.
     """
 
-    service = SERVICE
-
     def __init__(self, rest: StargateRest, url: str, rows: int = 100) -> None:
         self._rest = rest
         self._url = url

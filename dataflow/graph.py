@@ -7,9 +7,9 @@ Kafka ─► decode ─► filter ─► window ─┬─► stargate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -18,17 +18,15 @@ from bytewax.inputs import Source
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.outbox import Outbox
-from connectors.records import BUCKET_KEYS, DeadLetter, PageVector, Record
+from connectors.records import BUCKET_KEYS, DeadLetter, PageVector, Record, Seal
 from connectors.shutdown import Shutdown
-from connectors.sinks import OutboxSink
+from connectors.sinks import LetterSink, VectorSink
 from dataflow.changes import Change
 from dataflow.decode import Decoded, decode
 from dataflow.filter import Filter
 from dataflow.window import Outcome, WindowStep
 
 FLOW_ID = "pages"
-
-Kind = TypeVar("Kind", PageVector, DeadLetter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +62,11 @@ def build(parts: Parts) -> Dataflow:
     sorted_out = op.branch("is_undecodable", decoded, _is_dead_letter)
     changes = op.flat_map_batch("filter", sorted_out.falses, _guarded_filter(parts))
     outcomes = op.stateful_batch("window", changes, parts.window)
-    vectors = op.filter_map("vectors", outcomes, _only(PageVector))
-    op.output("stargate", vectors, _stargate_sink(parts))
-    notices = op.filter("upserts", vectors, lambda item: item[1].vector is not None)
-    op.output("rag", notices, _rag_sink(parts))
-    refused = op.filter_map("refused", outcomes, _only(DeadLetter))
+    vectors = op.filter_map("vectors", outcomes, _vector_or_seal)
+    op.output("stargate", vectors, _vector_sink("stargate", parts, parts.stargate))
+    notices = op.filter("upserts", vectors, _is_notice)
+    op.output("rag", notices, _vector_sink("rag", parts, parts.rag))
+    refused = op.filter_map("refused", outcomes, _letter)
     undecodable = op.map("by_partition", sorted_out.trues, _by_partition)
     letters = op.merge("all_refused", refused, undecodable)
     op.output("dead_letters", letters, _dead_letter_sink(parts))
@@ -110,14 +108,19 @@ def _is_dead_letter(item: Decoded) -> TypeGuard[DeadLetter]:
     return isinstance(item, DeadLetter)
 
 
-def _only(kind: type[Kind]) -> Callable[[tuple[str, Outcome]], tuple[str, Kind] | None]:
-    """Let outcomes of one kind through."""
+def _vector_or_seal(item: tuple[str, Outcome]) -> tuple[str, PageVector | Seal] | None:
+    bucket, outcome = item
+    return None if isinstance(outcome, DeadLetter) else (bucket, outcome)
 
-    def pick(item: tuple[str, Outcome]) -> tuple[str, Kind] | None:
-        bucket, outcome = item
-        return (bucket, outcome) if isinstance(outcome, kind) else None
 
-    return pick
+def _letter(item: tuple[str, Outcome]) -> tuple[str, DeadLetter] | None:
+    bucket, outcome = item
+    return (bucket, outcome) if isinstance(outcome, DeadLetter) else None
+
+
+def _is_notice(item: tuple[str, PageVector | Seal]) -> bool:
+    """Whether RAG is to hear of it: of all but removed rows."""
+    return isinstance(item[1], Seal) or item[1].vector is not None
 
 
 def _by_partition(letter: Any) -> tuple[str, DeadLetter]:
@@ -125,19 +128,11 @@ def _by_partition(letter: Any) -> tuple[str, DeadLetter]:
     return BUCKET_KEYS[letter.record.partition % len(BUCKET_KEYS)], letter
 
 
-def _stargate_sink(parts: Parts) -> OutboxSink[PageVector]:
-    return OutboxSink("stargate", parts.stargate, _vectors_arrived(parts), parts.shutdown)
+def _vector_sink(name: str, parts: Parts, outbox: Outbox[PageVector]) -> VectorSink:
+    """An output of vectors.
 
-
-def _rag_sink(parts: Parts) -> OutboxSink[PageVector]:
-    return OutboxSink("rag", parts.rag, _vectors_arrived(parts), parts.shutdown)
-
-
-def _vectors_arrived(parts: Parts) -> Callable[[Sequence[PageVector]], None]:
-    """What opens rows in the ledger of the process they came to.
-
-    Both outputs of a bucket are in the same process (partitions are assigned by name), so
-    whichever is first opens a row for both.
+    Both outputs of a bucket are in the same process (partitions are assigned by name), so in a
+    cluster whichever is first opens a row, there, for both.
     """
     ledger = parts.ledger
 
@@ -146,11 +141,14 @@ def _vectors_arrived(parts: Parts) -> Callable[[Sequence[PageVector]], None]:
             for row in rows:
                 ledger.arrived((row.record,), outputs=1 if row.vector is None else 2)
 
-    return arrived
+    def resumed(rows: Sequence[PageVector]) -> None:
+        ledger.resumed(row.record for row in rows)
+
+    return VectorSink(name, outbox, arrived, resumed, parts.shutdown)
 
 
-def _dead_letter_sink(parts: Parts) -> OutboxSink[DeadLetter]:
+def _dead_letter_sink(parts: Parts) -> LetterSink:
     def arrived(letters: Sequence[DeadLetter]) -> None:
         parts.ledger.arrived(letter.record for letter in letters)
 
-    return OutboxSink("dead letters", parts.dead_letters, arrived, parts.shutdown)
+    return LetterSink("dead letters", parts.dead_letters, arrived, parts.shutdown)

@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import astuple, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 from bytewax.operators import StatefulBatchLogic
@@ -22,7 +22,7 @@ from connectors.embed_jobs import EmbedJob
 from connectors.embedding import TextRules
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
-from connectors.records import BUCKETS, DeadLetter, PageVector, Record
+from connectors.records import BUCKETS, DeadLetter, PageVector, Record, Seal
 from connectors.shutdown import Shutdown
 from dataflow.applied import OTHER_SPACE, Applied, AppliedChange
 from dataflow.changes import Change, Version
@@ -34,7 +34,10 @@ STATE_VERSION = 1
 HALT_TIMEOUT_S = 60.0
 """Longer than the watchdog waits: it is the watchdog that ends a process whose embedder hangs."""
 
-Outcome = PageVector | DeadLetter
+SEAL_AFTER_S = 1.0
+"""How long after its last page a bucket is quiet; under load it never is."""
+
+Outcome = PageVector | DeadLetter | Seal
 
 
 class IncompatibleStoreError(Exception):
@@ -101,6 +104,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         self._new: list[EmbedJob] = []
         self._applied = Applied(other_space=step.metrics.other_space_pages.inc)
         self._patience = Patience()
+        self._seal_at: datetime | None = None  # when the outputs are told that nothing follows
         if snapshot is not None:
             self._restore(snapshot)
 
@@ -125,13 +129,13 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         with self._step.shutdown.guard("window"):
             with suppress(FutureTimeoutError):  # not reached before the watchdog
                 self._step.batcher.halt().result(HALT_TIMEOUT_S)
-            return self._emit([]), StatefulBatchLogic.RETAIN
+            return [*self._emit([]), Seal()], StatefulBatchLogic.RETAIN
 
     @override
     def notify_at(self) -> datetime | None:
-        if not self._open:
-            return None
-        return self._patience.next_look(self._step.ledger.open_pages)
+        if self._open:
+            return self._patience.next_look(self._step.ledger.open_pages)
+        return self._seal_at
 
     @override
     def snapshot(self) -> bytes:
@@ -148,6 +152,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
                 "and let the stream begin at the group's committed offset"
             )
         self._applied = Applied(applied, other_space=self._step.metrics.other_space_pages.inc)
+        self._seal_at = _soon()  # the outputs' snapshots may hold rows
         changes = [_unpacked(fields) for fields in waiting]
         self._step.ledger.opened(change.record for change in changes)
         for change in changes:
@@ -253,7 +258,15 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
             if not done.job.dropped:
                 self._close(done)
                 self._apply(done, out)
+        self._seal(out)
         return out
+
+    def _seal(self, out: list[Outcome]) -> None:
+        if out:
+            self._seal_at = _soon()
+        elif self._seal_at is not None and self._seal_at <= datetime.now(timezone.utc):
+            self._seal_at = None
+            out.append(Seal())
 
     def _close(self, entry: _Open) -> None:
         page = self._open[entry.change.page_id]
@@ -294,6 +307,10 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
 
     def _count(self, change: Change, outcome: str) -> None:
         self._step.metrics.events.labels(change.op, outcome).inc()
+
+
+def _soon() -> datetime:
+    return datetime.now(timezone.utc) + timedelta(seconds=SEAL_AFTER_S)
 
 
 def _is_late(change: Change, latest: Version) -> bool:

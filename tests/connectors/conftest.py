@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo.stargate import Stargate
+from tests.connectors.posting import open_post  # noqa: F401 - a fixture
 from tests.connectors.writing import Watched
 
 

@@ -111,6 +111,16 @@ def test_in_a_cluster_each_hop_is_a_life_of_its_own():
     assert [writer.settled(record(0)) for _ in range(2)] == [False, True]
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_each_output_that_resumes_with_a_record_is_waited_for(shared):
+    ledger = Ledger(shared=shared)
+    ledger.resumed([record(0), record(1)])
+    ledger.resumed([record(0)])
+    assert ledger.open_pages == 2
+    assert [ledger.settled(record(0)) for _ in range(2)] == [False, True]
+    assert ledger.settled(record(1))
+
+
 def test_what_was_settled_leaves_nothing_behind():
     ledger = Ledger()
     for offset in range(10_000):

@@ -2,101 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.failures import Refusal
-from connectors.io_loop import IoLoop
-from connectors.outbox import Outbox
-from connectors.records import BUCKET_KEYS, bucket_of
-from connectors.shutdown import Shutdown
-from connectors.sinks import OutboxSink
+from connectors.records import BUCKET_KEYS
+from tests.connectors.posting import NO, HandWriter, Post, Row, in_thread, rows
 from tests.deadline import eventually
-
-NO = Refusal("refused-by-stargate", "no")
-
-
-@dataclass(frozen=True)
-class Row:
-    page: str
-    number: int
-
-
-class HandWriter:
-    """A service whose calls end when the test says so."""
-
-    service = "stargate"
-
-    def __init__(self, rows_per_request: int = 1, concurrency: int = 4) -> None:
-        self.rows_per_request = rows_per_request
-        self.concurrency = concurrency
-        self.calls: list[tuple[list[Row], asyncio.Future[dict[int, Refusal]]]] = []
-
-    async def write(self, rows: Sequence[Row]) -> dict[int, Refusal]:
-        answered: asyncio.Future[dict[int, Refusal]] = asyncio.get_running_loop().create_future()
-        self.calls.append((list(rows), answered))
-        return await answered
-
-    @property
-    def batches(self) -> list[list[Row]]:
-        return [rows for rows, _ in self.calls]
-
-    def answer(self, number: int, refused: dict[int, Refusal] | None = None) -> None:
-        """Answer the call of that number, from 0, once it came."""
-        eventually(lambda: len(self.calls) > number)
-        answered = self.calls[number][1]
-        answered.get_loop().call_soon_threadsafe(answered.set_result, refused or {})
-
-
-class Post:
-    """An outbox with a writer, and what ended; `crashes` holds what was fatal."""
-
-    def __init__(self, writer, max_open: int = 1024) -> None:
-        self.writer = writer
-        self.ended: list[tuple[Row, Refusal | None]] = []
-        self.crashes: list[BaseException] = []
-        self.io = IoLoop(self.crashes.append)
-        self.confirmed = threading.Event()  # whether dead letters are confirmed
-        self.confirmed.set()
-        self.outbox: Outbox[Row] = Outbox(
-            writer, lambda row: row.page, self._on_done, self.io, max_open
-        )
-
-    async def _on_done(self, row: Row, refusal: Refusal | None) -> None:
-        while refusal is not None and not self.confirmed.is_set():
-            await asyncio.sleep(0.001)
-        self.ended.append((row, refusal))
-
-    def settle(self) -> None:
-        """Let the loop do all that it has been told so far."""
-        for _ in range(5):
-            self.io.submit(asyncio.sleep(0)).result(10)
-
-
-@pytest.fixture
-def open_post(request):
-    def make(writer, max_open: int = 1024) -> Post:
-        post = Post(writer, max_open)
-        request.addfinalizer(post.io.close)
-        return post
-
-    return make
-
-
-def in_thread(function, *args) -> threading.Thread:
-    thread = threading.Thread(target=function, args=args, daemon=True)
-    thread.start()
-    return thread
-
-
-def rows(*pages: str) -> list[Row]:
-    return [Row(page, number) for number, page in enumerate(pages)]
 
 
 def test_rows_are_written_and_end(open_post):
@@ -108,6 +23,18 @@ def test_rows_are_written_and_end(open_post):
     post.outbox.wait_settled("00")
     assert [row.page for row, _ in post.ended] == ["a", "b"]
     assert post.outbox.open_rows == 0
+
+
+def test_what_is_not_settled_is_known_by_bucket_and_in_order(open_post):
+    writer = HandWriter(concurrency=2)
+    post = open_post(writer)
+    post.outbox.put("00", rows(*"abc"))
+    post.outbox.put("01", rows("d"))
+    assert [row.page for row in post.outbox.unsettled("00")] == ["a", "b", "c"]
+    writer.answer(1)
+    eventually(lambda: [row.page for row in post.outbox.unsettled("00")] == ["a", "c"])
+    assert post.outbox.unsettled("01") == rows("d")
+    assert post.outbox.unsettled("02") == []
 
 
 def test_as_many_calls_are_in_flight_as_the_writer_allows(open_post):
@@ -228,61 +155,11 @@ def test_a_writer_that_breaks_is_fatal_and_keeps_the_barrier_shut(open_post):
     assert post.outbox.open_rows == 1
 
 
-# --- the sink ---
-
-
-class Exit(BaseException):
-    pass
-
-
-def refuse_to_end(code: int):
-    raise Exit(code)
-
-
-def test_the_sink_s_partitions_are_the_buckets_and_a_page_goes_to_its_own(open_post):
-    post = open_post(HandWriter())
-    sink = OutboxSink("stargate", post.outbox, lambda rows: None, Shutdown())
-    assert sink.list_parts() == list(BUCKET_KEYS)
-    for page in ("a", "b", "漢"):
-        assert sink.list_parts()[sink.part_fn(bucket_of(page))] == bucket_of(page)
-
-
-def test_the_sink_tells_of_rows_before_it_hands_them_over_and_its_snapshot_is_the_barrier(
-    open_post,
-):
-    writer = HandWriter()
-    post = open_post(writer)
-    arrived: list[Row] = []
-    part = OutboxSink("stargate", post.outbox, arrived.extend, Shutdown()).build_part(
-        "stargate", "03", None
-    )
-    part.write_batch(rows("a"))
-    assert arrived == rows("a")
-    snapshot = in_thread(part.snapshot)
-    eventually(lambda: writer.calls)
-    assert snapshot.is_alive()
-    writer.answer(0)
-    snapshot.join(10)
-    assert not snapshot.is_alive()
-
-
-def test_an_error_in_the_sink_is_fatal(open_post):
-    def fail(rows) -> None:
-        raise RuntimeError("a bug")
-
-    post = open_post(HandWriter())
-    sink = OutboxSink("stargate", post.outbox, fail, Shutdown(exit_process=refuse_to_end))
-    with pytest.raises(Exit):
-        sink.build_part("stargate", "03", None).write_batch(rows("a"))
-
-
 # --- many threads ---
 
 
 class RandomWriter:
     """A service that takes random times, refuses some rows, and watches the order."""
-
-    service = "stargate"
 
     def __init__(self, seed: int, rows_per_request: int, concurrency: int) -> None:
         self.rows_per_request = rows_per_request

@@ -33,8 +33,7 @@ class Writes:
     rows_per_request = 1
     concurrency = 8
 
-    def __init__(self, service: str) -> None:
-        self.service = service
+    def __init__(self) -> None:
         self.rows: list[PageVector | DeadLetter] = []
 
     async def write(self, rows: Sequence[PageVector | DeadLetter]) -> dict[int, Refusal]:
@@ -50,9 +49,9 @@ class Writes:
 class World:
     """The services, which outlive the runs of the stream."""
 
-    stargate: Writes = field(default_factory=lambda: Writes("stargate"))
-    rag: Writes = field(default_factory=lambda: Writes("rag"))
-    letters: Writes = field(default_factory=lambda: Writes("dead-letters"))
+    stargate: Writes = field(default_factory=Writes)
+    rag: Writes = field(default_factory=Writes)
+    letters: Writes = field(default_factory=Writes)
     ledger: Ledger = field(default_factory=Ledger)
 
     def stored(self) -> dict[str, int | None]:

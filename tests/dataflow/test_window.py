@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pickle
 import threading
+from datetime import datetime, timezone
 
 import pytest
 from structlog.testing import capture_logs
 
 from connectors.embedding import TextRules
-from connectors.records import BUCKETS
+from connectors.records import BUCKETS, Seal
 from dataflow.window import STATE_VERSION
 from tests.dataflow.stepping import Bench, ProcessEndedError, change, texts
 from tests.deadline import eventually
@@ -41,13 +42,26 @@ def test_pages_come_out_in_the_order_of_the_answers_and_others_are_not_held_up()
     assert texts(bench.emitted()) == ["a=[1]"]
 
 
-def test_it_asks_to_be_woken_only_while_pages_are_open():
+def test_it_asks_to_be_woken_while_pages_are_open_and_once_when_all_is_quiet(monkeypatch):
+    monkeypatch.setattr("dataflow.window.SEAL_AFTER_S", 0.01)
     bench = Bench()
     assert bench.window.notify_at() is None
     bench.take(change(at=0))
     assert bench.window.notify_at() is not None
     bench.finished()
+    quiet_at = bench.window.notify_at()
+    assert quiet_at is not None
+    eventually(lambda: datetime.now(timezone.utc) >= quiet_at)
+    assert bench.emitted() == [Seal()]
     assert bench.window.notify_at() is None
+
+
+def test_a_bucket_that_resumes_seals_its_outputs_whose_snapshots_may_hold_rows(monkeypatch):
+    monkeypatch.setattr("dataflow.window.SEAL_AFTER_S", 0.0)
+    bench = Bench()
+    bench.take(change(at=0))
+    bench.finished()
+    assert bench.restarted().emitted() == [Seal()]
 
 
 # --- several changes of one page ---
@@ -533,7 +547,7 @@ def test_a_stop_awaits_what_is_in_a_request_and_keeps_the_rest():
     bench.take(change("a", "1", at=0), change("b", "2", at=1))
     (sent,) = bench.batcher.send()
     ended: list[list[str]] = []
-    worker = threading.Thread(target=lambda: ended.append(texts(bench.window.on_eof()[0])))
+    worker = threading.Thread(target=lambda: ended.append(texts(bench.window.on_eof()[0][:-1])))
     worker.start()
     eventually(lambda: bench.batcher.halts)
     assert ended == []
@@ -549,7 +563,7 @@ def test_a_stop_that_waits_in_vain_keeps_everything(monkeypatch):
     bench = Bench()
     bench.take(change(at=0))
     bench.batcher.send()
-    assert bench.window.on_eof()[0] == []
+    assert bench.window.on_eof()[0] == [Seal()]
     assert len(bench.restarted().finished()) == 1
 
 

@@ -201,8 +201,9 @@ def test_dead_letters_wait_for_the_broker(stream: Stream) -> None:
     eventually(lambda: stream.ollama.stats.faults, DONE_S)
     eventually(lambda: len(stream.stargate.vectors.rows) + _open_pages(stream) == 110, DONE_S)
     stream.kafka.down()
-    stream.wait_rows(109)
+    wait_named(stream.workers[-1], "dead-letters")
     stream.kafka.up()
+    stream.wait_rows(109)
     (letter,) = stream.wait_letters(1)
     assert letter.key == b"page 105"
     stream.wait_committed()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from connectors.ledger import MAX_OPEN_PAGES
 from tests.deadline import eventually
-from tests.faults.orders import SHORT_LIMITS
+from tests.faults.orders import SHORT_LIMITS, service_of
 from tests.flow.healing import feed_through
 from tests.flow.stream import DONE_S, Stream
-from tests.flow.worker import ROOT, passed_on
+from tests.flow.worker import ROOT, Worker, passed_on
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -31,6 +34,21 @@ def replay(stream: Stream) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def kept_rows(stream: Stream, output: str) -> int:
+    """Rows on their way to an output that the newest snapshots in the store hold."""
+    newest = "SELECT ser_change, max(snap_epoch) FROM snaps WHERE step_id = ? GROUP BY state_key"
+    kept = 0
+    for file in stream.store.glob("part-*.sqlite3"):
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            changes = database.execute(newest, (f"pages.{output}",)).fetchall()
+        kept += sum(len(pickle.loads(change)[1]) for change, _ in changes)
+    return kept
+
+
+def open_pages(worker: Worker) -> int:
+    return int(worker.status()["tasks"]["open_pages"])
 
 
 def replayed(stream: Stream) -> int:
@@ -73,6 +91,39 @@ def test_a_kill_after_the_acknowledgement_and_before_the_snapshot_stores_nothing
     stream.wait_complete()
     stream.wait_committed()
     assert not stream.missing()
+
+
+@pytest.mark.parametrize("name", ["stargate", "rag"])
+def test_a_kill_with_rows_on_their_way_sends_them_again_and_embeds_none_again(
+    stream: Stream, name: str
+) -> None:
+    worker = feed_through(stream)
+    service_of(stream, name).faults.slow(3.0)
+    stream.feed(300, start=100)
+    eventually(lambda: sum(stream.embedded().values()) == 400, DONE_S)
+    eventually(lambda: 100 < kept_rows(stream, name) == open_pages(worker), DONE_S)
+    worker.kill()
+    service_of(stream, name).faults.clear()
+    stream.start(2)
+    stream.wait_complete()
+    assert set(stream.embedded().values()) == {1}
+    stream.wait_committed()
+
+
+def test_rows_that_were_on_their_way_are_not_sent_again_by_later_starts(stream: Stream) -> None:
+    stream.stargate.delay_s = 0.5
+    worker = stream.start()
+    stream.feed(300)
+    eventually(lambda: kept_rows(stream, "stargate") > 0, DONE_S)
+    stream.wait_complete()
+    eventually(lambda: kept_rows(stream, "stargate") == 0, DONE_S)
+    worker.kill()
+    written = stream.stargate.stats.items
+    worker = stream.start(2)
+    stream.write("another", "a text")
+    stream.wait_complete()
+    worker.stop()
+    assert stream.stargate.stats.items == written + 1
 
 
 def test_a_write_that_hangs_is_not_overtaken_by_a_newer_one_of_its_page(stream: Stream) -> None:

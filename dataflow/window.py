@@ -35,7 +35,7 @@ HALT_TIMEOUT_S = 60.0
 """Longer than the watchdog waits: it is the watchdog that ends a process whose embedder hangs."""
 
 SEAL_AFTER_S = 1.0
-"""How long after its last page a bucket is quiet; under load it never is."""
+"""How long after its last page it is first looked whether a bucket can be sealed."""
 
 Outcome = PageVector | DeadLetter | Seal
 
@@ -262,11 +262,14 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         return out
 
     def _seal(self, out: list[Outcome]) -> None:
-        if out:
-            self._seal_at = _soon()
-        elif self._seal_at is not None and self._seal_at <= datetime.now(timezone.utc):
-            self._seal_at = None
-            out.append(Seal())
+        """Once all that this process has is settled, and so nothing has to be waited for."""
+        if out or self._seal_at is None:
+            self._seal_at = _soon() if out else None
+        elif self._seal_at <= datetime.now(timezone.utc):
+            is_quiet = not self._step.ledger.open_pages
+            self._seal_at = None if is_quiet else _soon()
+            if is_quiet:
+                out.append(Seal())
 
     def _close(self, entry: _Open) -> None:
         page = self._open[entry.change.page_id]

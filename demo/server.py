@@ -191,13 +191,13 @@ class StandIn:
                 await asyncio.sleep(self.delay_s)
             return await self.answer(request)
         async with self._gate:
-            began = time.monotonic()
+            self.stats.slot(+1)
             try:
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 return await self.answer(request)
             finally:
-                self.stats.slots_s += time.monotonic() - began
+                self.stats.slot(-1)
 
     async def _fail(
         self, http: web.BaseRequest, request: Request, fault: Fault

@@ -16,8 +16,8 @@ class Stats:
         max_in_flight: The most at once since `reset`.
         busy_s: Seconds in which at least one request was being served; an embedder counts its
             computing instead.
-        slots_s: Seconds that requests held one of the service's slots, summed; where the service
-            works on any number at once, 0.
+        slots_s: Seconds that requests have held one of the service's slots, summed; where the
+            service works on any number at once, 0.
         first_at: Monotonic time of the first request since `reset`, 0 if none.
         last_at: Monotonic time at which the last one ended.
     """
@@ -30,6 +30,7 @@ class Stats:
         self.requests = self.items = self.faults = self.in_flight = self.max_in_flight = 0
         self.busy_s = self.slots_s = self.first_at = self.last_at = 0.0
         self._busy_since = 0.0
+        self._slots, self._slots_at = 0, time.monotonic()
         self.counts_busy = True
 
     def begin(self) -> None:
@@ -51,8 +52,15 @@ class Stats:
             if self.counts_busy:
                 self.busy_s += self.last_at - self._busy_since
 
+    def slot(self, change: int) -> None:
+        """Note that so many more (or, below 0, fewer) slots are taken from now on."""
+        now = time.monotonic()
+        self.slots_s += self._slots * (now - self._slots_at)
+        self._slots, self._slots_at = self._slots + change, now
+
     def as_dict(self) -> dict[str, object]:
         """The counts as JSON values; `cpu_s` is the calling thread's, so call it on the loop."""
+        self.slot(0)
         return {
             "requests": self.requests,
             "items": self.items,

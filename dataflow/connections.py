@@ -13,6 +13,7 @@ from connectors.batcher import Batcher
 from connectors.dead_letters import DeadLetters
 from connectors.delivery import DeadLetterWriter, Delivery
 from connectors.embedding import EmbeddingClient, TextRules, VectorCache
+from connectors.epoch_hold import EpochHold
 from connectors.fallback import Fallback
 from connectors.http import Http
 from connectors.kafka import KafkaAccess
@@ -70,6 +71,7 @@ def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
             process.metrics,
             process.shutdown,
             delete_rows=settings.on_delete == "delete",
+            hold=_hold(process, batcher) if started.is_cluster else None,
         ),
         stargate=Outbox(store, _page, delivery.row_done, process.io),
         rag=Outbox(_rag(process), _page, delivery.notice_done, process.io),
@@ -155,6 +157,10 @@ def _reading(process: Process, access: KafkaAccess, watch: TopicWatch) -> Readin
         assigned={},
         epoch_s=process.started.snapshot_seconds,
     )
+
+
+def _hold(process: Process, batcher: Batcher) -> EpochHold:
+    return EpochHold(lambda: batcher.waiting_texts, process.heartbeat, process.shutdown.stopping)
 
 
 def _batcher(process: Process) -> Batcher:

@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from connectors.embed_jobs import EmbedJob
 from connectors.embedding import TextRules
+from connectors.epoch_hold import EpochHold
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.records import BUCKETS, DeadLetter, PageVector, Record, Seal
@@ -76,6 +77,7 @@ class WindowStep:
         metrics: Where outcomes are counted.
         shutdown: Ends the process on an error.
         delete_rows: Whether a deleted page's row is removed.
+        hold: Makes an epoch of a cluster wait, where too much has come.
     """
 
     batcher: Embedding
@@ -83,6 +85,7 @@ class WindowStep:
     metrics: Metrics
     shutdown: Shutdown
     delete_rows: bool
+    hold: EpochHold | None = None
 
     def __call__(self, snapshot: bytes | None) -> Window:
         """Make a bucket's logic, anew or from its snapshot."""
@@ -140,6 +143,8 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     @override
     def snapshot(self) -> bytes:
         with self._step.shutdown.guard("window"):
+            if self._step.hold is not None:
+                self._step.hold.wait()
             waiting = [_packed(o.change) for page in self._open.values() for o in page]
             return pickle.dumps((STATE_VERSION, BUCKETS, waiting, self._applied.pack()))
 

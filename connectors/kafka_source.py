@@ -38,11 +38,12 @@ BATCH_BYTES = 1024 * 1024
 """What one call returns at most, and so by how much a slot can overshoot the ledger's limits."""
 
 QUIET_AFTER_S = 5.0
-QUIET_SHARE = 0.005
-QUIET_S = 0.05
-"""A slot that has read nothing for 5 s sleeps half a percent of the silence, at most 50 ms. Being
+QUIET_SHARE = 0.01
+QUIET_S = 0.25
+"""A slot that has read nothing for 5 s sleeps one percent of the silence, at most 250 ms. Being
 woken at each turn of Bytewax, each millisecond, costs a worker 5 % of a core, most of it in
-Bytewax; so the first change after a minute's pause waits 25 ms longer."""
+Bytewax, and each 50 ms costs four workers 1 %. So the first change after ten seconds' pause waits
+50 ms longer, after half a minute's 125."""
 
 IDLE_S = 0.25
 """How long a slot without partitions sleeps; a stop waits for it."""
@@ -189,7 +190,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         if self._idle:
             return _in(min(IDLE_S if self._known else LOOK_FIRST_S, left_s))
         if is_quiet:
-            return _in(min(QUIET_SHARE * silence_s, QUIET_S))
+            return _in(min(QUIET_SHARE * silence_s, QUIET_S, left_s))
         return None if self._may_read else _in(FULL_S)
 
     @override

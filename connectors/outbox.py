@@ -20,8 +20,10 @@ from connectors.io_loop import IoLoop
 Row = TypeVar("Row")
 Row_contra = TypeVar("Row_contra", contravariant=True)
 
-MAX_OPEN_ROWS = 1024
-"""Rows an outbox holds before the worker that brings more has to wait; 16 MB of vectors."""
+MAX_OPEN_ROWS = 3072
+"""Rows an outbox holds before the worker that brings more has to wait; 30 MB of vectors. More than
+the pages that one process opens: as long as a worker waits, Bytewax keeps the others turning
+without a pause. In a cluster rows of peers can come besides."""
 
 
 class Writer(Protocol[Row_contra]):

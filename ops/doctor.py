@@ -30,6 +30,7 @@ from ops.checks.recovery import check_recovery_dir
 from ops.checks.settings import check_settings, check_versions, of_error
 from ops.checks.stargate import StargateCheck
 from ops.letters import shown
+from ops.options import AsJson
 
 WITHIN_S = 18.0
 """How long each service's checks may take; they run side by side."""
@@ -47,7 +48,7 @@ def doctor(
     pull: Annotated[
         bool, typer.Option("--pull", help="Pull the model where an Ollama lacks it.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check settings and services, and say what to do about what is wrong.
 

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from connectors import logs
 from connectors.http import Http, place
+from connectors.masking import Secrets
 from dataflow.connections import embedding_clients, kafka_access, stargate_tokens
 from dataflow.settings import Settings, SettingsError, load
 from ops.checks.clock import check_clocks
@@ -149,11 +150,10 @@ def worst(findings: Iterable[Finding]) -> Result:
 
 def _without_secrets(findings: Sequence[Finding], settings: Settings) -> list[Finding]:
     """The findings without secrets that a service may have quoted."""
+    secrets = Secrets(settings.secret_values())
 
     def clean(text: str) -> str:
-        for secret in settings.secret_values():
-            text = text.replace(secret, "***")
-        return shown(text, _LONGEST)
+        return shown(secrets.struck_from(text), _LONGEST)
 
     return [replace(f, found=clean(f.found), remedy=clean(f.remedy)) for f in findings]
 

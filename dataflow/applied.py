@@ -15,7 +15,7 @@ event of a page that was not touched within its bucket's last 4,096 pages is tak
 FINGERPRINT_BYTES = 16
 _KEY_BYTES = 12
 _NO_TEXT = bytes(FINGERPRINT_BYTES)
-OTHER_SPACE = b"\xff" * FINGERPRINT_BYTES
+BY_FALLBACK = b"\xff" * FINGERPRINT_BYTES
 """In a fingerprint's place: the page's vector is the fallback's, so no text counts as unchanged."""
 _ENTRY_BYTES = _KEY_BYTES + PACKED_BYTES + FINGERPRINT_BYTES
 _UNUSED = b"\xff" * PACKED_BYTES  # no version is packed like this
@@ -28,7 +28,7 @@ class AppliedChange:
     Attributes:
         version: When it was made.
         fingerprint: Of its text and of how texts are embedded; None after a delete, and
-            `OTHER_SPACE` where the fallback embedded it.
+            `BY_FALLBACK` where the fallback embedded it.
     """
 
     version: Version
@@ -64,7 +64,7 @@ class Applied:
             packed[at : at + _KEY_BYTES]: packed[at + _KEY_BYTES : at + _ENTRY_BYTES]
             for at in range(0, len(packed), _ENTRY_BYTES)
         }
-        other_space(sum(map(_is_other_space, self._entries.values())))
+        other_space(sum(map(_is_by_fallback, self._entries.values())))
 
     def __len__(self) -> int:
         return sum(map(_is_used, self._entries.values()))
@@ -84,9 +84,9 @@ class Applied:
         key = _key(page_id)
         gone = self._entries.pop(key, b"")  # so that it counts as touched last
         entry = self._entries[key] = version.pack() + (fingerprint or _NO_TEXT)
-        more = _is_other_space(entry) - _is_other_space(gone)
+        more = _is_by_fallback(entry) - _is_by_fallback(gone)
         if not gone:
-            more -= _is_other_space(self._entries.pop(next(iter(self._entries))))
+            more -= _is_by_fallback(self._entries.pop(next(iter(self._entries))))
         if more:
             self._other_space(more)
 
@@ -99,8 +99,8 @@ def _is_used(entry: bytes) -> bool:
     return not entry.startswith(_UNUSED)
 
 
-def _is_other_space(entry: bytes) -> bool:
-    return entry.endswith(OTHER_SPACE)
+def _is_by_fallback(entry: bytes) -> bool:
+    return entry.endswith(BY_FALLBACK)
 
 
 def _key(page_id: str) -> bytes:

@@ -69,18 +69,20 @@ def backfill(
     )
     try:
         done = asyncio.run(work.count() if dry_run else work.run())
-    except KeyboardInterrupt:
-        console.print(f"Stopped; the same command goes on from there ({escape(str(file.path))}).")
-        raise typer.Exit(1) from None
-    except OSError as error:
-        typer.echo(f"{file.path} cannot be written: {error.strerror}; give --position", err=True)
-        raise typer.Exit(1) from None
-    except (GaveUp, KafkaUnusable) as error:
-        typer.echo(str(error), err=True)
+    except (KeyboardInterrupt, OSError, GaveUp, KafkaUnusable) as error:
+        typer.echo(_why_stopped(error, file.path), err=True)
         raise typer.Exit(1) from None
     what = "to send" if dry_run else "sent"
     typer.echo(f"{done.sent:,} {what}, {done.blank:,} without text, {done.unsent:,} not taken.")
     raise typer.Exit(1 if done.unsent else 0)
+
+
+def _why_stopped(error: BaseException, position: Path) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return f"Stopped; the same command goes on from there ({position})."
+    if isinstance(error, OSError):
+        return f"{position} cannot be written: {error.strerror}; give --position"
+    return str(error)
 
 
 class Backfill:

@@ -87,6 +87,7 @@ def test_the_numbers_are_those_of_the_services(stream: Stream, page: StatusPage,
     counts = page.run("return fetch('/status.json').then((answer) => answer.json())")["counts"]
     assert counts["upserts"] == sum(stream.stargate.vectors.writes.values()) == 200
     assert counts["notifications"]["delivered"] == sum(stream.rag.counts.values()) == 200
+    assert (page.text("to-go"), page.text("to-go-unit")) == ("none", "nothing waits")
     keep("idle")
     assert page.errors() == []
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import bytewax.operators as op
 import pytest
@@ -150,10 +151,10 @@ def test_a_consumer_that_is_given_up_is_replaced_where_it_was(mock_kafka):
 
 
 def test_an_incompatible_state_is_refused_with_the_remedy(mock_kafka):
-    said = []
+    said: list[str] = []
     with Process(mock_kafka.broker) as process:
         process.shutdown.fatal = lambda error, where: said.append(str(error))
-        state = (STATE_VERSION, SLOTS + 1, "", False, {})
+        state: Any = (STATE_VERSION, SLOTS + 1, "", False, {})
         process.source.build_part("in", "slot-00", state)
     assert "13 reader slots" in said[0]
     assert "remove the store" in said[0]

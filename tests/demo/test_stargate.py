@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import aiohttp
@@ -44,7 +45,7 @@ def get(stargate: Stargate, path: str, **query: object) -> httpx.Response:
     return httpx.get(f"{stargate.url}{path}", params=query, headers=TOKEN)  # type: ignore[arg-type]
 
 
-def bulk(stargate: Stargate, rows: list[object], keyspace: str = "gibsey") -> httpx.Response:
+def bulk(stargate: Stargate, rows: Sequence[object], keyspace: str = "gibsey") -> httpx.Response:
     order = {"query": BULK, "variables": {"v": rows}}
     return httpx.post(f"{stargate.graphql_url}/{keyspace}", json=order, headers=TOKEN)
 

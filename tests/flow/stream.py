@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from demo.kafka import Record
 from demo.ngrams import embed_text
@@ -146,7 +146,7 @@ class Stream:
         self.workers.append(worker)
         return worker
 
-    def start_cluster(self, processes: int = 2, workers: int = 2, **settings: str) -> list[Worker]:
+    def start_cluster(self, processes: int = 2, workers: int = 2, **settings: Any) -> list[Worker]:
         """Start the program as several processes."""
         addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(processes))
         settings = {"STATUS_PORT": "0", **settings}

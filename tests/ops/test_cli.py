@@ -215,7 +215,7 @@ def test_a_process_whose_own_name_is_not_known_yet_waits_for_it(monkeypatch):
             raise OSError("not known")
         return []
 
-    monkeypatch.setattr(run.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr("ops.run.socket.getaddrinfo", resolve)
     monkeypatch.setattr(run, "NAME_AGAIN_S", 0.0)
     wait_for_own_name(Launch(process_id=1, addresses=("pages-0.pages:1", "pages-1.pages:1")))
     assert asked == ["pages-1.pages"] * 3

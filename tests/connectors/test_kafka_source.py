@@ -268,7 +268,7 @@ def test_a_broker_that_is_away_is_waited_for_and_read_on(mock_kafka):
     with Process(mock_kafka.broker) as process:
         process.read(10)
         mock_kafka.down()
-        process.turn_until(process.stall, within_s=15)
+        process.turn_until(process.stall, within_s=60)
         mock_kafka.up()
         fill(mock_kafka, 10)
         process.read(20)

@@ -8,7 +8,7 @@ import bytewax.operators as op
 import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, cluster_main, run_main
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from connectors.epoch_budget import EpochBudget
 from connectors.kafka_source import SLOTS, STATE_VERSION, PagesSource
@@ -148,6 +148,30 @@ def test_a_consumer_that_is_given_up_is_replaced_where_it_was(mock_kafka):
         process.read(300)
         assert process.places() == [(0, n) for n in range(300)]
         assert process.resets == 0
+
+
+def test_records_behind_an_end_in_the_same_read_leave_no_position_before_them(mock_kafka):
+    fill(mock_kafka, 5)
+    with Process(mock_kafka.broker) as process:
+        process.read(5)
+        slot = process.slots["slot-00"]
+        fetched: list[Message] = []
+        for count in (5, 10):
+            fill(mock_kafka, 5)
+            eventually(lambda: fetch(slot, fetched) == count, 20)
+        *before, end = fetched
+        assert end.error()
+        assert any(message.error() for message in before)
+        slot._reader._fetched = before  # with an end among them, and none behind them
+        process.read(15)
+        assert process.states()["slot-00"][-1] == {0: (15, 0)}
+
+
+def fetch(slot, into):
+    """Take what librdkafka has for a slot, ends too; returns how many records there are."""
+    into += slot._reader._consumer.consume(32, 0.05)
+    ended = bool(into) and bool(into[-1].error())
+    return ended and sum(message.error() is None for message in into)
 
 
 def test_an_incompatible_state_is_refused_with_the_remedy(mock_kafka):

@@ -158,7 +158,7 @@ def test_records_behind_an_end_in_the_same_read_leave_no_position_before_them(mo
         fetched: list[Message] = []
         for count in (5, 10):
             fill(mock_kafka, 5)
-            eventually(lambda: fetch(slot, fetched) == count, 20)
+            eventually(lambda count=count: fetch(slot, fetched) == count, 20)
         *before, end = fetched
         assert end.error()
         assert any(message.error() for message in before)

@@ -22,8 +22,8 @@ $(ENV): requirements-dev.lock pyproject.toml scripts/setup-env scripts/find-uv
 demo: $(ENV) ## See the whole stream run here, with stand-ins for every service (ARGS=--once ends by itself)
 	@$(BIN)/gibsey-embedder demo $(ARGS)
 
-test: $(ENV) ## Run the tests that need nothing but this machine, two at a time (ARGS="-k window")
-	@$(PYTEST) tests -q -n 2 --ignore=tests/real --ignore=tests/faults --ignore=tests/browser $(ARGS)
+test: $(ENV) ## Run the tests that need nothing but this machine, four at a time (ARGS="-k window")
+	@$(PYTEST) tests -q -n 4 --dist worksteal --ignore=tests/real --ignore=tests/faults --ignore=tests/browser $(ARGS)
 
 lint: $(ENV) ## Check style, types and the import rules
 	@bad=0; \

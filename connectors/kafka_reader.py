@@ -248,6 +248,8 @@ class Reader:
             return None
         self._say_where(partition, place, offset)
         place.offset = offset + 1
+        if self.ends:
+            self.ends.pop(partition, None)  # it was no end: this record came behind it
         return record_of(message, self._access.topic, place.era)
 
     def _on_error(

@@ -23,6 +23,8 @@ from structlog.dev import (
 )
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from connectors.masking import Secrets
+
 Logger = FilteringBoundLogger
 
 LEVELS = {
@@ -32,11 +34,11 @@ LEVELS = {
     "error": logging.ERROR,
 }
 
-SHORTEST_SECRET = 4
-"""A shorter secret is no secret, and to strike it out would garble every line."""
+_hidden = Secrets()
+"""The secrets of this process; one log a process, so one collection."""
 
-_hidden: list[str] = []
-"""The secrets of this process, the longest first; one log a process, so one list."""
+_OWN = ("timestamp", "level", "logger_name")
+"""Parts of a line that this program writes itself: no secret, whatever they look like."""
 
 _LEVEL_COLOURS = {
     "debug": "\x1b[2m",
@@ -70,9 +72,9 @@ def configure(
         secrets: Texts to strike out wherever they would appear.
         watch: Called with each line's parts, secrets struck out, before it is written.
     """
-    _hidden[:] = sorted({s for s in secrets if len(s) >= SHORTEST_SECRET}, key=len, reverse=True)
+    _hidden.learn(secrets)
     ending = _json_ending() if fmt == "json" else _console_ending(sys.stderr.isatty())
-    steps = [structlog.processors.add_log_level, *ending[:-1], _strike(tuple(_hidden))]
+    steps = [structlog.processors.add_log_level, *ending[:-1], _strike]
     if watch is not None:
         steps.append(_shown_to(watch))
     structlog.configure(
@@ -86,13 +88,7 @@ def configure(
 
 def without_secrets(text: str) -> str:
     """A text as the log would show it: for what services answered, where it goes elsewhere."""
-    return _without(text, _hidden)
-
-
-def _without(text: str, secrets: Iterable[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
+    return _hidden.struck_from(text)
 
 
 def _json_ending() -> list[Processor]:
@@ -153,24 +149,23 @@ def _fact(value: object) -> str:
     return '"' + text.replace('"', r"\"") + '"'
 
 
-def _strike(hidden: tuple[str, ...]) -> Processor:
-    """Return a step that puts `***` in the place of every secret."""
+def _strike(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Put `***` in the place of every secret."""
+    if not _hidden:
+        return event
+    return {key: value if key in _OWN else _clean(value) for key, value in event.items()}
 
-    def clean(value: Any) -> Any:
-        if isinstance(value, str):
-            return _without(value, hidden)
-        if isinstance(value, int | float) or value is None:
-            return value
-        if isinstance(value, Mapping):
-            return {clean(key): clean(item) for key, item in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [clean(item) for item in value]
-        return clean(str(value))
 
-    def strike(_logger: object, _method: str, event: EventDict) -> EventDict:
-        return {key: clean(value) for key, value in event.items()} if hidden else event
-
-    return strike
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return _hidden.struck_from(value)
+    if isinstance(value, int | float) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean(item) for item in value]
+    return _clean(str(value))
 
 
 class _Stderr:

@@ -6,6 +6,8 @@ changed here is changed there, too.
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SERVICES = ("kafka", "embedder", "stargate", "rag", "dead-letters")
@@ -29,84 +31,70 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        r = self.registry
-        self.events = Counter(
-            "gibsey_events",
-            "Change events by operation and by what became of them.",
-            ["op", "outcome"],
-            registry=r,
-        )
-        self.upserts = Counter(
-            "gibsey_page_vectors_upserts", "Vectors that Stargate acknowledged.", registry=r
-        )
-        self.notifications = Counter(
-            "gibsey_rag_notifications", "Notifications of the RAG service.", ["outcome"], registry=r
-        )
-        self.dead_letters = Counter(
-            "gibsey_dead_letters", "Confirmed dead letters.", ["reason"], registry=r
-        )
-        self.lag = Gauge(
-            "gibsey_consumer_lag",
-            "Messages in the topic that are not yet settled.",
-            ["partition"],
-            registry=r,
-        )
-        self.freshness = Histogram(
-            "gibsey_freshness_seconds",
-            "From the change to the last output's acknowledgement.",
-            ["since"],
-            buckets=_FRESHNESS_S,
-            registry=r,
-        )
-        self.stage = Histogram(
-            "gibsey_stage_seconds",
-            "Time that pages or requests spend in a stage.",
-            ["stage"],
-            buckets=_STAGE_S,
-            registry=r,
-        )
-        self.window_pages = Histogram(
-            "gibsey_window_pages",
-            "Texts in an embedding request.",
-            buckets=_WINDOW_PAGES,
-            registry=r,
-        )
-        self.embed_in_flight = Gauge(
-            "gibsey_embed_in_flight",
-            "Embedding requests in flight.",
-            ["endpoint"],
-            registry=r,
-        )
-        self.cache = Counter(
-            "gibsey_cache", "Look-ups in the embedding cache.", ["result"], registry=r
-        )
-        self.retries = Counter(
-            "gibsey_retries", "Requests that failed and are tried again.", ["service"], registry=r
-        )
-        self.stalled = Gauge(
-            "gibsey_stalled", "1 while the stream waits for the service.", ["service"], registry=r
-        )
-        self.fallback_at_work = Gauge(
-            "gibsey_fallback_at_work", "1 while the fallback embeds.", registry=r
-        )
-        self.other_space_pages = Gauge(
-            "gibsey_other_space_pages",
-            "Pages, of those remembered, whose newest vector is the fallback's.",
-            registry=r,
-        )
-        self.offset_resets = Counter(
-            "gibsey_offset_resets",
-            "Partitions whose position was gone and that went on at the earliest.",
-            registry=r,
-        )
-        self.build_info = Gauge(
-            "gibsey_build_info",
-            "Version and model in use; always 1.",
-            ["version", "model"],
-            registry=r,
-        )
+        self._make_counters()
+        self._make_histograms()
+        self._make_gauges()
         for service in SERVICES:
             self.stalled.labels(service).set(0)
             self.retries.labels(service)
         for reason in REASONS:
             self.dead_letters.labels(reason)
+
+    def _make_counters(self) -> None:
+        counter = partial(Counter, registry=self.registry)
+        self.events = counter(
+            "gibsey_events",
+            "Change events by operation and by what became of them.",
+            ["op", "outcome"],
+        )
+        self.upserts = counter("gibsey_page_vectors_upserts", "Vectors that Stargate acknowledged.")
+        self.notifications = counter(
+            "gibsey_rag_notifications", "Notifications of the RAG service.", ["outcome"]
+        )
+        self.dead_letters = counter("gibsey_dead_letters", "Confirmed dead letters.", ["reason"])
+        self.cache = counter("gibsey_cache", "Look-ups in the embedding cache.", ["result"])
+        self.retries = counter(
+            "gibsey_retries", "Requests that failed and are tried again.", ["service"]
+        )
+        self.offset_resets = counter(
+            "gibsey_offset_resets",
+            "Partitions whose position was gone and that went on at the earliest.",
+        )
+
+    def _make_histograms(self) -> None:
+        histogram = partial(Histogram, registry=self.registry)
+        self.freshness = histogram(
+            "gibsey_freshness_seconds",
+            "From the change to the last output's acknowledgement.",
+            ["since"],
+            buckets=_FRESHNESS_S,
+        )
+        self.stage = histogram(
+            "gibsey_stage_seconds",
+            "Time that pages or requests spend in a stage.",
+            ["stage"],
+            buckets=_STAGE_S,
+        )
+        self.window_pages = histogram(
+            "gibsey_window_pages", "Texts in an embedding request.", buckets=_WINDOW_PAGES
+        )
+
+    def _make_gauges(self) -> None:
+        gauge = partial(Gauge, registry=self.registry)
+        self.lag = gauge(
+            "gibsey_consumer_lag", "Messages in the topic that are not yet settled.", ["partition"]
+        )
+        self.embed_in_flight = gauge(
+            "gibsey_embed_in_flight", "Embedding requests in flight.", ["endpoint"]
+        )
+        self.stalled = gauge(
+            "gibsey_stalled", "1 while the stream waits for the service.", ["service"]
+        )
+        self.fallback_at_work = gauge("gibsey_fallback_at_work", "1 while the fallback embeds.")
+        self.other_space_pages = gauge(
+            "gibsey_other_space_pages",
+            "Pages, of those remembered, whose newest vector is the fallback's.",
+        )
+        self.build_info = gauge(
+            "gibsey_build_info", "Version and model in use; always 1.", ["version", "model"]
+        )

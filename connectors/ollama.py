@@ -168,7 +168,7 @@ class OllamaClient(VouchedClient):
         return {}  # what else is wrong, the texts that are asked next will show
 
     def _fault(self, answer: Answer) -> ServiceError:
-        words = self._without_key(words_of(answer.body))
+        words = self._key.struck_from(words_of(answer.body))
         return meaning(answer, words, name=self.name, model=self.model)
 
     def _size_fault(self, seen: int) -> SetupFault:

@@ -120,7 +120,7 @@ class OpenAIClient(VouchedClient):
         return vectors
 
     def _fault(self, answer: Answer) -> ServiceError:
-        return meaning(answer, self._without_key, name=self.name, model=self.model)
+        return meaning(answer, self._key.struck_from, name=self.name, model=self.model)
 
     def _size_fault(self, seen: int) -> SetupFault:
         return SetupFault(

@@ -75,27 +75,25 @@ class Stalls:
         now = self._clock()
         with self._lock:
             known = self._stalls.get(service)
-            stall = Stall(
-                service,
-                reason,
-                remedy,
-                known.since if known else now - lasted_s,
-                known.faults + 1 if known else 1,
-            )
+            since, faults = (known.since, known.faults) if known else (now - lasted_s, 0)
+            stall = Stall(service, reason, remedy, since, faults + 1)
             self._stalls[service] = stall
-            lasting = at_once or bool(remedy) or now - stall.since >= PATIENCE_S
+            lasting = at_once or bool(remedy) or now - since >= PATIENCE_S
             changed = known is not None and known.reason != reason
             say = lasting and self._due(service, now, changed)
             if lasting:  # under the lock, as in `cleared`, or an old 1 might outlast a new 0
                 self._metrics.stalled.labels(service).set(1)
         if say:
-            self._log.warning(
-                "waiting",
-                service=service,
-                reason=reason,
-                since_s=round(now - stall.since),
-                **({"remedy": remedy} if remedy else {}),
-            )
+            self._say(stall, now)
+
+    def _say(self, stall: Stall, now: float) -> None:
+        self._log.warning(
+            "waiting",
+            service=stall.service,
+            reason=stall.reason,
+            since_s=round(now - stall.since),
+            **({"remedy": stall.remedy} if stall.remedy else {}),
+        )
 
     def _due(self, service: str, now: float, changed: bool) -> bool:
         pause = 5.0 if changed else REPEAT_S

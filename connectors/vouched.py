@@ -16,6 +16,7 @@ import orjson
 from connectors.embedding import BadVector, TooLong, WrongDimensions, admit
 from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
 from connectors.http import Answer, Http, place
+from connectors.masking import Secrets
 
 PLAIN_WORD = "page"
 """A text that every embedder takes."""
@@ -46,7 +47,7 @@ class VouchedClient(ABC):
         self.model = model
         self._http = http
         self._dimensions = dimensions
-        self._api_key = api_key
+        self._key = Secrets([api_key] if api_key else [])
         self._headers = {"Content-Type": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -147,7 +148,7 @@ class VouchedClient(ABC):
         return parsed
 
     def _nonsense(self, answer: Answer) -> Transient:
-        came = self._without_key(answer.text())[:80] or "nothing"
+        came = self._key.struck_from(answer.text())[:80] or "nothing"
         return Transient(
             f"{self.name} answered {answer.status} with something else than vectors: {came}",
             status=answer.status,
@@ -161,12 +162,8 @@ class VouchedClient(ABC):
         """
         values = answer.get(field) if isinstance(answer, dict) else None
         if not isinstance(values, list):
-            came = self._without_key(" ".join(str(answer).split())[:300])[:80]
+            came = self._key.struck_from(" ".join(str(answer).split())[:300])[:80]
             raise Transient(f"{self.name} answered without a list of {field}: {came}")
         if len(values) != texts:
             raise Transient(f"{self.name} answered with {len(values)} vectors for {texts} texts")
         return values
-
-    def _without_key(self, words: str) -> str:
-        """A server's words, which may quote the key that it was sent."""
-        return words.replace(self._api_key, "***") if self._api_key else words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from dataflow.changes import PACKED_BYTES, Version
 
@@ -15,10 +16,9 @@ event of a page that was not touched within its bucket's last 4,096 pages is tak
 FINGERPRINT_BYTES = 16
 _KEY_BYTES = 12
 _NO_TEXT = bytes(FINGERPRINT_BYTES)
-OTHER_SPACE = b"\xff" * FINGERPRINT_BYTES
+BY_FALLBACK = b"\xff" * FINGERPRINT_BYTES
 """In a fingerprint's place: the page's vector is the fallback's, so no text counts as unchanged."""
 _ENTRY_BYTES = _KEY_BYTES + PACKED_BYTES + FINGERPRINT_BYTES
-_UNUSED = b"\xff" * PACKED_BYTES  # no version is packed like this
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class AppliedChange:
     Attributes:
         version: When it was made.
         fingerprint: Of its text and of how texts are embedded; None after a delete, and
-            `OTHER_SPACE` where the fallback embedded it.
+            `BY_FALLBACK` where the fallback embedded it.
     """
 
     version: Version
@@ -54,20 +54,22 @@ class Applied:
         pages: int = PAGES_PER_BUCKET,
         other_space: Callable[[int], object] = lambda _: None,
     ) -> None:
-        self._pages = pages
         self._other_space = other_space
+        # these come first, and go first
+        self._unused = max(0, pages - len(packed) // _ENTRY_BYTES)
         self._entries: dict[bytes, bytes] = {
-            number.to_bytes(_KEY_BYTES, "big"): _UNUSED + bytes(FINGERPRINT_BYTES)
-            for number in range(pages - len(packed) // _ENTRY_BYTES)
+            number.to_bytes(_KEY_BYTES, "big"): bytes(PACKED_BYTES + FINGERPRINT_BYTES)
+            for number in range(self._unused)
         }
-        self._entries |= {
+        used = {
             packed[at : at + _KEY_BYTES]: packed[at + _KEY_BYTES : at + _ENTRY_BYTES]
             for at in range(0, len(packed), _ENTRY_BYTES)
         }
-        other_space(sum(map(_is_other_space, self._entries.values())))
+        self._entries |= used
+        other_space(sum(map(_is_by_fallback, used.values())))
 
     def __len__(self) -> int:
-        return sum(map(_is_used, self._entries.values()))
+        return len(self._entries) - self._unused
 
     def get(self, page_id: str) -> AppliedChange | None:
         """What was last applied to a page, if that is remembered."""
@@ -84,23 +86,21 @@ class Applied:
         key = _key(page_id)
         gone = self._entries.pop(key, b"")  # so that it counts as touched last
         entry = self._entries[key] = version.pack() + (fingerprint or _NO_TEXT)
-        more = _is_other_space(entry) - _is_other_space(gone)
+        more = _is_by_fallback(entry) - _is_by_fallback(gone)
         if not gone:
-            more -= _is_other_space(self._entries.pop(next(iter(self._entries))))
+            more -= _is_by_fallback(self._entries.pop(next(iter(self._entries))))
+            self._unused = max(0, self._unused - 1)
         if more:
             self._other_space(more)
 
     def pack(self) -> bytes:
         """All of it as bytes, 60 a page."""
-        return b"".join(key + entry for key, entry in self._entries.items() if _is_used(entry))
+        used = islice(self._entries.items(), self._unused, None)
+        return b"".join(part for entry in used for part in entry)
 
 
-def _is_used(entry: bytes) -> bool:
-    return not entry.startswith(_UNUSED)
-
-
-def _is_other_space(entry: bytes) -> bool:
-    return entry.endswith(OTHER_SPACE)
+def _is_by_fallback(entry: bytes) -> bool:
+    return entry.endswith(BY_FALLBACK)
 
 
 def _key(page_id: str) -> bytes:

@@ -18,10 +18,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from connectors.masking import MASK
 from dataflow import settings_sources, settings_values
 from dataflow.settings_faults import SettingsError, cross_faults, field_faults
 from dataflow.settings_values import (
-    MASK,
     AuthUrl,
     BaseUrl,
     Brokers,

@@ -16,9 +16,9 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
-Scalar = str | int | float | bool
+from connectors.masking import MASK
 
-MASK = "***"
+Scalar = str | int | float | bool
 
 _DEFAULT_KAFKA_PORT = 9092
 

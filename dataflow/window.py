@@ -25,7 +25,7 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.records import BUCKETS, DeadLetter, PageVector, Record, Seal
 from connectors.shutdown import Shutdown
-from dataflow.applied import OTHER_SPACE, Applied, AppliedChange
+from dataflow.applied import BY_FALLBACK, Applied, AppliedChange
 from dataflow.changes import Change, Version
 from dataflow.patience import Patience
 
@@ -304,9 +304,9 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
 
     def _remembered(self, done: _Open, applied: AppliedChange | None) -> bytes | None:
         """What is remembered of a page's text; without a vector the page keeps its older one."""
-        was_other = applied is not None and applied.fingerprint == OTHER_SPACE
+        was_other = applied is not None and applied.fingerprint == BY_FALLBACK
         if done.job.other_space or (was_other and done.job.vector is None):
-            return OTHER_SPACE
+            return BY_FALLBACK
         return self._fingerprint(done.change)
 
     def _end(self, change: Change, outcome: str) -> None:

@@ -1,14 +1,31 @@
-"""A stand-in in a process of its own, so that its work does not slow the one that asks."""
+"""Processes that are started here: how they are ended, and a stand-in in one of its own.
+
+A stand-in has its own so that its work does not slow the one that asks.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from types import TracebackType
+from typing import Any
 
 import httpx
 
 STOP_TIMEOUT_S = 5.0
+
+
+def end(process: subprocess.Popen[Any], within_s: float = STOP_TIMEOUT_S) -> int:
+    """Ask a process to end, kill it if it does not, and close its pipes; returns its exit code."""
+    process.terminate()
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    return process.wait()
 
 
 class StandInProcess:
@@ -57,14 +74,7 @@ class StandInProcess:
 
     def stop(self) -> None:
         """Ends it."""
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        end(self._process)
 
     def __enter__(self) -> StandInProcess:
         return self

@@ -93,11 +93,11 @@ class Rag(StandIn):
 
     def _take(self, page_id: str, body: bytes) -> None:
         with self._arrived:
-            self.counts[page_id] += 1
-            self.stats.items += 1
             if self.record:
                 self._bodies[page_id] = body
                 self.order.append(page_id)
+            self.counts[page_id] += 1  # after the body: who sees the count finds it
+            self.stats.items += 1
             self._arrived.notify_all()
 
 

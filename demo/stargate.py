@@ -42,7 +42,6 @@ class Stargate(StandIn):
     Args:
         token: A token that is always good; None accepts given ones alone.
         users: Who may fetch a token at `POST /v1/auth`.
-        token_life_s: Seconds that a token given lives after its last use.
         keyspace: The one keyspace.
         tables: Column types by table; the key `page_id text` comes by itself.
         history: How many writes each table keeps in order; 0 keeps none.
@@ -65,7 +64,6 @@ class Stargate(StandIn):
         *,
         token: str | None = TOKEN,
         users: Mapping[str, str] | None = None,
-        token_life_s: float = TOKEN_LIFE_S,
         keyspace: str = "gibsey",
         tables: Mapping[str, Mapping[str, str]] = TABLES,
         history: int = 0,
@@ -77,7 +75,7 @@ class Stargate(StandIn):
         port: int = 0,
     ) -> None:
         super().__init__(host=host, port=port, delay_s=delay_s, workers=workers)
-        self.tokens = Tokens(token, users or {"cassandra": "cassandra"}, token_life_s)
+        self.tokens = Tokens(token, users or {"cassandra": "cassandra"})
         self.keyspace, self.history = keyspace, history
         self.rest_on_wrong_port, self.row_s = rest_on_wrong_port, row_s
         self.tables = {name: Table(name, columns, history) for name, columns in tables.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 TOKEN_LIFE_S = 1800.0
 
@@ -16,13 +16,17 @@ class Tokens:
     Args:
         fixed: A token that is always good; None for none.
         users: Passwords by user.
-        life_s: Seconds that a token lives after its last use.
+        clock: Seconds of a clock.
     """
 
     def __init__(
-        self, fixed: str | None, users: Mapping[str, str], life_s: float = TOKEN_LIFE_S
+        self,
+        fixed: str | None,
+        users: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.fixed, self.users, self.life_s = fixed, dict(users), life_s
+        self.fixed, self.users = fixed, dict(users)
+        self._clock = clock
         self.given = 0
         self._ends: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -34,7 +38,7 @@ class Tokens:
         token = str(uuid.uuid4())
         with self._lock:
             self.given += 1
-            self._ends[token] = time.monotonic() + self.life_s
+            self._ends[token] = self._clock() + TOKEN_LIFE_S
         return token
 
     def fault(self, token: str | None) -> str | None:
@@ -45,10 +49,10 @@ class Tokens:
             return "authorization failed - missing token"
         if token == self.fixed:
             return None
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             if self._ends.get(token, 0.0) > now:
-                self._ends[token] = now + self.life_s
+                self._ends[token] = now + TOKEN_LIFE_S
                 return None
         return "authorization failed" if _is_uuid(token) else "authorization failed - bad token"
 

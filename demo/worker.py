@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import dataflow
 from dataflow.settings import Settings
+from demo.process import end
 
 ROOT = Path(dataflow.__file__).parent.parent
 STATUS_PORT = 6066
@@ -75,15 +75,7 @@ class Worker:
 
     def stop(self) -> int:
         """Asks it to end, as a deployment would; returns its exit code."""
-        if self._process is None:
-            return 0
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            return self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+        return 0 if self._process is None else end(self._process, STOP_TIMEOUT_S)
 
     def last_lines(self, count: int = 15) -> str:
         """The end of its log."""

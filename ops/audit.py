@@ -24,20 +24,22 @@ from ops.audit_scan import Scan
 from ops.bars import bars
 from ops.change_sender import ChangeSender
 from ops.letters import shown
-from ops.pace import (
+from ops.options import (
     MAX_LAG,
     PAGE_SIZE,
     SKEW_S,
+    AsJson,
     MaxLag,
-    Pace,
     PageSize,
     Skew,
     StatusUrls,
-    beginning_us,
+    Yes,
+    whole_number,
 )
 from ops.page_store import PageStore, open_store
 from ops.patience import GaveUp, Patience
 from ops.row_faults import KINDS, Kind, Wanted
+from ops.send_rules import SendRules, beginning_us
 from ops.topic_reader import KafkaUnusable
 
 _MEANING: dict[Kind, str] = {
@@ -52,13 +54,16 @@ def audit(
     repair: Annotated[
         bool, typer.Option("--repair", help="Send pages anew, remove vectors without a page.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     keep_orphans: Annotated[
         bool,
         typer.Option("--keep-orphans", help="Vectors without a page are no fault, and stay."),
     ] = False,
-    limit: Annotated[int, typer.Option(min=0, help="Name so many of each fault.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    limit: Annotated[
+        int,
+        typer.Option(metavar="COUNT", parser=whole_number(0), help="Name so many of each fault."),
+    ] = 10,
+    as_json: AsJson = False,
     max_lag: MaxLag = MAX_LAG,
     status_url: StatusUrls = None,
     skew: Skew = SKEW_S,
@@ -74,8 +79,8 @@ def audit(
     settings = load()
     logs.configure("error", settings.log_format, settings.secret_values())
     console = Console(stderr=True)
-    pace = Pace(max_lag, tuple(status_url or ()), skew)
-    work = Audit(settings, console, pace, keep_orphans=keep_orphans, page_size=page_size)
+    rules = SendRules(max_lag, tuple(status_url or ()), skew)
+    work = Audit(settings, console, rules, keep_orphans=keep_orphans, page_size=page_size)
     try:
         with AuditIds() as ids:
             report = asyncio.run(work.run(ids, repair=repair, ask=not yes, limit=limit))
@@ -118,7 +123,7 @@ class Audit:
     Args:
         settings: The settings in force.
         console: Where its progress is shown, and what it asks.
-        pace: How fast it sends.
+        rules: How fast it sends.
         keep_orphans: Whether vectors without a page are no fault.
         page_size: Rows in one answer of Stargate.
     """
@@ -127,14 +132,14 @@ class Audit:
         self,
         settings: Settings,
         console: Console,
-        pace: Pace,
+        rules: SendRules,
         *,
         keep_orphans: bool = False,
         page_size: int = PAGE_SIZE,
     ) -> None:
         self._settings = settings
         self._console = console
-        self._pace = pace
+        self._rules = rules
         self._keep_orphans = keep_orphans
         self._page_size = page_size
         self._patience = Patience(console)
@@ -190,7 +195,7 @@ class Audit:
         """How far the stream is behind; None where nobody tells."""
         try:
             async with AsyncExitStack() as open_:
-                return await self._pace.lag(self._settings, open_)()
+                return await self._rules.lag(self._settings, open_)()
         except (ServiceError, KafkaUnusable):
             return None
 
@@ -220,11 +225,11 @@ class Audit:
 
     async def _mend(self, store: PageStore, ids: AuditIds, began_us: int) -> Mended:
         async with AsyncExitStack() as open_:
-            room = self._pace.throttle(self._settings, self._patience, open_)
+            room = self._rules.throttle(self._settings, self._patience, open_)
             sender = ChangeSender(kafka_access(self._settings), began_us, self._patience)
             progress = open_.enter_context(bars(self._console))
             scan = self._scan(store, ids, progress)
-            await self._pace.wait_for_clocks(began_us)
+            await self._rules.wait_for_clocks(began_us)
             repair = Repair(scan, store, sender, room, keep_orphans=self._keep_orphans)
             return await repair.run(ids, progress)
 

@@ -20,21 +20,12 @@ from ops.backfill_position import FILE, Position, PositionFile, purpose_of
 from ops.bars import bars
 from ops.change_sender import ChangeSender
 from ops.letters import shown
-from ops.pace import (
-    MAX_LAG,
-    PAGE_SIZE,
-    SKEW_S,
-    MaxLag,
-    Pace,
-    PageSize,
-    Skew,
-    StatusUrls,
-    beginning_us,
-)
+from ops.options import MAX_LAG, PAGE_SIZE, SKEW_S, MaxLag, PageSize, Skew, StatusUrls
 from ops.page_store import PageStore, open_store
 from ops.patience import GaveUp, Patience
 from ops.row_faults import Page
 from ops.rows import Chunk, StateRefused
+from ops.send_rules import SendRules, beginning_us
 from ops.stream_lag import Throttle
 from ops.topic_reader import KafkaUnusable
 
@@ -46,7 +37,11 @@ def backfill(
     status_url: StatusUrls = None,
     position: Annotated[
         Path | None,
-        typer.Option("--position", help="Where it is noted how far it is; else in RECOVERY_DIR."),
+        typer.Option(
+            "--position",
+            metavar="FILE",
+            help="Where it is noted how far it is; else in RECOVERY_DIR.",
+        ),
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, not where the last one was stopped.")
@@ -70,22 +65,24 @@ def backfill(
     if restart:
         file.remove()
     work = Backfill(
-        settings, file, console, Pace(max_lag, tuple(status_url or ()), skew), page_size
+        settings, file, console, SendRules(max_lag, tuple(status_url or ()), skew), page_size
     )
     try:
         done = asyncio.run(work.count() if dry_run else work.run())
-    except KeyboardInterrupt:
-        console.print(f"Stopped; the same command goes on from there ({escape(str(file.path))}).")
-        raise typer.Exit(1) from None
-    except OSError as error:
-        typer.echo(f"{file.path} cannot be written: {error.strerror}; give --position", err=True)
-        raise typer.Exit(1) from None
-    except (GaveUp, KafkaUnusable) as error:
-        typer.echo(str(error), err=True)
+    except (KeyboardInterrupt, OSError, GaveUp, KafkaUnusable) as error:
+        typer.echo(_why_stopped(error, file.path), err=True)
         raise typer.Exit(1) from None
     what = "to send" if dry_run else "sent"
     typer.echo(f"{done.sent:,} {what}, {done.blank:,} without text, {done.unsent:,} not taken.")
     raise typer.Exit(1 if done.unsent else 0)
+
+
+def _why_stopped(error: BaseException, position: Path) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return f"Stopped; the same command goes on from there ({position})."
+    if isinstance(error, OSError):
+        return f"{position} cannot be written: {error.strerror}; give --position"
+    return str(error)
 
 
 class Backfill:
@@ -95,7 +92,7 @@ class Backfill:
         settings: The settings in force.
         file: Where its position is kept.
         console: Where its progress is shown.
-        pace: How fast it goes.
+        rules: How fast it goes.
         page_size: Rows in one answer of Stargate.
     """
 
@@ -104,15 +101,15 @@ class Backfill:
         settings: Settings,
         file: PositionFile,
         console: Console,
-        pace: Pace,
+        rules: SendRules,
         page_size: int = PAGE_SIZE,
     ) -> None:
         self._settings = settings
         self._file = file
         self._console = console
-        self._pace = pace
+        self._rules = rules
         self._patience = Patience(console)
-        self._size = min(page_size, pace.max_lag or page_size)
+        self._size = min(page_size, rules.max_lag or page_size)
 
     async def count(self) -> Position:
         """Count what would be sent.
@@ -142,11 +139,11 @@ class Backfill:
         position = self._begin()
         async with AsyncExitStack() as open_:
             store = await open_.enter_async_context(open_store(self._settings, self._patience))
-            room = self._pace.throttle(self._settings, self._patience, open_)
+            room = self._rules.throttle(self._settings, self._patience, open_)
             sender = ChangeSender(kafka_access(self._settings), position.written_us, self._patience)
             progress = open_.enter_context(bars(self._console))
             task = progress.add_task("Sending", total=None, completed=position.sent)
-            await self._pace.wait_for_clocks(position.written_us)
+            await self._rules.wait_for_clocks(position.written_us)
             async for chunk in self._chunks(store, room, position):
                 self._send(chunk, sender, position)
                 progress.update(task, completed=position.sent)

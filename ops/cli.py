@@ -7,6 +7,7 @@ into a line and an exit code: 0 good, 1 a check failed, 2 wrong usage or setting
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
@@ -21,11 +22,13 @@ from ops.backfill import backfill
 from ops.dead_letters import dead_letters
 from ops.doctor import doctor
 from ops.gather import gather
+from ops.help_form import PlainCommand, PlainGroup
 from ops.replay import replay
 from ops.search import search
 
 app = typer.Typer(
     name="gibsey-embedder",
+    cls=PlainGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -71,15 +74,19 @@ def demo(
     raise typer.Exit(run_demo(once))
 
 
-app.command()(run.run)
-app.command()(demo)
-app.command()(doctor)
-app.command("dead-letters")(dead_letters)
-app.command()(replay)
-app.command()(gather)
-app.command()(audit)
-app.command()(backfill)
-app.command()(search)
+COMMANDS: dict[str, Callable[..., object]] = {
+    "run": run.run,
+    "demo": demo,
+    "doctor": doctor,
+    "dead-letters": dead_letters,
+    "replay": replay,
+    "gather": gather,
+    "audit": audit,
+    "backfill": backfill,
+    "search": search,
+}
+for name, command in COMMANDS.items():
+    app.command(name, cls=PlainCommand)(command)
 
 
 def main() -> None:

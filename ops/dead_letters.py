@@ -15,14 +15,23 @@ from connectors.metrics import REASONS
 from dataflow.connections import kafka_access
 from dataflow.settings import load
 from ops.letters import Letter, Selection, parse_since, read_letters, shown
+from ops.options import AsJson, whole_number
 from ops.topic_reader import KafkaUnusable, TopicReader
 
-Reason = Annotated[str | None, typer.Option("--reason", help="Only letters with this reason.")]
+Reason = Annotated[
+    str | None, typer.Option("--reason", metavar="REASON", help="Only letters with this reason.")
+]
 Since = Annotated[
     str | None,
-    typer.Option("--since", help="Only what failed since: 2026-01-31T12:00, or an age: 30m, 7d."),
+    typer.Option(
+        "--since",
+        metavar="WHEN",
+        help="Only what failed since: 2026-01-31T12:00, or an age: 30m, 7d.",
+    ),
 ]
-Page = Annotated[str | None, typer.Option("--page", help="Only letters of this page.")]
+Page = Annotated[
+    str | None, typer.Option("--page", metavar="ID", help="Only letters of this page.")
+]
 
 
 def selection(reason: str | None, since: str | None, page: str | None) -> Selection:
@@ -43,8 +52,13 @@ def dead_letters(
     reason: Reason = None,
     since: Since = None,
     page: Page = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="The newest so many.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", metavar="COUNT", parser=whole_number(0), help="The newest so many."
+        ),
+    ] = 20,
+    as_json: AsJson = False,
 ) -> None:
     """List what the stream gave up, newest last, and sum it by reason.
 

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from connectors import logs
 from connectors.http import Http, place
+from connectors.masking import Secrets
 from dataflow.connections import embedding_clients, kafka_access, stargate_tokens
 from dataflow.settings import Settings, SettingsError, load
 from ops.checks.clock import check_clocks
@@ -30,6 +31,7 @@ from ops.checks.recovery import check_recovery_dir
 from ops.checks.settings import check_settings, check_versions, of_error
 from ops.checks.stargate import StargateCheck
 from ops.letters import shown
+from ops.options import AsJson
 
 WITHIN_S = 18.0
 """How long each service's checks may take; they run side by side."""
@@ -47,7 +49,7 @@ def doctor(
     pull: Annotated[
         bool, typer.Option("--pull", help="Pull the model where an Ollama lacks it.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check settings and services, and say what to do about what is wrong.
 
@@ -148,11 +150,10 @@ def worst(findings: Iterable[Finding]) -> Result:
 
 def _without_secrets(findings: Sequence[Finding], settings: Settings) -> list[Finding]:
     """The findings without secrets that a service may have quoted."""
+    secrets = Secrets(settings.secret_values())
 
     def clean(text: str) -> str:
-        for secret in settings.secret_values():
-            text = text.replace(secret, "***")
-        return shown(text, _LONGEST)
+        return shown(secrets.struck_from(text), _LONGEST)
 
     return [replace(f, found=clean(f.found), remedy=clean(f.remedy)) for f in findings]
 

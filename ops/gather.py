@@ -34,9 +34,10 @@ _ASIDE = ".being-gathered"
 
 
 def gather(
-    into: Annotated[Path, typer.Argument(help="The RECOVERY_DIR of process 0.")],
+    into: Annotated[Path, typer.Argument(metavar="INTO", help="The RECOVERY_DIR of process 0.")],
     sources: Annotated[
-        list[Path] | None, typer.Argument(help="Those of the other processes; they may be empty.")
+        list[Path] | None,
+        typer.Argument(metavar="FROM", help="Those of the other processes; they may be empty."),
     ] = None,
 ) -> None:
     """Move all files of a recovery store into one directory, before the process count changes.

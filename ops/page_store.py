@@ -43,36 +43,33 @@ async def open_store(
     """
     http = http or Http(settings.http_ca_file)
     session = StargateSession(http, stargate_tokens(settings, http), Metrics())
-    column = settings.stargate_model_column
-    vector_columns = ["page_id", "vector", *([column] if column else [])]
-
-    def read_vector(row: Columns) -> StoredVector:
-        return StoredVector(_id_of(row), row.get("vector"), row.get(column) if column else None)
-
-    def table(name: str) -> StargateTable:
-        return StargateTable(settings.stargate_url, settings.stargate_keyspace, name)
-
     try:
-        yield PageStore(
-            Rows(
-                session,
-                table(settings.stargate_pages_table),
-                "STARGATE_PAGES_TABLE",
-                ["page_id", "body"],
-                _read_page,
-                patience,
-            ),
-            Rows(
-                session,
-                table(settings.stargate_table),
-                "STARGATE_TABLE",
-                vector_columns,
-                read_vector,
-                patience,
-            ),
-        )
+        yield PageStore(_pages(settings, session, patience), _vectors(settings, session, patience))
     finally:
         await http.close()
+
+
+def _pages(settings: Settings, session: StargateSession, patience: Patience) -> Rows[Page]:
+    table = _table(settings, settings.stargate_pages_table)
+    columns = ["page_id", "body"]
+    return Rows(session, table, "STARGATE_PAGES_TABLE", columns, _read_page, patience)
+
+
+def _vectors(
+    settings: Settings, session: StargateSession, patience: Patience
+) -> Rows[StoredVector]:
+    column = settings.stargate_model_column
+    table = _table(settings, settings.stargate_table)
+    columns = ["page_id", "vector", *([column] if column else [])]
+
+    def read(row: Columns) -> StoredVector:
+        return StoredVector(_id_of(row), row.get("vector"), row.get(column) if column else None)
+
+    return Rows(session, table, "STARGATE_TABLE", columns, read, patience)
+
+
+def _table(settings: Settings, name: str) -> StargateTable:
+    return StargateTable(settings.stargate_url, settings.stargate_keyspace, name)
 
 
 def _read_page(row: Columns) -> Page:

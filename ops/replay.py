@@ -15,6 +15,7 @@ from dataflow.connections import kafka_access
 from dataflow.settings import Settings, load
 from ops.dead_letters import Page, Reason, Since, letters_table, selection
 from ops.letters import Letter, Selection, read_letters
+from ops.options import Yes, whole_number
 from ops.replay_plan import FAILED_AT_HEADER, Plan, make_plan
 from ops.topic_reader import KafkaUnusable, TopicReader
 
@@ -29,10 +30,16 @@ def replay(
     since: Since = None,
     page: Page = None,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, max=LETTERS_AT_ONCE, help="At most so many letters.")
+        int,
+        typer.Option(
+            "--limit",
+            metavar="COUNT",
+            parser=whole_number(1, LETTERS_AT_ONCE),
+            help="At most so many letters.",
+        ),
     ] = LETTERS_AT_ONCE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, send nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Send dead letters through the stream again, as they were.
 

@@ -16,6 +16,7 @@ import dataflow
 from connectors import logs
 from dataflow.launch import Launch, LaunchError, launch
 from dataflow.settings import Settings, load
+from ops.options import whole_number
 from ops.recovery_store import make_store
 
 FLOW = Path(dataflow.__file__).parent / "main.py"
@@ -27,25 +28,52 @@ NAME_S = 60.0
 NAME_AGAIN_S = 1.0
 
 Workers = Annotated[
-    int | None, typer.Option("--workers", "-w", min=1, help="Worker threads; else WORKERS.")
+    int | None,
+    typer.Option(
+        "--workers",
+        "-w",
+        metavar="COUNT",
+        parser=whole_number(1),
+        help="Worker threads; else WORKERS.",
+    ),
 ]
 RecoveryDir = Annotated[
     Path | None,
-    typer.Option("--recovery-dir", "-r", help="Where the recovery store is; else RECOVERY_DIR."),
+    typer.Option(
+        "--recovery-dir",
+        "-r",
+        metavar="DIRECTORY",
+        help="Where the recovery store is; else RECOVERY_DIR.",
+    ),
 ]
 SnapshotSeconds = Annotated[
     int | None,
     typer.Option(
-        "--snapshot-seconds", "-s", min=1, help="Seconds between snapshots; else SNAPSHOT_SECONDS."
+        "--snapshot-seconds",
+        "-s",
+        metavar="SECONDS",
+        parser=whole_number(1),
+        help="Time between snapshots; else SNAPSHOT_SECONDS.",
     ),
 ]
 ProcessId = Annotated[
     int | None,
-    typer.Option("--process-id", "-i", min=0, help="This process's place among the addresses."),
+    typer.Option(
+        "--process-id",
+        "-i",
+        metavar="NUMBER",
+        parser=whole_number(0),
+        help="This process's place among the addresses, from 0 on.",
+    ),
 ]
 Addresses = Annotated[
     str | None,
-    typer.Option("--addresses", "-a", help='All processes of a cluster: "host:port;host:port".'),
+    typer.Option(
+        "--addresses",
+        "-a",
+        metavar="ADDRESSES",
+        help='All processes of a cluster: "host:port;host:port".',
+    ),
 ]
 
 

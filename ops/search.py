@@ -24,7 +24,7 @@ from dataflow.settings import Settings, load
 from ops.bars import bars
 from ops.letters import shown
 from ops.nearest import Match, Nearest
-from ops.pace import PAGE_SIZE, PageSize
+from ops.options import PAGE_SIZE, AsJson, PageSize, whole_number
 from ops.page_store import PageStore, open_store
 from ops.patience import GaveUp, Patience
 
@@ -52,9 +52,14 @@ class Found:
 
 
 def search(
-    question: Annotated[str, typer.Argument(help="What to look for.")],
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many pages.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to look for.")],
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", "-n", metavar="COUNT", parser=whole_number(1), help="So many pages."
+        ),
+    ] = 5,
+    as_json: AsJson = False,
     page_size: PageSize = PAGE_SIZE,
 ) -> None:
     """Show the pages nearest to a question, to try out what is stored.

@@ -7,7 +7,7 @@ from concurrent.futures import TimeoutError  # noqa: A004 - Python 3.10's is not
 from typing import Any
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its __all__
+from confluent_kafka.admin import (
     AdminClient,
     ConfigResource,
     ResourceType,

@@ -97,6 +97,7 @@ function showLags(partitions) {
     put(row.open, format.count(one.open));
     put(row.worker, one.worker == null ? "–" : `${one.worker}`);
   }
+  byId("no-lags").hidden = partitions.length > 0;
   const present = new Set(partitions.map(({ partition }) => partition));
   for (const [number, { row }] of lagRows) {
     if (present.has(number)) continue;

@@ -78,11 +78,19 @@ function showVerdict(data) {
   const { level, text, to_go_s: toGo } = data.state;
   const stall = data.stalls[0];
   say(level, stall ? ` · ${format.span(stall.for_s)}` : "", text, stall?.remedy);
-  const isSoon = toGo != null && toGo < 1;
-  put(byId("to-go"), toGo == null ? "–" : isSoon ? "now" : format.span(toGo));
   const isBlind = data.stalls.some(({ service }) => service === "kafka"); // what is new is not known
-  put(byId("to-go-unit"), toGo == null ? (isBlind ? "not known" : "not moving") : isSoon ? "no backlog" : "at this rate");
+  showBacklog(toGo, isBlind);
   put(byId("lag-unit"), isBlind ? "last known" : "events");
+}
+
+/** How long it takes to work off what waits; null: it does not move. */
+function showBacklog(toGo, isBlind) {
+  const [figure, unit] =
+    toGo == null ? ["–", isBlind ? "not known" : "not moving"]
+    : toGo === 0 ? ["none", "nothing waits"]
+    : [toGo < 1 ? "< 1 s" : format.span(toGo), "at this rate"];
+  put(byId("to-go"), figure);
+  put(byId("to-go-unit"), unit);
 }
 
 /** Say how it is in the one place that a person looks at first. */

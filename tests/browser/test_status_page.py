@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from demo.kafka import MockKafka
 from tests.browser.status_page import StatusPage
 from tests.deadline import eventually
 from tests.flow.stream import Stream
@@ -33,7 +35,7 @@ DARK, LIGHT = "rgb(14, 17, 22)", "rgb(244, 246, 249)"
 Keep = Callable[[str], None]
 
 
-def opened(stream: Stream, page: StatusPage, workers: int = 2, **settings: str) -> Worker:
+def opened(stream: Stream, page: StatusPage, workers: int = 2, **settings: Any) -> Worker:
     """A worker that has begun, and its page, open."""
     worker = stream.start(workers, **settings)
     worker.wait_started()
@@ -83,10 +85,12 @@ def test_the_numbers_are_those_of_the_services(stream: Stream, page: StatusPage,
     page.wait(lambda: page.number("stages.dead_letters.total") == len(stream.letters()) == 2)
     page.wait(lambda: page.number("lag.total") == 0)
     assert page.text("reasons") == "2 undecodable, in cdc.pages.dlq"
+    assert isinstance(stream.kafka, MockKafka)
     assert page.text("kafka-partitions") == str(stream.kafka.partitions("cdc.pages"))
     counts = page.run("return fetch('/status.json').then((answer) => answer.json())")["counts"]
     assert counts["upserts"] == sum(stream.stargate.vectors.writes.values()) == 200
     assert counts["notifications"]["delivered"] == sum(stream.rag.counts.values()) == 200
+    assert (page.text("to-go"), page.text("to-go-unit")) == ("none", "nothing waits")
     keep("idle")
     assert page.errors() == []
 

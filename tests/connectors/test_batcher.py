@@ -655,7 +655,7 @@ def test_an_error_of_ours_is_fatal_wherever_on_the_loop_it_happens(open_line):
     assert isinstance(eventually(lambda: line.crashes)[0], ValueError)
 
     line = open_line(HandEmbedder(takes_all))
-    line.batcher.submit([EmbedJob(None, line._finished)])  # type: ignore[arg-type]
+    line.batcher.submit([EmbedJob(None, line._finished)])
     assert eventually(lambda: line.crashes)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from connectors.kafka_faults import KafkaFaults
 from connectors.metrics import Metrics
 from connectors.records import DeadLetter, Record
 from connectors.shutdown import Shutdown
-from connectors.stalls import Stalls
+from connectors.stalls import Stall, Stalls
 from tests.connectors.reading import MOCK_OPTIONS, TOPIC
 
 DLQ = "cdc.pages.dlq"
@@ -38,8 +38,13 @@ def letter(
 class Office:
     """Dead letters with everything they tell."""
 
-    def __init__(self, broker: str, kind: type[DeadLetters] = DeadLetters, **options: Any) -> None:
-        access = KafkaAccess(broker, options={**MOCK_OPTIONS, **options})
+    def __init__(
+        self,
+        broker: str,
+        kind: type[DeadLetters] = DeadLetters,
+        options: Mapping[str, str | int] | None = None,
+    ) -> None:
+        access = KafkaAccess(broker, options={**MOCK_OPTIONS, **(options or {})})
         self.metrics = Metrics()
         self.stalls = Stalls(self.metrics)
         self.letters = kind(
@@ -112,7 +117,7 @@ def test_letters_are_delivered_while_the_broker_comes_back(mock_kafka):
 
 
 def test_an_original_too_large_goes_without_its_value(mock_kafka):
-    office = Office(mock_kafka.broker, **{"message.max.bytes": 20_000})
+    office = Office(mock_kafka.broker, options={"message.max.bytes": 20_000})
 
     async def use(letters: DeadLetters) -> None:
         small = [letters.deliver(letter(n)) for n in range(5)]
@@ -145,7 +150,7 @@ def test_a_letter_refused_for_its_size_goes_alone_then_without_value_then_withou
 
 
 def test_a_producer_that_cannot_be_made_stalls_with_the_reason(mock_kafka):
-    office = Office(mock_kafka.broker, **{"no.such.property": 1})
+    office = Office(mock_kafka.broker, options={"no.such.property": 1})
 
     async def use(letters: DeadLetters) -> None:
         task = asyncio.ensure_future(letters.deliver(letter()))
@@ -205,8 +210,8 @@ class Refusing(DeadLetters):
 )
 def test_a_refusal_of_the_topic_stalls_with_its_remedy_and_heals(mock_kafka, code, remedy):
     office = Office(mock_kafka.broker, Refusing)
-    office.letters.errors = [KafkaError(code)] * 2
-    seen = []
+    office.letters.errors = [KafkaError(code)] * 2  # type: ignore[attr-defined]
+    seen: list[Stall] = []
 
     async def use(letters: DeadLetters) -> None:
         task = asyncio.ensure_future(letters.deliver(letter()))

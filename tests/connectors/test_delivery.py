@@ -95,7 +95,7 @@ def test_a_dead_letter_is_settled_once_the_topic_has_it(desk):
     letter = DeadLetter(row().record, "undecodable", "no")
     desk.ledger.opened([letter.record])
     desk.letters.confirm.set()
-    assert asyncio.run(DeadLetterWriter(desk.letters).write([letter])) == {}  # type: ignore[arg-type]
+    assert asyncio.run(DeadLetterWriter(desk.letters).write([letter])) == {}
     assert desk.ledger.open_pages == 1
     asyncio.run(desk.delivery.letter_done(letter, None))
     assert desk.ledger.open_pages == 0

@@ -82,7 +82,7 @@ def test_an_error_for_which_nobody_waits_is_fatal(io, crashes):
     assert str(eventually(lambda: crashes)[0]) == "a bug"
     io.call(lambda: 1 / 0)
     assert isinstance(eventually(lambda: crashes[1:])[0], ZeroDivisionError)
-    io.call(lambda: io.call_at(io.loop.time() + 0.001, lambda: {}["x"]))
+    io.call(lambda: io.call_at(io.loop.time() + 0.001, lambda: dict[str, int]()["x"]))
     assert isinstance(eventually(lambda: crashes[2:])[0], KeyError)
     assert io.submit(answer(1)).result(10) == 1  # what follows is up to whoever was told
 

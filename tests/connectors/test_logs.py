@@ -79,3 +79,12 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing(monkeypatch, tmp_path):
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
     logs.get("stream").error("unheard")
+
+
+def test_a_secret_that_is_a_word_leaves_other_words_and_the_speakers_name(capsys):
+    logs.configure("info", "json", ["stargate", "info", "cassandra"])
+    logs.get("stargate").info("no cassandra in org.cassandracluster", page="stargates")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["logger_name"], line["level"]) == ("stargate", "info")
+    assert line["event"] == "no *** in org.cassandracluster"
+    assert line["page"] == "stargates"

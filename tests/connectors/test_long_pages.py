@@ -57,7 +57,7 @@ def _last_third_paragraph(page: str) -> str:
 
 
 def _vectors(url: str, pages: list[str], long_pages: LongPages) -> list[list[float]]:
-    metrics, failed = Metrics(), []
+    metrics, failed = Metrics(), list[BaseException]()
     io, http = IoLoop(failed.append), Http()
     batcher = Batcher(
         Provider(
@@ -96,7 +96,7 @@ def test_the_last_third_of_a_long_page_is_found_with_mean_and_not_with_truncate(
         found = {
             way: sum(_found(query, vectors) == number for number, query in enumerate(queries))
             for way in ("mean", "truncate")
-            for vectors in [_vectors(ollama.url, pages, way)]  # type: ignore[arg-type]
+            for vectors in [_vectors(ollama.url, pages, way)]
         }
     assert found["mean"] >= 0.8 * len(pages)
     assert found["truncate"] <= 0.5 * len(pages)

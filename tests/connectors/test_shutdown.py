@@ -241,7 +241,7 @@ def test_of_many_fatal_errors_at_once_one_is_told():
 
 def test_a_stop_is_asked_for_once_and_last_words_are_said_once():
     ended = threading.Event()
-    shutdown = Shutdown(watchdog_s=0.01, exit_process=lambda code: ended.set())  # type: ignore[arg-type, return-value]
+    shutdown = Shutdown(watchdog_s=0.01, exit_process=lambda code: ended.set())
     stops: list[str] = []
     words: list[str] = []
     shutdown.on_stop(lambda: stops.append("stop"))

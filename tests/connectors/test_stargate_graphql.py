@@ -42,11 +42,11 @@ def test_a_hundred_rows_are_one_request_with_vectors_passed_through(stargate, wa
     assert watched.requests("stargate") == 1
 
 
-def test_four_bulks_are_in_flight_and_no_more_than_the_setting_allows(stargate, watched):
+def test_six_bulks_are_in_flight_and_no_more_than_the_setting_allows(stargate, watched):
     async def look(writer):
         return writer.concurrency, writer.rows_per_request
 
-    assert with_writer(graphql_of(stargate, watched, 50), look) == (4, 50)
+    assert with_writer(graphql_of(stargate, watched, 50), look) == (6, 50)
     assert with_writer(graphql_of(stargate, watched, concurrency=2), look) == (2, 100)
 
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
+from connectors.logs import Logger
 from connectors.upsert_log import UpsertLog
 
 
@@ -9,8 +13,8 @@ class Desk:
     def __init__(self) -> None:
         self.lines: list[tuple[int, str]] = []
         self.now = 100.0
-        self.timers: list[tuple[float, object]] = []
-        self.log = UpsertLog(self, lambda: self.now, self._later)
+        self.timers: list[tuple[float, Callable[[], object]]] = []
+        self.log = UpsertLog(cast("Logger", self), lambda: self.now, self._later)
 
     def info(self, event, count, pages):
         assert event == "Upsert OK"

@@ -22,6 +22,7 @@ from demo.stargate import TOKEN, Stargate
 from tests.connectors.asking import using
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Writes(Protocol):
@@ -109,7 +110,7 @@ def write(make: Callable[[Http], Writes], *rows: PageVector) -> dict[int, Refusa
     return using(make, lambda writer: writer.write(rows))
 
 
-def with_writer(make: Callable[[Http], T], use: Callable[[T], Awaitable[object]]) -> object:
+def with_writer(make: Callable[[Http], T], use: Callable[[T], Awaitable[R]]) -> R:
     return using(make, use)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow.applied import OTHER_SPACE, Applied, AppliedChange
+from dataflow.applied import BY_FALLBACK, Applied, AppliedChange
 from dataflow.changes import PACKED_BYTES, Version
 
 pages = st.sampled_from([f"page {n}" for n in range(12)])
@@ -50,7 +50,7 @@ def test_a_page_that_was_deleted_is_remembered_without_a_text():
 
 
 @given(
-    st.lists(st.tuples(pages, st.sampled_from([OTHER_SPACE, bytes([1] * 16), None])), max_size=60),
+    st.lists(st.tuples(pages, st.sampled_from([BY_FALLBACK, bytes([1] * 16), None])), max_size=60),
     st.integers(1, 8),
     st.integers(0, 60),
 )
@@ -63,7 +63,7 @@ def test_pages_with_a_vector_of_the_fallback_are_counted_also_over_restarts(hist
             applied = Applied(applied.pack(), pages=limit, other_space=told.append)
         applied.put(page_id, version(turn), fingerprint)
         model.put(page_id, AppliedChange(version(turn), fingerprint))
-    assert sum(told) == sum(c.fingerprint == OTHER_SPACE for c in model.known.values())
+    assert sum(told) == sum(c.fingerprint == BY_FALLBACK for c in model.known.values())
 
 
 def test_the_snapshot_of_a_full_bucket_is_as_large_as_it_is_said_to_be():

@@ -221,7 +221,7 @@ def in_form(value: dict[str, Any], form: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("form", ["envelope", "wrapped envelope", "unwrapped", "wrapped unwrapped"])
 def test_recorded_events_are_read_in_every_form(form):
-    found = []
+    found: list[object] = []
     for sample in samples():
         key, value = sample["key"].encode(), json.dumps(in_form(sample["value"], form)).encode()
         event = decode(record_of(value, key))

@@ -64,7 +64,7 @@ class World:
 
     def run(
         self,
-        events: Sequence[Record | EOF | ABORT],
+        events: Sequence[object],
         recovery: Path,
         *,
         workers: int = 1,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -19,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.records import DeadLetter, PageVector, Record
+from dataflow.applied import Applied
 from dataflow.changes import Change
 from dataflow.decode import decode
 from dataflow.filter import Filter
@@ -31,6 +33,7 @@ PARTITIONS = (0, 1)
 FLAT = ("f0", "f1")  # by partition: a producer's key keeps a page in one
 DEBEZIUM = ("d0", "d1")
 PAGES = FLAT + DEBEZIUM
+PAGES_PER_BUCKET = 64
 
 WISHES = [("c", "one"), ("c", "two"), ("c", "bad"), ("u", "one"), ("u", "two"), ("u", "bad")]
 WISHES += [("d", None), ("d", None), ("u", ""), ("u", " "), ("touch", None), ("tombstone", None)]
@@ -65,6 +68,14 @@ class Snapshot:
     window: bytes | None
     positions: dict[int, int]
     era: int = 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_buckets():
+    """Buckets for a few pages: to make large ones would take most of the time of a history."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dataflow.window.Applied", partial(Applied, pages=PAGES_PER_BUCKET))
+        yield
 
 
 class Stream:

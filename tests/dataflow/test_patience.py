@@ -4,7 +4,6 @@ from datetime import datetime, timezone
 
 import pytest
 
-from dataflow import patience
 from dataflow.patience import SHORTEST_S, Patience
 
 
@@ -12,7 +11,7 @@ from dataflow.patience import SHORTEST_S, Patience
 def waited(monkeypatch):
     """Sets how long ago the last page came or went (seconds)."""
     now = 1000.0
-    monkeypatch.setattr(patience.time, "monotonic", lambda: now)
+    monkeypatch.setattr("dataflow.patience.time.monotonic", lambda: now)
 
     def wait(seconds: float) -> None:
         nonlocal now

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import threading
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -145,8 +146,8 @@ def test_the_same_version_again_is_a_repeat():
 
 def test_a_text_outlives_a_delete_of_the_same_time_in_any_order_and_over_repeats():
     """Debezium tells a batch that deletes a row and writes it anew as both, at one time."""
-    text = {"body": "anew", "written": 10}
-    delete = {"body": None, "written": 10}
+    text: dict[str, Any] = {"body": "anew", "written": 10}
+    delete: dict[str, Any] = {"body": None, "written": 10}
     for events in ((delete, text), (text, delete), (delete, text, delete, text)):
         bench = Bench(delete_rows=True)
         came = []
@@ -231,7 +232,7 @@ def test_nothing_is_called_unchanged_before_the_rules_are_known():
     bench.take(change(body="1", at=0))
     bench.finished()
     restarted = bench.restarted()
-    restarted.batcher.rules = None  # type: ignore[assignment]
+    restarted.batcher.rules = None
     restarted.take(change(body="1", at=1))
     assert len(restarted.batcher.waiting) == 1
 
@@ -318,7 +319,7 @@ def test_a_replay_that_comes_before_the_rules_are_known_is_judged_when_they_are(
     bench.take(change(body="1", at=3))
     bench.finished()
     bench.take(change(body="1", at=4))
-    rules, bench.batcher.rules = bench.batcher.rules, None  # type: ignore[assignment]
+    rules, bench.batcher.rules = bench.batcher.rules, None
     bench.take(change(body="1", at=3, replay=True), change("q", "other", at=6))
     bench.batcher.rules = rules
     assert texts(bench.finished()) == ["p=[1]", "q=[other]"]

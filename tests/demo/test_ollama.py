@@ -145,7 +145,7 @@ def test_a_killed_runner_fails_what_is_in_flight_and_the_next_request_works(
 
 
 def test_a_full_queue_is_503() -> None:
-    with Ollama(queue=0, request_s=0.3) as ollama:
+    with Ollama(queue=0, request_s=2.0) as ollama:
         first = threading.Thread(target=embed, args=(ollama, "a"))
         first.start()
         eventually(lambda: ollama.stats.in_flight == 1)

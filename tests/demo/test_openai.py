@@ -14,7 +14,7 @@ KEY = {"Authorization": "Bearer sk-demo"}
 
 def embed(server: OpenAI, given: object, **more: object) -> httpx.Response:
     order = {"model": MODEL, "input": given, "dimensions": 768, **more}
-    return httpx.post(f"{server.openai_url}/embeddings", json=order, headers=KEY)
+    return httpx.post(f"{server.openai_url}/embeddings", json=order, headers=KEY, timeout=60)
 
 
 def test_vectors_come_out_of_order_with_their_index(openai_stand_in: OpenAI) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from demo.kafka import MockKafka
 from demo.ollama import Ollama
@@ -46,7 +47,7 @@ def envelope(page_id: str, text: str | None, written_us: int) -> object:
         for name, value in (("page_id", page_id), ("body", text))
     }
     if text is None:
-        cells["body"] = None  # type: ignore[assignment]
+        cells["body"] = None
     op = "d" if text is None else "u"
     return {"op": op, "source": {"ts_us": written_us}, "after": cells}
 
@@ -143,7 +144,7 @@ class Torture:
         yield "kafka down", self._kafka_down
         yield "runner killed", lambda: self.stream.ollama.kill_runner(0.5)
         for quirk in ("few", "many", "short"):
-            yield f"ollama {quirk}", lambda quirk=quirk: self._spoil(quirk)  # type: ignore[misc]
+            yield f"ollama {quirk}", lambda quirk=quirk: self._spoil(quirk)
         services: dict[str, StandIn] = {
             "ollama": self.stream.ollama,
             "stargate": self.stream.stargate,
@@ -151,7 +152,7 @@ class Torture:
         }
         for name, service in services.items():
             for kind in ("refuse", "hang", "slow", "busy", "500", "503", "cut", "drop", "html"):
-                yield f"{name} {kind}", lambda s=service, k=kind: self._fault(s, k)  # type: ignore[misc]
+                yield f"{name} {kind}", lambda s=service, k=kind: self._fault(s, k)
 
     def _fault(self, service: StandIn, kind: str) -> Callable[[], None]:
         faults, share = service.faults, self.rng.choice((0.1, 0.5, 1.0))
@@ -224,7 +225,7 @@ class Torture:
         else:
             self.workers = [self.stream.start(int(layout), store=self.keeps_store, **settings)]
 
-    def _settings(self) -> dict[str, str]:
+    def _settings(self) -> dict[str, Any]:
         return {
             "ON_DELETE": "delete" if self.deletes else "ignore",
             "STATUS_PORT": "0",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.deadline import eventually
 from tests.flow.stream import DONE_S, Stream
 from tests.flow.worker import Worker
 
 
 def feed_through(
-    stream: Stream, count: int = 100, *, store: bool = True, code: str = "", **settings: str
+    stream: Stream, count: int = 100, *, store: bool = True, code: str = "", **settings: Any
 ) -> Worker:
     """Start a worker and see the first pages through it."""
     worker = stream.start(store=store, code=code, **settings)

@@ -6,6 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +18,7 @@ from tests.flow.stream import DONE_S, TOLERANCE, Stream
 from tests.flow.worker import Worker
 
 Replay = Callable[[], str]
-Settings = dict[str, str]
+Settings = dict[str, Any]
 
 
 @pytest.fixture

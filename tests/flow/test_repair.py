@@ -57,7 +57,7 @@ def write_pages(stream: Stream, count: int = PAGES) -> None:
 def test_a_store_damaged_in_known_ways_is_found_out_and_mended(stream: Stream) -> None:
     vectors = stream.stargate.vectors
     vectors.columns["model"] = "text"
-    model = {"STARGATE_MODEL_COLUMN": "model"}
+    model: dict[str, Any] = {"STARGATE_MODEL_COLUMN": "model"}
     write_pages(stream)
     stream.start(**model)
     stream.wait_complete()

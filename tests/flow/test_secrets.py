@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import httpx
 import pytest
@@ -34,7 +35,7 @@ COMMANDS: tuple[tuple[str, dict[str, str]], ...] = (
 )
 
 
-def _settings(stream: Stream, stargate: Stargate) -> dict[str, str]:
+def _settings(stream: Stream, stargate: Stargate) -> dict[str, Any]:
     return SECRETS | {
         "STARGATE_URL": stargate.url,
         "STARGATE_AUTH_TOKEN": "",

@@ -211,6 +211,7 @@ def test_a_hundred_events_without_a_good_one_stall_the_stream(stream: Stream) ->
     for _ in range(2):  # what is stored or committed meanwhile must not move it on
         worker = stream.start()
         worker.wait_for(r"waiting .*none of the first 100 events.*KAFKA_TOPIC")
+        worker.wait_for("status port")
         assert "kafka" in worker.stalled()
         worker.stop()
     assert not stream.letters()

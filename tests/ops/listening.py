@@ -36,6 +36,11 @@ def listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
+def deaf(connection: socket.socket) -> None:
+    """Takes what is said, and ends the connection."""
+    connection.recv(65536)
+
+
 def silent(connection: socket.socket) -> None:
     """Takes the connection and never says anything."""
     while connection.recv(65536):

@@ -17,8 +17,8 @@ from dataflow.event_json import MAX_EVENT_BYTES
 from demo.kafka import MockKafka
 from ops import change_sender
 from ops.change_sender import ChangeSender, event_of
-from ops.pace import beginning_us
 from ops.patience import Patience
+from ops.send_rules import beginning_us
 from ops.topic_reader import KafkaUnusable
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "debezium-cassandra.jsonl"

@@ -80,16 +80,38 @@ def partitions(directory):
     return sorted(path.name for path in directory.glob("*.sqlite3"))
 
 
-@pytest.mark.parametrize("name", [None, "run", "demo"])
+@pytest.mark.parametrize("name", [None, *cli.COMMANDS])
 def test_each_command_explains_itself(name):
     result = CliRunner().invoke(cli.app, [name, "--help"] if name else ["--help"])
     assert result.exit_code == 0
     assert "Usage" in result.output
 
 
+@pytest.mark.parametrize("name", [None, *cli.COMMANDS])
+def test_help_speaks_no_python(name):
+    told = CliRunner().invoke(cli.app, [name, "--help"] if name else ["--help"]).output
+    for of_python in ("<", "{", "range", "Path", "None"):
+        assert of_python not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ("run -w 0", "0 is too small; it must be 1 or more"),
+        ("run -s x", "x is no whole number"),
+        ("replay --limit 10001", "10001 is too large; it must be 10000 or less"),
+        ("audit --skew nan", "nan is no number of seconds"),
+        ("audit --skew -1", "-1.0 is too small; it must be 0 or more"),
+    ],
+)
+def test_a_wrong_number_is_refused_in_words(arguments, what):
+    result = CliRunner().invoke(cli.app, arguments.split(), env={"COLUMNS": "100"})
+    assert result.exit_code == 2
+    assert what in result.output
+
+
 def test_only_commands_that_work_are_shown():
-    names = {info.name or info.callback.__name__ for info in cli.app.registered_commands}
-    for name in names - {"demo"}:
+    for name in cli.COMMANDS.keys() - {"demo"}:
         assert (ROOT / "ops" / f"{name.replace('-', '_')}.py").exists()
 
 
@@ -193,7 +215,7 @@ def test_a_process_whose_own_name_is_not_known_yet_waits_for_it(monkeypatch):
             raise OSError("not known")
         return []
 
-    monkeypatch.setattr(run.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr("ops.run.socket.getaddrinfo", resolve)
     monkeypatch.setattr(run, "NAME_AGAIN_S", 0.0)
     wait_for_own_name(Launch(process_id=1, addresses=("pages-0.pages:1", "pages-1.pages:1")))
     assert asked == ["pages-1.pages"] * 3

@@ -273,7 +273,7 @@ def test_each_wrong_way_to_kafka_is_told_apart(
 
 
 def test_tls_to_a_plain_port_is_told(examine_kafka: Examine, mock_kafka: MockKafka) -> None:
-    with listening.listening(lambda connection: connection.recv(65536)) as broker:
+    with listening.listening(listening.deaf) as broker:
         examined = examine_kafka(KAFKA_BROKER=f"kafka+ssl://{broker}")
     examined.told("kafka", "bad", "does not speak TLS", "without kafka+ssl://")
 

@@ -50,7 +50,7 @@ def test_a_page_with_text_needs_a_vector_and_a_vector_a_page() -> None:
 )
 def test_a_flaw_is_named(values: object, flaw: str) -> None:
     assert flaw_of(values, 768).startswith(flaw)
-    assert WANTED.judge(PAGE, vector(values)).kind == "bad-vector"  # type: ignore[union-attr]
+    assert WANTED.judge(PAGE, vector(values)).kind == "bad-vector"
 
 
 @pytest.mark.parametrize("length", [1 - 1e-6, 1 + 1e-6])

@@ -14,7 +14,9 @@ def main() -> None:
     for line in sys.stdin:
         statement, values = json.loads(line)
         try:
-            answer = {"rows": [list(row) for row in session.execute(statement, values)]}
+            answer: dict[str, object] = {
+                "rows": [list(row) for row in session.execute(statement, values)]
+            }
         except Exception as error:  # noqa: BLE001 - it is told to the test
             answer = {"error": str(error)}
         print(json.dumps(answer), flush=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
+from demo.process import end
+
 SCRIPT = Path(__file__).with_name("cql.py")
 
 
@@ -38,11 +40,7 @@ class Pages:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        end(self._process)
 
     def run(self, statement: str, *values: object) -> list[list[object]]:
         """Run a statement; each `%s` in it is a value.

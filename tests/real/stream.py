@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
@@ -125,8 +125,8 @@ def _free_ports(count: int) -> int:
 
 
 def _letter(message: Message) -> tuple[str, dict[str, object]]:
-    reasons = [value for name, value in message.headers() or () if name == "reason"]
-    return (reasons[0] or b"").decode(), json.loads(message.value() or b"{}")
+    headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
+    return headers["reason"].decode(), json.loads(message.value() or b"{}")
 
 
 class Embedder:

@@ -49,12 +49,9 @@ def topic(kafka_broker: str) -> Iterator[Topic]:
 
 
 @pytest.fixture
-def stream(
-    tmp_path: Path, topic: Topic, embedder: Embedder, stargate: Stargate, rag: Rag
-) -> Iterator[RealStream]:
-    stream = RealStream(tmp_path, topic, embedder, stargate, rag)
-    yield stream
-    stream.end()
+def stream(bare_stream: RealStream) -> RealStream:
+    """A stream over Debezium's topic."""
+    return bare_stream
 
 
 @pytest.fixture

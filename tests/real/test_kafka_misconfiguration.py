@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-ROWS = {
+ROWS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "plaintext client, TLS listener": (TLS_BROKER, {}, "that port speaks TLS", "kafka+ssl://"),
     "TLS client, plaintext listener": (BROKER, TLS, "does not speak TLS", "KAFKA_BROKER"),
     "no CA": (TLS_BROKER, {"tls": True}, "is not trusted", "KAFKA_CA_FILE"),

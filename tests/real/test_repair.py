@@ -15,7 +15,10 @@ from tests.real.stream import RealStream
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
 PAGES = 60
-PREFIXES = {"EMBED_PREFIX": "search_document: ", "EMBED_QUERY_PREFIX": "search_query: "}
+PREFIXES: dict[str, Any] = {
+    "EMBED_PREFIX": "search_document: ",
+    "EMBED_QUERY_PREFIX": "search_query: ",
+}
 
 
 def run(stream: RealStream, *arguments: str, **settings: str) -> Any:

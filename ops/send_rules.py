@@ -1,4 +1,7 @@
-"""How fast commands send into the topic, and from when on what they read is new enough."""
+"""The rules by which commands send into the topic: how fast, and from when on.
+
+What they send counts as written at a time, and what they read must be newer than that.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +9,13 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Annotated
-
-import typer
 
 from connectors.http import Http
 from dataflow.connections import kafka_access
 from dataflow.settings import Settings
+from ops.options import MAX_LAG, SKEW_S
 from ops.patience import Patience
 from ops.stream_lag import GroupLag, Lag, StatusLag, Throttle
-
-MAX_LAG = 1000
-PAGE_SIZE = 100
-SKEW_S = 10.0
-
-MaxLag = Annotated[
-    int,
-    typer.Option(min=0, help="Send no more while the stream is so far behind; 0: do not ask."),
-]
-StatusUrls = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--status-url",
-        help="Ask this status port for the lag, not Kafka; of a cluster, one for each process.",
-    ),
-]
-Skew = Annotated[
-    float, typer.Option(min=0, help="Seconds by which writers' clocks may differ from this one.")
-]
-PageSize = Annotated[
-    int,
-    typer.Option(min=1, max=1000, help="Rows in one answer of Stargate; fewer if pages are huge."),
-]
 
 
 def beginning_us() -> int:
@@ -50,8 +28,8 @@ def beginning_us() -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """What the options say.
+class SendRules:
+    """What the options say about it.
 
     Attributes:
         max_lag: Records that the stream may be behind; 0: it is not asked.

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pygal
 from pygal.style import CleanStyle
 
+from bench import scaling
+from bench.launch import LAUNCHES
+from bench.report import Results
 
-def draw(
-    path: Path, embedders: Sequence[int], ideal: Sequence[float], speeds: Mapping[str, list[float]]
-) -> None:
-    """Write an SVG.
 
-    Args:
-        path: Where to.
-        embedders: The numbers of embedders, for the x axis.
-        ideal: What each of these manages (pages a second).
-        speeds: What was measured, in the same order, by how the stream was started.
-    """
+def draw(path: Path, results: Results) -> None:
+    """Write an SVG, if all of it was measured."""
+    names = {launch: [scaling.name(n, launch) for n in scaling.EMBEDDERS] for launch in LAUNCHES}
+    if not all(name in results.readings for row in names.values() for name in row):
+        return
+    limits = [scaling.limit(number) for number in scaling.EMBEDDERS]
     chart = pygal.Line(
         style=CleanStyle,
         title="Pages a second with several embedders",
@@ -28,17 +25,11 @@ def draw(
         y_title="pages a second",
         width=800,
         height=450,
-        range=(0, max(ideal)),
+        range=(0, max(limits)),
         js=[],
     )
-    chart.x_labels = [str(number) for number in embedders]
-    chart.add("the embedders' limit", list(ideal), stroke_style={"dasharray": "6, 4"})
-    for launch, values in speeds.items():
-        chart.add(launch, values)
-    path.parent.mkdir(exist_ok=True)
+    chart.x_labels = [str(number) for number in scaling.EMBEDDERS]
+    chart.add("the embedders' limit", limits, stroke_style={"dasharray": "6, 4"})
+    for launch, row in names.items():
+        chart.add(launch, results.medians(row))
     path.write_bytes(chart.render())
-
-
-def medians(values: Mapping[str, list[float]], names: Sequence[str]) -> list[float]:
-    """The medians of some figures, in order."""
-    return [statistics.median(values[name]) for name in names]

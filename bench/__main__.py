@@ -13,13 +13,13 @@ from rich.console import Console
 
 from bench import machine, picture, rounds
 from bench.report import RESULTS, Results
-from bench.scope import CORE, LONG
+from bench.scope import CORE, LONG, TINY
 
 
 def main() -> int:
     """Measure each figure, round by round, and report; returns 1 if something failed."""
     given = _arguments()
-    scope = LONG if given.long else CORE
+    scope = LONG if given.long else TINY if given.tiny else CORE
     kafka = given.kafka or (os.environ.get("TEST_KAFKA_BROKER") if given.long else None)
     scope = replace(scope, kafka=kafka or None)
     steps = rounds.all_steps(scope)
@@ -42,6 +42,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
     parser.add_argument("--long", action="store_true", help="more runs, larger backlogs")
+    parser.add_argument("--tiny", action="store_true", help="only see that every measure runs")
     parser.add_argument("--runs", type=int, help="rounds")
     parser.add_argument("--kafka", help="a real broker; with --long also TEST_KAFKA_BROKER")
     parser.add_argument("--results", type=Path, help="directory; with --only nothing by default")

@@ -52,4 +52,6 @@ def _floor(scope: Scope, way: str) -> Iterable[Reading]:
         settings = rig.settings(STARGATE_BULK=way, PAGES=str(scope.free_pages))
         with peer("floor", settings) as program:
             said = program.wait()
+        if (reached := rig.delivered()) != scope.free_pages:
+            raise RuntimeError(f"only {reached:,} of {scope.free_pages:,} pages arrived: {said}")
     yield Reading(f"own CPU, {way}, floor: a bare asyncio loop", "ms a page", float(said))

@@ -69,3 +69,18 @@ LONG = Scope(
     delays=True,
     scaling=True,
 )
+TINY = Scope(
+    name="tiny",
+    epochs=0.2,
+    warm_up_s=0.1,
+    free_pages=400,
+    edits=3,
+    loaded_s=0.5,
+    settle_s=0,
+    idle_s=0.3,
+    memory_pages=(300, 600),
+    peer_pages=320,
+    delays=True,
+    scaling=True,
+)
+"""Only shows that every measure runs."""

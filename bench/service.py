@@ -17,7 +17,7 @@ class Counts:
 
     Attributes:
         at: The moment, by the clock that all processes of this machine share.
-        requests: Requests begun.
+        requests: Requests that it has carried out.
         items: Texts embedded, rows written or notifications taken.
         taken_s: Seconds that its slots were taken, summed.
         cpu_s: CPU of its process.
@@ -49,7 +49,7 @@ class Service:
     def counts(self) -> Counts:
         """What it has counted until now."""
         stats: dict[str, Any] = self._http.get("/__stats__").json()
-        names = ("at", "requests", "items", "slots_s", "process_cpu_s")
+        names = ("at", "carried_out", "items", "slots_s", "process_cpu_s")
         return Counts(*(stats[name] for name in names))
 
     def __enter__(self) -> Service:

@@ -230,7 +230,7 @@ class Ollama(StandIn):
         finally:
             self._waiting -= 1
         self.batches.append(len(texts))
-        self.stats.items += len(texts)
+        self.stats.carry_out(len(texts))
         if self.texts is not None:
             self.texts.extend(texts)
         fitting = [self.model.truncate(text) for text in texts]

@@ -94,7 +94,7 @@ class Rag(StandIn):
     def _take(self, page_id: str, body: bytes) -> None:
         with self._arrived:
             self.counts[page_id] += 1
-            self.stats.items += 1
+            self.stats.carry_out()
             if self.record:
                 self._bodies[page_id] = body
                 self.order.append(page_id)

@@ -181,7 +181,7 @@ class Stargate(StandIn):
         if segments != [self.keyspace]:
             return not_found()
         answer = answer_graphql(self.tables, request, self._random)
-        self.stats.items += (rows := answer.body.count(b'"applied":true'))
+        self.stats.carry_out(rows := answer.body.count(b'"applied":true'))
         return replace(answer, takes_s=self.row_s * rows)
 
     def _bulk(self, request: Request) -> Answer:
@@ -204,7 +204,7 @@ class Stargate(StandIn):
             return json_answer({"error": str(error)}, 400)
         for page_id, values in rows:
             self.vectors.put(page_id, orjson.dumps(values))
-        self.stats.items += len(rows)
+        self.stats.carry_out(len(rows))
         return Answer(204, takes_s=self.row_s * len(rows))
 
     def _token_fault(self, request: Request) -> str | None:

@@ -11,6 +11,7 @@ class Stats:
     Attributes:
         requests: Requests begun, faults included.
         items: Things carried out: texts embedded, rows written, notifications taken.
+        carried_out: Requests of those things.
         faults: Requests that met a fault.
         in_flight: Requests being served.
         max_in_flight: The most at once since `reset`.
@@ -25,7 +26,8 @@ class Stats:
 
     def reset(self) -> None:
         """Starts the counts anew."""
-        self.requests = self.items = self.faults = self.in_flight = self.max_in_flight = 0
+        self.requests = self.items = self.carried_out = self.faults = 0
+        self.in_flight = self.max_in_flight = 0
         self.busy_s = self.first_at = self.last_at = 0.0
         self._busy_since = self._held_s = 0.0
         self._held = 0
@@ -68,12 +70,18 @@ class Stats:
             if self.counts_busy:
                 self.busy_s += self.last_at - self._busy_since
 
+    def carry_out(self, items: int = 1) -> None:
+        """A request has done what it asked for."""
+        self.items += items
+        self.carried_out += 1
+
     def as_dict(self) -> dict[str, object]:
         """The counts as JSON values; `cpu_s` is the calling thread's, so call it on the loop."""
         return {
             "at": time.monotonic(),
             "requests": self.requests,
             "items": self.items,
+            "carried_out": self.carried_out,
             "faults": self.faults,
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,

@@ -28,7 +28,8 @@ def main() -> int:
     runs = {step.measure: given.runs or scope.runs.get(step.measure, 1) for step in steps}
     results = Results(machine.facts() | {"kafka": "a real one" if scope.kafka else "mock"})
     began = time.monotonic()
-    good = rounds.run(rounds.turns(steps, runs), results, Console(stderr=True))
+    turns = rounds.turns(steps, runs)
+    good = rounds.run(turns, results, Console(stderr=True), scope.limit_s)
     results.facts["load at the end"] = machine.load()
     results.facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
     results.notes += [f"Left out: {what}." for what in scope.left_out]

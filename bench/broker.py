@@ -117,7 +117,7 @@ class _Real(Broker):
 
     @override
     def __exit__(self, *_: object) -> None:
-        self._producer.purge()
+        self._producer.flush(TIMEOUT_S)
         for gone in self._admin.delete_topics([self.topic, self.letter_topic]).values():
             gone.result(TIMEOUT_S)
 

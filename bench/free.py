@@ -10,6 +10,7 @@ from bench.program import peer
 from bench.reading import Reading, Step, Target
 from bench.rig import FREE, Rig
 from bench.scope import Scope
+from bench.slowest import START_S
 from bench.steady import Part, work_off
 
 FIRST, LAST = 0.25, 0.75
@@ -21,7 +22,7 @@ CPU = {"rest": Target(0.6), "graphql": Target(0.4)}
 
 def steps(scope: Scope) -> list[Step]:
     """Each way to write rows, and the floor of it."""
-    seconds = 6 + scope.free_pages / 1500
+    seconds = START_S + scope.free_pages / 1800
     return [
         *(
             Step("free", f"free services, {way}", 2 * seconds, partial(_measure, scope, way))

@@ -12,6 +12,7 @@ from bench.program import Program, stream
 from bench.reading import Reading, Step, Target
 from bench.rig import FREE, Rig
 from bench.scope import Scope
+from bench.slowest import START_S
 
 SAMPLE_S = 0.1
 MB = 1 << 20
@@ -20,7 +21,7 @@ SAME = Target(5)
 
 def steps(scope: Scope) -> list[Step]:
     """Both backlogs in one step: their ratio is the figure."""
-    seconds = 15 + sum(scope.memory_pages) / 1300
+    seconds = 2 * START_S + sum(scope.memory_pages) / 1500
     return [Step("memory", "memory", seconds, partial(_measure, scope))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,11 +47,23 @@ def turns(steps: Sequence[Step], runs: Mapping[str, int]) -> list[Turn]:
     ]
 
 
-def run(given: Sequence[Turn], results: Results, console: Console) -> bool:
-    """Measure all of it; returns whether nothing failed."""
-    good = True
+def run(
+    given: Sequence[Turn], results: Results, console: Console, limit_s: float = math.inf
+) -> bool:
+    """Measure all of it; returns whether nothing failed.
+
+    Args:
+        given: What there is to do, in order.
+        results: Where the values go, and what failed.
+        console: Where it is told how things go.
+        limit_s: Seconds after which figures that have a value get no further one.
+    """
+    good, ends = True, time.monotonic() + limit_s
     for place, (turn, left_s) in enumerate(_timed(given), 1):
         title = f"round {turn.number}: {turn.step.title}"
+        if turn.number > 1 and time.monotonic() + turn.step.seconds > ends:
+            results.notes.append(f"Left out for want of time: {title}.")
+            continue
         console.print(f"{place}/{len(given)}, {_minutes(left_s)} left: {title}", style="dim")
         try:
             for reading in turn.step.run():

@@ -9,7 +9,7 @@ from bench.launch import LAUNCHES
 from bench.reading import Reading, Step
 from bench.rig import EMBEDDER_SLOWEST, Rig
 from bench.scope import Scope
-from bench.slowest import EPOCH_S, embedder
+from bench.slowest import EPOCH_S, START_S, embedder
 from bench.steady import Part, work_off
 
 EMBEDDERS = 1, 2, 4, 8
@@ -21,7 +21,7 @@ def steps(scope: Scope) -> list[Step]:
     if not scope.scaling:
         return []
     return [
-        Step("scaling", name(number, launch), 14, partial(_measure, scope, number, launch))
+        Step("scaling", name(number, launch), START_S + 7, partial(_measure, scope, number, launch))
         for number in EMBEDDERS
         for launch in LAUNCHES
     ]

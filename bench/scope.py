@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ class Scope:
         name: Of its files under `bench/results/`.
         kafka: Address of a real Kafka; None is librdkafka's mock, in the bench's own process.
         runs: Runs of a measure; those that are not named are run once.
+        limit_s: Seconds after which figures that have a value get no further one.
         epochs: Snapshot intervals (5 s each) that a slowest service is watched for.
         warm_up_s: Seconds of a slowest service's capacity that do not count at the beginning.
         free_pages: Backlog before services that take no time.
@@ -30,6 +32,7 @@ class Scope:
     name: str = "core"
     kafka: str | None = None
     runs: Mapping[str, int] = field(default_factory=dict)
+    limit_s: float = math.inf
     epochs: float = 1
     warm_up_s: float = 1.0
     free_pages: int = 8000
@@ -54,7 +57,7 @@ class Scope:
         return left
 
 
-CORE = Scope(runs={"slowest": 2, "free": 2, "edits": 2, "loaded": 2, "start": 3})
+CORE = Scope(runs={"slowest": 2, "free": 2, "edits": 2, "loaded": 2, "start": 3}, limit_s=570)
 LONG = Scope(
     name="long",
     runs=dict.fromkeys(("slowest", "cluster", "scaling", "idle", "peers", "loaded", "floor"), 3)

@@ -22,7 +22,8 @@ EPOCH_S = 5.0
 EMBED_S = 0.002
 WINDOW_PAGES = 32
 BULK_ROWS = 100
-START_S = 6.0
+START_S = 4.0
+"""For starting and stopping everything of a run, about."""
 TARGET = Target(97, at_least=True)
 
 

@@ -14,8 +14,8 @@ from demo.stats import Stats
 class Slots:
     """A few requests are worked on at once, the others wait in their order.
 
-    A request has its slot for exactly the time that it should take: what a late timer, or a busy
-    machine, adds to one is taken off the next. So a service of ten slots and 40 ms a request can
+    A request has its slot for exactly the time that it should take: what an inexact timer, or a
+    busy machine, adds to one is taken off the next. So a service of ten slots and 40 ms a request can
     do 250 requests a second, and one that does fewer had none to do.
 
     Args:
@@ -41,10 +41,12 @@ class Slots:
                 due += answered.takes_s
                 await _sleep_until(due)
                 return answered
+            except BaseException:
+                due = min(due, time.monotonic())  # it has gone away in between
+                raise
             finally:
-                ended = min(due, time.monotonic())
-                self._stats.release(ended)
-                heapq.heappush(self._free_at, ended)
+                self._stats.release(due)
+                heapq.heappush(self._free_at, due)
 
 
 async def _sleep_until(moment: float) -> None:

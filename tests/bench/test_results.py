@@ -77,6 +77,14 @@ def test_rounds_go_through_all_figures_in_turn() -> None:
     assert order == [(1, "often"), (1, "once"), (2, "often")]
 
 
+def test_past_its_time_a_run_measures_only_what_has_no_value_yet() -> None:
+    results = Results({})
+    step = Step("x", "x", 1, lambda: [reading(2)])
+    assert rounds.run([Turn(1, step), Turn(2, step)], results, Console(quiet=True), limit_s=0)
+    assert results.figures[0].values == [2]
+    assert results.notes == ["Left out for want of time: round 2: x."]
+
+
 def test_the_tables_come_into_the_document(tmp_path: Path) -> None:
     results = Results({"cores": "2"})
     results.add(reading(120))
@@ -90,5 +98,5 @@ def test_the_tables_come_into_the_document(tmp_path: Path) -> None:
 
 def test_the_document_has_a_place_for_each_table(tmp_path: Path) -> None:
     for name in ("core", "long"):
-        (tmp_path / f"{name}.md").write_text("the table\n")
-    assert docs.filled(docs.DOC.read_text(), tmp_path).count("the table") == 2
+        (tmp_path / f"{name}.md").write_text(f"the table {name}, just measured\n")
+    assert docs.filled(docs.DOC.read_text(), tmp_path).count("just measured") == 2

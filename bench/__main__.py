@@ -36,7 +36,7 @@ def main() -> int:
     results.show()
     if (directory := given.results or (None if given.only else RESULTS)) is not None:
         results.write(directory / scope.name)
-        picture.draw(directory / "scaling.svg", results)
+        picture.draw(directory, results)
     return 0 if good else 1
 
 

@@ -7,10 +7,10 @@ from functools import partial
 
 from bench.launch import Start, workers
 from bench.program import Program, peer, peer_flow
-from bench.reading import Reading, Step, Target
+from bench.reading import Around, Reading, Step, Target
 from bench.rig import EMBEDDER_SLOWEST, Rig
 from bench.scope import Scope
-from bench.steady import whole_pages_per_s
+from bench.steady import work_off_whole
 
 FASTER = Target(1, at_least=True)
 
@@ -22,17 +22,17 @@ def steps(scope: Scope) -> list[Step]:
 
 
 def _measure(scope: Scope) -> Iterable[Reading]:
-    own = _pages_per_s(scope, workers(1), scope.peer_pages)
-    yield Reading("as a whole, the stream", "pages/s", own)
+    own, around = _work_off(scope, workers(1), scope.peer_pages)
+    yield Reading("as a whole, the stream", "pages/s", own, around=around)
     for name, start, share in OTHERS:
-        other = _pages_per_s(scope, start, scope.peer_pages // share)
-        yield Reading(f"as a whole, {name}", "pages/s", other)
+        other, around = _work_off(scope, start, scope.peer_pages // share)
+        yield Reading(f"as a whole, {name}", "pages/s", other, around=around)
         yield Reading(f"the stream against {name}", "times", own / other, FASTER)
 
 
-def _pages_per_s(scope: Scope, start: Start, pages: int) -> float:
+def _work_off(scope: Scope, start: Start, pages: int) -> tuple[float, Around]:
     with Rig(EMBEDDER_SLOWEST, scope.kafka) as rig:
-        return whole_pages_per_s(rig, start, pages)
+        return work_off_whole(rig, start, pages)
 
 
 def _one_by_one(rig: Rig) -> Program:

@@ -9,7 +9,7 @@ from bench.report import RESULTS
 from bench.scope import CORE, LONG
 
 DOC = ROOT / "docs" / "performance.md"
-PICTURE = "scaling.svg"
+PICTURES = {CORE.name: "slowest.svg", LONG.name: "scaling.svg"}
 
 
 def filled(text: str, results: Path) -> str:
@@ -18,12 +18,12 @@ def filled(text: str, results: Path) -> str:
     Raises:
         ValueError: The text has no such place.
     """
-    for name in (CORE.name, LONG.name):
+    for name, picture in PICTURES.items():
         if not (table := results / f"{name}.md").exists():
             continue
         inside = [table.read_text(encoding="utf-8")]
-        if name == LONG.name and (results / PICTURE).exists():
-            inside.append(f"![Pages a second with several embedders](../bench/results/{PICTURE})\n")
+        if (results / picture).exists():
+            inside.append(f"![The same as a picture](../bench/results/{picture})\n")
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, found, rest = text.partition(begin)
         _, ended, after = rest.partition(end)

@@ -117,6 +117,11 @@ OTHERS = (
 )
 
 
+def name(slow: Slow, launch: str) -> str:
+    """Of the figure."""
+    return f"slowest {slow.name}, {1000 * slow.request_s:g} ms, {launch}"
+
+
 def steps(scope: Scope) -> list[Step]:
     """Each service with each way to start; other service times too, if the scope has them."""
     found = [
@@ -133,7 +138,7 @@ def steps(scope: Scope) -> list[Step]:
 
 def _step(scope: Scope, measure: str, slow: Slow, launch: str) -> Step:
     part = slow.part(scope.epochs, scope.warm_up_s)
-    title = f"slowest {slow.name}, {1000 * slow.request_s:g} ms, {launch}"
+    title = name(slow, launch)
     return Step(
         measure,
         title,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -114,14 +113,19 @@ def work_off(rig: Rig, start: Start, part: Part) -> Steady:
         return watch(rig, program, part)
 
 
-def whole_pages_per_s(rig: Rig, start: Start, pages: int) -> float:
-    """From the first window to the last delivery: fair to what works by fits and starts."""
+def work_off_whole(rig: Rig, start: Start, pages: int) -> tuple[float, Around]:
+    """The same from the first window to the last delivery: fair to what works by fits and starts.
+
+    Returns:
+        Pages a second, and what else went on.
+    """
     rig.feed(pages)
     with start(rig) as program:
         wait_until(lambda: rig.embedded() >= FIRST_PAGES, program, every_s=0.01)
-        began, done = time.monotonic(), rig.embedded()
+        before = _moment(rig, program)
         rig.wait_until_delivered(pages, program)
-        return (pages - done) / (time.monotonic() - began)
+        whole = Steady(before, _moment(rig, program))
+    return whole.items("embedder") / whole.seconds("embedder"), whole.around
 
 
 def _moment(rig: Rig, program: Program | Processes) -> Moment:

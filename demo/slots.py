@@ -15,8 +15,8 @@ class Slots:
     """A few requests are worked on at once, the others wait in their order.
 
     A request has its slot for exactly the time that it should take: what an inexact timer, or a
-    busy machine, adds to one is taken off the next. So a service of ten slots and 40 ms a request can
-    do 250 requests a second, and one that does fewer had none to do.
+    busy machine, adds to one is taken off the next. So a service of ten slots and 40 ms a request
+    can do 250 requests a second, and one that does fewer had none to do.
 
     Args:
         number: How many.

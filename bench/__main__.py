@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -29,7 +30,8 @@ def main() -> int:
     results = Results(machine.facts() | {"kafka": "a real one" if scope.kafka else "mock"})
     began = time.monotonic()
     turns = rounds.turns(steps, runs)
-    good = rounds.run(turns, results, Console(stderr=True), scope.limit_s)
+    limit_s = math.inf if given.runs else scope.limit_s
+    good = rounds.run(turns, results, Console(stderr=True), limit_s)
     results.facts["load at the end"] = machine.load()
     results.facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
     results.notes += [f"Left out: {what}." for what in scope.left_out]

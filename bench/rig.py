@@ -71,16 +71,17 @@ class Rig:
 
     def __init__(self, speed: Speed, kafka: str | None = None, embedders: int = 1) -> None:
         self._speed, self._kafka, self._embedders = speed, kafka, embedders
-        self._running = ExitStack()
         self._pages = 0
         self.services: dict[str, Service] = {}
 
     def __enter__(self) -> Rig:
         with ThreadPoolExecutor() as pool:  # each takes most of a second to start
-            starting = [(name, pool.submit(start)) for name, start in self._services()]
-        for name, started in starting:
-            self.services[name] = self._running.enter_context(started.result())
-        self.broker: Broker = self._running.enter_context(open_broker(self._kafka))
+            begun = [(name, pool.submit(start)) for name, start in self._services()]
+        with ExitStack() as starting:
+            for name, started in begun:
+                self.services[name] = starting.enter_context(started.result())
+            self.broker: Broker = starting.enter_context(open_broker(self._kafka))
+            self._running = starting.pop_all()
         return self
 
     def _services(self) -> list[tuple[str, Callable[[], Service]]]:

@@ -33,7 +33,7 @@ class Scope:
     kafka: str | None = None
     runs: Mapping[str, int] = field(default_factory=dict)
     limit_s: float = math.inf
-    epochs: float = 1
+    epochs: float = 2
     warm_up_s: float = 1.0
     free_pages: int = 8000
     edits: int = 100
@@ -57,7 +57,7 @@ class Scope:
         return left
 
 
-CORE = Scope(runs={"slowest": 2, "free": 2, "edits": 2, "loaded": 2, "start": 3}, limit_s=570)
+CORE = Scope(runs={"free": 2, "edits": 2, "start": 3}, limit_s=570)
 LONG = Scope(
     name="long",
     runs=dict.fromkeys(("slowest", "cluster", "scaling", "idle", "peers", "loaded", "floor"), 3)

@@ -47,10 +47,10 @@ test-browser: $(ENV) ## Run the tests of the status page in a browser
 torture: $(ENV) ## Random faults for MINUTES=10 from SEED=1, then count what was lost
 	@$(BIN)/python -m tests.faults.torture --seed $(SEED) --minutes $(MINUTES) $(ARGS)
 
-bench: $(ENV) ## Measure speed, latency and memory against stand-ins
+bench: $(ENV) ## Measure speed, latency and memory against stand-ins in 10 minutes
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-long: $(ENV) ## The same over a long run
+bench-long: $(ENV) ## Measure all of it for an hour, over a real Kafka: TEST_KAFKA_BROKER=host:port
 	@$(BIN)/python -m bench --long $(ARGS)
 
 dev: $(ENV) ## Run the worker and restart it when the code changes

@@ -1,45 +1,58 @@
-"""`make bench`: measure, print a table, and write `bench/results/latest.*`."""
+"""`make bench`: measure, print a table, and write it to `bench/results/`."""
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
-from bench import machine, report
-from bench.figures import CORE, LONG, Measuring
+from bench import machine, picture, rounds
+from bench.report import RESULTS, Results
+from bench.scope import CORE, LONG, TINY
 
 
-def main() -> None:
-    """Measure each figure once a round, and report."""
+def main() -> int:
+    """Measure each figure, round by round, and report; returns 1 if something failed."""
+    given = _arguments()
+    scope = LONG if given.long else TINY if given.tiny else CORE
+    kafka = given.kafka or (os.environ.get("TEST_KAFKA_BROKER") if given.long else None)
+    scope = replace(scope, kafka=kafka or None)
+    steps = rounds.all_steps(scope)
+    if given.only:
+        steps = [step for step in steps if step.measure in given.only]
+    runs = {step.measure: given.runs or scope.runs.get(step.measure, 1) for step in steps}
+    results = Results(machine.facts() | {"kafka": "a real one" if scope.kafka else "mock"})
+    began = time.monotonic()
+    turns = rounds.turns(steps, runs)
+    limit_s = math.inf if given.runs else scope.limit_s
+    good = rounds.run(turns, results, Console(stderr=True), limit_s)
+    results.facts["load at the end"] = machine.load()
+    results.facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
+    results.notes += [f"Left out: {what}." for what in scope.left_out]
+    results.show()
+    if (directory := given.results or (None if given.only else RESULTS)) is not None:
+        results.write(directory / scope.name)
+        picture.draw(directory, results)
+    return 0 if good else 1
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
     parser.add_argument("--long", action="store_true", help="more runs, larger backlogs")
+    parser.add_argument("--tiny", action="store_true", help="only see that every measure runs")
     parser.add_argument("--runs", type=int, help="rounds")
-    parser.add_argument(
-        "--only", nargs="+", choices=list(Measuring(CORE).rounds()), help="some figures"
-    )
-    given = parser.parse_args()
-    size = LONG if given.long else CORE
-    size = replace(size, runs=given.runs or size.runs)
-    measuring = Measuring(size)
-    rounds = measuring.rounds()
-    chosen = given.only or list(rounds)
-    console = Console(stderr=True)
-    began, load = time.monotonic(), [machine.load()]
-    for number in range(size.runs):
-        for name in chosen:
-            console.print(f"round {number + 1} of {size.runs}: {name}", style="dim")
-            rounds[name]()
-        load.append(machine.load())
-    minutes = f"{(time.monotonic() - began) / 60:.1f}"
-    facts = machine.facts() | {"load": ", ".join(load), "minutes": minutes}
-    report.show(measuring.figures(), facts)
-    if given.only is None:
-        report.write(measuring.figures(), facts)
-    measuring.draw(report.RESULTS / "scaling.svg")
+    parser.add_argument("--kafka", help="a real broker; with --long also TEST_KAFKA_BROKER")
+    parser.add_argument("--results", type=Path, help="directory; with --only nothing by default")
+    names = list(dict.fromkeys(step.measure for step in rounds.all_steps(LONG)))
+    parser.add_argument("--only", nargs="+", choices=names, help="some figures")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,6 +23,7 @@ from rich.table import Table
 from typing_extensions import override
 from yarl import URL
 
+from bench.bare import connect, request_bytes
 from connectors.http import Http
 
 IN_FLIGHT = 32
@@ -57,30 +58,6 @@ class _Server(asyncio.Protocol):
             self._transport.write(ANSWER)
 
 
-class _Bare(asyncio.Protocol):
-    """The floor of a client: one request at a time, and the count of bytes of its answer."""
-
-    def __init__(self) -> None:
-        self._left = 0
-
-    @override
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        self._left -= len(data)
-        if not self._left:
-            self._answered.set_result(None)
-
-    async def ask(self, path: str) -> None:
-        self._answered = asyncio.get_running_loop().create_future()
-        self._left = len(ANSWER)
-        head = f"PUT {path} HTTP/1.1\r\nContent-Length: {len(VECTOR)}\r\n\r\n"
-        self._transport.write(head.encode() + VECTOR)
-        await self._answered
-
-
 async def _serve() -> None:
     server = await asyncio.get_running_loop().create_server(_Server, "127.0.0.1", 0)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
@@ -108,15 +85,12 @@ async def _ask_all(ask: Ask) -> None:
 
 
 async def _bare_us(url: str) -> float:
-    loop, place = asyncio.get_running_loop(), URL(url)
-    idle = [
-        (await loop.create_connection(_Bare, place.host or "", place.port or 80))[1]
-        for _ in range(IN_FLIGHT)
-    ]
+    place = URL(url)
+    idle = [await connect(place.host or "", place.port or 80) for _ in range(IN_FLIGHT)]
 
     async def ask(path: str) -> None:
         connection = idle.pop()
-        await connection.ask(path)
+        await connection.ask(request_bytes("PUT", path, VECTOR))
         idle.append(connection)
 
     return await _cost_us(ask)

@@ -1,7 +1,7 @@
-"""Single edits on an idle stream: how long the stream itself adds to the services' times.
+"""Single edits on an idle stream, and edits by the hundred a second: how long until they arrive?
 
-The stand-ins run on threads of this process here: nothing else happens on them, and each moment
-is known exactly.
+The stand-ins run on threads of this process here: each moment is known exactly. Its own CPU is
+shown as theirs.
 """
 
 from __future__ import annotations
@@ -9,74 +9,175 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
+import orjson
+from typing_extensions import override
+
+from bench import machine
+from bench.broker import Broker, open_broker
 from bench.program import Program, stream
+from bench.reading import Around, Reading, Step, Target
 from bench.rig import EMBEDDER_SLOWEST, TIMEOUT_S, send_page, service_settings, wait_until
-from demo.kafka import MockKafka
+from bench.scope import Scope
+from bench.slowest import embedder
+from demo.message import Answer, Request
 from demo.ollama import Ollama
 from demo.rag import Rag
 from demo.stargate import Stargate
 
 PAGES = 20
 SPEED = EMBEDDER_SLOWEST
+FULL = embedder(SPEED.request_s, SPEED.text_s)
+LOAD = 0.7
+WARM_UP = 0.1
+"""Share of the edits under load that does not count."""
+
+P50, P99 = Target(5), Target(15)
+LOADED_P99 = Target(round(3 * 1000 * FULL.request_full_s))
 
 
-@dataclass(frozen=True, slots=True)
-class Edits:
-    """Milliseconds of each edit.
-
-    Attributes:
-        freshness_ms: From the producer's call to the last output.
-        overhead_ms: The same without the embedder's, and the slower output's, own time.
-    """
-
-    freshness_ms: list[float]
-    overhead_ms: list[float]
+def steps(scope: Scope) -> list[Step]:
+    """Edits one by one, and under load."""
+    return [
+        Step("edits", "live edits, idle", 6 + scope.edits / 9, partial(_idle, scope)),
+        Step("loaded", "live edits, loaded", 7 + scope.loaded_s, partial(_loaded, scope)),
+    ]
 
 
 class _Services:
-    """Broker and stand-ins of one run."""
+    """Broker and stand-ins of one run, and when each page was answered."""
 
-    def __init__(self, kafka: MockKafka, ollama: Ollama, stargate: Stargate, rag: Rag) -> None:
-        self.kafka, self.ollama, self.stargate, self.rag = kafka, ollama, stargate, rag
+    def __init__(self, broker: Broker, ollama: Ollama, stargate: _Stargate, rag: _Rag) -> None:
+        self.broker, self.ollama, self.stargate, self.rag = broker, ollama, stargate, rag
 
     def settings(self) -> dict[str, str]:
         urls = (self.ollama.url, self.stargate.url, self.rag.url)
-        return service_settings(self.kafka.broker, *urls)
+        return service_settings(self.broker, *urls)
 
     def edit(self, number: int) -> tuple[float, float]:
         """Change a page; returns milliseconds until both outputs had it, and our part of them."""
         before = self._own_times()
         began = time.perf_counter()
-        send_page(self.kafka, f"page-{number % PAGES}", number, "u")
-        stored = self.stargate.vectors.wait_for_writes(number, TIMEOUT_S)
-        if not (stored and self.rag.wait_for(number, TIMEOUT_S)):
-            raise TimeoutError(f"edit {number} did not arrive")
+        send_page(self.broker, f"page-{number % PAGES}", number, "u")
+        self.wait_for(number)
         freshness = time.perf_counter() - began
         while self.stargate.stats.in_flight or self.rag.stats.in_flight:
             time.sleep(0.001)
         embed, store, notify = (b - a for a, b in zip(before, self._own_times(), strict=True))
         return 1000 * freshness, 1000 * (freshness - embed - max(store, notify))
 
+    def wait_for(self, writes: int) -> None:
+        """Wait until both outputs have had so many."""
+        stored = self.stargate.vectors.wait_for_writes(writes, TIMEOUT_S)
+        if not (stored and self.rag.wait_for(writes, TIMEOUT_S)):
+            raise TimeoutError(f"write {writes} did not arrive")
+
     def _own_times(self) -> tuple[float, ...]:
         return tuple(s.stats.busy_s for s in (self.ollama, self.stargate, self.rag))
 
 
-def make_edits(edits: int, workers: int = 1) -> Edits:
-    """Change one page after the other, with pauses, and time each change."""
+class _Stargate(Stargate):
+    """Knows when each row was answered."""
+
+    def __init__(self) -> None:
+        super().__init__(delay_s=SPEED.store_s)
+        self.answered: dict[str, float] = {}
+
+    @override
+    async def answer(self, request: Request) -> Answer:
+        answer = await super().answer(request)
+        self.answered[request.path.rpartition("/")[2]] = time.perf_counter()
+        return answer
+
+
+class _Rag(Rag):
+    """Knows when each notification was answered."""
+
+    def __init__(self) -> None:
+        super().__init__(delay_s=SPEED.notify_s, record=False)
+        self.answered: dict[str, float] = {}
+
+    @override
+    async def answer(self, request: Request) -> Answer:
+        answer = await super().answer(request)
+        self.answered[orjson.loads(request.body)["page_id"]] = time.perf_counter()
+        return answer
+
+
+@contextmanager
+def _started(kafka: str | None) -> Iterator[_Services]:
+    """Services and stream, warmed up."""
     with (
-        MockKafka() as kafka,
+        open_broker(kafka) as broker,
         Ollama(request_s=SPEED.request_s, text_s=SPEED.text_s, cheap=True) as ollama,
-        Stargate(delay_s=SPEED.store_s) as stargate,
-        Rag(delay_s=SPEED.notify_s, record=False) as rag,
+        _Stargate() as stargate,
+        _Rag() as rag,
     ):
-        services = _Services(kafka, ollama, stargate, rag)
-        with stream(services.settings(), workers=workers) as program:
+        services = _Services(broker, ollama, stargate, rag)
+        with stream(services.settings()) as program:
             _warm_up(services, program)
-            timed = [_after_a_pause(services, n) for n in range(PAGES + 1, PAGES + edits + 1)]
-    return Edits([freshness for freshness, _ in timed], [overhead for _, overhead in timed])
+            yield services
+
+
+def _warm_up(services: _Services, program: Program) -> None:
+    send_page(services.broker, "page-1", 1)
+    wait_until(lambda: services.rag.stats.items == 1, program)
+    for number in range(2, PAGES + 1):
+        services.edit(number)
+
+
+def _idle(scope: Scope) -> Iterable[Reading]:
+    """Change one page after the other, with pauses, and time each change."""
+    with _started(scope.kafka) as services, _Meanwhile() as meanwhile:
+        numbers = range(PAGES + 1, PAGES + scope.edits + 1)
+        timed = [_after_a_pause(services, number) for number in numbers]
+    freshness, overhead = zip(*timed, strict=True)
+    around = meanwhile.around
+    yield Reading("live edit, freshness p50", "ms", percentile(freshness, 50), None, around)
+    yield Reading("live edit, overhead p50", "ms", percentile(overhead, 50), P50, around)
+    yield Reading("live edit, overhead p99", "ms", percentile(overhead, 99), P99, around)
+
+
+def _after_a_pause(services: _Services, number: int) -> tuple[float, float]:
+    time.sleep(random.Random(number).uniform(0.02, 0.06))  # so that no two cycles keep step
+    return services.edit(number)
+
+
+def _loaded(scope: Scope) -> Iterable[Reading]:
+    """Change pages at random moments, as many a second as are the load."""
+    with _started(scope.kafka) as services:
+        requests = services.ollama.stats.requests
+        with _Meanwhile() as meanwhile:
+            sent = _send_for(services.broker, scope.loaded_s)
+            services.wait_for(PAGES + len(sent))
+        size = len(sent) / (services.ollama.stats.requests - requests)
+    took = [1000 * (_arrived(services, page) - began) for page, began in sent.items()]
+    counted, name = took[int(WARM_UP * len(took)) :], f"live edits, {LOAD:.0%} load"
+    around = meanwhile.around
+    yield Reading(f"{name}, freshness p50", "ms", percentile(counted, 50), None, around)
+    yield Reading(f"{name}, freshness p99", "ms", percentile(counted, 99), LOADED_P99, around)
+    yield Reading(f"{name}, pages a request", "pages", size)
+
+
+def _send_for(broker: Broker, seconds: float) -> dict[str, float]:
+    """Send new pages at random moments; returns when each was sent."""
+    rate, chance = LOAD * FULL.pages_per_s, random.Random(7)
+    sent: dict[str, float] = {}
+    due = began = time.perf_counter()
+    while due < began + seconds:
+        time.sleep(max(0.0, due - time.perf_counter()))
+        number = PAGES + 1 + len(sent)
+        sent[f"page-{number}"] = time.perf_counter()
+        send_page(broker, f"page-{number}", number)
+        due += chance.expovariate(rate)
+    return sent
+
+
+def _arrived(services: _Services, page: str) -> float:
+    return max(services.stargate.answered[page], services.rag.answered[page])
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
@@ -84,13 +185,18 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
-def _warm_up(services: _Services, program: Program) -> None:
-    send_page(services.kafka, "page-1", 1)
-    wait_until(lambda: services.rag.stats.items == 1, program)
-    for number in range(2, PAGES + 1):
-        services.edit(number)
+class _Meanwhile:
+    """What this process and the machine did in a `with`."""
 
+    def __enter__(self) -> _Meanwhile:
+        self._began = self._now()
+        return self
 
-def _after_a_pause(services: _Services, number: int) -> tuple[float, float]:
-    time.sleep(random.Random(number).uniform(0.02, 0.06))  # so that no two cycles keep step
-    return services.edit(number)
+    def __exit__(self, *_: object) -> None:
+        began, ended = self._began, self._now()
+        seconds, own, machine_s = (b - a for a, b in zip(began, ended, strict=True))
+        machine_percent = 100 * machine_s / machine.CORES / seconds
+        self.around = Around("all, with the bench", 100 * own / seconds, machine_percent)
+
+    def _now(self) -> tuple[float, float, float]:
+        return time.monotonic(), time.process_time(), machine.cpu_s()

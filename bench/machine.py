@@ -4,30 +4,50 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
 LIBRARIES = ("bytewax", "confluent-kafka", "aiohttp", "uvloop", "orjson")
+CORES = os.cpu_count() or 1
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+ROOT = Path(__file__).parent.parent
 
 
 def facts() -> dict[str, str]:
-    """Processor, cores, memory, versions, and how busy the machine was at the time."""
+    """Processor, cores, memory, versions, and how busy the machine is at the time."""
     return {
         "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "program": version("gibsey-embedder"),
+        "program": f"{version('gibsey-embedder')} at {_commit()}",
         "processor": _processor(),
-        "cores": str(os.cpu_count()),
+        "cores": str(CORES),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 30} GB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+        "load at the start": load(),
     }
 
 
 def load() -> str:
     """How many tasks wanted a core, on average of the last minute."""
     return f"{os.getloadavg()[0]:.1f}"
+
+
+def cpu_s() -> float:
+    """Seconds of CPU that all cores together have spent, since the machine was started."""
+    line = Path("/proc/stat").read_text(encoding="utf-8").partition("\n")[0]
+    user, nice, system, _, _, irq, softirq = map(int, line.split()[1:8])
+    return (user + nice + system + irq + softirq) / TICKS_PER_S
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        return subprocess.check_output(command, cwd=ROOT, text=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "no commit"
 
 
 def _processor() -> str:

@@ -4,25 +4,56 @@ from __future__ import annotations
 
 import statistics
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 
 from bench.program import Program, stream
+from bench.reading import Reading, Step, Target
 from bench.rig import FREE, Rig
+from bench.scope import Scope
+from bench.slowest import START_S
 
 SAMPLE_S = 0.1
 MB = 1 << 20
+SAME = Target(5)
 
 
-def resident_mb(pages: int) -> float:
-    """The median of the resident set (MB) over the last half of a backlog of new pages."""
-    with Rig(FREE) as rig:
-        feeding = rig.feed_in_portions(pages)
+def steps(scope: Scope) -> list[Step]:
+    """Both backlogs in one step: their ratio is the figure."""
+    seconds = 2 * START_S + sum(scope.memory_pages) / 1500
+    return [Step("memory", "memory", seconds, partial(_measure, scope))]
+
+
+def _measure(scope: Scope) -> Iterable[Reading]:
+    small, large = scope.memory_pages
+    few, many = (_samples_mb(pages, scope.kafka) for pages in (small, large))
+    yield Reading(f"resident, {small:,} pages", "MB", _second_half(few))
+    yield Reading(f"resident, {large:,} pages", "MB", _second_half(many))
+    growth = _second_half(many) / _second_half(few) - 1
+    yield Reading(f"resident, {large:,} pages beyond {small:,}", "%", 100 * growth, SAME)
+    quarter = len(many) // 4
+    later = statistics.median(many[3 * quarter :]) / statistics.median(many[quarter : 2 * quarter])
+    yield Reading(f"growth from the 2nd to the 4th quarter of {large:,}", "%", 100 * (later - 1))
+
+
+def _second_half(samples: list[float]) -> float:
+    return statistics.median(samples[len(samples) // 2 :])
+
+
+def _samples_mb(pages: int, kafka: str | None) -> list[float]:
+    """The resident set (MB) over a backlog of new pages, in order of time."""
+    with Rig(FREE, kafka) as rig:
+        feeding = None if kafka else rig.feed_in_portions(pages)
+        if kafka:
+            rig.feed(pages)
         with stream(rig.settings()) as program:
             sampler = Sampler(program)
             rig.wait_until_delivered(pages, program)
-            feeding.join()
             samples = sampler.stop()
-    return statistics.median(samples[len(samples) // 2 :]) / MB
+        if feeding is not None:
+            feeding.join()
+    return [sample / MB for sample in samples]
 
 
 class Sampler:

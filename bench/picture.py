@@ -1,44 +1,57 @@
-"""The figures of scaling as a picture: pages a second against embedders."""
+"""Pictures of some figures."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pygal
+from pygal.graph.graph import Graph
 from pygal.style import CleanStyle
 
+from bench import scaling, slowest
+from bench.launch import LAUNCHES
+from bench.report import Results
 
-def draw(
-    path: Path, embedders: Sequence[int], ideal: Sequence[float], speeds: Mapping[str, list[float]]
+
+def draw(directory: Path, results: Results) -> None:
+    """Write `slowest.svg` and `scaling.svg`, each if all of its figures were measured."""
+    _write(directory / "slowest.svg", results, _slowest(), slowest.MEDIUM, slowest.name)
+    _write(directory / "scaling.svg", results, _scaling(), scaling.EMBEDDERS, scaling.name)
+
+
+def _slowest() -> Graph:
+    services = [slow.name for slow in slowest.MEDIUM]
+    chart = _chart(pygal.Bar, "Used of the slowest service", services)
+    chart.x_title, chart.y_title, chart.range = "the slowest service", "% of its capacity", (0, 100)
+    return chart
+
+
+def _scaling() -> Graph:
+    limits = [scaling.limit(number) for number in scaling.EMBEDDERS]
+    numbers = [str(number) for number in scaling.EMBEDDERS]
+    chart = _chart(pygal.Line, "Pages a second with several embedders", numbers)
+    chart.x_title, chart.y_title = "embedders (5 ms + 3 ms a page each)", "pages a second"
+    chart.range = (0, max(limits))
+    chart.add("the embedders' limit", limits, stroke_style={"dasharray": "6, 4"})
+    return chart
+
+
+def _chart(kind: Callable[..., Graph], title: str, labels: list[str]) -> Graph:
+    chart = kind(style=CleanStyle, title=title, width=800, height=450, js=[])
+    chart.x_labels = labels
+    return chart
+
+
+def _write(
+    path: Path,
+    results: Results,
+    chart: Graph,
+    places: Sequence[object],
+    name: Callable[..., str],
 ) -> None:
-    """Write an SVG.
-
-    Args:
-        path: Where to.
-        embedders: The numbers of embedders, for the x axis.
-        ideal: What each of these manages (pages a second).
-        speeds: What was measured, in the same order, by how the stream was started.
-    """
-    chart = pygal.Line(
-        style=CleanStyle,
-        title="Pages a second with several embedders",
-        x_title="embedders (5 ms + 3 ms a page each)",
-        y_title="pages a second",
-        width=800,
-        height=450,
-        range=(0, max(ideal)),
-        js=[],
-    )
-    chart.x_labels = [str(number) for number in embedders]
-    chart.add("the embedders' limit", list(ideal), stroke_style={"dasharray": "6, 4"})
-    for launch, values in speeds.items():
-        chart.add(launch, values)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(chart.render())
-
-
-def medians(values: Mapping[str, list[float]], names: Sequence[str]) -> list[float]:
-    """The medians of some figures, in order."""
-    return [statistics.median(values[name]) for name in names]
+    rows = {launch: [name(place, launch) for place in places] for launch in LAUNCHES}
+    if all(one in results.readings for row in rows.values() for one in row):
+        for launch, row in rows.items():
+            chart.add(launch, results.medians(row))
+        path.write_bytes(chart.render())

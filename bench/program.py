@@ -122,6 +122,10 @@ class Processes:
         for process in self._processes:
             process.check()
 
+    def cpu_s(self) -> float:
+        """Seconds of CPU of all of them."""
+        return sum(process.cpu_s() for process in self._processes)
+
     def __enter__(self) -> Processes:
         return self
 

@@ -4,49 +4,41 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from bench.reading import Reading
+
 RESULTS = Path(__file__).parent / "results"
-HEAD = ("figure", "median", "least", "most", "runs", "target")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a figure should be.
-
-    Attributes:
-        value: The limit.
-        at_least: Whether more is better.
-    """
-
-    value: float
-    at_least: bool = False
-
-    def met(self, value: float) -> bool:
-        """Whether a value is within it."""
-        return value >= self.value if self.at_least else value <= self.value
+HEAD = ("figure", "median", "least", "most", "runs", "target", "busiest stand-in", "machine")
+LEFT = ("figure", "target", "busiest stand-in")
+LIMIT_PERCENT = 80
+"""Of the core that a stand-in can use: beyond, it may have been the limit itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure, measured a few times.
+    """One figure, measured once or a few times.
 
     Attributes:
-        name: What it is.
-        unit: Its unit.
-        values: One a run.
-        target: What it should be, if anybody said.
+        readings: Its values, at least one.
     """
 
-    name: str
-    unit: str
-    values: list[float]
-    target: Target | None = None
+    readings: Sequence[Reading]
+
+    @property
+    def name(self) -> str:
+        """What it is."""
+        return self.readings[0].name
+
+    @property
+    def values(self) -> list[float]:
+        """One a run."""
+        return [reading.value for reading in self.readings]
 
     @property
     def median(self) -> float:
@@ -54,52 +46,114 @@ class Figure:
         return statistics.median(self.values)
 
     @property
+    def met(self) -> bool | None:
+        """Whether the median is within the target; None where there is none."""
+        target = self.readings[0].target
+        return None if target is None else target.met(self.median)
+
+    @property
     def verdict(self) -> str:
-        """The target, and whether the median meets it."""
-        if self.target is None:
+        """The target, and whether it is met."""
+        return "" if self.met is None else f"{self.readings[0].target}: {VERDICTS[self.met]}"
+
+    @property
+    def stand_in(self) -> str:
+        """The busiest one, and how busy; with a warning where it may have been the limit."""
+        around = [reading.around for reading in self.readings if reading.around]
+        if not around:
             return ""
-        sign = "≥" if self.target.at_least else "≤"
-        met = "met" if self.target.met(self.median) else "MISSED"
-        return f"{sign} {self.target.value:g}: {met}"
+        most = max(around, key=lambda one: one.stand_in_percent)
+        warning = " **its limit?**" if most.stand_in_percent > LIMIT_PERCENT else ""
+        return f"{most.stand_in} {most.stand_in_percent:.0f} %{warning}"
+
+    @property
+    def machine(self) -> str:
+        """How much of all cores was used."""
+        used = [reading.around.machine_percent for reading in self.readings if reading.around]
+        return f"{statistics.median(used):.0f} %" if used else ""
 
     def cells(self) -> tuple[str, ...]:
         """Its row in a table."""
         numbers = (self.median, min(self.values), max(self.values))
-        shown = (f"{number:,.{_decimals(self.median)}f}" for number in numbers)
-        return (f"{self.name} ({self.unit})", *shown, str(len(self.values)), self.verdict)
+        median, least, most = (f"{number:,.{_decimals(self.median)}f}" for number in numbers)
+        runs = len(self.values)
+        spread = (least, most) if runs > 1 else ("", "")
+        name = f"{self.name} ({self.readings[0].unit})"
+        return (name, median, *spread, str(runs), self.verdict, self.stand_in, self.machine)
 
     def as_json(self) -> dict[str, object]:
         """Itself as JSON values."""
-        target = None if self.target is None else self.target.value
+        target = self.readings[0].target
         return {
             "name": self.name,
-            "unit": self.unit,
+            "unit": self.readings[0].unit,
             "median": self.median,
             "values": self.values,
-            "target": target,
-            "met": None if self.target is None else self.target.met(self.median),
+            "target": None if target is None else str(target),
+            "met": self.met,
+            "busiest_stand_in": self.stand_in,
+            "machine": self.machine,
         }
 
 
-def show(figures: Sequence[Figure], facts: Mapping[str, str]) -> None:
-    """Print the table."""
-    table = Table(title="gibsey-embedder", caption=_line(facts), title_justify="left")
-    for name in HEAD:
-        table.add_column(name, justify="left" if name in ("figure", "target") else "right")
-    for figure in figures:
-        missed = "MISSED" in figure.verdict
-        table.add_row(*figure.cells(), style="bold red" if missed else None)
-    Console(width=None if Console().is_terminal else 120).print(table)
+VERDICTS = {True: "met", False: "MISSED"}
 
 
-def write(figures: Sequence[Figure], facts: Mapping[str, str]) -> None:
-    """Write `latest.json` and `latest.md`."""
-    RESULTS.mkdir(exist_ok=True)
-    result = {"machine": dict(facts), "figures": [figure.as_json() for figure in figures]}
-    (RESULTS / "latest.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    rows = [HEAD, ("---",) + ("---:",) * 4 + ("---",), *(figure.cells() for figure in figures)]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    (RESULTS / "latest.md").write_text(f"{table}\n\n{_line(facts)}\n", encoding="utf-8")
+@dataclass(slots=True)
+class Results:
+    """What a run of the bench has found.
+
+    Attributes:
+        facts: The machine.
+        readings: The values by figure, in the order in which they came first.
+        notes: What failed and what was left out.
+    """
+
+    facts: dict[str, str]
+    readings: dict[str, list[Reading]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, reading: Reading) -> None:
+        """Take one more value."""
+        self.readings.setdefault(reading.name, []).append(reading)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """What has been measured so far."""
+        return [Figure(readings) for readings in self.readings.values()]
+
+    def medians(self, names: Iterable[str]) -> list[float]:
+        """The medians of some figures, in order."""
+        return [Figure(self.readings[name]).median for name in names]
+
+    def show(self) -> None:
+        """Print the table."""
+        table = Table(title="gibsey-embedder", caption=_line(self.facts), title_justify="left")
+        for name in HEAD:
+            table.add_column(name, justify="left" if name in LEFT else "right")
+        for figure in self.figures:
+            table.add_row(*figure.cells(), style="bold red" if figure.met is False else None)
+        console = Console(width=None if Console().is_terminal else 160)
+        console.print(table, *self.notes, sep="\n")
+
+    def write(self, path: Path) -> None:
+        """Write a file of JSON and, beside it, one of Markdown."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result = {
+            "machine": self.facts,
+            "figures": [figure.as_json() for figure in self.figures],
+            "notes": self.notes,
+        }
+        text = json.dumps(result, indent=2, ensure_ascii=False)
+        path.with_suffix(".json").write_text(f"{text}\n", encoding="utf-8")
+        path.with_suffix(".md").write_text(self._markdown(), encoding="utf-8")
+
+    def _markdown(self) -> str:
+        lines = ["---" if name in LEFT else "---:" for name in HEAD]
+        rows = [HEAD, lines, *(figure.cells() for figure in self.figures)]
+        table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        notes = "".join(f"- {note}\n" for note in self.notes)
+        return f"{table}\n\n{_line(self.facts)}\n" + (f"\n{notes}" if notes else "")
 
 
 def _line(facts: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """The services round a program under measurement: stand-ins in processes of their own.
 
-Only the broker lives in this process, which otherwise sleeps.
+Of them only the mock broker lives in this process, which otherwise sleeps.
 """
 
 from __future__ import annotations
@@ -9,25 +9,24 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
-from typing import Any
 
 import orjson
 
+from bench.broker import Broker, open_broker
 from bench.program import Processes, Program
-from demo.kafka import CLIENT_OPTIONS, MockKafka
-from demo.process import StandInProcess
+from bench.service import Service
 from demo.stargate import TOKEN
 
-TOPIC = "cdc.pages"
-GROUP = "gibsey-embedder"
 PAGE_CHARS = 400
 PAGES_BETWEEN_LOOKS = 1000
 """A backlog that the broker cannot hold at once is fed in such portions."""
+PAGES_BETWEEN_FLUSHES = 20_000
 TIMEOUT_S = 300.0
+LOOK_EVERY_S = 0.05
 WORDS = ("time", "page", "river", "stone", "light", "word", "hand", "night", "road", "glass")
 
 
@@ -59,44 +58,47 @@ EMBEDDER_SLOWEST = Speed(request_s=0.005, text_s=0.003, store_s=0.020, notify_s=
 
 
 class Rig:
-    """Broker, embedder, Stargate and RAG service, new and empty.
+    """Broker, embedders, Stargate and RAG service, new and empty.
 
     Args:
         speed: How long they take.
+        kafka: Address of a real broker; None for the mock.
         embedders: How many embedders there are.
 
     Attributes:
-        ollama: The embedder, or the first of several.
+        services: The stand-ins by name; the embedders first, the first of them as `embedder`.
     """
 
-    def __init__(self, speed: Speed, embedders: int = 1) -> None:
-        self.speed = speed
-        self._embedders = embedders
-        self._running = ExitStack()
+    def __init__(self, speed: Speed, kafka: str | None = None, embedders: int = 1) -> None:
+        self._speed, self._kafka, self._embedders = speed, kafka, embedders
         self._pages = 0
+        self.services: dict[str, Service] = {}
 
     def __enter__(self) -> Rig:
-        start, speed = self._running.enter_context, self.speed
-        self.kafka = start(MockKafka())
-        self._ollamas = [
-            start(
-                StandInProcess("ollama", request_s=speed.request_s, text_s=speed.text_s, cheap=True)
-            )
-            for _ in range(self._embedders)
-        ]
-        self.ollama = self._ollamas[0]
-        self.stargate = start(
-            StandInProcess(
-                "stargate",
-                delay_s=speed.store_s,
-                row_s=speed.store_row_s,
-                workers=speed.store_at_once,
-            )
-        )
-        self.rag = start(
-            StandInProcess("rag", delay_s=speed.notify_s, workers=speed.notify_at_once)
-        )
+        with ThreadPoolExecutor() as pool:  # each takes most of a second to start
+            begun = [(name, pool.submit(start)) for name, start in self._services()]
+        with ExitStack() as starting:
+            for name, started in begun:
+                self.services[name] = starting.enter_context(started.result())
+            self.broker: Broker = starting.enter_context(open_broker(self._kafka))
+            self._running = starting.pop_all()
         return self
+
+    def _services(self) -> list[tuple[str, Callable[[], Service]]]:
+        speed = self._speed
+
+        def embedder() -> Service:
+            return Service("ollama", request_s=speed.request_s, text_s=speed.text_s, cheap=True)
+
+        def stargate() -> Service:
+            times = {"delay_s": speed.store_s, "row_s": speed.store_row_s}
+            return Service("stargate", **times, workers=speed.store_at_once)
+
+        def rag() -> Service:
+            return Service("rag", delay_s=speed.notify_s, workers=speed.notify_at_once)
+
+        names = ["embedder", *(f"embedder {n}" for n in range(2, self._embedders + 1))]
+        return [*((name, embedder) for name in names), ("Stargate", stargate), ("RAG", rag)]
 
     def __exit__(
         self,
@@ -108,40 +110,51 @@ class Rig:
 
     def settings(self, **more: str) -> dict[str, str]:
         """The environment of a program that uses these services."""
-        embedders = ",".join(ollama.url for ollama in self._ollamas)
-        addresses = (self.kafka.broker, embedders, self.stargate.url, self.rag.url)
-        return service_settings(*addresses) | more
+        urls = {name: service.url for name, service in self.services.items()}
+        stargate, rag = urls.pop("Stargate"), urls.pop("RAG")
+        return service_settings(self.broker, ",".join(urls.values()), stargate, rag) | more
 
     def feed(self, pages: int) -> None:
-        """Put new pages into the topic, at once; 20,000 are the most that the broker holds."""
+        """Put new pages into the topic; 20,000 are the most that the mock holds."""
         for _ in range(pages):
             self._pages += 1
-            send_page(self.kafka, f"page-{self._pages}", self._pages)
-        self.kafka.flush()
+            send_page(self.broker, f"page-{self._pages}", self._pages)
+            if self._pages % PAGES_BETWEEN_FLUSHES == 0:
+                self.broker.flush()
+        self.broker.flush()
 
     def feed_in_portions(self, pages: int) -> threading.Thread:
-        """Put new pages into the topic as it empties, from a thread."""
+        """Put new pages into the topic as there is room, from a thread."""
 
         def run() -> None:
             for _ in range(0, pages, PAGES_BETWEEN_LOOKS):
-                self.feed(PAGES_BETWEEN_LOOKS)
-                self.kafka.wait_for_room(TOPIC, GROUP)
+                self.feed(min(PAGES_BETWEEN_LOOKS, pages - self._pages))
+                self.broker.wait_for_room()
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         return thread
 
-    def wait_until_delivered(self, pages: int, program: Program | Processes) -> None:
+    def embedded(self) -> int:
+        """Pages that the first embedder has embedded."""
+        return self.services["embedder"].counts().items
+
+    def delivered(self) -> int:
+        """Pages that both outputs have had."""
+        return min(self.services[name].counts().items for name in ("Stargate", "RAG"))
+
+    def wait_until_delivered(self, pages: float, program: Program | Processes) -> None:
         """Wait until both outputs have had so many pages in all."""
-        for service in (self.rag, self.stargate):
-            wait_until(partial(_has, service, pages), program, every_s=0.1)
+        wait_until(lambda: self.delivered() >= pages, program)
 
 
-def service_settings(broker: str, embedder: str, stargate: str, rag: str) -> dict[str, str]:
+def service_settings(broker: Broker, embedder: str, stargate: str, rag: str) -> dict[str, str]:
     """The environment of a program that uses services at these addresses."""
     return {
-        "KAFKA_BROKER": broker,
-        "KAFKA_OPTIONS": orjson.dumps(CLIENT_OPTIONS).decode(),
+        "KAFKA_BROKER": broker.address,
+        "KAFKA_TOPIC": broker.topic,
+        "KAFKA_GROUP": broker.group,
+        "KAFKA_OPTIONS": orjson.dumps(broker.options).decode(),
         "EMBED_URL": embedder,
         "EMBED_LOWERCASE": "off",
         "STARGATE_URL": stargate,
@@ -152,10 +165,10 @@ def service_settings(broker: str, embedder: str, stargate: str, rag: str) -> dic
     }
 
 
-def send_page(kafka: MockKafka, page_id: str, seed: int, op: str = "c") -> None:
+def send_page(broker: Broker, page_id: str, seed: int, op: str = "c") -> None:
     """Put one page into the topic; another seed means another text."""
     change = {"page_id": page_id, "body": page_text(seed), "op": op}
-    kafka.produce(TOPIC, page_id, orjson.dumps(change))
+    broker.send(page_id, orjson.dumps(change))
 
 
 def page_text(seed: int) -> str:
@@ -164,30 +177,15 @@ def page_text(seed: int) -> str:
     return f"Text {seed}: " + " ".join(words)
 
 
-def _has(stand_in: StandInProcess, items: int) -> bool:
-    return count(stand_in, "items") >= items
-
-
-def reached(
-    stand_in: StandInProcess, items: float, name: str, program: Program | Processes
-) -> tuple[float, float]:
-    """Wait until a stand-in has had so many items; returns when, and one of its counts by then."""
-    wait_until(lambda: count(stand_in, "items") >= items, program, every_s=0.01)
-    return time.monotonic(), count(stand_in, name)
-
-
-def count(stand_in: StandInProcess, name: str) -> float:
-    """One of a stand-in's counts."""
-    value: Any = stand_in.stats()[name]
-    return float(value)
-
-
 def wait_until(
-    condition: Callable[[], bool], program: Program | Processes, every_s: float = 0.05
+    condition: Callable[[], bool],
+    program: Program | Processes,
+    every_s: float = LOOK_EVERY_S,
 ) -> None:
     """Wait, as long as the program lives.
 
     Raises:
+        RuntimeError: The program has ended.
         TimeoutError: It does not come true.
     """
     ends = time.monotonic() + TIMEOUT_S

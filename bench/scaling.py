@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from functools import partial
 
-from bench.program import Processes, Program
-from bench.rig import EMBEDDER_SLOWEST, Rig, reached
+from bench.launch import LAUNCHES
+from bench.reading import Reading, Step
+from bench.rig import EMBEDDER_SLOWEST, Rig
+from bench.scope import Scope
+from bench.slowest import EPOCH_S, START_S, embedder
+from bench.steady import Part, work_off
 
 EMBEDDERS = 1, 2, 4, 8
-SHARES = 0.15, 0.85
-WINDOW_PAGES = 32
+ONE = embedder(EMBEDDER_SLOWEST.request_s, EMBEDDER_SLOWEST.text_s)
 
 
-def ideal_pages_per_s(embedders: int) -> float:
-    """What so many embedders manage with full windows."""
-    window_s = EMBEDDER_SLOWEST.request_s + WINDOW_PAGES * EMBEDDER_SLOWEST.text_s
-    return embedders * WINDOW_PAGES / window_s
+def steps(scope: Scope) -> list[Step]:
+    """Each number of embedders with each way to start."""
+    if not scope.scaling:
+        return []
+    return [
+        Step("scaling", name(number, launch), START_S + 7, partial(_measure, scope, number, launch))
+        for number in EMBEDDERS
+        for launch in LAUNCHES
+    ]
 
 
-def pages_per_s(pages: int, embedders: int, start: Callable[[Rig], Program | Processes]) -> float:
-    """The speed over the steady part of a backlog, as the RAG service sees it."""
-    with Rig(EMBEDDER_SLOWEST, embedders) as rig:
-        rig.feed(pages)
-        with start(rig) as program:
-            (began, first), (ended, last) = (
-                reached(rig.rag, share * pages, "items", program) for share in SHARES
-            )
-            rig.wait_until_delivered(pages, program)
-    return (last - first) / (ended - began)
+def limit(embedders: int) -> float:
+    """Pages a second of so many embedders with full windows."""
+    return embedders * ONE.pages_per_s
+
+
+def name(embedders: int, launch: str) -> str:
+    """Of the figure."""
+    return f"{embedders} embedders, {launch}"
+
+
+def _measure(scope: Scope, embedders: int, launch: str) -> Iterable[Reading]:
+    first = scope.warm_up_s * limit(embedders)
+    last = first + EPOCH_S * limit(embedders)
+    with Rig(EMBEDDER_SLOWEST, scope.kafka, embedders) as rig:
+        part = Part(first, last, round(last + first / 2))
+        steady = work_off(rig, LAUNCHES[launch](), part)
+    yield Reading(
+        name(embedders, launch),
+        f"pages/s of {limit(embedders):.0f}",
+        steady.pages_per_s,
+        around=steady.around,
+    )

@@ -71,12 +71,14 @@ class Answer:
         body: The whole body.
         content_type: Its media type.
         headers: Further header fields.
+        takes_s: Seconds that it takes beside the service's own delay.
     """
 
     status: int = 200
     body: bytes = b""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+    takes_s: float = 0.0
 
 
 def json_answer(value: object, status: int = 200) -> Answer:

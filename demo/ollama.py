@@ -230,7 +230,7 @@ class Ollama(StandIn):
         finally:
             self._waiting -= 1
         self.batches.append(len(texts))
-        self.stats.items += len(texts)
+        self.stats.carry_out(len(texts))
         if self.texts is not None:
             self.texts.extend(texts)
         fitting = [self.model.truncate(text) for text in texts]
@@ -244,6 +244,7 @@ class Ollama(StandIn):
             began = max(arrived, self._free_at)  # not now: a late timer is no idle embedder
             ends = began + self.load_s + self.request_s + self.text_s * texts
             self.load_s = 0.0
+            self.stats.hold(began)
             try:
                 if (wait_s := ends - time.monotonic()) > 0:
                     await asyncio.wait_for(killed.wait(), wait_s)
@@ -253,6 +254,7 @@ class Ollama(StandIn):
             finally:
                 self._free_at = max(self._free_at, min(time.monotonic(), ends))
                 self.stats.busy_s += self._free_at - began
+                self.stats.release(self._free_at)
 
     def _kill(self, recover_s: float) -> None:
         killed, self._killed = self._killed, asyncio.Event()

@@ -153,7 +153,7 @@ class OpenAI(StandIn):
         if self.shuffle:
             self._random.shuffle(data)
         self.batches.append(len(texts))
-        self.stats.items += len(texts)
+        self.stats.carry_out(len(texts))
         tokens = sum(map(self.model.tokens, texts))
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return json_answer({"object": "list", "data": data, "model": model, "usage": usage})

@@ -97,7 +97,7 @@ class Rag(StandIn):
                 self._bodies[page_id] = body
                 self.order.append(page_id)
             self.counts[page_id] += 1  # after the body: who sees the count finds it
-            self.stats.items += 1
+            self.stats.carry_out()
             self._arrived.notify_all()
 
 

@@ -89,7 +89,7 @@ def answer_insert(table: Table, request: Request, stats: Stats) -> Answer:
     except UnhealingError as error:
         return described(str(error), 500)
     table.put(page_id, orjson.dumps(values))
-    stats.items += 1
+    stats.carry_out()
     return json_answer({"page_id": page_id}, 201)
 
 
@@ -123,7 +123,7 @@ def _row(table: Table, request: Request, page_id: str, stats: Stats) -> Answer:
     if request.method in ("PUT", "PATCH"):
         table.check(_columns(request))
         table.put(page_id, request.body)
-        stats.items += 1
+        stats.carry_out()
         raw = request.query.get("raw") == "true"
         return Answer(200, request.body if raw else b'{"data":' + request.body + b"}")
     if request.method == "DELETE":

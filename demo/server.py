@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import orjson
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from demo.faults import Fault, Faults, parse_fault
 from demo.message import Answer, Request, json_answer
+from demo.slots import Slots
 from demo.stats import Stats
 
 try:
@@ -54,7 +56,7 @@ class StandIn:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._runner: web.ServerRunner | None = None
-        self._gate: asyncio.Semaphore | None = None
+        self._slots: Slots | None = None
         self._unhang = asyncio.Event()
         self.faults.on_clear(self._end_hanging)
 
@@ -133,7 +135,7 @@ class StandIn:
         if self._runner is not None:
             return
         self._unhang = asyncio.Event()
-        self._gate = asyncio.Semaphore(self.workers) if self.workers else None
+        self._slots = Slots(self.workers, self.stats) if self.workers else None
         self.renew()
         server = web.Server(
             self._handle,
@@ -186,18 +188,14 @@ class StandIn:
             self.stats.end()
 
     async def _serve(self, request: Request) -> Answer:
-        if self._gate is None:
-            if self.delay_s:
-                await asyncio.sleep(self.delay_s)
-            return await self.answer(request)
-        async with self._gate:
-            self.stats.slot(+1)
-            try:
-                if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
-                return await self.answer(request)
-            finally:
-                self.stats.slot(-1)
+        if self._slots is not None:
+            return await self._slots.work(self.delay_s, partial(self.answer, request))
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        answer = await self.answer(request)
+        if answer.takes_s:
+            await asyncio.sleep(answer.takes_s)
+        return answer
 
     async def _fail(
         self, http: web.BaseRequest, request: Request, fault: Fault

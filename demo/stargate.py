@@ -6,9 +6,9 @@ The real one spreads them over four ports; here one port has them all.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import orjson
@@ -129,13 +129,13 @@ class Stargate(StandIn):
         if segments[:1] == ["v2"]:
             return self._rest(request, segments[1:])
         if segments[:1] == ["graphql"]:
-            return await self._graphql(request, segments[1:])
+            return self._graphql(request, segments[1:])
         if segments == ["v1", "auth"]:
             return self._auth(request)
         if segments == ["checker", "readiness"]:
             return text_answer("READY")
         if segments == ["bulk"]:
-            return await self._bulk(request)
+            return self._bulk(request)
         return not_found()
 
     def _rest(self, request: Request, segments: list[str]) -> Answer:
@@ -173,17 +173,16 @@ class Stargate(StandIn):
             return described(f"Table '{segments[2]}' not found", 404)
         return json_answer({"data": describe(self.keyspace, table)})
 
-    async def _graphql(self, request: Request, segments: list[str]) -> Answer:
+    def _graphql(self, request: Request, segments: list[str]) -> Answer:
         if self._token_fault(request) is not None:
             return json_answer({"errors": ["Authentication required"]}, 401)
         if segments != [self.keyspace]:
             return not_found()
         answer = answer_graphql(self.tables, request, self._random)
-        self.stats.items += (rows := answer.body.count(b'"applied":true'))
-        await self._take_rows(rows)
-        return answer
+        self.stats.carry_out(rows := answer.body.count(b'"applied":true'))
+        return replace(answer, takes_s=self.row_s * rows)
 
-    async def _bulk(self, request: Request) -> Answer:
+    def _bulk(self, request: Request) -> Answer:
         if request.method != "PUT":
             return json_answer({"error": "PUT is wanted"}, 405)
         if (fault := self._token_fault(request)) is not None:
@@ -203,13 +202,8 @@ class Stargate(StandIn):
             return json_answer({"error": str(error)}, 400)
         for page_id, values in rows:
             self.vectors.put(page_id, orjson.dumps(values))
-        self.stats.items += len(rows)
-        await self._take_rows(len(rows))
-        return Answer(204)
-
-    async def _take_rows(self, rows: int) -> None:
-        if self.row_s:
-            await asyncio.sleep(self.row_s * rows)
+        self.stats.carry_out(len(rows))
+        return Answer(204, takes_s=self.row_s * len(rows))
 
     def _token_fault(self, request: Request) -> str | None:
         return self.tokens.fault(request.headers.get("X-Cassandra-Token"))

@@ -11,13 +11,12 @@ class Stats:
     Attributes:
         requests: Requests begun, faults included.
         items: Things carried out: texts embedded, rows written, notifications taken.
+        carried_out: Requests of those things.
         faults: Requests that met a fault.
         in_flight: Requests being served.
         max_in_flight: The most at once since `reset`.
         busy_s: Seconds in which at least one request was being served; an embedder counts its
             computing instead.
-        slots_s: Seconds that requests have held one of the service's slots, summed; where the
-            service works on any number at once, 0.
         first_at: Monotonic time of the first request since `reset`, 0 if none.
         last_at: Monotonic time at which the last one ended.
     """
@@ -27,11 +26,30 @@ class Stats:
 
     def reset(self) -> None:
         """Starts the counts anew."""
-        self.requests = self.items = self.faults = self.in_flight = self.max_in_flight = 0
-        self.busy_s = self.slots_s = self.first_at = self.last_at = 0.0
-        self._busy_since = 0.0
-        self._slots, self._slots_at = 0, time.monotonic()
+        self.requests = self.items = self.carried_out = self.faults = 0
+        self.in_flight = self.max_in_flight = 0
+        self.busy_s = self.first_at = self.last_at = 0.0
+        self._busy_since = self._held_s = 0.0
+        self._held = 0
         self.counts_busy = True
+
+    @property
+    def slots_s(self) -> float:
+        """Seconds that requests have held one of the service's slots, summed, until now.
+
+        0 where the service works on any number at once.
+        """
+        return self._held_s + self._held * time.monotonic()
+
+    def hold(self, began: float) -> None:
+        """A request holds a slot from a moment on."""
+        self._held += 1
+        self._held_s -= began
+
+    def release(self, ended: float) -> None:
+        """A request has held a slot until a moment."""
+        self._held -= 1
+        self._held_s += ended
 
     def begin(self) -> None:
         """A request begins."""
@@ -52,18 +70,18 @@ class Stats:
             if self.counts_busy:
                 self.busy_s += self.last_at - self._busy_since
 
-    def slot(self, change: int) -> None:
-        """Note that so many more (or, below 0, fewer) slots are taken from now on."""
-        now = time.monotonic()
-        self.slots_s += self._slots * (now - self._slots_at)
-        self._slots, self._slots_at = self._slots + change, now
+    def carry_out(self, items: int = 1) -> None:
+        """A request has done what it asked for."""
+        self.items += items
+        self.carried_out += 1
 
     def as_dict(self) -> dict[str, object]:
         """The counts as JSON values; `cpu_s` is the calling thread's, so call it on the loop."""
-        self.slot(0)
         return {
+            "at": time.monotonic(),
             "requests": self.requests,
             "items": self.items,
+            "carried_out": self.carried_out,
             "faults": self.faults,
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,

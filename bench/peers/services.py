@@ -8,17 +8,17 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-TOPIC = "cdc.pages"
+TOPIC = os.environ.get("KAFKA_TOPIC", "")
 MODEL = "nomic-embed-text"
 EMBED_URL = os.environ.get("EMBED_URL", "")
 STARGATE_URL = os.environ.get("STARGATE_URL", "")
 RAG_URL = os.environ.get("RAG_REFRESH_URL", "")
 HEADERS = {"X-Cassandra-Token": os.environ.get("STARGATE_AUTH_TOKEN", "")}
-CONSUMER = {
+CONSUMER: dict[str, str | int] = {
     "bootstrap.servers": os.environ.get("KAFKA_BROKER", ""),
     "group.id": "peer",
     "auto.offset.reset": "earliest",
-    "fetch.wait.max.ms": 5,
+    **orjson.loads(os.environ.get("KAFKA_OPTIONS", "{}")),
 }
 
 

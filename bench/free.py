@@ -1,0 +1,58 @@
+"""All services answer at once: what do the stream's own hands manage, and what is the floor?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from bench.launch import LAUNCHES
+from bench.program import peer
+from bench.reading import Reading, Step, Target
+from bench.rig import FREE, Rig
+from bench.scope import Scope
+from bench.slowest import START_S
+from bench.steady import Part, work_off
+
+FIRST, LAST = 0.25, 0.75
+"""Shares of the backlog. Before the one, and after the other, embedding has a lead that changes."""
+
+SPEED = {"rest": Target(2000, at_least=True)}
+CPU = {"rest": Target(0.6), "graphql": Target(0.4)}
+
+
+def steps(scope: Scope) -> list[Step]:
+    """Each way to write rows, and the floor of it."""
+    seconds = START_S + scope.free_pages / 1800
+    return [
+        *(
+            Step("free", f"free services, {way}", 2 * seconds, partial(_measure, scope, way))
+            for way in CPU
+        ),
+        *(Step("floor", f"floor, {way}", 6, partial(_floor, scope, way)) for way in CPU),
+    ]
+
+
+def _measure(scope: Scope, way: str) -> Iterable[Reading]:
+    speeds = []
+    for launch in ("-w 1", "-w 4"):
+        name = f"{way}, {launch}"
+        pages = scope.free_pages
+        with Rig(FREE, scope.kafka) as rig:
+            start = LAUNCHES[launch](STARGATE_BULK=way)
+            steady = work_off(rig, start, Part(FIRST * pages, LAST * pages, pages))
+        speeds.append(steady.pages_per_s)
+        yield Reading(
+            f"free services, {name}", "pages/s", speeds[-1], SPEED.get(way), steady.around
+        )
+        yield Reading(f"own CPU, {name}", "ms a page", steady.cpu_ms_per_page, CPU[way])
+    yield Reading(f"free services, {way}, -w 4 against -w 1", "times", speeds[1] / speeds[0])
+
+
+def _floor(scope: Scope, way: str) -> Iterable[Reading]:
+    with Rig(FREE, scope.kafka) as rig:
+        settings = rig.settings(STARGATE_BULK=way, PAGES=str(scope.free_pages))
+        with peer("floor", settings) as program:
+            said = program.wait()
+        if (reached := rig.delivered()) != scope.free_pages:
+            raise RuntimeError(f"only {reached:,} of {scope.free_pages:,} pages arrived: {said}")
+    yield Reading(f"own CPU, {way}, floor: a bare asyncio loop", "ms a page", float(said))

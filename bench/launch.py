@@ -1,0 +1,36 @@
+"""The ways in which the stream is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from bench.program import Processes, Program, cluster, stream
+from bench.rig import Rig
+
+Start = Callable[[Rig], Program | Processes]
+
+
+def workers(number: int, **settings: str) -> Start:
+    """One process with so many workers."""
+    return partial(_stream, number, settings)
+
+
+def processes(number: int, **settings: str) -> Start:
+    """So many processes with two workers each."""
+    return partial(_cluster, number, settings)
+
+
+LAUNCHES: dict[str, Callable[..., Start]] = {
+    "-w 1": partial(workers, 1),
+    "-w 4": partial(workers, 4),
+    "2 x 2": partial(processes, 2),
+}
+
+
+def _stream(workers: int, settings: dict[str, str], rig: Rig) -> Program:
+    return stream(rig.settings(**settings), workers=workers)
+
+
+def _cluster(processes: int, settings: dict[str, str], rig: Rig) -> Processes:
+    return cluster(rig.settings(**settings), processes=processes, workers=2)

@@ -1,0 +1,80 @@
+"""The least that any client needs: the stream's requests, by a bare asyncio loop on uvloop.
+
+No Kafka, no JSON, no look at any answer, no order, no retries; every body lies ready. Prints the
+CPU of a page in milliseconds, all threads, user and system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+
+import uvloop
+from yarl import URL
+
+from bench.bare import Bare, ask_all, connect, request_bytes
+from bench.peers.services import EMBED_URL, HEADERS, MODEL, RAG_URL, STARGATE_URL
+from bench.rig import page_text
+from demo.ngrams import cheap_vector
+
+PAGES = int(os.environ.get("PAGES", "1"))
+WINDOW_PAGES, BULK_ROWS = 32, 100
+QUERY = b"mutation($v:[page_vectorsInput!]){bulkInsertpage_vectors(values:$v){applied}}"
+TOKEN = [f"{name}: {value}" for name, value in HEADERS.items()]
+VECTOR = cheap_vector("a page")
+
+
+def _windows() -> Iterator[bytes]:
+    texts = b",".join([b'"%s"' % page_text(0).encode()] * WINDOW_PAGES)
+    body = b'{"model":"%s","input":[%s]}' % (MODEL.encode(), texts)
+    for _ in range(0, PAGES, WINDOW_PAGES):
+        yield request_bytes("POST", "/api/embed", body)
+
+
+def _rows() -> Iterator[bytes]:
+    body = b'{"vector":%s}' % VECTOR
+    for number in range(PAGES):
+        path = f"/v2/keyspaces/gibsey/page_vectors/page-{number}"
+        yield request_bytes("PUT", path, body, *TOKEN)
+
+
+def _bulks() -> Iterator[bytes]:
+    for first in range(0, PAGES, BULK_ROWS):
+        rows = b",".join(map(_row, range(first, min(PAGES, first + BULK_ROWS))))
+        body = b'{"query":"%s","variables":{"v":[%s]}}' % (QUERY, rows)
+        yield request_bytes("POST", "/graphql/gibsey", body, *TOKEN)
+
+
+def _notifications() -> Iterator[bytes]:
+    for number in range(PAGES):
+        yield request_bytes("POST", "/refresh", _row(number))
+
+
+def _row(number: int) -> bytes:
+    return b'{"page_id":"page-%d","vector":%s}' % (number, VECTOR)
+
+
+async def main() -> None:
+    """Send everything, and say what it cost."""
+    bulk = os.environ.get("STARGATE_BULK") == "graphql"
+    rows, at_once = (_bulks(), 4) if bulk else (_rows(), 32)
+    windows, stored = await _open(EMBED_URL, 2), await _open(STARGATE_URL, at_once)
+    notified = await _open(RAG_URL, 32)
+    began = time.process_time()
+    await asyncio.gather(
+        ask_all(windows, _windows()),
+        ask_all(stored, rows),
+        ask_all(notified, _notifications()),
+    )
+    print(1000 * (time.process_time() - began) / PAGES)
+
+
+async def _open(url: str, number: int) -> list[Bare]:
+    place = URL(url)
+    return [await connect(place.host or "", place.port or 80) for _ in range(number)]
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

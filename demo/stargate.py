@@ -26,7 +26,7 @@ from demo.rest import (
 )
 from demo.server import StandIn, wait_until_terminated
 from demo.table import BadColumnError, Table, UnhealingError
-from demo.tokens import TOKEN_LIFE_S, Tokens
+from demo.tokens import Tokens
 
 TOKEN = "demo-token"  # noqa: S105 - the demo's own
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -229,7 +229,6 @@ def main() -> None:
     parser.add_argument("--row-s", type=float, default=0.0, help="seconds a row of a bulk")
     parser.add_argument("--workers", type=int, default=0, help="requests at once; 0: no limit")
     parser.add_argument("--token", default=TOKEN, help="the token that is always good")
-    parser.add_argument("--token-life-s", type=float, default=TOKEN_LIFE_S)
     parser.add_argument("--history", type=int, default=0, help="writes to keep in order")
     wait_until_terminated(Stargate(**vars(parser.parse_args())))
 

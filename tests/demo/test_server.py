@@ -140,7 +140,7 @@ def test_only_so_many_requests_are_served_at_once() -> None:
             thread.join()
         assert time.monotonic() - began >= 0.6
         assert rag.stats.max_in_flight > 2
-        assert rag.stats.slots_s == pytest.approx(0.3, abs=1e-4)  # whatever the timers took beside
+        assert rag.stats.slots_s == pytest.approx(1.2, abs=1e-4)  # whatever the timers took beside
 
 
 def test_faults_and_delays_are_set_over_http_while_faults_are_on(rag: Rag) -> None:

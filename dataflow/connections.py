@@ -247,9 +247,7 @@ def _origin(letter: DeadLetter) -> str:
     return letter.record.origin
 
 
-def _set_going(
-    process: Process, reading: Reading, batcher: Batcher, store: VectorWriter
-) -> None:
+def _set_going(process: Process, reading: Reading, batcher: Batcher, store: VectorWriter) -> None:
     """Start what runs beside the graph, and say how the process ends."""
     stamina.instrumentation.set_on_retry_hooks([])  # `Stalls` says it, once a minute
     shutdown = process.shutdown

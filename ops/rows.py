@@ -20,6 +20,7 @@ from connectors.http import Answer, place
 from connectors.stargate import StargateSession
 from connectors.stargate_answers import StargateTable, check_reached, is_busy
 from ops.patience import GaveUp, Patience
+from ops.table_schema import columns_of, describe
 
 T = TypeVar("T")
 Columns = Mapping[str, object]
@@ -66,9 +67,37 @@ class Rows(Generic[T]):
         self._session = session
         self._table = table
         self._setting = setting
+        self._columns = columns
         self._fields = "fields=" + quote(",".join(columns), safe=",")
         self._read = read
         self._patience = patience
+
+    async def check_columns(self) -> None:
+        """See that the table has the columns that are asked for, as far as Stargate tells.
+
+        Of another column it says only "Server error: null", with 500 (`getRows` of its source).
+
+        Raises:
+            GaveUp: It has not, or Stargate does not answer.
+        """
+        columns = await self._patience.answered(self._told_columns)
+        for column in self._columns if columns else ():
+            if column not in columns:
+                raise GaveUp(
+                    f"the table {self.name} has no column {column}; {self._remedy(column)}"
+                )
+
+    async def _told_columns(self) -> Mapping[str, str]:
+        try:
+            return columns_of(await describe(self._session, self._table))
+        except SetupFault:  # the role may read rows and no schema: reading tells what is wrong
+            return {}
+
+    def _remedy(self, column: str) -> str:
+        if column != self._table.model_column:
+            return f"correct {self._setting}"
+        cql = self._table.cql_of_column(column)
+        return f"correct STARGATE_MODEL_COLUMN, or run in cqlsh: {cql}"
 
     async def chunks(self, size: int, state: str | None = None) -> AsyncIterator[Chunk[T]]:
         """List all rows.

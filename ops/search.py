@@ -92,6 +92,7 @@ async def _search(
     http = Http(settings.http_ca_file)
     patience = Patience(console, PATIENCE_S)
     async with open_store(settings, patience, http) as store:
+        await store.check_columns()
         vector = await embed_question(settings, embedding_clients(settings, http), question)
         model = text_rules(settings).model if settings.stargate_model_column else None
         rows = Nearest(vector, limit, model)

@@ -95,6 +95,9 @@ def test_what_is_wrong_with_the_set_up_is_told_with_its_remedy(
     run: Run, stargate: Stargate
 ) -> None:
     assert "ollama pull" in run("zip", EMBED_MODEL="no-such").stderr
+    missing = run("zip", STARGATE_MODEL_COLUMN="model")
+    assert missing.exit_code == 1
+    assert "has no column model; correct STARGATE_MODEL_COLUMN, or run in cqlsh" in missing.stderr
     stargate.drop_table("page_vectors")
     result = run("zip")
     assert result.exit_code == 1

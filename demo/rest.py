@@ -12,7 +12,7 @@ from demo.table import BadColumnError, Table, UnhealingError
 
 PAGE_SIZE = 100
 NO_SUCH_FIELD = "Server error: null"
-"""What `fields` with a column that is none gets, as 500: by the source of 2.0.51, a null pointer."""
+"""What `fields` gets that names a column which is none, as 500: by the source of 2.0.51."""
 SPACE = "".join(map(chr, range(0x21)))
 """What Java's trim takes away at both ends."""
 

@@ -8,7 +8,7 @@ depends on it. A chunk may be empty and not the last one.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from urllib.parse import quote
@@ -23,11 +23,20 @@ from ops.patience import GaveUp, Patience
 from ops.table_schema import columns_of, describe
 
 T = TypeVar("T")
+A = TypeVar("A")
 Columns = Mapping[str, object]
 
 
 class StateRefused(Exception):
     """Stargate does not take a `pageState` of an earlier run."""
+
+
+class IdRefused(Exception):
+    """Stargate takes no request for a row of this id: it holds a NUL, or is too long for a URL."""
+
+
+Refusal = Callable[[Answer], Exception | None]
+"""What an answer refuses that is no fault of the set-up; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,7 @@ class Rows(Generic[T]):
         Raises:
             GaveUp: It has not, or Stargate does not answer.
         """
-        columns = await self._patience.answered(self._told_columns)
+        columns = await self._answered(self._told_columns)
         for column in self._columns if columns else ():
             if column not in columns:
                 raise GaveUp(
@@ -110,13 +119,13 @@ class Rows(Generic[T]):
             StateRefused: `state` is not, or no longer, one of Stargate's.
             GaveUp: Stargate does not answer, or there is no such table.
         """
-        is_resumed = state is not None
+        refusal: Refusal = _nothing if state is None else _state_refused
         while True:
-            chunk = await self._chunk(size, state, may_be_refused=is_resumed)
+            chunk = await self._chunk(size, state, refusal)
             if chunk.next_state is not None and chunk.next_state == state:
                 raise GaveUp(f"Stargate lists the same rows of {self.name} again and again")
             yield chunk
-            state, is_resumed = chunk.next_state, False
+            state, refusal = chunk.next_state, _nothing
             if state is None:
                 return
 
@@ -124,51 +133,55 @@ class Rows(Generic[T]):
         """The row of a page, or None.
 
         Raises:
+            IdRefused: No row of this id can be asked for.
             GaveUp: As `chunks`.
         """
         url = f"{self._table.row_url(page_id)}?{self._fields}"
-        found = await self._patience.answered(lambda: self._ask(url))
+        found = await self._answered(lambda: self._ask(url, _id_refused))
         return next(map(self._read, _rows_of(found)), None)
 
     async def delete(self, page_id: str) -> None:
         """Remove the row of a page, there or not.
 
         Raises:
-            GaveUp: As `chunks`.
+            IdRefused, GaveUp: As `get`.
         """
-        await self._patience.answered(lambda: self._send("DELETE", self._table.row_url(page_id)))
+        url = self._table.row_url(page_id)
+        await self._answered(lambda: self._send("DELETE", url, _id_refused))
 
     @property
     def name(self) -> str:
         """Keyspace and table."""
         return f"{self._table.keyspace}.{self._table.table}"
 
-    async def _chunk(self, size: int, state: str | None, *, may_be_refused: bool) -> Chunk[T]:
+    async def _chunk(self, size: int, state: str | None, refusal: Refusal) -> Chunk[T]:
         base = f"{self._table.url}/v2/keyspaces/{self._table.keyspace}/{self._table.table}"
         url = f"{base}/rows?page-size={size}&{self._fields}"
         if state is not None:
             url += f"&page-state={quote(state, safe='')}"
-        found = await self._patience.answered(lambda: self._ask(url, may_be_refused))
+        found = await self._answered(lambda: self._ask(url, refusal))
         next_state = found.get("pageState")
         rows = [self._read(row) for row in _rows_of(found)]
         return Chunk(rows, next_state if isinstance(next_state, str) and next_state else None)
 
-    async def _ask(self, url: str, may_be_refused: bool = False) -> Columns:
-        return _parsed(await self._send("GET", url, may_be_refused), self._table.url)
+    async def _answered(self, attempt: Callable[[], Awaitable[A]]) -> A:
+        return await self._patience.answered(attempt, "start Stargate, or correct STARGATE_URL")
 
-    async def _send(self, method: str, url: str, may_be_refused: bool = False) -> Answer:
+    async def _ask(self, url: str, refusal: Refusal) -> Columns:
+        return _parsed(await self._send("GET", url, refusal), self._table.url)
+
+    async def _send(self, method: str, url: str, refusal: Refusal) -> Answer:
         """One try; returns an answer that is good.
 
         Raises:
             Transient, SetupFault: Of any other one.
-            StateRefused: Where that may be and the answer is no passing trouble.
+            StateRefused, IdRefused: As `refusal` says.
         """
         answer = await self._session.send(method, url)
         if answer.ok:
             return answer
-        refused = answer.status == 400 or (answer.status == 500 and not is_busy(answer.text(2000)))
-        if may_be_refused and refused:
-            raise StateRefused(answer.text(200))
+        if (refused := refusal(answer)) is not None:
+            raise refused
         check_reached(answer, self._table.url, "STARGATE_URL")
         raise self._fault(answer)
 
@@ -184,6 +197,22 @@ class Rows(Generic[T]):
         return SetupFault(
             detail, remedy=f"`gibsey-embedder doctor` looks at what {self._setting} names"
         )
+
+
+def _nothing(_: Answer) -> None:
+    """Every answer that is not good is a fault."""
+
+
+def _state_refused(answer: Answer) -> Exception | None:
+    if answer.status == 400 or (answer.status == 500 and not is_busy(answer.text(2000))):
+        return StateRefused(answer.text(200))
+    return None
+
+
+def _id_refused(answer: Answer) -> Exception | None:
+    if answer.status in (400, 414):  # the table and its columns are known to be right by then
+        return IdRefused(f"Stargate takes no such id ({answer.status})")
+    return None
 
 
 def _parsed(answer: Answer, url: str) -> Columns:

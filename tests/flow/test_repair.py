@@ -88,6 +88,38 @@ def test_a_store_damaged_in_known_ways_is_found_out_and_mended(stream: Stream) -
     assert not stream.letters()
 
 
+def test_a_model_is_changed_in_place_by_the_steps_of_docs_models(stream: Stream) -> None:
+    vectors, new = stream.stargate.vectors, "another-model"
+    write_pages(stream)
+    worker = stream.start()
+    stream.wait_complete()
+
+    vectors.columns["model"] = "text"
+    worker.stop()
+    settings = {"EMBED_MODEL": new, "STARGATE_MODEL_COLUMN": "model"}
+    checked = run(stream, "doctor", "--pull", **settings)
+    assert checked.exit_code == 0, checked.output
+    stream.start(**settings)
+    assert run(stream, "backfill", "--dry-run", **settings).stdout.startswith("60 to send")
+    stream.write("page 1", "written in the mixed time")
+    stream.stargate.pages.seed([("page 1", {"body": "written in the mixed time"})])
+    eventually(lambda: vectors.text("page 1", "model") == new, DONE_S)
+    mixed = run(stream, "search", "page number 7", "--json", **settings)
+    assert json.loads(mixed.stdout)["compared"] == 1
+    assert "59 rows passed over: their vectors are of another model" in mixed.stderr
+    assert audit(stream, code=1, **settings)["found"]["other-model"] == 59
+
+    done = run(stream, "backfill", "--skew", "0", **settings)
+    assert done.exit_code == 0, done.output
+    stream.wait_committed()
+    assert audit(stream, code=0, **settings)["result"] == "clean"
+    for page, text in stream.texts.items():
+        assert vectors.text(page, "model") == new
+        assert vectors.vector(page) == stream.ollama.right_vector(text or "", new)
+    found = json.loads(run(stream, "search", "page number 7", "--json", **settings).stdout)
+    assert (found["compared"], found["matches"][0]["page_id"]) == (60, "page 7")
+
+
 def test_a_backfill_that_was_killed_goes_on_and_every_page_is_embedded_anew(
     stream: Stream,
 ) -> None:

@@ -139,6 +139,20 @@ def test_a_role_that_may_not_read_schemas_can_audit(run: Run, stargate: Stargate
     assert run("--json").exit_code == 0
 
 
+def test_ids_that_no_row_can_be_asked_for_by_are_told_and_hinder_nothing(
+    run: Run, stargate: Stargate, mock_kafka: MockKafka
+) -> None:
+    """A NUL, which the stream takes for undecodable, and one too long for a URL."""
+    seed(stargate, pages=["nul \0", "good", "bad"], vectors=["x" * 70_000, "good"])
+    found = report(run("--json"))
+    assert found["found"] == {"missing": 2, "orphan": 1, "bad-vector": 0, "other-model": 0}
+    assert ["nul \0", "Stargate takes no such id (400)"] in found["named"]["missing"]
+    mended = report(run("--json", "--repair", "--yes"))
+    assert (mended["mended"]["sent"], mended["mended"]["left"]) == (1, 2)
+    assert sent(mock_kafka) == ["bad"]
+    assert "good" in stargate.vectors.rows
+
+
 def test_a_page_that_changes_while_the_tables_are_read_is_no_fault(
     run: Run, stargate: Stargate
 ) -> None:

@@ -56,13 +56,16 @@ def named(start: int, count: int) -> set[str]:
 def test_an_outage_is_bridged_and_its_pages_are_embedded_again_by_a_replay(
     stream: Stream, openai_stand_in: OpenAI, fallback: Settings, replay: Replay
 ) -> None:
-    worker = stream.start(2, **fallback)
+    vectors = stream.stargate.vectors
+    vectors.columns["model"] = "text"
+    worker = stream.start(2, STARGATE_MODEL_COLUMN="model", **fallback)
     stream.feed(50)
     stream.wait_complete()
     stream.ollama.refuse()
     stream.feed(100, start=100)
     wait_for_fallback(stream, openai_stand_in, named(100, 100))
     assert all(stream.rag.vector(page) for page in named(100, 100))
+    assert {vectors.text(page, "model") for page in named(100, 100)} == {"text-embedding-3-small"}
     state = worker.status()["state"]
     assert (state["level"], state["ready"]) == ("fallback", True)
     assert "the embedder is away (cannot connect" in state["text"].lower()
@@ -80,6 +83,7 @@ def test_an_outage_is_bridged_and_its_pages_are_embedded_again_by_a_replay(
     assert "99 to send" in replay()
     stream.wait_complete()
     eventually(lambda: worker.metric("gibsey_other_space_pages") == 0, DONE_S)
+    assert {vectors.text(page, "model") for page in stream.texts} == {"nomic-embed-text"}
     assert "0 to send" in replay()
     assert len(stream.letters()) == 100
     stream.wait_committed()

@@ -136,9 +136,11 @@ class Rows(Generic[T]):
             IdRefused: No row of this id can be asked for.
             GaveUp: As `chunks`.
         """
-        url = f"{self._table.row_url(page_id)}?{self._fields}"
-        found = await self._answered(lambda: self._ask(url, _id_refused))
-        return next(map(self._read, _rows_of(found)), None)
+        url = self._table.row_url(page_id)
+        if page_id == "rows":  # as it is that is the listing; quotes around an id are taken off
+            url = url.removesuffix("rows") + "%27rows%27"
+        found = await self._answered(lambda: self._ask(f"{url}?{self._fields}", _id_refused))
+        return next((self._read(r) for r in _rows_of(found) if r.get("page_id") == page_id), None)
 
     async def delete(self, page_id: str) -> None:
         """Remove the row of a page, there or not.

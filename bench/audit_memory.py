@@ -42,6 +42,8 @@ class EndlessStargate(StandIn):
         self.rows = rows
 
     async def answer(self, request: Request) -> Answer:
+        if "/schemas/" in request.path:
+            return Answer(200, b'{"data":{}}')  # it tells no columns, so none is missing
         table, _, key = request.path.rpartition("/v2/keyspaces/gibsey/")[2].partition("/")
         if key != "rows":
             row = self._row(table, int(key.partition("-")[2]))

@@ -70,8 +70,15 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:MAX_DETAIL_CHARS]
 
 
+OTHER_SPACE = "other-space"
+"""The reason of a page that is stored, with a vector of the fallback: nothing was given up."""
+
+
 class DeadLetterLog:
     """Logs dead letters one by one, and by number where there are many of a reason.
+
+    Those of `OTHER_SPACE` are counted only, and no error: the fallback says itself when its work
+    begins and ends.
 
     Args:
         clock: Monotonic seconds, for tests.
@@ -94,7 +101,7 @@ class DeadLetterLog:
         if now >= self._period_ends:
             self._period_ends, self._said = now + PERIOD_S, Counter()
         self._said[letter.reason] += 1
-        if self._said[letter.reason] > LINES_PER_PERIOD:
+        if letter.reason == OTHER_SPACE or self._said[letter.reason] > LINES_PER_PERIOD:
             self._unsaid[letter.reason] += 1
             return self._unsaid.total() == 1
         self._log.error(
@@ -108,5 +115,7 @@ class DeadLetterLog:
     def sum_up(self) -> None:
         """Log how many letters were counted instead of being logged."""
         unsaid, self._unsaid = self._unsaid, Counter()
+        if pages := unsaid.pop(OTHER_SPACE, 0):
+            self._log.info("stored with vectors of the fallback", pages=pages, within_s=PERIOD_S)
         for reason, count in unsaid.items():
             self._log.error("more dead letters", count=count, reason=reason, within_s=PERIOD_S)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from connectors.dead_letter_form import OTHER_SPACE
 from connectors.dead_letters import DeadLetters
 from connectors.failures import Refusal
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.records import DeadLetter, PageVector, Record
-
-OTHER_SPACE = "other-space"
 
 
 class Delivery:

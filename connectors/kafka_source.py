@@ -87,6 +87,7 @@ class Reading:
         metrics: Where lag and lost positions are counted.
         shutdown: Ends reading.
         assigned: The thread that reads a partition, by partition.
+        stored: The partitions whose position a recovery store has, if there is one.
         budget: Bounds what is read in an epoch of a cluster.
         epoch_s: Length of an epoch.
     """
@@ -99,6 +100,7 @@ class Reading:
     metrics: Metrics
     shutdown: Shutdown
     assigned: dict[int, int]
+    stored: set[int] = field(default_factory=set)
     budget: EpochBudget = field(default_factory=EpochBudget)
     epoch_s: float = 10.0
 
@@ -151,6 +153,8 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         self._topic_id, proven, self._emitted = _restored(state)
         if proven:
             reading.probation.prove()
+        reading.stored.update(self._emitted)
+        self._snapshot_of: set[int] | None = None  # that may not be stored yet
         self._reader = Reader(
             reading.access,
             reading.watch.faults,
@@ -172,6 +176,8 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         with self._r.shutdown.guard("kafka source"):
             if self._r.shutdown.stopping.is_set():
                 raise StopIteration
+            if self._snapshot_of is not None:
+                self._is_stored(self._snapshot_of)
             if self._is_time_to_look():
                 self._look_at = time.monotonic() + LOOK_S
                 self._look()
@@ -198,6 +204,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         with self._r.shutdown.guard("kafka source"):
             self._epoch_began = time.monotonic()
             self._r.budget.epoch_ended(self._number)
+            self._snapshot_of = set(self._emitted)
             proven = self._r.probation.proven
             return (STATE_VERSION, SLOTS, self._topic_id, proven, dict(self._emitted))
 
@@ -205,6 +212,12 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
     def close(self) -> None:
         with self._r.shutdown.guard("kafka source"):
             self._reader.close()
+
+    def _is_stored(self, partitions: set[int]) -> None:
+        """Note what is stored: Bytewax asks for records again when the epoch before is."""
+        self._snapshot_of = None
+        self._r.stored.difference_update(range(self._number, self._known, SLOTS))
+        self._r.stored.update(partitions)
 
     def _is_time_to_look(self) -> bool:
         watch = self._r.watch

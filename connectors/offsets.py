@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Set
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -26,20 +27,31 @@ class OffsetCommitter:
     For runs of one process only: in a cluster a page may settle in another process than the one
     that read it. Its consumer never subscribes and is assigned nothing.
 
+    With a recovery store a partition is committed once the store has its position. Else a kill
+    before the first snapshot would let the next start begin behind pages that its memory of
+    versions does not know, and take a late event of theirs for new.
+
     Args:
         access: How Kafka is reached.
         ledger: Knows the low watermarks.
         faults: Hears of the client's errors.
         shutdown: Ends the thread.
+        stored: The partitions whose position the recovery store has; None without a store.
     """
 
     def __init__(
-        self, access: KafkaAccess, ledger: Ledger, faults: KafkaFaults, shutdown: Shutdown
+        self,
+        access: KafkaAccess,
+        ledger: Ledger,
+        faults: KafkaFaults,
+        shutdown: Shutdown,
+        stored: Set[int] | None = None,
     ) -> None:
         self._access = access
         self._ledger = ledger
         self._faults = faults
         self._shutdown = shutdown
+        self._stored = stored
         self._consumer: Consumer | None = None
         self._committed: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -67,6 +79,8 @@ class OffsetCommitter:
     def _commit(self) -> None:
         with self._lock:
             marks = self._ledger.low_watermarks()
+            if self._stored is not None:
+                marks = {p: mark for p, mark in marks.items() if p in self._stored}
             due = {p: mark for p, mark in marks.items() if self._committed.get(p) != mark}
             if due:
                 self._try(due)

@@ -62,9 +62,9 @@ class Endpoint:
             self.failing_since = time.monotonic() - error.lasted_s
         self.faults += 1
         wait = min(_FIRST_WAIT_S * 2 ** min(self.faults - 1, 10), _LONGEST_WAIT_S)
-        if error.retry_after_s is not None:
-            wait = max(wait, error.retry_after_s)
-        self.retry_at = time.monotonic() + wait * random.uniform(0.8, 1.2)
+        asked_for = (error.retry_after_s or 0.0) * random.uniform(1.0, 1.2)  # never before it
+        wait = max(wait * random.uniform(0.8, 1.2), asked_for)
+        self.retry_at = max(self.retry_at, time.monotonic() + wait)
 
 
 class Provider:

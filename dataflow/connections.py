@@ -82,7 +82,7 @@ def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
         metrics=process.metrics,
         shutdown=process.shutdown,
     )
-    _set_going(process, access, watch, batcher, store)
+    _set_going(process, reading, batcher, store)
     model = text_rules(settings).model
     process.metrics.build_info.labels(version("gibsey-embedder"), model).set(1)
     if settings.status_port:
@@ -247,9 +247,7 @@ def _origin(letter: DeadLetter) -> str:
     return letter.record.origin
 
 
-def _set_going(
-    process: Process, access: KafkaAccess, watch: TopicWatch, batcher: Batcher, store: VectorWriter
-) -> None:
+def _set_going(process: Process, reading: Reading, batcher: Batcher, store: VectorWriter) -> None:
     """Start what runs beside the graph, and say how the process ends."""
     stamina.instrumentation.set_on_retry_hooks([])  # `Stalls` says it, once a minute
     shutdown = process.shutdown
@@ -259,7 +257,9 @@ def _set_going(
     shutdown.on_stop(batcher.halt)
     shutdown.at_end(store.flush)
     if not process.started.is_cluster:
-        OffsetCommitter(access, process.ledger, watch.faults, shutdown).start()
+        stored = reading.stored if process.started.recovery_dir else None
+        faults = reading.watch.faults
+        OffsetCommitter(reading.access, reading.ledger, faults, shutdown, stored).start()
     atexit.register(shutdown.end_process if process.started.is_program else shutdown.end)
     batcher.start()
     _say_hello(process)

@@ -48,8 +48,14 @@ def _input_fault(table: Table, variable: str, rows: list[object]) -> str | None:
     for row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("page_id"), str):
             return f"Variable '{variable}' has an invalid value: page_id"
+        values = {name: value for name, value in row.items() if name != "page_id"}
+        if unknown := next((name for name in values if name not in table.columns), None):
+            return (
+                f"The variables input contains a field name '{unknown}' that is not defined "
+                f"for input object type '{table.name}Input' "
+            )
         try:
-            table.check({name: value for name, value in row.items() if name != "page_id"})
+            table.check(values)
         except (BadColumnError, UnhealingError) as error:
             return f"Variable '{variable}' has an invalid value: {error}"
     return None

@@ -38,7 +38,8 @@ class Ollama(StandIn):
     """An Ollama on a real socket.
 
     One request computes at a time, the others wait, as in the real one; `stats.busy_s` is the
-    time spent computing, `stats.items` the texts.
+    time spent computing, `stats.items` the texts. Vectors of each model but the first are of a
+    space of their own: each text is embedded behind the model's name.
 
     Args:
         request_s: Seconds that each request computes, beside `text_s`.
@@ -90,6 +91,7 @@ class Ollama(StandIn):
             dimensions, context, capitals_defect=capitals_defect, cheap=cheap
         )
         self.models = {_full_name(name) for name in models}
+        self._plain_model = _full_name(models[0]) if models else ""
         self.texts: deque[str] | None = deque(maxlen=TEXTS_KEPT) if record else None
         self.batches: deque[int] = deque(maxlen=TEXTS_KEPT)
         self._waiting = 0
@@ -116,6 +118,10 @@ class Ollama(StandIn):
     def heal(self) -> None:
         """Ends all that `spoil` began."""
         self.model.heal()
+
+    def right_vector(self, text: str, model: str) -> list[float]:
+        """The vector that a model gives for a short text."""
+        return list(orjson.loads(self.model.encode([self._as_seen(text, model)])[0]))
 
     def pull(self, model: str) -> None:
         """Makes a model present."""
@@ -187,7 +193,8 @@ class Ollama(StandIn):
         began = time.perf_counter_ns()
         failed = 500 if self.version == "0.13" else 400
         try:
-            vectors = await self._compute(texts, size=size if isinstance(size, int) else None)
+            size = size if isinstance(size, int) else None
+            vectors = await self._compute(texts, str(order["model"]), size=size)
         except KilledError as killed:
             return _error(str(killed), failed)
         except RefusedError as refused:
@@ -212,7 +219,7 @@ class Ollama(StandIn):
         if self.version == "0.24" and self.model.too_long(prompt):
             return _error(TOO_LONG[self.version], 500)
         try:
-            vectors = await self._compute([prompt], length=LEGACY_LENGTH)
+            vectors = await self._compute([prompt], str(order["model"]), length=LEGACY_LENGTH)
         except KilledError as killed:
             return _error(str(killed), 500)
         except RefusedError as refused:
@@ -220,7 +227,7 @@ class Ollama(StandIn):
         return Answer(200, b'{"embedding":' + (vectors[0] if vectors else b"[]") + b"}")
 
     async def _compute(
-        self, texts: list[str], *, size: int | None = None, length: float = 1.0
+        self, texts: list[str], model: str, *, size: int | None = None, length: float = 1.0
     ) -> list[bytes]:
         if not texts:
             return []
@@ -233,8 +240,11 @@ class Ollama(StandIn):
         self.stats.carry_out(len(texts))
         if self.texts is not None:
             self.texts.extend(texts)
-        fitting = [self.model.truncate(text) for text in texts]
+        fitting = [self._as_seen(self.model.truncate(text), model) for text in texts]
         return self.model.encode(fitting, size=size, length=length)
+
+    def _as_seen(self, text: str, model: str) -> str:
+        return text if _full_name(model) == self._plain_model else f"{model} {text} {model}"
 
     async def _take_turn(self, texts: int) -> None:
         arrived, killed = time.monotonic(), self._killed

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
+import time
 from collections import deque
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import orjson
@@ -23,6 +26,39 @@ LARGEST = 1536
 Inputs = list[str]
 
 
+@dataclass(slots=True)
+class Rate:
+    """So many requests in each window of time.
+
+    Attributes:
+        requests: How many.
+        seconds: Length of a window; it begins with its first request.
+        ends_at: When the present one ends (monotonic seconds).
+        served: Requests served in it.
+        refused: Requests refused, in all windows.
+        windows: Windows begun.
+    """
+
+    requests: int
+    seconds: float
+    ends_at: float = 0.0
+    served: int = 0
+    refused: int = 0
+    windows: int = 0
+
+    def refuses_for(self) -> float:
+        """Count a request; seconds after which it may come again, 0 if it is served."""
+        now = time.monotonic()
+        if now >= self.ends_at:
+            self.ends_at, self.served = now + self.seconds, 0
+            self.windows += 1
+        if self.served < self.requests:
+            self.served += 1
+            return 0.0
+        self.refused += 1
+        return self.ends_at - now
+
+
 class OpenAI(StandIn):
     """An OpenAI-compatible server on a real socket.
 
@@ -32,11 +68,18 @@ class OpenAI(StandIn):
         api_key: Bearer key asked for; None asks for none.
         models: Models that exist.
         shuffle: Whether `data` comes out of order, told apart by `index`.
+        max_inputs: Texts that one request may have.
+        max_request_tokens: Tokens that all of them may have.
         request_s: Seconds that each request takes.
         text_s: Seconds that each text takes.
         workers: How many requests are served at once; 0 is no limit.
         host: Address to listen on.
         port: Port; 0 takes a free one.
+
+    Attributes:
+        rate: How many requests are served in which time; None is no limit.
+        batches: Texts of each of the last requests that were served.
+        refusals: Requests refused for what they hold.
     """
 
     CONTROLS: ClassVar[frozenset[str]] = frozenset({"delay_s", "text_s"})
@@ -47,6 +90,8 @@ class OpenAI(StandIn):
         api_key: str | None = API_KEY,
         models: tuple[str, ...] = ("text-embedding-3-small", "text-embedding-3-large"),
         shuffle: bool = True,
+        max_inputs: int = MAX_INPUTS,
+        max_request_tokens: int = MAX_REQUEST_TOKENS,
         request_s: float = 0.0,
         text_s: float = 0.0,
         workers: int = 0,
@@ -55,6 +100,9 @@ class OpenAI(StandIn):
     ) -> None:
         super().__init__(host=host, port=port, delay_s=request_s, workers=workers)
         self.api_key, self.models, self.shuffle, self.text_s = api_key, models, shuffle, text_s
+        self.max_inputs, self.max_request_tokens = max_inputs, max_request_tokens
+        self.rate: Rate | None = None
+        self.refusals = 0
         self.model = EmbeddingModel(LARGEST, MAX_TOKENS)
         self.batches: deque[int] = deque(maxlen=100_000)
         self._random = random.Random(0)
@@ -73,8 +121,7 @@ class OpenAI(StandIn):
     ) -> None:
         """Answers 429 `rate_limit_exceeded`, with when to come again."""
         wait = str(round(seconds * 1000) if header == "retry-after-ms" else round(seconds))
-        body = _error_body("Rate limit reached for requests", "requests", "rate_limit_exceeded")
-        self.faults.status(429, body, {header: wait}, times=times, when=when)
+        self.faults.status(429, RATE_LIMITED, {header: wait}, times=times, when=when)
 
     def exhaust(self) -> None:
         """Answers 429 `insufficient_quota` until the faults are cleared."""
@@ -102,6 +149,9 @@ class OpenAI(StandIn):
         if request.path == "/v1/models" and request.method == "GET":
             data = [{"id": name, "object": "model"} for name in self.models]
             return json_answer({"object": "list", "data": data})
+        if self.rate is not None and (wait_s := self.rate.refuses_for()):
+            headers = {"retry-after-ms": str(math.ceil(wait_s * 1000))}
+            return Answer(429, RATE_LIMITED, headers=headers)
         if request.path != "/v1/embeddings" or request.method != "POST":
             return _error(404, f"Unknown request URL: {request.method} {request.path}")
         try:
@@ -121,6 +171,7 @@ class OpenAI(StandIn):
         if not isinstance(texts, list):
             return _error(400, "'$.input' is invalid. Please check the API reference.")
         if (fault := self._input_fault(texts)) is not None:
+            self.refusals += 1
             return _error(400, fault)
         if self.text_s:
             await asyncio.sleep(self.text_s * len(texts))
@@ -132,16 +183,17 @@ class OpenAI(StandIn):
     def _input_fault(self, texts: list[object]) -> str | None:
         if not texts or not all(isinstance(text, str) and text for text in texts):
             return "'$.input' is invalid. Please check the API reference."
-        if len(texts) > MAX_INPUTS:
-            return f"'input' must have at most {MAX_INPUTS} items."
+        if len(texts) > self.max_inputs:
+            return f"'input' must have at most {self.max_inputs} items."
         tokens = [self.model.tokens(str(text)) for text in texts]
         if max(tokens) > MAX_TOKENS:
             return (
                 f"This model's maximum context length is {MAX_TOKENS} tokens, however you "
                 f"requested {max(tokens)} tokens. Please reduce your prompt."
             )
-        if sum(tokens) > MAX_REQUEST_TOKENS:
-            return f"Requested {sum(tokens)} tokens, max {MAX_REQUEST_TOKENS} tokens per request"
+        most = self.max_request_tokens
+        if sum(tokens) > most:
+            return f"Requested {sum(tokens)} tokens, max {most} tokens per request"
         return None
 
     def _vectors(self, model: str, texts: Inputs, size: int) -> Answer:
@@ -172,6 +224,9 @@ def _error(
     status: int, message: str, kind: str = "invalid_request_error", code: str | None = None
 ) -> Answer:
     return Answer(status, _error_body(message, kind, code))
+
+
+RATE_LIMITED = _error_body("Rate limit reached for requests", "requests", "rate_limit_exceeded")
 
 
 def main() -> None:

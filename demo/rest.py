@@ -11,6 +11,8 @@ from demo.stats import Stats
 from demo.table import BadColumnError, Table, UnhealingError
 
 PAGE_SIZE = 100
+NO_SUCH_FIELD = "Server error: null"
+"""What `fields` gets that names a column which is none, as 500: by the source of 2.0.51."""
 SPACE = "".join(map(chr, range(0x21)))
 """What Java's trim takes away at both ends."""
 
@@ -96,6 +98,8 @@ def answer_insert(table: Table, request: Request, stats: Stats) -> Answer:
 def answer_rows(table: Table, request: Request) -> Answer:
     """Answers a page of all rows, with the state for the next one."""
     query = request.query
+    if _has_unknown(table, request):
+        return described(NO_SUCH_FIELD, 500)
     try:
         size = int(query.get("page-size", PAGE_SIZE))
         ids, state = table.page(size, query.get("page-state"))
@@ -130,6 +134,8 @@ def _row(table: Table, request: Request, page_id: str, stats: Stats) -> Answer:
         table.delete(page_id)
         return Answer(204)
     if request.method == "GET":
+        if _has_unknown(table, request):
+            raise UnhealingError(NO_SUCH_FIELD)
         row = table.read(page_id, _fields(request))
         return _rows(request, [] if row is None else [row])
     return described("HTTP 405 Method Not Allowed", 405)
@@ -147,6 +153,10 @@ def _columns(request: Request) -> dict[str, object]:
 
 def _fields(request: Request) -> list[str]:
     return [name.strip() for name in request.query.get("fields", "").split(",") if name.strip()]
+
+
+def _has_unknown(table: Table, request: Request) -> bool:
+    return not set(_fields(request)) <= {"page_id", *table.columns}
 
 
 def _rows(request: Request, rows: list[orjson.Fragment], state: str | None = None) -> Answer:

@@ -154,12 +154,13 @@ class Audit:
             limit: How many of each fault are named.
 
         Raises:
-            GaveUp: Stargate cannot be read; nothing was changed.
+            GaveUp: Stargate cannot be read, or a table has no such columns; nothing was changed.
             KafkaUnusable: Kafka takes no change.
         """
         began_us = beginning_us()
         settings = self._settings
         async with open_store(settings, self._patience) as store:
+            await store.check_columns()
             with bars(self._console) as progress:
                 scan = self._scan(store, ids, progress)
                 await scan.run(self._page_size)

@@ -77,6 +77,12 @@ class AuditIds:
         row = (page_id, fault.kind, fault.detail)
         self._file.execute("INSERT OR REPLACE INTO faults VALUES (?, ?, ?)", row)
 
+    def kind_seen(self, page_id: str) -> Kind:
+        """What was found wrong with a suspect id when the tables were read."""
+        if not self._has("vectors", page_id):
+            return "missing"
+        return "bad-vector" if self._has("pages", page_id) else "orphan"
+
     def faulty(self, size: int) -> Iterator[list[str]]:
         """The ids that have a fault, in batches; faults may be set meanwhile."""
         return self._batches("faults", size)
@@ -106,6 +112,10 @@ class AuditIds:
         while batch := [row[0] for row in self._file.execute(asked, (after, size))]:
             yield batch
             after = batch[-1]
+
+    def _has(self, table: str, page_id: str) -> bool:
+        asked = f"SELECT 1 FROM {table} WHERE page_id = ?"  # noqa: S608 - ours
+        return self._file.execute(asked, (page_id,)).fetchone() is not None
 
     def _count(self, asked: str) -> int:
         return int(self._file.execute(asked).fetchone()[0])

@@ -85,6 +85,8 @@ class Repair:
         page, fault = judged.page, judged.fault
         if fault is None:
             self.mended.healed += 1
+        elif judged.out_of_reach:
+            self.mended.left += 1
         elif page is not None and page.has_text:
             self._sender.send(page.page_id, page.body or "")
             self.mended.sent += 1

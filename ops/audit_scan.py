@@ -11,6 +11,7 @@ from rich.progress import Progress
 from ops.audit_ids import AuditIds
 from ops.page_store import PageStore
 from ops.row_faults import Fault, Page, Wanted
+from ops.rows import IdRefused
 
 BATCH = 256
 SETTLE_S = 2.0
@@ -27,11 +28,14 @@ class Judged:
         page_id: The id.
         page: Its page, or None.
         fault: What is wrong, or None.
+        out_of_reach: Whether no row of this id can be asked for; what is wrong is then what the
+            reading of the tables found, and cannot be mended.
     """
 
     page_id: str
     page: Page | None
     fault: Fault | None
+    out_of_reach: bool = False
 
 
 class Scan:
@@ -96,8 +100,12 @@ class Scan:
 
     async def _judge(self, page_id: str) -> Judged:
         async with self._slots:
-            page = await self._store.pages.get(page_id)
-            row = await self._store.vectors.get(page_id)
+            try:
+                page = await self._store.pages.get(page_id)
+                row = await self._store.vectors.get(page_id)
+            except IdRefused as refused:
+                fault = Fault(self._ids.kind_seen(page_id), str(refused))
+                return Judged(page_id, None, fault, out_of_reach=True)
         return Judged(page_id, page, self._wanted.judge(page, row))
 
     async def _read_pages(self, page_size: int) -> None:

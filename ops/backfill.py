@@ -119,6 +119,7 @@ class Backfill:
         """
         counted = Position("", 0)
         async with open_store(self._settings, self._patience) as store:
+            await store.pages.check_columns()
             with bars(self._console) as progress:
                 task = progress.add_task("Counting", total=None)
                 async for chunk in store.pages.chunks(self._size):
@@ -139,6 +140,7 @@ class Backfill:
         position = self._begin()
         async with AsyncExitStack() as open_:
             store = await open_.enter_async_context(open_store(self._settings, self._patience))
+            await store.check_columns()
             room = self._rules.throttle(self._settings, self._patience, open_)
             sender = ChangeSender(kafka_access(self._settings), position.written_us, self._patience)
             progress = open_.enter_context(bars(self._console))

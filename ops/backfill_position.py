@@ -80,9 +80,11 @@ def purpose_of(settings: Settings) -> str:
         settings.stargate_url,
         settings.stargate_keyspace,
         settings.stargate_pages_table,
+        settings.stargate_table,
         settings.brokers,
         settings.kafka_topic,
         settings.embed_lowercase,
+        settings.embed_dimensions,
         *astuple(text_rules(settings)),
     )
     return hashlib.blake2b(orjson.dumps(parts), digest_size=16).hexdigest()

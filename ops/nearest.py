@@ -5,10 +5,13 @@ from __future__ import annotations
 import heapq
 import math
 import operator
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ops.row_faults import StoredVector
+
+MOST_SIZES = 10
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,6 +38,7 @@ class Nearest:
     Attributes:
         compared: Rows compared.
         unfit: Rows passed over: another size, or not finite.
+        sizes: How often each other size came, the first ten of them.
         other_model: Rows passed over: another model's.
     """
 
@@ -45,6 +49,7 @@ class Nearest:
         self._best: list[Match] = []
         self.compared = 0
         self.unfit = 0
+        self.sizes: Counter[int] = Counter()
         self.other_model = 0
 
     def add(self, row: StoredVector) -> None:
@@ -55,6 +60,7 @@ class Nearest:
         score = self._score(row.values)
         if score is None:
             self.unfit += 1
+            self._note_size(row.values)
             return
         self.compared += 1
         match = Match(score, row.page_id)
@@ -67,6 +73,11 @@ class Nearest:
     def best(self) -> list[Match]:
         """The nearest, the nearest one first."""
         return sorted(self._best, reverse=True)
+
+    def _note_size(self, values: object) -> None:
+        size = len(values) if isinstance(values, list) else 0
+        if size != len(self._question) and (size in self.sizes or len(self.sizes) < MOST_SIZES):
+            self.sizes[size] += 1
 
     def _score(self, values: object) -> float | None:
         """The cosine, for vectors of any length: some workers store them as the model made them."""

@@ -29,6 +29,15 @@ class PageStore:
     pages: Rows[Page]
     vectors: Rows[StoredVector]
 
+    async def check_columns(self) -> None:
+        """See that both tables have the columns that are read.
+
+        Raises:
+            GaveUp: One has not.
+        """
+        await self.pages.check_columns()
+        await self.vectors.check_columns()
+
 
 @asynccontextmanager
 async def open_store(
@@ -59,7 +68,7 @@ def _vectors(
     settings: Settings, session: StargateSession, patience: Patience
 ) -> Rows[StoredVector]:
     column = settings.stargate_model_column
-    table = _table(settings, settings.stargate_table)
+    table = _table(settings, settings.stargate_table, column)
     columns = ["page_id", "vector", *([column] if column else [])]
 
     def read(row: Columns) -> StoredVector:
@@ -68,8 +77,8 @@ def _vectors(
     return Rows(session, table, "STARGATE_TABLE", columns, read, patience)
 
 
-def _table(settings: Settings, name: str) -> StargateTable:
-    return StargateTable(settings.stargate_url, settings.stargate_keyspace, name)
+def _table(settings: Settings, name: str, model_column: str | None = None) -> StargateTable:
+    return StargateTable(settings.stargate_url, settings.stargate_keyspace, name, model_column)
 
 
 def _read_page(row: Columns) -> Page:

@@ -39,8 +39,12 @@ class Patience:
         self._said_at = float("-inf")
         stamina.instrumentation.set_on_retry_hooks([])  # it is said here
 
-    async def answered(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def answered(self, attempt: Callable[[], Awaitable[T]], remedy: str = "") -> T:
         """Call `attempt` until it raises no `Transient`, for at most the limit.
+
+        Args:
+            attempt: Asks the service.
+            remedy: What to do where it does not answer in time.
 
         Raises:
             GaveUp: A fault of the set-up, or one that has not passed in time.
@@ -59,7 +63,8 @@ class Patience:
         except SetupFault as fault:
             raise GaveUp(f"{fault.detail}; {fault.remedy}") from fault
         except ServiceError as error:
-            raise GaveUp(f"{error.detail} (tried for {self._limit_s:.0f} s)") from error
+            tried = f"{error.detail} (tried for {self._limit_s:.0f} s)"
+            raise GaveUp(f"{tried}; {remedy}" if remedy else tried) from error
         raise AssertionError("stamina ends only with a result or an error")
 
     def _wait(self, error: Exception) -> bool | float:

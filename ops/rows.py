@@ -8,7 +8,7 @@ depends on it. A chunk may be empty and not the last one.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from urllib.parse import quote
@@ -20,13 +20,23 @@ from connectors.http import Answer, place
 from connectors.stargate import StargateSession
 from connectors.stargate_answers import StargateTable, check_reached, is_busy
 from ops.patience import GaveUp, Patience
+from ops.table_schema import columns_of, describe
 
 T = TypeVar("T")
+A = TypeVar("A")
 Columns = Mapping[str, object]
 
 
 class StateRefused(Exception):
     """Stargate does not take a `pageState` of an earlier run."""
+
+
+class IdRefused(Exception):
+    """Stargate takes no request for a row of this id: it holds a NUL, or is too long for a URL."""
+
+
+Refusal = Callable[[Answer], Exception | None]
+"""What an answer refuses that is no fault of the set-up; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +76,37 @@ class Rows(Generic[T]):
         self._session = session
         self._table = table
         self._setting = setting
+        self._columns = columns
         self._fields = "fields=" + quote(",".join(columns), safe=",")
         self._read = read
         self._patience = patience
+
+    async def check_columns(self) -> None:
+        """See that the table has the columns that are asked for, as far as Stargate tells.
+
+        Of another column it says only "Server error: null", with 500 (`getRows` of its source).
+
+        Raises:
+            GaveUp: It has not, or Stargate does not answer.
+        """
+        columns = await self._answered(self._told_columns)
+        for column in self._columns if columns else ():
+            if column not in columns:
+                raise GaveUp(
+                    f"the table {self.name} has no column {column}; {self._remedy(column)}"
+                )
+
+    async def _told_columns(self) -> Mapping[str, str]:
+        try:
+            return columns_of(await describe(self._session, self._table))
+        except SetupFault:  # the role may read rows and no schema: reading tells what is wrong
+            return {}
+
+    def _remedy(self, column: str) -> str:
+        if column != self._table.model_column:
+            return f"correct {self._setting}"
+        cql = self._table.cql_of_column(column)
+        return f"correct STARGATE_MODEL_COLUMN, or run in cqlsh: {cql}"
 
     async def chunks(self, size: int, state: str | None = None) -> AsyncIterator[Chunk[T]]:
         """List all rows.
@@ -81,13 +119,13 @@ class Rows(Generic[T]):
             StateRefused: `state` is not, or no longer, one of Stargate's.
             GaveUp: Stargate does not answer, or there is no such table.
         """
-        is_resumed = state is not None
+        refusal: Refusal = _nothing if state is None else _state_refused
         while True:
-            chunk = await self._chunk(size, state, may_be_refused=is_resumed)
+            chunk = await self._chunk(size, state, refusal)
             if chunk.next_state is not None and chunk.next_state == state:
                 raise GaveUp(f"Stargate lists the same rows of {self.name} again and again")
             yield chunk
-            state, is_resumed = chunk.next_state, False
+            state, refusal = chunk.next_state, _nothing
             if state is None:
                 return
 
@@ -95,51 +133,57 @@ class Rows(Generic[T]):
         """The row of a page, or None.
 
         Raises:
+            IdRefused: No row of this id can be asked for.
             GaveUp: As `chunks`.
         """
-        url = f"{self._table.row_url(page_id)}?{self._fields}"
-        found = await self._patience.answered(lambda: self._ask(url))
-        return next(map(self._read, _rows_of(found)), None)
+        url = self._table.row_url(page_id)
+        if page_id == "rows":  # as it is that is the listing; quotes around an id are taken off
+            url = url.removesuffix("rows") + "%27rows%27"
+        found = await self._answered(lambda: self._ask(f"{url}?{self._fields}", _id_refused))
+        return next((self._read(r) for r in _rows_of(found) if r.get("page_id") == page_id), None)
 
     async def delete(self, page_id: str) -> None:
         """Remove the row of a page, there or not.
 
         Raises:
-            GaveUp: As `chunks`.
+            IdRefused, GaveUp: As `get`.
         """
-        await self._patience.answered(lambda: self._send("DELETE", self._table.row_url(page_id)))
+        url = self._table.row_url(page_id)
+        await self._answered(lambda: self._send("DELETE", url, _id_refused))
 
     @property
     def name(self) -> str:
         """Keyspace and table."""
         return f"{self._table.keyspace}.{self._table.table}"
 
-    async def _chunk(self, size: int, state: str | None, *, may_be_refused: bool) -> Chunk[T]:
+    async def _chunk(self, size: int, state: str | None, refusal: Refusal) -> Chunk[T]:
         base = f"{self._table.url}/v2/keyspaces/{self._table.keyspace}/{self._table.table}"
         url = f"{base}/rows?page-size={size}&{self._fields}"
         if state is not None:
             url += f"&page-state={quote(state, safe='')}"
-        found = await self._patience.answered(lambda: self._ask(url, may_be_refused))
+        found = await self._answered(lambda: self._ask(url, refusal))
         next_state = found.get("pageState")
         rows = [self._read(row) for row in _rows_of(found)]
         return Chunk(rows, next_state if isinstance(next_state, str) and next_state else None)
 
-    async def _ask(self, url: str, may_be_refused: bool = False) -> Columns:
-        return _parsed(await self._send("GET", url, may_be_refused), self._table.url)
+    async def _answered(self, attempt: Callable[[], Awaitable[A]]) -> A:
+        return await self._patience.answered(attempt, "start Stargate, or correct STARGATE_URL")
 
-    async def _send(self, method: str, url: str, may_be_refused: bool = False) -> Answer:
+    async def _ask(self, url: str, refusal: Refusal) -> Columns:
+        return _parsed(await self._send("GET", url, refusal), self._table.url)
+
+    async def _send(self, method: str, url: str, refusal: Refusal) -> Answer:
         """One try; returns an answer that is good.
 
         Raises:
             Transient, SetupFault: Of any other one.
-            StateRefused: Where that may be and the answer is no passing trouble.
+            StateRefused, IdRefused: As `refusal` says.
         """
         answer = await self._session.send(method, url)
         if answer.ok:
             return answer
-        refused = answer.status == 400 or (answer.status == 500 and not is_busy(answer.text(2000)))
-        if may_be_refused and refused:
-            raise StateRefused(answer.text(200))
+        if (refused := refusal(answer)) is not None:
+            raise refused
         check_reached(answer, self._table.url, "STARGATE_URL")
         raise self._fault(answer)
 
@@ -155,6 +199,22 @@ class Rows(Generic[T]):
         return SetupFault(
             detail, remedy=f"`gibsey-embedder doctor` looks at what {self._setting} names"
         )
+
+
+def _nothing(_: Answer) -> None:
+    """Every answer that is not good is a fault."""
+
+
+def _state_refused(answer: Answer) -> Exception | None:
+    if answer.status == 400 or (answer.status == 500 and not is_busy(answer.text(2000))):
+        return StateRefused(answer.text(200))
+    return None
+
+
+def _id_refused(answer: Answer) -> Exception | None:
+    if answer.status in (400, 414):  # the table and its columns are known to be right by then
+        return IdRefused(f"Stargate takes no such id ({answer.status})")
+    return None
 
 
 def _parsed(answer: Answer, url: str) -> Columns:

@@ -27,6 +27,7 @@ from ops.nearest import Match, Nearest
 from ops.options import PAGE_SIZE, AsJson, PageSize, whole_number
 from ops.page_store import PageStore, open_store
 from ops.patience import GaveUp, Patience
+from ops.rows import IdRefused
 
 PATIENCE_S = 10.0
 EMBED_S = 60.0
@@ -92,15 +93,24 @@ async def _search(
     http = Http(settings.http_ca_file)
     patience = Patience(console, PATIENCE_S)
     async with open_store(settings, patience, http) as store:
+        await store.check_columns()
         vector = await embed_question(settings, embedding_clients(settings, http), question)
         model = text_rules(settings).model if settings.stargate_model_column else None
         rows = Nearest(vector, limit, model)
         began = time.monotonic()
         await _compare(store, rows, page_size, console)
         seconds = time.monotonic() - began
-        pages = [await store.pages.get(match.page_id) for match in rows.best]
-    bodies = [None if page is None else page.body or "" for page in pages]
+        bodies = [await _body(store, match.page_id) for match in rows.best]
     return Found(rows.best, bodies, rows, seconds)
+
+
+async def _body(store: PageStore, page_id: str) -> str | None:
+    """The text of a page, empty where it has none; None where there is no page to be asked for."""
+    try:
+        page = await store.pages.get(page_id)
+    except IdRefused:
+        return None
+    return None if page is None else page.body or ""
 
 
 async def _compare(store: PageStore, rows: Nearest, page_size: int, console: Console) -> None:
@@ -154,10 +164,17 @@ async def _embed(settings: Settings, client: EmbeddingClient, question: str) -> 
 
 def _warnings(rows: Nearest, settings: Settings) -> list[str]:
     found = []
+    if not (rows.compared or rows.unfit or rows.other_model):
+        table = f"{settings.stargate_keyspace}.{settings.stargate_table}"
+        found.append(
+            f"{table} is empty: start the worker, and `gibsey-embedder backfill` fills it with the "
+            "pages that are there"
+        )
     if rows.unfit:
         found.append(
-            f"{rows.unfit:,} rows passed over: not {settings.embed_dimensions} finite numbers; "
-            "`gibsey-embedder audit` names them"
+            f"{rows.unfit:,} rows passed over: not {settings.embed_dimensions} finite numbers"
+            f"{_usual_size(rows)}; `gibsey-embedder audit` names them, and `audit --repair` has "
+            "them made anew"
         )
     if rows.other_model:
         found.append(
@@ -165,6 +182,13 @@ def _warnings(rows: Nearest, settings: Settings) -> list[str]:
             f"{text_rules(settings).model}; `gibsey-embedder backfill` makes them anew"
         )
     return found
+
+
+def _usual_size(rows: Nearest) -> str:
+    if not rows.sizes:
+        return ""
+    ((size, count),) = rows.sizes.most_common(1)
+    return f" ({count:,} have {size:,}: see EMBED_DIMENSIONS and the model)"
 
 
 def _as_json(found: Found) -> dict[str, object]:

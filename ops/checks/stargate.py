@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import orjson
 from yarl import URL
@@ -13,16 +13,11 @@ from connectors.failures import ServiceError, SetupFault
 from connectors.http import Answer, Http, place
 from connectors.metrics import Metrics
 from connectors.stargate import StargateSession
-from connectors.stargate_answers import (
-    StargateTable,
-    check_reached,
-    check_stored,
-    check_words,
-    no_table,
-)
+from connectors.stargate_answers import StargateTable, check_stored
 from connectors.tokens import Tokens
 from dataflow.settings import Settings
 from ops.checks.finding import Finding, bad, good, of_fault, warning
+from ops.table_schema import Schema, columns_of, describe
 
 ASK_S = 5.0
 PROBE_S = 2.0
@@ -63,7 +58,7 @@ class StargateCheck:
             return [missing]
         try:
             await self._tokens.current()
-            described = await self._describe(self._table)
+            described = await describe(self._session, self._table)
         except ServiceError as error:
             return [of_fault("stargate", error, "start Stargate, or correct STARGATE_URL")]
         findings = [
@@ -112,32 +107,12 @@ class StargateCheck:
     def _probe(self, url: str) -> str:
         return f"{url}/v2/schemas/keyspaces/{self._settings.stargate_keyspace}"
 
-    async def _describe(self, table: StargateTable) -> Mapping[str, object]:
-        """What Stargate tells of a table.
-
-        Raises:
-            Transient: It does not answer.
-            SetupFault: Token, keyspace or table are wrong.
-        """
-        url = f"{table.url}/v2/schemas/keyspaces/{table.keyspace}/tables/{table.table}"
-        answer = await self._session.send("GET", url)
-        check_reached(answer, table.url, "STARGATE_URL")
-        if not answer.ok:
-            check_words(answer.text(2000), table)
-            raise no_table(table, answer.text(2000))
-        try:
-            parsed = orjson.loads(answer.body)
-        except orjson.JSONDecodeError:
-            parsed = None
-        found = parsed.get("data", parsed) if isinstance(parsed, dict) else None
-        return found if isinstance(found, dict) else {}
-
     async def _pages_table(self) -> list[Finding]:
         """Whether the pages themselves can be read, as audit and backfill do."""
         name = self._settings.stargate_pages_table
         table = StargateTable(self._table.url, self._table.keyspace, name)
         try:
-            columns = columns_of(await self._describe(table))
+            columns = columns_of(await describe(self._session, table))
         except ServiceError as error:
             remedy = "correct STARGATE_PAGES_TABLE, if you mean to run audit or backfill"
             return [warning("stargate pages", error.detail, remedy)]
@@ -192,18 +167,7 @@ def _is_rest(answer: Answer) -> bool:
     return "http 404" not in words and "keyspace" in words
 
 
-def columns_of(described: Mapping[str, object]) -> dict[str, str]:
-    """The types of a table's columns, by name."""
-    given = described.get("columnDefinitions")
-    rows = [row for row in given if isinstance(row, dict)] if isinstance(given, list) else []
-    return {str(row.get("name")): _type(row.get("typeDefinition")) for row in rows}
-
-
-def _type(shown: object) -> str:
-    return str(shown).replace(" ", "").lower()
-
-
-def judge_table(table: StargateTable, described: Mapping[str, object]) -> list[Finding]:
+def judge_table(table: StargateTable, described: Schema) -> list[Finding]:
     """Whether the table of the vectors can hold them."""
     columns = columns_of(described)
     name = f"{table.keyspace}.{table.table}"
@@ -236,7 +200,7 @@ def _column(
     return bad("stargate table", found, f"make the table anew: {table.cql}")
 
 
-def _key(table: StargateTable, described: Mapping[str, object]) -> Finding | None:
+def _key(table: StargateTable, described: Schema) -> Finding | None:
     key = described.get("primaryKey")
     if not isinstance(key, dict):
         return None

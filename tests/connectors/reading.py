@@ -58,7 +58,7 @@ class Process:
             self.metrics,
             self.shutdown,
             {},
-            budget or EpochBudget(),
+            budget=budget or EpochBudget(),
         )
         self.source = PagesSource(self.reading)
         states = states or {}

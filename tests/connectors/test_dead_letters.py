@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -189,6 +190,17 @@ def test_many_letters_of_one_reason_do_not_hide_one_of_another(capsys):
     log.say(letter(100, reason="refused-by-rag"))
     said = capsys.readouterr()
     assert "cdc.pages:2:100" in said.out + said.err
+
+
+def test_letters_of_pages_that_are_stored_are_a_number_and_no_error(capsys):
+    log = DeadLetterLog(clock=lambda: 0.0)
+    assert [log.say(letter(n, reason="other-space")) for n in range(3)] == [True, False, False]
+    log.say(letter(3))
+    log.sum_up()
+    said = capsys.readouterr()
+    given_up, stored = (said.out + said.err).splitlines()
+    assert re.search(r"error.*dead letter .*origin=cdc.pages:2:3", given_up)
+    assert re.search(r"info.*stored with vectors of the fallback .*pages=3", stored)
 
 
 class Refusing(DeadLetters):

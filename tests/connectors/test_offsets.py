@@ -14,8 +14,10 @@ def produce(kafka: MockKafka, count: int) -> None:
     kafka.flush()
 
 
-def committer(process: Process) -> OffsetCommitter:
-    return OffsetCommitter(process.access, process.ledger, process.watch.faults, process.shutdown)
+def committer(process: Process, stored: set[int] | None = None) -> OffsetCommitter:
+    return OffsetCommitter(
+        process.access, process.ledger, process.watch.faults, process.shutdown, stored
+    )
 
 
 def test_what_is_settled_is_committed_each_second(mock_kafka):
@@ -50,6 +52,32 @@ def test_a_restart_without_a_store_reads_on_at_the_commit(mock_kafka):
     with Process(mock_kafka.broker) as second:
         second.read(4)
         assert second.places() == [(0, 6), (0, 7), (0, 8), (0, 9)]
+
+
+def test_with_a_store_nothing_is_committed_before_the_store_has_the_position(mock_kafka):
+    produce(mock_kafka, 10)
+    with Process(mock_kafka.broker) as process:
+        offsets = committer(process, process.reading.stored)
+        process.read(10)
+        process.settle()
+        offsets.close()
+        process.states()  # an epoch ends, and is not stored yet
+        offsets.close()
+        assert mock_kafka.committed(TOPIC, GROUP) == {}
+        process.turn()  # Bytewax goes on when it is
+        offsets.close()
+        assert mock_kafka.committed(TOPIC, GROUP)[0] == 10
+
+
+def test_a_partition_that_the_store_knows_is_committed_at_once(mock_kafka):
+    produce(mock_kafka, 10)
+    with Process(mock_kafka.broker) as first:
+        first.read(5)
+        states = first.states()
+    with Process(mock_kafka.broker, states=states) as second:
+        second.turn_until(second.ledger.low_watermarks)
+        committer(second, second.reading.stored).close()
+        assert mock_kafka.committed(TOPIC, GROUP)[0] == 10
 
 
 def test_a_broker_that_is_away_holds_up_neither_the_stream_nor_its_end(mock_kafka):

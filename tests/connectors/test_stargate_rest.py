@@ -217,6 +217,19 @@ def test_a_missing_column_is_the_setups_fault_from_the_first_row_on(watched, col
     assert refused == {}
 
 
+def test_the_separate_rest_service_has_its_own_words_for_a_missing_column(stargate, watched):
+    stargate.vectors.columns["model"] = "text"
+    words = (
+        b'{"description":"Invalid path for row to update, problem: Unknown field name \'model\' '
+        b'(table \'page_vectors\'); known fields: [page_id, vector]","code":400}'
+    )
+    stargate.faults.status(400, words)
+    make = rest_of(stargate, watched, model_column="model")
+    said, refused = heals(make, watched, stargate.faults.clear, row_of("a"))
+    assert "ALTER TABLE gibsey.page_vectors ADD model text" in said
+    assert refused == {}
+
+
 def test_a_redirect_is_not_followed_and_said(stargate, watched):
     stargate.faults.status(308, headers={"Location": "http://elsewhere/"})
     words, refused = heals(rest_of(stargate, watched), watched, stargate.faults.clear, row_of("a"))

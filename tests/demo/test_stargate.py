@@ -332,6 +332,25 @@ def test_the_schema_names_columns_and_key(stargate: Stargate) -> None:
     assert httpx.get(f"{stargate.url}/checker/readiness").status_code == 200
 
 
+def test_a_column_that_is_none_is_refused_in_the_words_of_each_way_to_ask(
+    stargate: Stargate,
+) -> None:
+    """By its source: to read one is a null pointer there, to write one is told."""
+    put(stargate, "a")
+    for path in ("a", "rows"):
+        answer = get(stargate, f"{TABLE}/{path}", fields="page_id,model")
+        assert (answer.status_code, answer.json()["description"]) == (500, "Server error: null")
+    answer = put(stargate, "a", {"vector": VECTOR, "model": "m"})
+    assert answer.status_code == 400
+    assert answer.json()["description"] == "Bad request: Unknown field name 'model'."
+    answer = bulk(stargate, [{"page_id": "b", "vector": VECTOR, "model": "m"}])
+    assert answer.json()["errors"][0]["message"] == (
+        "The variables input contains a field name 'model' that is not defined "
+        "for input object type 'page_vectorsInput' "
+    )
+    assert list(stargate.vectors.rows) == ["a"]
+
+
 def test_columns_that_are_not_named_keep_their_values() -> None:
     tables = {"page_vectors": {"vector": "list<float>", "model": "text"}}
     with Stargate(tables=tables) as stargate:

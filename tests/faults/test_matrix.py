@@ -140,6 +140,24 @@ def test_a_table_that_is_missing_is_named_with_its_cql_until_it_is_made(stream: 
     assert_healed(stream, worker, "stargate")
 
 
+@pytest.mark.parametrize("bulk", ["rest", "graphql"])
+def test_a_model_column_that_is_missing_is_named_until_it_is_made(
+    stream: Stream, bulk: str
+) -> None:
+    column = {"STARGATE_MODEL_COLUMN": "model", "STARGATE_BULK": bulk}
+    worker = stream.start(**column, STARGATE_GRAPHQL_URL=stream.stargate.graphql_url)
+    stream.feed(50)
+    worker.wait_for(
+        r"waiting +service=stargate .*gibsey.page_vectors has no column model.*"
+        r"ALTER TABLE gibsey.page_vectors ADD model text;"
+    )
+    stream.stargate.vectors.columns["model"] = "text"
+    assert_healed(stream, worker, "stargate")
+    assert {stream.stargate.vectors.text(page, "model") for page in stream.texts} == {
+        "nomic-embed-text"
+    }
+
+
 def test_a_token_that_expires_is_renewed(stream: Stream) -> None:
     stream.stargate.tokens.fixed = None
     worker = feed_through(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +11,8 @@ from typer.testing import CliRunner
 from demo.openai import API_KEY, OpenAI
 from ops.cli import app
 from tests.deadline import eventually
-from tests.flow.stream import DONE_S, TOLERANCE, Stream
-from tests.flow.worker import Worker
+from tests.flow.openai_vectors import of_openai
+from tests.flow.stream import DONE_S, Stream
 
 Replay = Callable[[], str]
 Settings = dict[str, Any]
@@ -45,32 +42,9 @@ def replay(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> Replay:
     return run
 
 
-def metric(worker: Worker, name: str) -> float:
-    found = re.search(rf"^{name} (\S+)$", worker.metrics(), re.MULTILINE)
-    assert found, name
-    return float(found[1])
-
-
-def of_the_fallback(stream: Stream, openai: OpenAI) -> set[str]:
-    """The pages whose rows hold the fallback's vector of their newest text."""
-    rows = stream.stargate.vectors.rows
-    return {
-        page
-        for page, text in stream.texts.items()
-        if text and page in rows and _is_of(openai, rows[page], text)
-    }
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_of(openai: OpenAI, row: bytes, text: str) -> bool:
-    vector = json.loads(row)["vector"]
-    right = openai.right_vector(text)
-    return all(abs(a - b) <= TOLERANCE for a, b in zip(vector, right, strict=True))
-
-
 def wait_for_fallback(stream: Stream, openai: OpenAI, pages: set[str]) -> None:
     """Wait until these pages, and no others, have a vector of the fallback and a letter."""
-    eventually(lambda: of_the_fallback(stream, openai) == pages, DONE_S)
+    eventually(lambda: of_openai(stream, openai) == pages, DONE_S)
     stream.wait_letters(len(pages))
     assert {letter.headers["reason"] for letter in stream.letters()} == {b"other-space"}
 
@@ -82,30 +56,34 @@ def named(start: int, count: int) -> set[str]:
 def test_an_outage_is_bridged_and_its_pages_are_embedded_again_by_a_replay(
     stream: Stream, openai_stand_in: OpenAI, fallback: Settings, replay: Replay
 ) -> None:
-    worker = stream.start(2, **fallback)
+    vectors = stream.stargate.vectors
+    vectors.columns["model"] = "text"
+    worker = stream.start(2, STARGATE_MODEL_COLUMN="model", **fallback)
     stream.feed(50)
     stream.wait_complete()
     stream.ollama.refuse()
     stream.feed(100, start=100)
     wait_for_fallback(stream, openai_stand_in, named(100, 100))
     assert all(stream.rag.vector(page) for page in named(100, 100))
+    assert {vectors.text(page, "model") for page in named(100, 100)} == {"text-embedding-3-small"}
     state = worker.status()["state"]
     assert (state["level"], state["ready"]) == ("fallback", True)
     assert "the embedder is away (cannot connect" in state["text"].lower()
     assert not worker.stalled()
-    eventually(lambda: metric(worker, "gibsey_other_space_pages") == 100, DONE_S)
-    assert metric(worker, "gibsey_fallback_at_work") == 1
+    eventually(lambda: worker.metric("gibsey_other_space_pages") == 100, DONE_S)
+    assert worker.metric("gibsey_fallback_at_work") == 1
     stream.wait_committed()
 
     stream.ollama.accept()
     worker.wait_for(r"the embedder is back.*pages=100.*replay --reason other-space")
     stream.write("page 100", "changed since by the embedder itself")
     stream.feed(20, start=300)
-    eventually(lambda: metric(worker, "gibsey_other_space_pages") == 99, DONE_S)
+    eventually(lambda: worker.metric("gibsey_other_space_pages") == 99, DONE_S)
     assert openai_stand_in.stats.items == 101  # the pages, and the word that it was asked first
     assert "99 to send" in replay()
     stream.wait_complete()
-    eventually(lambda: metric(worker, "gibsey_other_space_pages") == 0, DONE_S)
+    eventually(lambda: worker.metric("gibsey_other_space_pages") == 0, DONE_S)
+    assert {vectors.text(page, "model") for page in stream.texts} == {"nomic-embed-text"}
     assert "0 to send" in replay()
     assert len(stream.letters()) == 100
     stream.wait_committed()
@@ -125,13 +103,13 @@ def test_a_kill_while_the_fallback_works_loses_neither_a_page_nor_a_letter(
         stream.wait_rows(rows)
         worker.kill()
     worker = stream.start(store=store, **fallback)
-    eventually(lambda: of_the_fallback(stream, openai_stand_in) == named(0, 200), DONE_S)
+    eventually(lambda: of_openai(stream, openai_stand_in) == named(0, 200), DONE_S)
     stream.wait_committed()
     origins = {letter.headers["origin"] for letter in stream.letters()}
     assert len(origins) == 200
     if store:
         # how many it remembers after two kills has been seen to vary; the letters are exact
-        eventually(lambda: metric(worker, "gibsey_other_space_pages") > 0, DONE_S)
+        eventually(lambda: worker.metric("gibsey_other_space_pages") == 200, DONE_S)
     stream.ollama.accept()
     worker.wait_for("the fallback.s work ends")
     assert "200 to send" in replay()

@@ -9,9 +9,11 @@ import sys
 from typing import Any
 
 import orjson
+import pytest
 from typer.testing import CliRunner, Result
 
 from demo.ngrams import embed_text
+from ops import audit_scan
 from ops.cli import app
 from tests.deadline import eventually
 from tests.flow.stream import DONE_S, TOPIC, Stream
@@ -86,6 +88,97 @@ def test_a_store_damaged_in_known_ways_is_found_out_and_mended(stream: Stream) -
     assert set(vectors.rows) == set(stream.texts)
     assert audit(stream, code=0, **model)["result"] == "clean"
     assert not stream.letters()
+
+
+ODD_IDS = (
+    "a/b", "it's", "'quoted'", "'", "''", " edge ", "  ", ".", "..", "../rows", "%2F", "a?b#c;d+e",
+    '"q"', "line\nbreak", "tab\t", "rows", "\u6771\u4eac \U0001f469\u200d\U0001f680", "\u00a0", "-0", "null",
+)  # fmt: skip
+LOOKALIKES = ("edge", "quoted", " it's", "a", "b", "'..'")
+"""Rows without a page that a careless hand would take for one of the others, or remove with it."""
+
+
+def damaged(right: dict[str, Any]) -> list[dict[str, Any] | None]:
+    """A row in every wrong form that a store can hold; None: gone."""
+    vector = right["vector"]
+    return [
+        None,
+        {**right, "vector": None},
+        {**right, "vector": []},
+        {**right, "vector": vector[:-1]},
+        {**right, "vector": [*vector, 0.0]},
+        {**right, "vector": ["NaN", *vector[1:]]},
+        {**right, "vector": ["-Infinity", *vector[1:]]},
+        {**right, "vector": [0.0] * len(vector)},
+        {**right, "vector": [1.00001 * number for number in vector]},
+        {**right, "model": "an older one"},
+        {**right, "model": None},
+        {"vector": vector},
+    ]
+
+
+def test_every_form_of_damage_is_mended_whatever_the_id_of_its_page(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_scan, "SETTLE_S", 0.0)
+    vectors = stream.stargate.vectors
+    vectors.columns["model"] = "text"
+    model = {"STARGATE_MODEL_COLUMN": "model"}
+    for number, page in enumerate(ODD_IDS):
+        stream.write(page, f"the text of odd page number {number}", "c")
+    stream.stargate.pages.seed((page, {"body": text}) for page, text in stream.texts.items())
+    stream.start(**model)
+    stream.wait_complete()
+    stream.wait_committed()
+    rows = {page: orjson.loads(vectors.rows[page]) for page in ODD_IDS}
+    for turn in range(3):  # each id meets three of the twelve forms, each form five ids
+        for number, (page, right) in enumerate(rows.items()):
+            forms = damaged(right)
+            row = forms[(number + 5 * turn) % len(forms)]
+            vectors.delete(page) if row is None else vectors.seed([(page, row)])
+        vectors.seed((page, {"vector": GOOD, "model": "nomic-embed-text"}) for page in LOOKALIKES)
+        found = audit(stream, "--limit", "1000", code=1, **model)
+        wrong = {page for kind in found["named"].values() for page, _ in kind}
+        assert wrong == {*ODD_IDS, *LOOKALIKES}
+        assert found["found"]["orphan"] == len(LOOKALIKES)
+        mended = audit(stream, "--repair", "--yes", code=0, **model)["mended"]
+        assert (mended["sent"], mended["removed"]) == (len(ODD_IDS), len(LOOKALIKES))
+        stream.wait_committed()
+        assert audit(stream, code=0, **model)["result"] == "clean"
+        assert {page: orjson.loads(row) for page, row in vectors.rows.items()} == rows
+    assert not stream.letters()
+
+
+def test_a_model_is_changed_in_place_by_the_steps_of_docs_models(stream: Stream) -> None:
+    vectors, new = stream.stargate.vectors, "another-model"
+    write_pages(stream)
+    worker = stream.start()
+    stream.wait_complete()
+
+    vectors.columns["model"] = "text"
+    worker.stop()
+    settings = {"EMBED_MODEL": new, "STARGATE_MODEL_COLUMN": "model"}
+    checked = run(stream, "doctor", "--pull", **settings)
+    assert checked.exit_code == 0, checked.output
+    stream.start(**settings)
+    assert run(stream, "backfill", "--dry-run", **settings).stdout.startswith("60 to send")
+    stream.write("page 1", "written in the mixed time")
+    stream.stargate.pages.seed([("page 1", {"body": "written in the mixed time"})])
+    eventually(lambda: vectors.text("page 1", "model") == new, DONE_S)
+    mixed = run(stream, "search", "page number 7", "--json", **settings)
+    assert json.loads(mixed.stdout)["compared"] == 1
+    assert "59 rows passed over: their vectors are of another model" in mixed.stderr
+    assert audit(stream, code=1, **settings)["found"]["other-model"] == 59
+
+    done = run(stream, "backfill", "--skew", "0", **settings)
+    assert done.exit_code == 0, done.output
+    stream.wait_committed()
+    assert audit(stream, code=0, **settings)["result"] == "clean"
+    for page, text in stream.texts.items():
+        assert vectors.text(page, "model") == new
+        assert vectors.vector(page) == stream.ollama.right_vector(text or "", new)
+    found = json.loads(run(stream, "search", "page number 7", "--json", **settings).stdout)
+    assert (found["compared"], found["matches"][0]["page_id"]) == (60, "page 7")
 
 
 def test_a_backfill_that_was_killed_goes_on_and_every_page_is_embedded_anew(

@@ -148,6 +148,12 @@ class Worker:
         """What `/metrics` says."""
         return httpx.get(f"http://127.0.0.1:{self.status_port}/metrics", timeout=10).text
 
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels."""
+        found = re.search(rf"^{name} (\S+)$", self.metrics(), re.MULTILINE)
+        assert found, name
+        return float(found[1])
+
     def stalled(self) -> set[str]:
         """Names of the services that the status port says are waited for."""
         return {stall["service"] for stall in self.status()["stalls"]}

@@ -108,6 +108,51 @@ def test_another_model_is_a_fault_where_models_are_written(run: Run, stargate: S
     ]
 
 
+@pytest.mark.parametrize("arguments", [(), ("--repair", "--yes")])
+def test_a_model_column_that_is_none_is_told_at_once_with_its_cql(
+    run: Run, stargate: Stargate, mock_kafka: MockKafka, arguments: tuple[str, ...]
+) -> None:
+    seed(stargate, pages=["a", "b"], vectors=["a", "gone"])
+    result = run(*arguments, STARGATE_MODEL_COLUMN="model")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "the table gibsey.page_vectors has no column model; correct STARGATE_MODEL_COLUMN, "
+        "or run in cqlsh: ALTER TABLE gibsey.page_vectors ADD model text;\n"
+    )
+    assert sent(mock_kafka) == []
+    assert set(stargate.vectors.rows) == {"a", "gone"}
+
+
+def test_a_table_of_pages_without_texts_is_told(run: Run, stargate: Stargate) -> None:
+    stargate.pages.columns = {"words": "text"}
+    result = run()
+    assert result.exit_code == 1
+    assert (
+        result.stderr == "the table gibsey.pages has no column body; correct STARGATE_PAGES_TABLE\n"
+    )
+
+
+def test_a_role_that_may_not_read_schemas_can_audit(run: Run, stargate: Stargate) -> None:
+    seed(stargate, pages=["a"], vectors=["a"])
+    denied = b'{"description":"Role unauthorized for operation: no","code":401}'
+    stargate.faults.status(401, denied, when=lambda request: "/schemas/" in request.path)
+    assert run("--json").exit_code == 0
+
+
+def test_ids_that_no_row_can_be_asked_for_by_are_told_and_hinder_nothing(
+    run: Run, stargate: Stargate, mock_kafka: MockKafka
+) -> None:
+    """A NUL, which the stream takes for undecodable, and one too long for a URL."""
+    seed(stargate, pages=["nul \0", "good", "bad"], vectors=["x" * 70_000, "good"])
+    found = report(run("--json"))
+    assert found["found"] == {"missing": 2, "orphan": 1, "bad-vector": 0, "other-model": 0}
+    assert ["nul \0", "Stargate takes no such id (400)"] in found["named"]["missing"]
+    mended = report(run("--json", "--repair", "--yes"))
+    assert (mended["mended"]["sent"], mended["mended"]["left"]) == (1, 2)
+    assert sent(mock_kafka) == ["bad"]
+    assert "good" in stargate.vectors.rows
+
+
 def test_a_page_that_changes_while_the_tables_are_read_is_no_fault(
     run: Run, stargate: Stargate
 ) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from demo.ngrams import embed_text
 from demo.ollama import Ollama
 from demo.stargate import TOKEN, Stargate
+from ops import search
 from ops.cli import app
 
 TEXTS = {
@@ -76,7 +77,10 @@ def test_rows_that_cannot_be_compared_are_warned_about(run: Run, stargate: Starg
     stargate.vectors.seed([("short", {"vector": [1.0]}), ("nan", {"vector": ["NaN"] * 768})])
     result = run("zip", "--json")
     assert json.loads(result.stdout)["unfit"] == 2
-    assert "2 rows passed over: not 768 finite numbers" in result.stderr
+    assert (
+        "2 rows passed over: not 768 finite numbers (1 have 1: see EMBED_DIMENSIONS and the model); "
+        "`gibsey-embedder audit` names them, and `audit --repair` has them made anew"
+    ) in result.stderr
     stargate.vectors.columns["model"] = "text"
     result = run("zip", STARGATE_MODEL_COLUMN="model")
     assert "5 rows passed over: their vectors are of another model than nomic" in result.stderr
@@ -91,10 +95,44 @@ def test_the_second_endpoint_is_asked_where_the_first_is_away(run: Run, ollama: 
     assert "start the embedder, or correct EMBED_URL" in result.stderr
 
 
+def test_an_empty_store_is_told_with_what_fills_it(run: Run, stargate: Stargate) -> None:
+    stargate.vectors.rows.clear()
+    result = run("zip", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["matches"]) == (0, [])
+    assert "gibsey.page_vectors is empty: start the worker, and `gibsey-embedder backfill`" in (
+        result.stderr
+    )
+
+
+def test_a_store_that_is_away_is_told_with_its_setting(
+    run: Run, stargate: Stargate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "PATIENCE_S", 0.2)
+    stargate.refuse()
+    result = run("zip")
+    assert result.exit_code == 1
+    assert f"cannot connect to {stargate.url}" in result.stderr
+    assert "(tried for 0 s); start Stargate, or correct STARGATE_URL" in result.stderr
+
+
+def test_a_row_that_cannot_be_asked_for_by_its_id_is_found_all_the_same(
+    run: Run, stargate: Stargate
+) -> None:
+    odd = {"nul \0 inside": "compress zip archives", "x" * 70_000: "compress zip archives"}
+    stargate.vectors.seed((page, {"vector": embed_text(text)}) for page, text in odd.items())
+    result = run("compress zip archives", "--json")
+    assert result.exit_code == 0, result.output
+    found = {match["page_id"]: match["body"] for match in json.loads(result.stdout)["matches"]}
+    assert {found[page] for page in odd} == {None}
+
+
 def test_what_is_wrong_with_the_set_up_is_told_with_its_remedy(
     run: Run, stargate: Stargate
 ) -> None:
     assert "ollama pull" in run("zip", EMBED_MODEL="no-such").stderr
+    missing = run("zip", STARGATE_MODEL_COLUMN="model")
+    assert missing.exit_code == 1
+    assert "has no column model; correct STARGATE_MODEL_COLUMN, or run in cqlsh" in missing.stderr
     stargate.drop_table("page_vectors")
     result = run("zip")
     assert result.exit_code == 1

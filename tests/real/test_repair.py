@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from ops.cli import app
 from tests.deadline import eventually
-from tests.real.stream import RealStream
+from tests.real.stream import Embedder, RealStream
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
@@ -46,6 +47,35 @@ def test_a_damaged_store_is_mended_through_the_stream(stream: RealStream):
     assert (report["mended"]["sent"], report["mended"]["removed"]) == (PAGES // 10 + 1, 1)
     stream.wait_complete()
     assert run(stream, "audit", "--json")[1]["result"] == "clean"
+    worker.stop()
+
+
+def other_model(stream: RealStream) -> str:
+    """Another model of the Ollama: TEST_OTHER_EMBED_MODEL, else a copy under another name."""
+    if named := os.environ.get("TEST_OTHER_EMBED_MODEL"):
+        return named
+    copy = f"{stream.embedder.model}-copy"
+    stream.embedder.copy(copy)
+    return copy
+
+
+def test_a_model_is_changed_in_place_by_the_steps_of_docs_models(stream: RealStream):
+    write_pages(stream)
+    worker = stream.start()
+    stream.wait_complete()
+    stream.stargate.vectors.columns["model"] = "text"
+    worker.stop()
+    settings = {"EMBED_MODEL": other_model(stream), "STARGATE_MODEL_COLUMN": "model"}
+    worker = stream.start(**settings)
+    code, report = run(stream, "audit", "--json", **settings)
+    assert (code, report["found"]["other-model"]) == (1, PAGES)
+    assert run(stream, "backfill", "--dry-run", **settings)[1].startswith(f"{PAGES} to send")
+    assert run(stream, "backfill", "--skew", "0", **settings)[0] == 0
+    eventually(lambda: worker.status()["lag"]["total"] == 0, 90)
+    code, report = run(stream, "audit", "--json", **settings)
+    assert (code, report["result"]) == (0, "clean")
+    stream.embedder = Embedder(stream.embedder.url, settings["EMBED_MODEL"])
+    stream.wait_complete()
     worker.stop()
 
 

@@ -1,0 +1,26 @@
+"""Which pages have OpenAI's vectors in the store."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+from demo.openai import OpenAI
+from tests.flow.stream import TOLERANCE, Stream
+
+
+def of_openai(stream: Stream, openai: OpenAI) -> set[str]:
+    """The pages whose rows hold OpenAI's vector of their newest text."""
+    rows = stream.stargate.vectors.rows
+    return {
+        page
+        for page, text in stream.texts.items()
+        if text and page in rows and _is_right(openai, rows[page], text)
+    }
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_right(openai: OpenAI, row: bytes, text: str) -> bool:
+    vector = json.loads(row)["vector"]
+    right = openai.right_vector(text)
+    return all(abs(a - b) <= TOLERANCE for a, b in zip(vector, right, strict=True))

@@ -1,0 +1,98 @@
+"""EMBED_PROVIDER=openai through the whole stream: its limits, and a vector for each page."""
+
+from __future__ import annotations
+
+import time
+
+from demo.openai import API_KEY, OpenAI, Rate
+from tests.deadline import eventually
+from tests.flow.openai_vectors import of_openai
+from tests.flow.stream import DONE_S, Stream
+from tests.flow.worker import Worker
+
+LARGE_WINDOWS = {"WINDOW_PAGES": "2048", "WINDOW_CHARS": "10000000"}
+QUOTA_PAUSE_OF_1_S = "from connectors import openai_answers; openai_answers.QUOTA_PAUSE_S = 1.0"
+
+
+def start(stream: Stream, openai: OpenAI, *, code: str = "", **settings: str) -> Worker:
+    return stream.start(
+        code=code,
+        EMBED_PROVIDER="openai",
+        OPENAI_URL=openai.openai_url,
+        OPENAI_API_KEY=API_KEY,
+        **settings,
+    )
+
+
+def wait_right(stream: Stream, openai: OpenAI) -> None:
+    """Wait until each page has OpenAI's vector of its own text; no page was given up."""
+    eventually(lambda: of_openai(stream, openai) == set(stream.texts), DONE_S)
+    stream.wait_committed()
+    assert not stream.letters()
+    assert not stream.ollama.stats.requests
+
+
+def at_once(stream: Stream, openai: OpenAI, pages: int, **settings: str) -> Worker:
+    """Start with so many pages waiting, so that windows are as large as they can be."""
+    openai.refuse()
+    worker = start(stream, openai, **settings)
+    eventually(lambda: worker.has_begun and worker.status()["tasks"]["open_pages"] == pages, DONE_S)
+    openai.accept()
+    return worker
+
+
+def test_a_window_beyond_the_limits_of_a_request_goes_in_several(
+    stream: Stream, openai_stand_in: OpenAI
+) -> None:
+    """Forty pages of 8,000 tokens among short ones; answers come out of order."""
+    for number in range(40):
+        stream.write(f"long {number}", f"page{number} " + "w " * 7990)
+    stream.feed(1000)
+    worker = at_once(stream, openai_stand_in, 1040, **LARGE_WINDOWS)
+    wait_right(stream, openai_stand_in)
+    windows = worker.metric("gibsey_window_pages_count")
+    assert len(openai_stand_in.batches) - 1 > windows, "no window went in several requests"
+    assert not openai_stand_in.refusals
+    worker.stop()
+
+
+def test_a_server_with_smaller_limits_is_asked_in_smaller_requests(stream: Stream) -> None:
+    with OpenAI(max_inputs=20, max_request_tokens=100) as server:
+        stream.feed(200)
+        worker = at_once(stream, server, 200)
+        wait_right(stream, server)
+        assert server.refusals
+        worker.stop()
+
+
+def test_a_rate_limit_is_waited_for_and_nobody_comes_before_it_is_over(
+    stream: Stream, openai_stand_in: OpenAI
+) -> None:
+    rate = openai_stand_in.rate = Rate(requests=4, seconds=0.5)
+    stream.feed(300)
+    worker = start(stream, openai_stand_in, WINDOW_PAGES="10")
+    wait_right(stream, openai_stand_in)
+    assert rate.windows > 5
+    assert 0 < rate.refused <= 2 * rate.windows, "two are in flight when the limit is met"
+    worker.stop()
+
+
+def test_an_account_without_credit_is_left_alone_until_there_is_some(
+    stream: Stream, openai_stand_in: OpenAI
+) -> None:
+    worker = start(stream, openai_stand_in, code=QUOTA_PAUSE_OF_1_S)
+    stream.feed(50)
+    wait_right(stream, openai_stand_in)
+    openai_stand_in.exhaust()
+    asked, began = openai_stand_in.stats.requests, time.monotonic()
+    stream.feed(50, start=100)
+    worker.wait_for(
+        r"waiting +service=embedder reason=.*exceeded your current quota.*"
+        r"remedy=\"add credit to the account, or set OPENAI_API_KEY"
+    )
+    eventually(lambda: openai_stand_in.stats.requests >= asked + 4, DONE_S)
+    assert time.monotonic() - began > 1.5, "two may be in flight; then it is one a pause"
+    openai_stand_in.faults.clear()
+    wait_right(stream, openai_stand_in)
+    assert API_KEY not in worker.log
+    worker.stop()

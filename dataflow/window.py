@@ -36,11 +36,12 @@ HALT_TIMEOUT_S = 60.0
 """Longer than the watchdog waits: it is the watchdog that ends a process whose embedder hangs."""
 
 SEAL_AFTER_S = 1.0
-"""How long after its last page a bucket is sealed; until all is settled again, each time after
-twice the pause."""
+"""How long after its last page, and how often then, it is looked whether all is settled."""
 
-SEAL_EVERY_S = 8.0
-"""The longest pause: with a service away each seal can have 10 MB of rows be written anew."""
+SEAL_AT = (1, 2, 4, 8, 16, 32)
+SEAL_EVERY = 64
+"""At which looks, and at each how many-th, a bucket is sealed although it is not: not at all of
+them, for with a service away each time 25 MB of rows can be written anew."""
 
 Outcome = PageVector | DeadLetter | Seal
 
@@ -112,7 +113,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         self._applied = Applied(other_space=step.metrics.other_space_pages.inc)
         self._patience = Patience()
         self._seal_at: datetime | None = None  # when the outputs are told that nothing follows
-        self._seal_pause_s = SEAL_AFTER_S
+        self._looks = 0
         if snapshot is not None:
             self._restore(snapshot)
 
@@ -162,7 +163,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
                 "and let the stream begin at the group's committed offset"
             )
         self._applied = Applied(applied, other_space=self._step.metrics.other_space_pages.inc)
-        self._seal_at = _in(SEAL_AFTER_S)  # the outputs' snapshots may hold rows
+        self._seal_at = _soon()  # the outputs' snapshots may hold rows
         changes = [_unpacked(fields) for fields in waiting]
         self._step.ledger.opened(change.record for change in changes)
         for change in changes:
@@ -274,13 +275,13 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def _seal(self, out: list[Outcome]) -> None:
         """Until all that this process has is settled, and so nothing has to be waited for."""
         if out:
-            self._seal_pause_s = SEAL_AFTER_S
-            self._seal_at = _in(SEAL_AFTER_S)
+            self._looks, self._seal_at = 0, _soon()
         elif self._seal_at is not None and self._seal_at <= datetime.now(timezone.utc):
             is_quiet = not self._step.ledger.open_pages
-            self._seal_pause_s = min(2 * self._seal_pause_s, SEAL_EVERY_S)
-            self._seal_at = None if is_quiet else _in(self._seal_pause_s)
-            out.append(Seal(settles=is_quiet))
+            self._looks += 1
+            self._seal_at = None if is_quiet else _soon()
+            if is_quiet or self._looks in SEAL_AT or not self._looks % SEAL_EVERY:
+                out.append(Seal(settles=is_quiet))
 
     def _close(self, entry: _Open) -> None:
         page = self._open[entry.change.page_id]
@@ -323,8 +324,8 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         self._step.metrics.events.labels(change.op, outcome).inc()
 
 
-def _in(pause_s: float) -> datetime:
-    return datetime.now(timezone.utc) + timedelta(seconds=pause_s)
+def _soon() -> datetime:
+    return datetime.now(timezone.utc) + timedelta(seconds=SEAL_AFTER_S)
 
 
 def _is_late(change: Change, latest: Version) -> bool:

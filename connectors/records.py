@@ -101,9 +101,15 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """Nothing follows in this bucket for now: its outputs settle what they hold in this epoch.
+    """Nothing follows in this bucket for now: its outputs say anew what they hold.
 
     An output's snapshot may hold rows on their way, and is taken only of buckets that something
     came for: after the last row of a rush something has to come, or a restart, however much later,
     would send those rows again.
+
+    Attributes:
+        settles: Whether outputs wait, before that snapshot, until they hold nothing. Otherwise
+            another seal comes.
     """
+
+    settles: bool = True

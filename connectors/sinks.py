@@ -47,7 +47,7 @@ class _VectorPartition(_Partition[PageVector]):
 
     def __init__(self, sink: VectorSink, bucket: str, state: VectorState | None) -> None:
         super().__init__(sink, bucket)
-        self._sealed = False
+        self._settles = False
         rows = _restored(state)
         sink.resumed(rows)
         sink.outbox.put(bucket, rows, wait=False)
@@ -55,13 +55,14 @@ class _VectorPartition(_Partition[PageVector]):
     @override
     def write_batch(self, values: list[PageVector | Seal]) -> None:
         super().write_batch(values)
-        self._sealed = self._sealed or any(isinstance(value, Seal) for value in values)
+        for value in values:  # after a row another seal comes
+            self._settles = isinstance(value, Seal) and (value.settles or self._settles)
 
     @override
     def snapshot(self) -> VectorState:
         with self._sink.shutdown.guard(self._sink.name):
-            if self._sealed:
-                self._sealed = False
+            if self._settles:
+                self._settles = False
                 self._sink.outbox.wait_settled(self._bucket)
             return STATE_VERSION, [_plain(r) for r in self._sink.outbox.unsettled(self._bucket)]
 
@@ -118,7 +119,7 @@ class VectorSink(OutboxSink[PageVector]):
 
     An epoch is closed over rows on their way: they are in its snapshot, and sent again after a
     restart. To wait for them instead would let the service stand still at the end of each epoch,
-    for as long as a request takes. In an epoch with a `Seal` they are waited for.
+    for as long as a request takes. In an epoch that ends with a `Seal` they are waited for.
 
     Args:
         name: The step's name, for messages.

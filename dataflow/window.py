@@ -36,7 +36,12 @@ HALT_TIMEOUT_S = 60.0
 """Longer than the watchdog waits: it is the watchdog that ends a process whose embedder hangs."""
 
 SEAL_AFTER_S = 1.0
-"""How long after its last page it is first looked whether a bucket can be sealed."""
+"""How long after its last page, and how often then, it is looked whether all is settled."""
+
+SEAL_AT = (1, 2, 4, 8, 16, 32)
+SEAL_EVERY = 64
+"""At which looks, and at each how many-th, a bucket is sealed although it is not: not at all of
+them, for with a service away each time 25 MB of rows can be written anew."""
 
 Outcome = PageVector | DeadLetter | Seal
 
@@ -108,6 +113,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         self._applied = Applied(other_space=step.metrics.other_space_pages.inc)
         self._patience = Patience()
         self._seal_at: datetime | None = None  # when the outputs are told that nothing follows
+        self._looks = 0
         if snapshot is not None:
             self._restore(snapshot)
 
@@ -267,14 +273,15 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         return out
 
     def _seal(self, out: list[Outcome]) -> None:
-        """Once all that this process has is settled, and so nothing has to be waited for."""
-        if out or self._seal_at is None:
-            self._seal_at = _soon() if out else None
-        elif self._seal_at <= datetime.now(timezone.utc):
+        """Until all that this process has is settled, and so nothing has to be waited for."""
+        if out:
+            self._looks, self._seal_at = 0, _soon()
+        elif self._seal_at is not None and self._seal_at <= datetime.now(timezone.utc):
             is_quiet = not self._step.ledger.open_pages
+            self._looks += 1
             self._seal_at = None if is_quiet else _soon()
-            if is_quiet:
-                out.append(Seal())
+            if is_quiet or self._looks in SEAL_AT or not self._looks % SEAL_EVERY:
+                out.append(Seal(settles=is_quiet))
 
     def _close(self, entry: _Open) -> None:
         page = self._open[entry.change.page_id]

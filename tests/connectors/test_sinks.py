@@ -98,8 +98,8 @@ def test_a_full_outbox_does_not_hold_up_the_start(open_post):
     assert post.outbox.open_rows == 6
 
 
-@pytest.mark.parametrize("values", [[Seal()], [vector("b"), Seal()], [Seal(), vector("b")]])
-def test_an_epoch_with_a_seal_waits_until_nothing_is_on_its_way(post, values):
+@pytest.mark.parametrize("values", [[Seal()], [vector("b"), Seal()], [Seal(), Seal(settles=False)]])
+def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(post, values):
     part = Opened(post).part()
     part.write_batch(vectors("a"))
     part.snapshot()
@@ -107,12 +107,20 @@ def test_an_epoch_with_a_seal_waits_until_nothing_is_on_its_way(post, values):
     snapshot = in_thread(part.snapshot)
     eventually(lambda: post.writer.calls)
     assert snapshot.is_alive()
-    for number in range(len(values)):
+    for number in range(post.outbox.open_rows):
         post.writer.answer(number)
     snapshot.join(10)
     assert not snapshot.is_alive()
     part.write_batch(vectors("c"))
     assert len(part.snapshot()[1]) == 1  # the next epoch is another one
+
+
+@pytest.mark.parametrize("values", [[Seal(settles=False)], [Seal(), vector("b")]])
+def test_an_epoch_whose_seal_is_no_last_word_closes_over_rows_on_their_way(post, values):
+    part = Opened(post).part()
+    part.write_batch(vectors("a"))
+    part.write_batch(values)
+    assert len(part.snapshot()[1]) == len(values)
 
 
 def test_a_snapshot_of_another_layout_is_refused_with_the_remedy(post):

@@ -52,11 +52,22 @@ def test_it_asks_to_be_woken_while_pages_are_open_and_until_all_is_settled(monke
     (row,) = bench.finished()
     for _ in range(2):
         eventually(lambda: datetime.now(timezone.utc) >= bench.window.notify_at())
-        assert bench.emitted() == []
+        assert bench.emitted() == [Seal(settles=False)]
         bench.ledger.settled(row.record)
     eventually(lambda: datetime.now(timezone.utc) >= bench.window.notify_at())
     assert bench.emitted() == [Seal()]
     assert bench.window.notify_at() is None
+
+
+def test_a_bucket_s_outputs_are_sealed_also_where_another_page_is_never_done(monkeypatch):
+    monkeypatch.setattr("dataflow.window.SEAL_AFTER_S", 0.0)
+    bench = Bench()
+    bench.take(change("a", at=0), change("b", at=1))
+    bench.batcher.answer(bench.batcher.send(1)[0])
+    assert len(bench.emitted()) == 1
+    looks = [bench.emitted() for _ in range(192)]
+    sealed = [number for number, out in enumerate(looks, 1) if out == [Seal(settles=False)]]
+    assert sealed == [1, 2, 4, 8, 16, 32, 64, 128, 192]
 
 
 def test_a_bucket_that_resumes_seals_its_outputs_whose_snapshots_may_hold_rows(monkeypatch):

@@ -126,6 +126,20 @@ def test_rows_that_were_on_their_way_are_not_sent_again_by_later_starts(stream: 
     assert stream.stargate.stats.items == written + 1
 
 
+def test_rows_that_were_on_their_way_leave_the_snapshots_although_another_page_stays_open(
+    stream: Stream,
+) -> None:
+    stream.stargate.delay_s = 0.5
+    stream.start()
+    stream.feed(300)
+    eventually(lambda: kept_rows(stream, "stargate") > 0, DONE_S)
+    eventually(lambda: sum(stream.embedded().values()) == 300, DONE_S)
+    stream.ollama.refuse()
+    stream.write("another", "a text")
+    stream.wait_rows(300)
+    eventually(lambda: kept_rows(stream, "stargate") == kept_rows(stream, "rag") == 0, DONE_S)
+
+
 def test_a_write_that_hangs_is_not_overtaken_by_a_newer_one_of_its_page(stream: Stream) -> None:
     worker = feed_through(stream, code=SHORT_LIMITS)
     hung = stream.stargate.stats.faults

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,14 +38,24 @@ def replay(stream: Stream) -> subprocess.Popen[str]:
 
 
 def kept_rows(stream: Stream, output: str) -> int:
-    """Rows on their way to an output that the newest snapshots in the store hold."""
-    newest = "SELECT ser_change, max(snap_epoch) FROM snaps WHERE step_id = ? GROUP BY state_key"
-    kept = 0
+    """Rows on their way to an output that a start at this moment would send again."""
+    ended = "SELECT worker_frontier FROM fronts WHERE ex_num = (SELECT max(ex_num) FROM fronts)"
+    newest = (
+        "SELECT ser_change, max(snap_epoch) FROM snaps "
+        "WHERE step_id = ? AND snap_epoch < ? GROUP BY state_key"
+    )
+    # a snapshot counts only once its epoch is closed by all workers
+    before = min((epoch for (epoch,) in in_store(stream, ended)), default=0)
+    snapshots = in_store(stream, newest, f"pages.{output}", before)
+    return sum(len(pickle.loads(change)[1]) for change, _ in snapshots)
+
+
+def in_store(stream: Stream, query: str, *values: object) -> list[tuple[Any, ...]]:
+    found = []
     for file in stream.store.glob("part-*.sqlite3"):
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-            changes = database.execute(newest, (f"pages.{output}",)).fetchall()
-        kept += sum(len(pickle.loads(change)[1]) for change, _ in changes)
-    return kept
+            found += database.execute(query, values).fetchall()
+    return found
 
 
 def open_pages(worker: Worker) -> int:

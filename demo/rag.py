@@ -79,8 +79,8 @@ class Rag(StandIn):
     async def answer(self, request: Request) -> Answer:
         """Answers one request."""
         if request.method == "GET" and request.path.startswith(ASKED):
-            page_id = unquote(request.path.removeprefix(ASKED))
-            return json_answer({"page_id": page_id, "notified": self.counts[page_id]})
+            asked = unquote(request.path.removeprefix(ASKED))
+            return json_answer({"page_id": asked, "notified": self.counts[asked]})
         if request.path != "/refresh":
             return json_answer({"detail": "Not Found"}, 404)
         if request.method != "POST":

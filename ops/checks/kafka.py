@@ -11,49 +11,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from connectors import kafka_words
 from connectors.kafka import KafkaAccess
 from connectors.kafka_faults import code_of, text_of
-from connectors.kafka_words import Words
 from ops.checks.finding import Finding, bad, good, warning
 from ops.checks.kafka_clock import check_stamps
 from ops.checks.kafka_limits import check_limits
+from ops.kafka_hearing import Hearing, ask
 
-TRIES_S = (1.5, 4.5)
-"""How long a broker may take to answer at all; the causes that are sure come within the first."""
 ASK_S = 2.0
 ELECTION_S = 0.5
 """Given to a partition whose leader is being elected, before it is asked once more."""
-_WEIGHTS = ("sure", "passing", "hint")
 _LIKE_PAGES = 5
-
-
-class _Hearing:
-    """Takes what a client tells through its callbacks, and knows the likeliest cause."""
-
-    def __init__(self, access: KafkaAccess) -> None:
-        self._access = access
-        self._heard: list[Words] = []
-
-    def on_error(self, error: KafkaError) -> None:
-        """Take an error of the client."""
-        self.take(error.str())
-
-    def log(self, _level: int, _template: str, *args: object) -> None:
-        """Take a line of its log, as a `logging.Logger` would."""
-        self.take(str(args[-1]) if args else "")
-
-    def take(self, text: str) -> None:
-        """Take any text that may tell a cause."""
-        if words := kafka_words.explain(text, self._access):
-            self._heard.append(words)
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether no later word can change the cause."""
-        return any(words.weight == "sure" for words in self._heard)
-
-    def cause(self) -> Words | None:
-        """The likeliest cause: the surest, and of those the first that has a remedy."""
-        ranked = sorted(self._heard, key=lambda w: (_WEIGHTS.index(w.weight), not w.remedy))
-        return ranked[0] if ranked else None
 
 
 def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> list[Finding]:
@@ -64,10 +30,9 @@ def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> li
         dead_letter_topic: `DEAD_LETTER_TOPIC`.
         workers: Worker threads of all processes.
     """
-    hearing = _Hearing(access)
-    callbacks = {"error_cb": hearing.on_error, "logger": hearing}
+    hearing = Hearing(access)
     try:
-        consumer = Consumer({**access.consumer_config(), **callbacks})
+        consumer = Consumer({**access.consumer_config(), **hearing.callbacks()})
     except KafkaException as error:
         hearing.take(text_of(error))
         return [_unreachable(access, hearing, text_of(error))]
@@ -83,22 +48,16 @@ def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> li
         consumer.close()
 
 
-def _topics(consumer: Consumer, hearing: _Hearing) -> dict[str, int] | str:
+def _topics(consumer: Consumer, hearing: Hearing) -> dict[str, int] | str:
     """How many partitions each topic has, or why nobody tells."""
-    why = ""
-    for timeout_s in TRIES_S:
-        try:
-            found = consumer.list_topics(timeout=timeout_s).topics
-            return {name: len(topic.partitions) for name, topic in found.items()}
-        except KafkaException as error:
-            why = text_of(error)
-            consumer.poll(0.3)  # serves the callbacks, which know the cause
-        if hearing.is_sure:
-            break
-    return why
+    try:
+        found = ask(lambda within_s: consumer.list_topics(timeout=within_s), consumer, hearing)
+    except KafkaException as error:
+        return text_of(error)
+    return {name: len(topic.partitions) for name, topic in found.topics.items()}
 
 
-def _unreachable(access: KafkaAccess, hearing: _Hearing, text: str) -> Finding:
+def _unreachable(access: KafkaAccess, hearing: Hearing, text: str) -> Finding:
     words = hearing.cause()
     if words is None:
         found = f"no broker of {access.brokers} can be used: {kafka_words.plain(text)}"

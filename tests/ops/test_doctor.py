@@ -32,7 +32,7 @@ from demo.openai import OpenAI
 from demo.rag import Rag
 from demo.stargate import TOKEN, Stargate
 from demo.table import Table
-from ops import doctor
+from ops import doctor, kafka_hearing
 from ops.checks import embedder, kafka, kafka_limits
 from ops.checks import stargate as stargate_check
 from ops.cli import app
@@ -129,7 +129,7 @@ def examine_kafka(
 ) -> Examine:
     """The same with Kafka."""
     monkeypatch.setattr(doctor, "check_kafka", kafka.check_kafka)
-    monkeypatch.setattr(kafka, "TRIES_S", (0.7,))
+    monkeypatch.setattr(kafka_hearing, "TRIES_S", (0.7,))
     monkeypatch.setattr(
         kafka_limits, "read_limits", lambda _, topics: {name: limits[name] for name in topics}
     )

@@ -17,6 +17,8 @@ from ops.checks.kafka_limits import check_limits
 from ops.kafka_hearing import Hearing, ask
 
 ASK_S = 2.0
+TOLD_S = 0.3
+"""How long an error that is there already may take to be read."""
 ELECTION_S = 0.5
 """Given to a partition whose leader is being elected, before it is asked once more."""
 _LIKE_PAGES = 5
@@ -49,12 +51,13 @@ def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> li
 
 
 def _topics(consumer: Consumer, hearing: Hearing) -> dict[str, int] | str:
-    """How many partitions each topic has, or why nobody tells."""
+    """How many partitions each topic has that can be used, or why nobody tells."""
     try:
         found = ask(lambda within_s: consumer.list_topics(timeout=within_s), consumer, hearing)
     except KafkaException as error:
         return text_of(error)
-    return {name: len(topic.partitions) for name, topic in found.topics.items()}
+    usable = {name: topic for name, topic in found.topics.items() if topic.error is None}
+    return {name: len(topic.partitions) for name, topic in usable.items()}
 
 
 def _unreachable(access: KafkaAccess, hearing: Hearing, text: str) -> Finding:
@@ -120,7 +123,7 @@ def _positions(consumer: Consumer, access: KafkaAccess, partitions: int) -> Find
         committed = consumer.committed(places, timeout=ASK_S)
         ends = {n: _ends(consumer, access.topic, n) for n in range(partitions)}
     except KafkaException as error:
-        return _no_position(error, access)
+        return _no_position(consumer, error, access)
     known = {place.partition: place.offset for place in committed if place.offset >= 0}
     lost = sum(max(0, ends[n][0] - offset) for n, offset in known.items())
     waiting = sum(high - max(low, known.get(n, low)) for n, (low, high) in ends.items())
@@ -146,8 +149,12 @@ def _ends(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
     return low, high
 
 
-def _no_position(error: KafkaException, access: KafkaAccess) -> Finding:
+def _no_position(consumer: Consumer, error: KafkaException, access: KafkaAccess) -> Finding:
     told = kafka_words.of_code(code_of(error), access)
+    # A coordinator that may not be asked for is told to who reads; the call only runs out of time.
+    said = consumer.poll(TOLD_S) if told is None else None
+    if said is not None and (aside := said.error()) is not None:
+        told = kafka_words.of_code(aside.code(), access)
     if told is not None:
         return bad("kafka position", told[1].reason, told[1].remedy)
     found = f"the group's position cannot be read: {kafka_words.plain(text_of(error))}"

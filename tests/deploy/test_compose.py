@@ -133,6 +133,12 @@ def test_what_is_waited_for_can_be_told(name):
             assert SERVICES[needed]["healthcheck"]["test"], needed
 
 
+@pytest.mark.parametrize("name", ONE_SHOT)
+def test_what_ends_is_waited_for_so_that_up_with_wait_does_not_take_it_for_a_failure(name):
+    # https://github.com/docker/compose/issues/10596
+    assert name in STACK.needs("worker")
+
+
 def test_every_address_is_one_that_a_service_of_the_stack_listens_on():
     seen = set(addresses())
     assert {host for host, _ in seen} >= {"kafka", "ollama", "stargate", "stargate-rest"}

@@ -21,7 +21,6 @@ from tests.deploy.test_kubernetes import (
     BASE,
     ENVIRONMENT,
     EXAMPLE,
-    KUBERNETES,
     MOUNTS,
     POD,
     ROOT,
@@ -151,4 +150,3 @@ def test_the_secret_that_is_mounted_is_the_one_that_people_are_told_to_make(text
 
 def test_a_pod_may_take_as_long_to_stop_as_the_program_does():
     assert POD["terminationGracePeriodSeconds"] >= 30
-    assert (KUBERNETES / "roll").stat().st_mode & 0o111

@@ -72,7 +72,8 @@ def gather(
 def _refuse(paths: Sequence[Path], why: str) -> None:
     if paths:
         names = ", ".join(map(str, paths))
-        raise typer.BadParameter(f"{names} {why}; give the RECOVERY_DIR of each process")
+        typer.echo(f"{names} {why}; give the RECOVERY_DIR of each process", err=True)
+        raise typer.Exit(2)
 
 
 def gather_store(into: Path, sources: Sequence[Path]) -> list[Path]:

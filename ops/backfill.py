@@ -168,7 +168,7 @@ class Backfill:
         return position
 
     def _announce(self) -> None:
-        settings, skew_s = self._settings, self._pace.skew_s
+        settings, skew_s = self._settings, self._rules.skew_s
         source = f"{settings.stargate_keyspace}.{settings.stargate_pages_table}"
         waited = f", after {skew_s:g} s by which clocks may differ (--skew)" if skew_s else ""
         self._say(

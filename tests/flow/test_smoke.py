@@ -162,6 +162,6 @@ def test_login_and_keyspace_are_those_of_the_worker(stream: Stream) -> None:
     assert "alice" in refused.stderr
     stream.stargate.keyspace = "library"
     login = {"STARGATE_USERNAME": "alice", "STARGATE_PASSWORD": password}
-    done = smoke(stream, **login, STARGATE_KEYSPACE="library")
+    done = smoke(stream, 1, **login, STARGATE_KEYSPACE="library")
     assert "written through Stargate" in done.stdout
     assert password not in done.stderr

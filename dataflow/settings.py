@@ -20,7 +20,13 @@ from pydantic_settings import (
 
 from connectors.masking import MASK
 from dataflow import settings_sources, settings_values
-from dataflow.settings_faults import SettingsError, cross_faults, field_faults
+from dataflow.settings_faults import (
+    Fault,
+    SettingsError,
+    cross_faults,
+    field_faults,
+    quoted_faults,
+)
 from dataflow.settings_values import (
     AuthUrl,
     BaseUrl,
@@ -262,15 +268,13 @@ class Settings(BaseSettings):
     @classmethod
     def _report_all_faults(cls, data: Any, handler: Any) -> Settings:
         """Run the fields' checks and those between them, and raise what both found."""
-        own: list[tuple[str, str]] = []
+        found = quoted_faults(data, cls.model_fields)
         settings = None
         try:
             settings = handler(data)
         except ValidationError as error:
-            own = field_faults(error, cls.model_fields)
-        faulty = {name for name, _ in own}
-        across = cross_faults(data, cls.model_fields)
-        found = own + [fault for fault in across if fault[0] not in faulty]
+            found += _of_others(field_faults(error, cls.model_fields), found)
+        found += _of_others(cross_faults(data, cls.model_fields), found)
         if found:
             slips = [
                 (given, f"is no setting; meant is {meant}?") for given, meant in cls.unknown_names()
@@ -296,6 +300,12 @@ class Settings(BaseSettings):
         dotenv = DotEnvSettingsSource(settings_cls).env_vars
         files = settings_sources.SecretFiles(settings_cls, SECRETS, environment, dotenv)
         return init_settings, files, env_settings, dotenv_settings
+
+
+def _of_others(faults: list[Fault], known: list[Fault]) -> list[Fault]:
+    """The faults of settings that have none yet."""
+    names = {name for name, _ in known}
+    return [fault for fault in faults if fault[0] not in names]
 
 
 def load() -> Settings:

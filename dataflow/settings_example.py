@@ -16,6 +16,7 @@ HEAD = """\
 # Every setting, with its default. Copy this file to .env in the directory that the program is
 # started in, take the # away where you want another value. Variables of the environment win.
 # Quote values with spaces at an edge ("search_document: ") and passwords with $ or # ('pa$$#1').
+# For `docker run --env-file` write no quotes: it takes all behind the = as it stands.
 # Written by `python -m dataflow.settings_example`.
 """
 

@@ -48,6 +48,22 @@ def field_faults(error: ValidationError, fields: Mapping[str, FieldInfo]) -> lis
     return list(faults.items())
 
 
+def quoted_faults(given: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> list[Fault]:
+    """Find values in quotes, which `.env` takes away and `docker run --env-file` does not.
+
+    Secrets are left out: such a password would be a strange one, but it can be right.
+    """
+    return [
+        (name.upper(), "begins and ends with a quote; take both away: `--env-file` keeps them")
+        for name, value in given.items()
+        if name in fields and "Secret" not in str(fields[name].annotation) and _is_quoted(value)
+    ]
+
+
+def _is_quoted(value: object) -> bool:
+    return isinstance(value, str) and value[:1] in ("'", '"') and value[1:].endswith(value[0])
+
+
 def expected(field: FieldInfo) -> str:
     """Say what a field takes: `a whole number from 1 to 100`, `on or off`."""
     kind = _without_none(field.annotation)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import signal
 import socket
 import threading
@@ -113,6 +114,15 @@ class MockKafka:
     def slow(self, round_trip_ms: int) -> None:
         """Makes every answer of the broker take so long; 0 is fast again."""
         self._order("broker_set_rtt", 1, round_trip_ms)
+
+    def deny_topic(self, topic: str, code: int) -> None:
+        """Answers questions about a topic with an error code of Kafka's; 0 ends it."""
+        self._order("topic_set_error", topic.encode(), code)
+
+    def deny_requests(self, api: int, code: int, times: int) -> None:
+        """Answers the next requests of a kind (Kafka's API key) with an error code."""
+        codes = (ctypes.c_int * times)(*[code] * times)
+        self._order("push_request_errors_array", api, times, codes)
 
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         """Deletes the records before an offset, as retention would."""

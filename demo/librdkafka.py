@@ -35,6 +35,11 @@ def library() -> ctypes.CDLL:
         "mock_broker_set_down": (number, [pointer, ctypes.c_int32]),
         "mock_broker_set_up": (number, [pointer, ctypes.c_int32]),
         "mock_broker_set_rtt": (number, [pointer, ctypes.c_int32, number]),
+        "mock_topic_set_error": (None, [pointer, text, number]),
+        "mock_push_request_errors_array": (
+            None,
+            [pointer, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(number)],
+        ),
         "mock_partition_delete_records": (
             number,
             [pointer, text, ctypes.c_int32, ctypes.c_int64],

@@ -6,6 +6,7 @@ import argparse
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from urllib.parse import unquote
 
 import orjson
 
@@ -13,6 +14,8 @@ from demo.message import Answer, Request, json_answer
 from demo.server import StandIn, wait_until_terminated
 
 DIMENSIONS = 768
+ASKED = "/refresh/"
+"""`GET /refresh/PAGE` tells a person or a script how often that page was notified."""
 
 
 class Rag(StandIn):
@@ -75,6 +78,9 @@ class Rag(StandIn):
 
     async def answer(self, request: Request) -> Answer:
         """Answers one request."""
+        if request.method == "GET" and request.path.startswith(ASKED):
+            asked = unquote(request.path.removeprefix(ASKED))
+            return json_answer({"page_id": asked, "notified": self.counts[asked]})
         if request.path != "/refresh":
             return json_answer({"detail": "Not Found"}, 404)
         if request.method != "POST":

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from connectors import logs
+from connectors.http import place
 from dataflow.connections import kafka_access
 from dataflow.settings import Settings, load
 from ops.backfill_position import FILE, Position, PositionFile, purpose_of
@@ -138,6 +139,7 @@ class Backfill:
             OSError: The position cannot be kept.
         """
         position = self._begin()
+        self._announce()
         async with AsyncExitStack() as open_:
             store = await open_.enter_async_context(open_store(self._settings, self._patience))
             await store.check_columns()
@@ -164,6 +166,15 @@ class Backfill:
         position = Position(purpose, beginning_us())
         self._file.save(position)  # so that a file that cannot be written shows now
         return position
+
+    def _announce(self) -> None:
+        settings, skew_s = self._settings, self._rules.skew_s
+        source = f"{settings.stargate_keyspace}.{settings.stargate_pages_table}"
+        waited = f", after {skew_s:g} s by which clocks may differ (--skew)" if skew_s else ""
+        self._say(
+            f"Sending the pages of {source} at {place(settings.stargate_url)} to "
+            f"{settings.kafka_topic} at {settings.brokers}{waited}."
+        )
 
     async def _chunks(
         self, store: PageStore, room: Throttle, position: Position

@@ -16,6 +16,7 @@ from dataflow.connections import kafka_access
 from dataflow.settings import load
 from ops.letters import Letter, Selection, parse_since, read_letters, shown
 from ops.options import AsJson, whole_number
+from ops.said_while import said_while
 from ops.topic_reader import KafkaUnusable, TopicReader
 
 Reason = Annotated[
@@ -68,11 +69,13 @@ def dead_letters(
     meant = selection(reason, since, page)
     counts: Counter[str] = Counter()
     newest: deque[Letter] = deque(maxlen=limit)
+    access = kafka_access(settings)
     try:
-        reader = TopicReader(kafka_access(settings), f"{settings.kafka_group}-replay")
-        for letter in filter(meant.takes, read_letters(reader, settings.dead_letter_topic)):
-            counts[letter.reason] += 1
-            newest.append(letter)
+        reader = TopicReader(access, f"{settings.kafka_group}-replay")
+        with said_while(f"reading {settings.dead_letter_topic} from Kafka at {access.brokers}"):
+            for letter in filter(meant.takes, read_letters(reader, settings.dead_letter_topic)):
+                counts[letter.reason] += 1
+                newest.append(letter)
         reader.close()
     except KafkaUnusable as error:
         typer.echo(str(error), err=True)

@@ -32,6 +32,7 @@ from ops.checks.settings import check_settings, check_versions, of_error
 from ops.checks.stargate import StargateCheck
 from ops.letters import shown
 from ops.options import AsJson
+from ops.said_while import said_while
 
 WITHIN_S = 18.0
 """How long each service's checks may take; they run side by side."""
@@ -62,9 +63,16 @@ def doctor(
         _show(of_error(error), as_json)
         raise typer.Exit(2) from None
     logs.configure("error", settings.log_format, settings.secret_values())
-    findings = asyncio.run(examine(settings, write=write, send_test=send_test, pull=pull))
+    with said_while(_asked(settings, pull)):
+        findings = asyncio.run(examine(settings, write=write, send_test=send_test, pull=pull))
     _show(_without_secrets(findings, settings), as_json)
     raise typer.Exit(int(worst(findings) == "bad"))
+
+
+def _asked(settings: Settings, pull: bool) -> str:
+    others = "the embedder, Stargate and the RAG service"
+    pulled = f", and pulling {settings.embed_model} where it is missing" if pull else ""
+    return f"asking Kafka at {settings.brokers}, {others}{pulled}"
 
 
 async def examine(

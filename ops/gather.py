@@ -39,13 +39,23 @@ def gather(
         list[Path] | None,
         typer.Argument(metavar="FROM", help="Those of the other processes; they may be empty."),
     ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing", help="A directory that is not there is one that was never used."
+        ),
+    ] = False,
 ) -> None:
     """Move all files of a recovery store into one directory, before the process count changes.
 
     All processes must have ended. Where all files lie in the first directory already, nothing is
     moved. Exit code: 0 the store is whole there (or there is none yet), 1 it is not, and nothing
-    was changed.
+    was changed; 2 a directory is not there.
     """
+    directories = (into, *(sources or ()))
+    _refuse([path for path in directories if path.exists() and not path.is_dir()], "is a file")
+    if not allow_missing:
+        _refuse([path for path in directories if not path.exists()], "is not there")
     try:
         moved = gather_store(into, sources or [])
     except OSError as error:
@@ -57,6 +67,13 @@ def gather(
     for file in moved:
         typer.echo(f"moved {file}")
     typer.echo(f"{into} holds the whole store: {count} partitions")
+
+
+def _refuse(paths: Sequence[Path], why: str) -> None:
+    if paths:
+        names = ", ".join(map(str, paths))
+        typer.echo(f"{names} {why}; give the RECOVERY_DIR of each process", err=True)
+        raise typer.Exit(2)
 
 
 def gather_store(into: Path, sources: Sequence[Path]) -> list[Path]:

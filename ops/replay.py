@@ -17,6 +17,7 @@ from ops.dead_letters import Page, Reason, Since, letters_table, selection
 from ops.letters import Letter, Selection, read_letters
 from ops.options import Yes, whole_number
 from ops.replay_plan import FAILED_AT_HEADER, Plan, make_plan
+from ops.said_while import said_while
 from ops.topic_reader import KafkaUnusable, TopicReader
 
 SHOWN = 20
@@ -71,8 +72,9 @@ def replay(
 def _plan(settings: Settings, access: KafkaAccess, meant: Selection, console: Console) -> Plan:
     reader = TopicReader(access, f"{settings.kafka_group}-replay")
     try:
-        found = filter(meant.takes, read_letters(reader, settings.dead_letter_topic))
-        letters = [letter for letter in found if letter.original.topic == access.topic]
+        with said_while(f"reading {settings.dead_letter_topic} from Kafka at {access.brokers}"):
+            found = filter(meant.takes, read_letters(reader, settings.dead_letter_topic))
+            letters = [letter for letter in found if letter.original.topic == access.topic]
         if not letters:
             return Plan()
         with Progress(console=console, transient=True) as progress:

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from connectors import kafka_words
 from connectors.kafka import KafkaAccess
+from ops.kafka_hearing import Hearing, ask
 
-ASK_TIMEOUT_S = 5.0
 TIMEOUT_S = 15.0
 
 
@@ -27,23 +26,16 @@ class TopicReader:
 
     def __init__(self, access: KafkaAccess, group: str) -> None:
         self._access = access
-        self._errors: list[str] = []
+        self._hearing = Hearing(access)
         config = {**access.consumer_config(), "group.id": group, "auto.offset.reset": "earliest"}
         try:
-            self._consumer = Consumer({**config, "error_cb": self._heard, "logger": self})
+            self._consumer = Consumer({**config, **self._hearing.callbacks()})
         except KafkaException as error:
             raise self._unusable(error) from None
 
-    def _heard(self, error: KafkaError) -> None:
-        self._errors.append(error.str())
-
-    def log(self, *_: object) -> None:
-        """Drop a line of librdkafka's log: while no broker answers it writes one every 50 ms."""
-
     def _unusable(self, error: KafkaException) -> KafkaUnusable:
-        self._errors.append(error.args[0].str())
-        told = (kafka_words.explain(text, self._access) for text in self._errors)
-        words = next((found for found in told if found is not None), None)
+        self._hearing.take(error.args[0].str())
+        words = self._hearing.cause()
         if words is None:
             return KafkaUnusable(f"Kafka at {self._access.brokers}: {error.args[0].str()}")
         return KafkaUnusable(f"{words.reason}; {words.remedy}" if words.remedy else words.reason)
@@ -55,12 +47,16 @@ class TopicReader:
             KafkaUnusable: No broker answers.
         """
         try:
-            found = self._consumer.list_topics(topic, timeout=ASK_TIMEOUT_S).topics.get(topic)
+            topics = ask(
+                lambda within_s: self._consumer.list_topics(topic, timeout=within_s).topics,
+                self._consumer,
+                self._hearing,
+            )
+            found = topics.get(topic)
             if found is None or found.error is not None:
                 return {}
             return {n: self._watermarks(topic, n) for n in found.partitions}
         except KafkaException as error:
-            self._consumer.poll(0.5)  # serves the callback that knows the cause
             raise self._unusable(error) from None
 
     def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:

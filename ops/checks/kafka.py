@@ -11,49 +11,17 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from connectors import kafka_words
 from connectors.kafka import KafkaAccess
 from connectors.kafka_faults import code_of, text_of
-from connectors.kafka_words import Words
 from ops.checks.finding import Finding, bad, good, warning
 from ops.checks.kafka_clock import check_stamps
 from ops.checks.kafka_limits import check_limits
+from ops.kafka_hearing import Hearing, ask
 
-TRIES_S = (1.5, 4.5)
-"""How long a broker may take to answer at all; the causes that are sure come within the first."""
 ASK_S = 2.0
+TOLD_S = 0.3
+"""How long an error that is there already may take to be read."""
 ELECTION_S = 0.5
 """Given to a partition whose leader is being elected, before it is asked once more."""
-_WEIGHTS = ("sure", "passing", "hint")
 _LIKE_PAGES = 5
-
-
-class _Hearing:
-    """Takes what a client tells through its callbacks, and knows the likeliest cause."""
-
-    def __init__(self, access: KafkaAccess) -> None:
-        self._access = access
-        self._heard: list[Words] = []
-
-    def on_error(self, error: KafkaError) -> None:
-        """Take an error of the client."""
-        self.take(error.str())
-
-    def log(self, _level: int, _template: str, *args: object) -> None:
-        """Take a line of its log, as a `logging.Logger` would."""
-        self.take(str(args[-1]) if args else "")
-
-    def take(self, text: str) -> None:
-        """Take any text that may tell a cause."""
-        if words := kafka_words.explain(text, self._access):
-            self._heard.append(words)
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether no later word can change the cause."""
-        return any(words.weight == "sure" for words in self._heard)
-
-    def cause(self) -> Words | None:
-        """The likeliest cause: the surest, and of those the first that has a remedy."""
-        ranked = sorted(self._heard, key=lambda w: (_WEIGHTS.index(w.weight), not w.remedy))
-        return ranked[0] if ranked else None
 
 
 def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> list[Finding]:
@@ -64,10 +32,9 @@ def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> li
         dead_letter_topic: `DEAD_LETTER_TOPIC`.
         workers: Worker threads of all processes.
     """
-    hearing = _Hearing(access)
-    callbacks = {"error_cb": hearing.on_error, "logger": hearing}
+    hearing = Hearing(access)
     try:
-        consumer = Consumer({**access.consumer_config(), **callbacks})
+        consumer = Consumer({**access.consumer_config(), **hearing.callbacks()})
     except KafkaException as error:
         hearing.take(text_of(error))
         return [_unreachable(access, hearing, text_of(error))]
@@ -83,22 +50,17 @@ def check_kafka(access: KafkaAccess, dead_letter_topic: str, workers: int) -> li
         consumer.close()
 
 
-def _topics(consumer: Consumer, hearing: _Hearing) -> dict[str, int] | str:
-    """How many partitions each topic has, or why nobody tells."""
-    why = ""
-    for timeout_s in TRIES_S:
-        try:
-            found = consumer.list_topics(timeout=timeout_s).topics
-            return {name: len(topic.partitions) for name, topic in found.items()}
-        except KafkaException as error:
-            why = text_of(error)
-            consumer.poll(0.3)  # serves the callbacks, which know the cause
-        if hearing.is_sure:
-            break
-    return why
+def _topics(consumer: Consumer, hearing: Hearing) -> dict[str, int] | str:
+    """How many partitions each topic has that can be used, or why nobody tells."""
+    try:
+        found = ask(lambda within_s: consumer.list_topics(timeout=within_s), consumer, hearing)
+    except KafkaException as error:
+        return text_of(error)
+    usable = {name: topic for name, topic in found.topics.items() if topic.error is None}
+    return {name: len(topic.partitions) for name, topic in usable.items()}
 
 
-def _unreachable(access: KafkaAccess, hearing: _Hearing, text: str) -> Finding:
+def _unreachable(access: KafkaAccess, hearing: Hearing, text: str) -> Finding:
     words = hearing.cause()
     if words is None:
         found = f"no broker of {access.brokers} can be used: {kafka_words.plain(text)}"
@@ -161,7 +123,7 @@ def _positions(consumer: Consumer, access: KafkaAccess, partitions: int) -> Find
         committed = consumer.committed(places, timeout=ASK_S)
         ends = {n: _ends(consumer, access.topic, n) for n in range(partitions)}
     except KafkaException as error:
-        return _no_position(error, access)
+        return _no_position(consumer, error, access)
     known = {place.partition: place.offset for place in committed if place.offset >= 0}
     lost = sum(max(0, ends[n][0] - offset) for n, offset in known.items())
     waiting = sum(high - max(low, known.get(n, low)) for n, (low, high) in ends.items())
@@ -187,8 +149,12 @@ def _ends(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
     return low, high
 
 
-def _no_position(error: KafkaException, access: KafkaAccess) -> Finding:
+def _no_position(consumer: Consumer, error: KafkaException, access: KafkaAccess) -> Finding:
     told = kafka_words.of_code(code_of(error), access)
+    # A coordinator that may not be asked for is told to who reads; the call only runs out of time.
+    said = consumer.poll(TOLD_S) if told is None else None
+    if said is not None and (aside := said.error()) is not None:
+        told = kafka_words.of_code(aside.code(), access)
     if told is not None:
         return bad("kafka position", told[1].reason, told[1].remedy)
     found = f"the group's position cannot be read: {kafka_words.plain(text_of(error))}"

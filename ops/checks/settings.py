@@ -37,9 +37,6 @@ def check_settings(settings: Settings) -> list[Finding]:
     if not settings.stargate_auth_token and not settings.stargate_username:
         remedy = "set STARGATE_AUTH_TOKEN, or STARGATE_USERNAME, _PASSWORD and _AUTH_URL"
         found.append(warning("settings", "no token for Stargate is given", remedy))
-    if settings.dead_letter_topic == settings.kafka_topic:
-        remedy = "set DEAD_LETTER_TOPIC to a topic of its own"
-        found.append(bad("settings", "dead letters would go to the topic that is read", remedy))
     given = len(settings.model_fields_set)
     return found or [good("settings", f"valid; {given} given, the others by default")]
 

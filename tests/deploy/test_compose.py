@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from dataflow.settings import SECRETS, Settings
+from tests.deploy.stack import STACK, example_settings
 
 ROOT = Path(__file__).parents[2]
-COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SERVICES = STACK.services
 WORKERS = ("worker", "worker-0", "worker-1")
 ONE_SHOT = ("topics", "schema", "model")
 OF_BYTEWAX = {"BYTEWAX_PROCESS_ID", "BYTEWAX_ADDRESSES"}
+NEEDED = {
+    *("kafka", "topics", "cassandra", "schema", "stargate", "stargate-rest"),
+    *("ollama", "model", "rag_service"),
+}
+"""What a worker cannot do without. Debezium is not: events may come from elsewhere."""
 # What a URL of the stack may point at: what each service listens on.
 LISTENS = {
     "kafka": {9092},
@@ -28,15 +32,16 @@ LISTENS = {
     "stargate-graphql": {8080},
     "rag_service": {8001},
 }
+environment = STACK.environment
 
 
-def default(value: str) -> str:
-    """What compose makes of a value where neither the environment nor .env has one."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
-
-
-def environment(name: str) -> dict[str, str]:
-    return {key: default(str(value)) for key, value in SERVICES[name]["environment"].items()}
+@pytest.fixture
+def nothing_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """No `.env`, and none of the settings in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*Settings.names(), *(f"{name.upper()}_FILE" for name in SECRETS)):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
 
 
 def addresses() -> Iterator[tuple[str, int]]:
@@ -53,12 +58,9 @@ def test_every_variable_of_a_worker_is_a_setting(worker):
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_the_settings_of_a_worker_are_good_together(worker, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # without a .env
-    for name in Settings.names():
-        monkeypatch.delenv(name, raising=False)
+def test_the_settings_of_a_worker_are_good_together(worker, nothing_given):
     for name, value in environment(worker).items():
-        monkeypatch.setenv(name, value)
+        nothing_given.setenv(name, value)
     settings = Settings()
     assert settings.stargate_url == "http://stargate-rest:8082"
     assert settings.stargate_auth_url.endswith("/v1/auth")
@@ -67,6 +69,74 @@ def test_the_settings_of_a_worker_are_good_together(worker, monkeypatch, tmp_pat
 def test_every_variable_that_env_may_set_is_a_setting():
     used = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
     assert used - {"GIBSEY_TAG"} <= set(Settings.names())
+
+
+def test_a_token_in_env_does_not_get_in_the_way_of_the_login_of_the_stack(nothing_given):
+    tokens = {"STARGATE_AUTH_TOKEN": "t", "STARGATE_PASSWORD_FILE": "/run/secrets/password"}
+    tokens |= {"STARGATE_AUTH_TOKEN_FILE": "/run/secrets/stargate-token"}
+    for name, value in environment("worker", tokens).items():
+        nothing_given.setenv(name, value)
+    settings = Settings()
+    assert settings.stargate_auth_token is None
+    assert settings.stargate_username == "cassandra"
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_what_env_says_reaches_the_container_unless_the_head_of_the_file_names_it(worker):
+    head, _, _ = (ROOT / "compose.yaml").read_text().partition("\nname:")
+    listed = head[head.index("This stack fixes") : head.index("and makes topics")]
+    said = {name for name in example_settings() if re.search(rf"\b{name}\b", listed)}
+    said -= {"STARGATE_USERNAME", "STARGATE_PASSWORD"}  # which .env may set, as is said there
+    assert STACK.fixed(worker) - OF_BYTEWAX == said
+    dotenv = {name: f"my {name}" for name in example_settings()}
+    given = environment(worker, dotenv)
+    assert {name for name in dotenv if given[name] != dotenv[name]} == said
+
+
+def test_files_that_settings_name_are_mounted_and_stay_out_of_git():
+    for worker in WORKERS:
+        assert "./deploy/compose/secrets:/run/secrets:ro" in SERVICES[worker]["volumes"]
+    ignored = (ROOT / "deploy/compose/secrets/.gitignore").read_text().splitlines()
+    assert ignored[-2:] == ["*", "!.gitignore"]
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_worker_brings_up_what_it_needs_and_nothing_else(worker):
+    assert STACK.brought_up(worker) == {worker, *NEEDED}
+    profiles = {name for name in NEEDED if SERVICES[name].get("profiles")}
+    assert profiles == set(), "they would not come without their profile"
+
+
+def test_the_whole_stack_brings_up_debezium_too_and_profiles_the_rest():
+    without_profile = {name for name, service in SERVICES.items() if not service.get("profiles")}
+    assert without_profile == {"worker", "debezium", *NEEDED}
+    of_profiles = {
+        profile: {name for name in SERVICES if profile in SERVICES[name].get("profiles", ())}
+        for profile in ("monitoring", "gpu", "graphql", "cluster")
+    }
+    assert of_profiles == {
+        "monitoring": {"prometheus", "alertmanager", "grafana"},
+        "gpu": {"ollama-gpu"},
+        "graphql": {"stargate-graphql"},
+        "cluster": {"worker-0", "worker-1"},
+    }
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_what_is_waited_for_can_be_told(name):
+    for needed, condition in STACK.needs(name).items():
+        if needed in ONE_SHOT:
+            assert condition == "service_completed_successfully", needed
+            assert SERVICES[needed]["restart"] == "no", needed
+        else:
+            assert condition == "service_healthy", needed
+            assert SERVICES[needed]["healthcheck"]["test"], needed
+
+
+@pytest.mark.parametrize("name", ONE_SHOT)
+def test_what_ends_is_waited_for_so_that_up_with_wait_does_not_take_it_for_a_failure(name):
+    # https://github.com/docker/compose/issues/10596
+    assert name in STACK.needs("worker")
 
 
 def test_every_address_is_one_that_a_service_of_the_stack_listens_on():
@@ -83,7 +153,9 @@ def test_the_two_workers_of_the_cluster_know_each_other_by_number():
     assert len(lists) == 1
     hosts = [address.split(":")[0] for address in lists.pop().split(";")]
     assert [hosts[int(environment(name)["BYTEWAX_PROCESS_ID"])] for name in names] == list(names)
-    assert {tuple(SERVICES[name]["volumes"]) for name in names} == {("recovery:/data",)}
+    assert {tuple(SERVICES[name]["volumes"]) for name in names} == {
+        tuple(SERVICES["worker"]["volumes"])
+    }
 
 
 @pytest.mark.parametrize("worker", WORKERS)
@@ -91,6 +163,7 @@ def test_a_worker_has_time_to_stop_and_comes_back_even_after_a_clean_end(worker)
     assert SERVICES[worker]["stop_grace_period"] == "30s"
     assert SERVICES[worker]["restart"] == "unless-stopped"
     assert SERVICES[worker]["read_only"] is True
+    assert SERVICES[worker]["tmpfs"] == ["/tmp"]
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVICES) - set(ONE_SHOT)))
@@ -114,7 +187,7 @@ def test_images_from_elsewhere_are_pinned(name):
 def test_what_is_mounted_from_this_repository_is_there(name):
     for volume in SERVICES[name].get("volumes", ()):
         source = volume.split(":")[0]
-        assert source in COMPOSE["volumes"] or (ROOT / source).exists(), volume
+        assert source in STACK.volumes or (ROOT / source).exists(), volume
 
 
 def test_debezium_writes_to_the_topic_that_the_worker_reads():

@@ -278,7 +278,8 @@ def test_the_gathering_job_has_every_volume_and_that_of_process_0_first(tmp_path
     pod = read(Rolled(tmp_path, VOLUMES="10 0 1").job)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     directory = ENVIRONMENT["RECOVERY_DIR"].removeprefix(MOUNTS["recovery"])
-    assert container["args"] == ["gather", *(f"/volumes/{n}{directory}" for n in (0, 1, 10))]
+    volumes = [f"/volumes/{n}{directory}" for n in (0, 1, 10)]
+    assert container["args"] == ["gather", "--allow-missing", *volumes]
     assert container["image"] == "registry.example.com/gibsey-embedder:0.1.0"
     mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounted == {f"recovery-{n}": f"/volumes/{n}" for n in (0, 1, 10)}

@@ -66,7 +66,7 @@ def test_partitions_of_all_directories_are_moved_into_the_first(
     for directory in spread:
         for file in directory.glob("part-*"):
             snapshot(file, 7)
-    result = run(*spread, tmp_path / "empty")
+    result = run(*spread, _made(tmp_path / "empty"))
     assert result.exit_code == 0
     assert f"{spread[0]} holds the whole store: 4 partitions" in result.stdout
     assert [epoch_of(file) for file in sorted(spread[0].glob("part-*.sqlite3"))] == [7] * PARTITIONS
@@ -98,10 +98,24 @@ def test_a_whole_store_stays_as_it_is(spread: tuple[Path, Path]) -> None:
 
 
 def test_where_there_is_no_store_yet_nothing_is_to_be_done(tmp_path: Path) -> None:
-    result = run(tmp_path / "0", tmp_path / "1")
+    result = run(_made(tmp_path / "0"), _made(tmp_path / "1"))
     assert result.exit_code == 0
     assert "no recovery store yet" in result.stdout
-    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_is_not_there_is_a_slip_unless_that_is_allowed(
+    spread: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for wrong in (tmp_path / "nope", tmp_path / "file"):
+        for directories in ([wrong], [*spread, wrong]):
+            result = run(*directories)
+            assert result.exit_code == 2
+            assert str(wrong) in result.stderr
+    assert len(list(spread[1].glob("part-*"))) == PARTITIONS // 2
+    result = CliRunner().invoke(app, ["gather", "--allow-missing", str(tmp_path / "nope")])
+    assert (result.exit_code, "no recovery store yet" in result.stdout) == (0, True)
+    assert not (tmp_path / "nope").exists()
 
 
 def test_a_missing_partition_is_named_and_nothing_is_moved(spread: tuple[Path, Path]) -> None:

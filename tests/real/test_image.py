@@ -1,12 +1,14 @@
 """The built image, really run.
 
-TEST_IMAGE_RUN [NAME=value ...] [-- COMMAND ...] runs its entry point (or COMMAND) as its user, on
-this machine's network, with the same volume at /data each time.
+TEST_IMAGE_RUN [NAME=value ...] [-- COMMAND ...] runs its entry point (or COMMAND) as compose.yaml
+has it: as its user, as process 1, with a read-only root file system, a tmpfs at /tmp and the same
+volume at /data each time; and on this machine's network.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -114,12 +116,19 @@ def test_it_runs_without_rights_and_without_build_tools():
     assert tools == ""
 
 
-def test_it_writes_nowhere_but_in_its_volume():
-    code = "find / -xdev -writable -type d 2>/dev/null | grep -vE '^/(data|tmp|var/tmp|proc|dev|run)'; true"
+def test_its_user_owns_nothing_but_its_volume():
+    code = "find / -xdev -user gibsey -not -path '/proc/*' 2>/dev/null | grep -v ^/data; true"
     assert inside("sh", "-c", code) == ""
 
 
-def test_a_worker_starts_does_a_page_stops_and_goes_on_from_the_same_volume(
+def test_its_root_file_system_is_read_only_here():
+    code = "touch /opt/gibsey/x 2>&1; grep ' / ' /proc/mounts; touch /data/x /tmp/x && rm /data/x"
+    told = inside("sh", "-c", code)
+    assert "Read-only file system" in told
+    assert re.search(r"\bro\b", told)
+
+
+def test_over_a_read_only_root_a_worker_does_a_page_stops_and_goes_on_from_the_same_volume(
     environment, mock_kafka, stargate, rag, capfd
 ):
     port = environment["STATUS_PORT"]

@@ -9,14 +9,14 @@ from connectors.heartbeat import Heartbeat
 from connectors.ledger import MAX_OPEN_PAGES
 
 MOST_WAITING = 2 * MAX_OPEN_PAGES
-"""Texts that may wait for the embedder at an epoch's end: what this process reads by itself, and as
+"""Pages that may wait for the embedder at an epoch's end: what this process reads by itself, and as
 much again."""
 
 LOOK_S = 0.05
 
 
 class EpochHold:
-    """Keeps an epoch open as long as too many texts wait.
+    """Keeps an epoch open as long as too many pages wait.
 
     Each process reads as long as few of its own pages are open, but half of what it reads may go to
     a peer whose embedder is slower, where they would pile up without bound (5,800 of 30,000 in a
@@ -24,19 +24,19 @@ class EpochHold:
     have closed the epoch, so the slowest one sets the pace.
 
     Args:
-        waiting_texts: How many wait.
+        waiting: How many wait.
         heartbeat: Hears that a worker that waits here is no stuck one.
         stopping: Ends the waiting.
     """
 
     def __init__(
-        self, waiting_texts: Callable[[], int], heartbeat: Heartbeat, stopping: threading.Event
+        self, waiting: Callable[[], int], heartbeat: Heartbeat, stopping: threading.Event
     ) -> None:
-        self._waiting_texts = waiting_texts
+        self._waiting = waiting
         self._heartbeat = heartbeat
         self._stopping = stopping
 
     def wait(self) -> None:
-        """Wait until few enough texts wait; on a worker's thread."""
-        while self._waiting_texts() > MOST_WAITING and not self._stopping.wait(LOOK_S):
+        """Wait until few enough pages wait; on a worker's thread."""
+        while self._waiting() > MOST_WAITING and not self._stopping.wait(LOOK_S):
             self._heartbeat.beat()

@@ -160,7 +160,10 @@ def _reading(process: Process, access: KafkaAccess, watch: TopicWatch) -> Readin
 
 
 def _hold(process: Process, batcher: Batcher) -> EpochHold:
-    return EpochHold(lambda: batcher.waiting_texts, process.heartbeat, process.shutdown.stopping)
+    def waiting() -> int:
+        return min(batcher.waiting_texts, process.ledger.open_pages)  # a long page is many texts
+
+    return EpochHold(waiting, process.heartbeat, process.shutdown.stopping)
 
 
 def _batcher(process: Process) -> Batcher:

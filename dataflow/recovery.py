@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from dataflow.launch import Launch, LaunchError
+from dataflow.leftovers import forget_uncommitted
 
 MAKE_IT = (
     "start with `gibsey-embedder run`, "
@@ -50,7 +51,7 @@ _HELD: dict[Path, RecoveryLock] = {}
 
 
 def check_recovery(started: Launch) -> RecoveryLock | None:
-    """Check the recovery store, and lock it for this process of the cluster.
+    """Check the recovery store, lock it for this process of the cluster, and make it ready.
 
     Returns:
         The lock, or None where no store is used.
@@ -72,9 +73,17 @@ def check_recovery(started: Launch) -> RecoveryLock | None:
     lock = lock_store(directory, started.process_id)
     try:
         _check_partitions(directory, started)
+        if started.process_id == 0 and CAN_READ_PARTITIONS:
+            forget_uncommitted(directory)
     except RecoveryError:
         lock.release()
         raise
+    except (sqlite3.Error, OSError) as error:
+        lock.release()
+        raise RecoveryError(
+            f"the recovery store {directory} cannot be opened: {error}; free space on its disk, or "
+            "restore the whole store from a backup"
+        ) from None
     return lock
 
 

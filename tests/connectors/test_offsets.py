@@ -75,7 +75,7 @@ def test_a_partition_that_the_store_knows_is_committed_at_once(mock_kafka):
         first.read(5)
         states = first.states()
     with Process(mock_kafka.broker, states=states) as second:
-        second.turn_until(second.ledger.low_watermarks)
+        second.turn_until(lambda: 0 in second.ledger.low_watermarks())
         committer(second, second.reading.stored).close()
         assert mock_kafka.committed(TOPIC, GROUP)[0] == 10
 

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -147,10 +148,19 @@ class Embedder:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         for at in range(0, len(new), ASKED_AT_ONCE):
             part = new[at : at + ASKED_AT_ONCE]
-            order = {"model": self.model, "input": part}
-            answer = httpx.post(f"{self.root}/api/embed", json=order, timeout=ANSWER_S)
-            vectors = answer.raise_for_status().json()["embeddings"]
-            self._known.update(zip(part, vectors, strict=True))
+            sent = [text.lower() for text in part] if self._loses_capitals else part
+            self._known.update(zip(part, self._ask(sent), strict=True))
+
+    @cached_property
+    def _loses_capitals(self) -> bool:
+        """Whether it takes all words with capitals for the same (0.24): the program lowers them."""
+        return math.dist(*self._ask(["Tiger", "Marble"])) < NEAR
+
+    def _ask(self, texts: Sequence[str]) -> list[list[float]]:
+        order = {"model": self.model, "input": texts}
+        answer = httpx.post(f"{self.root}/api/embed", json=order, timeout=ANSWER_S)
+        found: list[list[float]] = answer.raise_for_status().json()["embeddings"]
+        return found
 
     def is_right(self, vector: Sequence[float] | None, text: str) -> bool:
         """Whether a vector is the text's."""

@@ -1,0 +1,68 @@
+"""Snapshots of an epoch that was never committed, and what they would do.
+
+Bytewax writes snapshots as they come, and resumes from the last epoch that all workers have
+closed. Snapshots of later epochs, which a kill has left, are not read then, but stay in the store.
+The next run counts its epochs on from there. A step that nothing comes for in an epoch takes no
+snapshot in it, and so, once that epoch is committed, the one that was left there counts as its own:
+state of records that the source, whose snapshot is anew, has yet to read. They would be taken for
+done.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+
+def forget_uncommitted(directory: Path) -> int:
+    """Delete what a store holds of epochs that were never committed; before Bytewax opens it.
+
+    Args:
+        directory: All partitions of the store; used by nobody.
+
+    Returns:
+        How many snapshots were deleted.
+    """
+    files = sorted(directory.glob("part-*.sqlite3"))
+    resume_epoch = next_epoch(files)
+    if resume_epoch is None:
+        return 0
+    deleted = 0
+    for file in files:
+        with closing(sqlite3.connect(file)) as database, database:
+            found = database.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (resume_epoch,))
+            deleted += found.rowcount
+    return deleted
+
+
+def next_epoch(files: Iterable[Path]) -> int | None:
+    """The epoch that Bytewax resumes with: the first that not all workers have closed.
+
+    Of the latest execution, each worker is as far as its latest frontier, or, without one, where
+    the execution began. Any partition may hold some of these facts.
+
+    Args:
+        files: All partitions of a store.
+
+    Returns:
+        The epoch; None for a store that was never used.
+    """
+    executions: dict[int, tuple[int, int]] = {}
+    fronts: dict[tuple[int, int], int] = {}
+    for file in files:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            for number, workers, epoch in database.execute(
+                "SELECT ex_num, worker_count, resume_epoch FROM exs"
+            ):
+                executions[number] = workers, epoch
+            for number, worker, epoch in database.execute(
+                "SELECT ex_num, worker_index, worker_frontier FROM fronts"
+            ):
+                fronts[number, worker] = max(epoch, fronts.get((number, worker), 0))
+    if not executions:
+        return None
+    latest = max(executions)
+    workers, began = executions[latest]
+    return min(max(began, fronts.get((latest, worker), 0)) for worker in range(workers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from demo.openai import API_KEY, OpenAI, Rate
 from tests.deadline import eventually
@@ -14,7 +15,7 @@ LARGE_WINDOWS = {"WINDOW_PAGES": "2048", "WINDOW_CHARS": "10000000"}
 QUOTA_PAUSE_OF_1_S = "from connectors import openai_answers; openai_answers.QUOTA_PAUSE_S = 1.0"
 
 
-def start(stream: Stream, openai: OpenAI, *, code: str = "", **settings: str) -> Worker:
+def start(stream: Stream, openai: OpenAI, *, code: str = "", **settings: Any) -> Worker:
     return stream.start(
         code=code,
         EMBED_PROVIDER="openai",

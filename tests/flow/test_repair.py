@@ -123,7 +123,7 @@ def test_every_form_of_damage_is_mended_whatever_the_id_of_its_page(
     monkeypatch.setattr(audit_scan, "SETTLE_S", 0.0)
     vectors = stream.stargate.vectors
     vectors.columns["model"] = "text"
-    model = {"STARGATE_MODEL_COLUMN": "model"}
+    model: dict[str, Any] = {"STARGATE_MODEL_COLUMN": "model"}
     for number, page in enumerate(ODD_IDS):
         stream.write(page, f"the text of odd page number {number}", "c")
     stream.stargate.pages.seed((page, {"body": text}) for page, text in stream.texts.items())
@@ -157,7 +157,7 @@ def test_a_model_is_changed_in_place_by_the_steps_of_docs_models(stream: Stream)
 
     vectors.columns["model"] = "text"
     worker.stop()
-    settings = {"EMBED_MODEL": new, "STARGATE_MODEL_COLUMN": "model"}
+    settings: dict[str, Any] = {"EMBED_MODEL": new, "STARGATE_MODEL_COLUMN": "model"}
     checked = run(stream, "doctor", "--pull", **settings)
     assert checked.exit_code == 0, checked.output
     stream.start(**settings)

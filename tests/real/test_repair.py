@@ -65,7 +65,10 @@ def test_a_model_is_changed_in_place_by_the_steps_of_docs_models(stream: RealStr
     stream.wait_complete()
     stream.stargate.vectors.columns["model"] = "text"
     worker.stop()
-    settings = {"EMBED_MODEL": other_model(stream), "STARGATE_MODEL_COLUMN": "model"}
+    settings: dict[str, Any] = {
+        "EMBED_MODEL": other_model(stream),
+        "STARGATE_MODEL_COLUMN": "model",
+    }
     worker = stream.start(**settings)
     code, report = run(stream, "audit", "--json", **settings)
     assert (code, report["found"]["other-model"]) == (1, PAGES)

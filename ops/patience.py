@@ -63,8 +63,8 @@ class Patience:
         except SetupFault as fault:
             raise GaveUp(f"{fault.detail}; {fault.remedy}") from fault
         except ServiceError as error:
-            words = f"{error.detail} (tried for {self._limit_s:.0f} s)"
-            raise GaveUp(f"{words}; {remedy}" if remedy else words) from error
+            said = f"{error.detail} (tried for {self._limit_s:.0f} s)"
+            raise GaveUp(f"{said}; {remedy}" if remedy else said) from error
         raise AssertionError("stamina ends only with a result or an error")
 
     def _wait(self, error: Exception) -> bool | float:

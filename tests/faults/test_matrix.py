@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -144,11 +145,8 @@ def test_a_table_that_is_missing_is_named_with_its_cql_until_it_is_made(stream: 
 def test_a_model_column_that_is_missing_is_named_until_it_is_made(
     stream: Stream, bulk: str
 ) -> None:
-    worker = stream.start(
-        STARGATE_MODEL_COLUMN="model",
-        STARGATE_BULK=bulk,
-        STARGATE_GRAPHQL_URL=stream.stargate.graphql_url,
-    )
+    column: dict[str, Any] = {"STARGATE_MODEL_COLUMN": "model", "STARGATE_BULK": bulk}
+    worker = stream.start(**column, STARGATE_GRAPHQL_URL=stream.stargate.graphql_url)
     stream.feed(50)
     worker.wait_for(
         r"waiting +service=stargate .*gibsey.page_vectors has no column model.*"

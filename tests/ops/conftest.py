@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import ssl
+import sys
 from pathlib import Path
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from connectors import logs
@@ -51,6 +53,8 @@ def examine(
     monkeypatch.setattr(doctor, "check_kafka", lambda *_: [])
     monkeypatch.setattr(ssl, "create_default_context", AUTHORITIES)
     monkeypatch.setattr(logs, "configure", lambda *_: None)
+    # a thread of an earlier test may still say something, and not into what is read here
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
     settings = {
         "EMBED_URL": ollama.embed_url,
         "STARGATE_URL": stargate.url,

@@ -164,7 +164,8 @@ class Embedder:
 
     def is_right(self, vector: Sequence[float] | None, text: str) -> bool:
         """Whether a vector is the text's."""
-        return vector is not None and math.dist(vector, self._known[text]) < NEAR
+        right = self._known[text]
+        return vector is not None and len(vector) == len(right) and math.dist(vector, right) < NEAR
 
     def copy(self, name: str) -> None:
         """Make a model of another name."""

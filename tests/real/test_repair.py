@@ -74,10 +74,11 @@ def test_a_model_is_changed_in_place_by_the_steps_of_docs_models(stream: RealStr
     assert (code, report["found"]["other-model"]) == (1, PAGES)
     assert run(stream, "backfill", "--dry-run", **settings)[1].startswith(f"{PAGES} to send")
     assert run(stream, "backfill", "--skew", "0", **settings)[0] == 0
-    eventually(lambda: worker.status()["lag"]["total"] == 0, 90)
+    written, new = stream.stargate.vectors.text, settings["EMBED_MODEL"]
+    eventually(lambda: {written(page, "model") for page in stream.texts} == {new}, 90)
     code, report = run(stream, "audit", "--json", **settings)
     assert (code, report["result"]) == (0, "clean")
-    stream.embedder = Embedder(stream.embedder.url, settings["EMBED_MODEL"])
+    stream.embedder = Embedder(stream.embedder.url, new)
     stream.wait_complete()
     worker.stop()
 

@@ -8,7 +8,7 @@ import pytest
 from bytewax.recovery import init_db_dir
 from bytewax.testing import TestingSource
 
-from dataflow.launch import launch
+from dataflow.launch import Launch
 from dataflow.leftovers import forget_uncommitted, next_epoch
 from dataflow.recovery import check_recovery
 from tests.dataflow.test_graph import World, pages
@@ -62,8 +62,7 @@ def test_snapshots_of_an_epoch_that_was_not_committed_go_and_all_others_stay(sto
                 "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?,?,?,?)",
                 ("pages.window", f"{number:02d}", resume + number, b"of a run that was killed"),
             )
-    started = launch(["x", "-r", str(store)], {})
-    lock = check_recovery(started)
+    lock = check_recovery(Launch(recovery_dir=store))
     assert lock is not None
     lock.release()
     assert forget_uncommitted(store) == 0

@@ -34,6 +34,8 @@ FULL = embedder(SPEED.request_s, SPEED.text_s)
 LOAD = 0.7
 WARM_UP = 0.1
 """Share of the edits under load that does not count."""
+SHORT_FETCH = '{"fetch.wait.max.ms": 1}'
+"""The mock broker wakes no fetch that waits, as a real one does."""
 
 P50, P99 = Target(5), Target(15)
 LOADED_P99 = Target(round(3 * 1000 * FULL.request_full_s))
@@ -55,7 +57,8 @@ class _Services:
 
     def settings(self) -> dict[str, str]:
         urls = (self.ollama.url, self.stargate.url, self.rag.url)
-        return service_settings(self.broker, *urls)
+        settings = service_settings(self.broker, *urls)
+        return settings | ({"KAFKA_OPTIONS": SHORT_FETCH} if self.broker.options else {})
 
     def edit(self, number: int) -> tuple[float, float]:
         """Change a page; returns milliseconds until both outputs had it, and our part of them."""

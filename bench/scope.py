@@ -38,7 +38,7 @@ class Scope:
     free_pages: int = 8000
     edits: int = 100
     loaded_s: float = 10.0
-    settle_s: float = 7.0
+    settle_s: float = 12.0
     idle_s: float = 10.0
     memory_pages: tuple[int, int] = (10_000, 40_000)
     peer_pages: int = 1500

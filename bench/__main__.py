@@ -36,9 +36,9 @@ def main() -> int:
     results.facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
     results.notes += [f"Left out: {what}." for what in scope.left_out]
     results.show()
-    if (directory := given.results or (None if given.only else RESULTS)) is not None:
+    if (directory := given.results or (None if given.only or given.tiny else RESULTS)) is not None:
         results.write(directory / scope.name)
-        picture.draw(directory, results)
+        picture.draw(directory, scope.name, results)
     return 0 if good else 1
 
 

@@ -9,7 +9,7 @@ from bench.report import RESULTS
 from bench.scope import CORE, LONG
 
 DOC = ROOT / "docs" / "performance.md"
-PICTURES = {CORE.name: "slowest.svg", LONG.name: "scaling.svg"}
+PICTURES = {CORE.name: "core-slowest.svg", LONG.name: "long-scaling.svg"}
 
 
 def filled(text: str, results: Path) -> str:

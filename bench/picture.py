@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pygal
@@ -14,10 +15,11 @@ from bench.launch import LAUNCHES
 from bench.report import Results
 
 
-def draw(directory: Path, results: Results) -> None:
-    """Write `slowest.svg` and `scaling.svg`, each if all of its figures were measured."""
-    _write(directory / "slowest.svg", results, _slowest(), slowest.MEDIUM, slowest.name)
-    _write(directory / "scaling.svg", results, _scaling(), scaling.EMBEDDERS, scaling.name)
+def draw(directory: Path, scope: str, results: Results) -> None:
+    """Write `SCOPE-slowest.svg` and `SCOPE-scaling.svg`, each if its figures were measured."""
+    to = partial(_write, results=results)
+    to(directory / f"{scope}-slowest.svg", _slowest(), slowest.MEDIUM, slowest.name)
+    to(directory / f"{scope}-scaling.svg", _scaling(), scaling.EMBEDDERS, scaling.name)
 
 
 def _slowest() -> Graph:
@@ -45,10 +47,11 @@ def _chart(kind: Callable[..., Graph], title: str, labels: list[str]) -> Graph:
 
 def _write(
     path: Path,
-    results: Results,
     chart: Graph,
     places: Sequence[object],
     name: Callable[..., str],
+    *,
+    results: Results,
 ) -> None:
     rows = {launch: [name(place, launch) for place in places] for launch in LAUNCHES}
     if all(one in results.readings for row in rows.values() for one in row):

@@ -130,25 +130,19 @@ class Batcher:
                 self._io.spawn(self._fallback.watch(self._use, self._stalled))
 
     async def _learn_rules(self) -> None:
-        """Ask the endpoints in turn until one has told what its model is like."""
-        turn, endpoints = 0, self._primary.endpoints
+        """Ask the endpoints, each as soon as it may be, until one has told about its model."""
         while self._halted is None:
-            endpoint = endpoints[turn % len(endpoints)]
+            endpoint = min(self._primary.endpoints, key=lambda one: one.retry_at)
+            await asyncio.sleep(max(0.0, endpoint.retry_at - time.monotonic()))
             try:
                 facts = await endpoint.client.check()
             except PageRefused as error:
-                await self._wait_for(endpoint, Transient(error.detail))
+                self._failed(endpoint, Transient(error.detail))
             except Transient as error:
-                await self._wait_for(endpoint, error)
+                self._failed(endpoint, error)
             else:
                 self._set_rules(facts)
                 return
-            turn += 1
-
-    async def _wait_for(self, endpoint: Endpoint, error: Transient) -> None:
-        self._failed(endpoint, error)
-        pause = endpoint.retry_at - time.monotonic()
-        await asyncio.sleep(pause / len(self._primary.endpoints))
 
     def _failed(self, endpoint: Endpoint, error: Transient) -> None:
         provider = endpoint.provider

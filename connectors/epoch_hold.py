@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from connectors.heartbeat import Heartbeat
 from connectors.ledger import MAX_OPEN_PAGES
 
 MOST_WAITING = 2 * MAX_OPEN_PAGES
@@ -25,18 +24,14 @@ class EpochHold:
 
     Args:
         waiting: How many wait.
-        heartbeat: Hears that a worker that waits here is no stuck one.
         stopping: Ends the waiting.
     """
 
-    def __init__(
-        self, waiting: Callable[[], int], heartbeat: Heartbeat, stopping: threading.Event
-    ) -> None:
+    def __init__(self, waiting: Callable[[], int], stopping: threading.Event) -> None:
         self._waiting = waiting
-        self._heartbeat = heartbeat
         self._stopping = stopping
 
     def wait(self) -> None:
         """Wait until few enough pages wait; on a worker's thread."""
         while self._waiting() > MOST_WAITING and not self._stopping.wait(LOOK_S):
-            self._heartbeat.beat()
+            pass

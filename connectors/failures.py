@@ -81,3 +81,7 @@ class Refusal:
 
     reason: str
     detail: str
+
+
+class IncompatibleStoreError(Exception):
+    """The recovery store was written by a version with another layout."""

@@ -9,6 +9,9 @@ from collections.abc import Callable
 STUCK_AFTER_S = 60.0
 """A worker that has not asked its source for so long, and waits for nothing, is stuck."""
 
+LONGEST_REST_S = 600.0
+"""How long a worker may wait for the other processes of a cluster before its silence counts."""
+
 
 class Heartbeat:
     """When each worker thread last asked for input.
@@ -25,6 +28,13 @@ class Heartbeat:
         """Note that this thread turns."""
         self._beats[threading.get_ident()] = self._clock()
 
+    def rest(self) -> None:
+        """Note that this thread has closed an epoch of a cluster.
+
+        Bytewax does not ask it again before the other processes have, however long they take.
+        """
+        self._beats[threading.get_ident()] = self._clock() + LONGEST_REST_S
+
     @property
     def workers(self) -> int:
         """Threads that have beaten."""
@@ -33,4 +43,4 @@ class Heartbeat:
     def oldest_s(self) -> float:
         """Seconds since the beat of the thread that has been silent longest; 0 before any."""
         beats = list(self._beats.values())
-        return self._clock() - min(beats) if beats else 0.0
+        return max(0.0, self._clock() - min(beats)) if beats else 0.0

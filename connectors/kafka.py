@@ -91,7 +91,7 @@ class KafkaAccess:
 
     def consumer_config(self) -> dict[str, Property]:
         """Properties of a consumer that reads what it is told and commits nothing by itself."""
-        return self._with_options(
+        config = self._with_options(
             {
                 "group.id": self.group,
                 "enable.auto.commit": False,
@@ -109,6 +109,8 @@ class KafkaAccess:
                 "fetch.wait.max.ms": 500,
             }
         )
+        config.pop("message.max.bytes", None)  # a producer's; no fetch may be bounded below it
+        return config
 
     def producer_config(self) -> dict[str, Property]:
         """Properties of a producer that delivers every message once, however long it takes."""

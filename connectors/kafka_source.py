@@ -17,6 +17,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from typing_extensions import override
 
 from connectors.epoch_budget import EpochBudget
+from connectors.failures import IncompatibleStoreError
 from connectors.heartbeat import Heartbeat
 from connectors.kafka import KafkaAccess
 from connectors.kafka_places import Position
@@ -68,10 +69,6 @@ SAY_EVERY_S = 1.0
 SlotState = tuple[int, int, str, bool, dict[int, Position]]
 """Version, slots, topic id, whether the topic is proven, and positions by partition: 40 bytes a
 partition, bounded by the topic's partitions."""
-
-
-class IncompatibleStoreError(Exception):
-    """The recovery store was written by a version with another layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +201,8 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         with self._r.shutdown.guard("kafka source"):
             self._epoch_began = time.monotonic()
             self._r.budget.epoch_ended(self._number)
+            if self._r.ledger.shared:
+                self._r.heartbeat.rest()
             self._snapshot_of = set(self._emitted)
             proven = self._r.probation.proven
             return (STATE_VERSION, SLOTS, self._topic_id, proven, dict(self._emitted))

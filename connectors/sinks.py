@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from typing_extensions import override
 
+from connectors.failures import IncompatibleStoreError
 from connectors.outbox import Outbox
 from connectors.records import BUCKET_KEYS, DeadLetter, PageVector, Record, Seal
 from connectors.shutdown import Shutdown
@@ -20,10 +21,6 @@ STATE_VERSION = 1
 VectorState = tuple[int, list[tuple[Any, ...]]]
 """Version, and the rows on their way: in all buckets at most as many as an outbox holds, each a
 vector (up to 16 KB) and its event."""
-
-
-class IncompatibleStoreError(Exception):
-    """The recovery store was written by a version with another layout."""
 
 
 class _Partition(StatefulSinkPartition[Row | Seal, Any], Generic[Row]):

@@ -21,7 +21,8 @@ Entry = tuple[int, PageVector]
 """A row and its index in the call."""
 
 IN_FLIGHT = 6
-"""Bulks at once: more gained nothing (600 to 1,280 rows a second at 4 on two cores)."""
+"""Bulks at once: a service that works on four at once was used to 96 % with four of them, and to
+99.8 with six."""
 
 FAILURES = 5
 FAILING_S = 10.0

@@ -163,7 +163,7 @@ def _hold(process: Process, batcher: Batcher) -> EpochHold:
     def waiting() -> int:
         return min(batcher.waiting_texts, process.ledger.open_pages)  # a long page is many texts
 
-    return EpochHold(waiting, process.heartbeat, process.shutdown.stopping)
+    return EpochHold(waiting, process.shutdown.stopping)
 
 
 def _batcher(process: Process) -> Batcher:

@@ -27,7 +27,7 @@ def forget_uncommitted(directory: Path) -> int:
     """
     files = sorted(directory.glob("part-*.sqlite3"))
     resume_epoch = next_epoch(files)
-    if resume_epoch is None:
+    if resume_epoch is None or not _are_of_one_age(files, resume_epoch):
         return 0
     deleted = 0
     for file in files:
@@ -66,3 +66,17 @@ def next_epoch(files: Iterable[Path]) -> int | None:
     latest = max(executions)
     workers, began = executions[latest]
     return min(max(began, fronts.get((latest, worker), 0)) for worker in range(workers))
+
+
+def _are_of_one_age(files: Iterable[Path], resume_epoch: int) -> bool:
+    """Whether Bytewax will take the store: no partition has dropped what it would resume from.
+
+    It refuses others, until the right files are put back; what they hold must be there then.
+    """
+    for file in files:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            query = "SELECT count(*) FROM commits WHERE commit_epoch > ?"
+            (too_new,) = database.execute(query, (resume_epoch,)).fetchone()
+        if too_new:
+            return False
+    return True

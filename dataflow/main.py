@@ -11,7 +11,7 @@ from connectors import allocator, logs
 from connectors.recent import Recent
 from dataflow import connections, graph
 from dataflow.launch import LaunchError, launch
-from dataflow.recovery import check_recovery
+from dataflow.recovery import check_recovery, make_ready
 from dataflow.settings import Settings, SettingsError, load
 
 
@@ -30,6 +30,7 @@ def flow() -> Dataflow:
     try:
         started = launch(sys.argv, os.environ)
         check_recovery(started)
+        make_ready(started)
     except LaunchError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None

@@ -51,7 +51,7 @@ _HELD: dict[Path, RecoveryLock] = {}
 
 
 def check_recovery(started: Launch) -> RecoveryLock | None:
-    """Check the recovery store, lock it for this process of the cluster, and make it ready.
+    """Check the recovery store, and lock it for this process of the cluster.
 
     Returns:
         The lock, or None where no store is used.
@@ -73,18 +73,28 @@ def check_recovery(started: Launch) -> RecoveryLock | None:
     lock = lock_store(directory, started.process_id)
     try:
         _check_partitions(directory, started)
-        if started.process_id == 0 and CAN_READ_PARTITIONS:
-            forget_uncommitted(directory)
     except RecoveryError:
         lock.release()
         raise
-    except (sqlite3.Error, OSError) as error:
-        lock.release()
-        raise RecoveryError(
-            f"the recovery store {directory} cannot be opened: {error}; free space on its disk, or "
-            "restore the whole store from a backup"
-        ) from None
     return lock
+
+
+def make_ready(started: Launch) -> None:
+    """Clear a store that was checked and locked of what a killed run has left in it.
+
+    Raises:
+        RecoveryError: It cannot be written.
+    """
+    directory = started.recovery_dir
+    if directory is None or started.process_id or not CAN_READ_PARTITIONS:
+        return
+    try:
+        forget_uncommitted(directory)
+    except (sqlite3.Error, OSError) as error:
+        raise RecoveryError(
+            f"the recovery store {directory} cannot be opened: {error}; see that no other process "
+            "has it open and that its disk has space; else restore the whole store from a backup"
+        ) from None
 
 
 def lock_store(directory: Path, process_id: int) -> RecoveryLock:

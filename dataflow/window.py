@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import astuple, dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any, Protocol
 
 from bytewax.operators import StatefulBatchLogic
@@ -21,6 +21,7 @@ from typing_extensions import override
 from connectors.embed_jobs import EmbedJob
 from connectors.embedding import TextRules
 from connectors.epoch_hold import EpochHold
+from connectors.failures import IncompatibleStoreError
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.records import BUCKETS, DeadLetter, PageVector, Record, Seal
@@ -28,6 +29,7 @@ from connectors.shutdown import Shutdown
 from dataflow.applied import BY_FALLBACK, Applied, AppliedChange
 from dataflow.changes import Change, Version
 from dataflow.patience import Patience
+from dataflow.sealing import Sealing
 
 STATE_VERSION = 1
 """Raised whenever the snapshot's form, or what buckets mean, changes."""
@@ -35,19 +37,7 @@ STATE_VERSION = 1
 HALT_TIMEOUT_S = 60.0
 """Longer than the watchdog waits: it is the watchdog that ends a process whose embedder hangs."""
 
-SEAL_AFTER_S = 1.0
-"""How long after its last page, and how often then, it is looked whether all is settled."""
-
-SEAL_AT = (1, 2, 4, 8, 16, 32)
-SEAL_EVERY = 64
-"""At which looks, and at each how many-th, a bucket is sealed although it is not: not at all of
-them, for with a service away each time 25 MB of rows can be written anew."""
-
 Outcome = PageVector | DeadLetter | Seal
-
-
-class IncompatibleStoreError(Exception):
-    """The recovery store was written by a version with another layout."""
 
 
 class Embedding(Protocol):
@@ -112,8 +102,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         self._new: list[EmbedJob] = []
         self._applied = Applied(other_space=step.metrics.other_space_pages.inc)
         self._patience = Patience()
-        self._seal_at: datetime | None = None  # when the outputs are told that nothing follows
-        self._looks = 0
+        self._sealing = Sealing()
         if snapshot is not None:
             self._restore(snapshot)
 
@@ -144,7 +133,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     def notify_at(self) -> datetime | None:
         if self._open:
             return self._patience.next_look(self._step.ledger.open_pages)
-        return self._seal_at
+        return self._sealing.due_at
 
     @override
     def snapshot(self) -> bytes:
@@ -163,7 +152,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
                 "and let the stream begin at the group's committed offset"
             )
         self._applied = Applied(applied, other_space=self._step.metrics.other_space_pages.inc)
-        self._seal_at = _soon()  # the outputs' snapshots may hold rows
+        self._sealing.begin()
         changes = [_unpacked(fields) for fields in waiting]
         self._step.ledger.opened(change.record for change in changes)
         for change in changes:
@@ -269,19 +258,11 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
             if not done.job.dropped:
                 self._close(done)
                 self._apply(done, out)
-        self._seal(out)
-        return out
-
-    def _seal(self, out: list[Outcome]) -> None:
-        """Until all that this process has is settled, and so nothing has to be waited for."""
         if out:
-            self._looks, self._seal_at = 0, _soon()
-        elif self._seal_at is not None and self._seal_at <= datetime.now(timezone.utc):
-            is_quiet = not self._step.ledger.open_pages
-            self._looks += 1
-            self._seal_at = None if is_quiet else _soon()
-            if is_quiet or self._looks in SEAL_AT or not self._looks % SEAL_EVERY:
-                out.append(Seal(settles=is_quiet))
+            self._sealing.begin()
+        elif seal := self._sealing.look(is_settled=not self._step.ledger.open_pages):
+            out.append(seal)
+        return out
 
     def _close(self, entry: _Open) -> None:
         page = self._open[entry.change.page_id]
@@ -322,10 +303,6 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
 
     def _count(self, change: Change, outcome: str) -> None:
         self._step.metrics.events.labels(change.op, outcome).inc()
-
-
-def _soon() -> datetime:
-    return datetime.now(timezone.utc) + timedelta(seconds=SEAL_AFTER_S)
 
 
 def _is_late(change: Change, latest: Version) -> bool:

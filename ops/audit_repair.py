@@ -86,7 +86,7 @@ class Repair:
         if fault is None:
             self.mended.healed += 1
         elif judged.out_of_reach:
-            self.mended.left += 1
+            self.mended.left += not (self._keep_orphans and fault.kind == "orphan")
         elif page is not None and page.has_text:
             self._sender.send(page.page_id, page.body or "")
             self.mended.sent += 1

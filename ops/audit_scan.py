@@ -11,7 +11,7 @@ from rich.progress import Progress
 from ops.audit_ids import AuditIds
 from ops.page_store import PageStore
 from ops.row_faults import Fault, Page, Wanted
-from ops.rows import IdRefused
+from ops.rows import IdOutOfReach
 
 BATCH = 256
 SETTLE_S = 2.0
@@ -103,7 +103,7 @@ class Scan:
             try:
                 page = await self._store.pages.get(page_id)
                 row = await self._store.vectors.get(page_id)
-            except IdRefused as refused:
+            except IdOutOfReach as refused:
                 fault = Fault(self._ids.kind_seen(page_id), str(refused))
                 return Judged(page_id, None, fault, out_of_reach=True)
         return Judged(page_id, page, self._wanted.judge(page, row))

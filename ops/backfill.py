@@ -139,7 +139,7 @@ class Backfill:
             OSError: The position cannot be kept.
         """
         position = self._begin()
-        self._announce()
+        self._announce(position)
         async with AsyncExitStack() as open_:
             store = await open_.enter_async_context(open_store(self._settings, self._patience))
             await store.check_columns()
@@ -167,10 +167,11 @@ class Backfill:
         self._file.save(position)  # so that a file that cannot be written shows now
         return position
 
-    def _announce(self) -> None:
+    def _announce(self, position: Position) -> None:
         settings, skew_s = self._settings, self._rules.skew_s
+        waits = position.written_us / 1e6 + skew_s > time.time()
         source = f"{settings.stargate_keyspace}.{settings.stargate_pages_table}"
-        waited = f", after {skew_s:g} s by which clocks may differ (--skew)" if skew_s else ""
+        waited = f", after {skew_s:g} s by which clocks may differ (--skew)" if waits else ""
         self._say(
             f"Sending the pages of {source} at {place(settings.stargate_url)} to "
             f"{settings.kafka_topic} at {settings.brokers}{waited}."

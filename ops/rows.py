@@ -31,7 +31,7 @@ class StateRefused(Exception):
     """Stargate does not take a `pageState` of an earlier run."""
 
 
-class IdRefused(Exception):
+class IdOutOfReach(Exception):
     """Stargate takes no request for a row of this id: it holds a NUL, or is too long for a URL."""
 
 
@@ -133,7 +133,7 @@ class Rows(Generic[T]):
         """The row of a page, or None.
 
         Raises:
-            IdRefused: No row of this id can be asked for.
+            IdOutOfReach: No row of this id can be asked for.
             GaveUp: As `chunks`.
         """
         url = self._table.row_url(page_id)
@@ -146,7 +146,7 @@ class Rows(Generic[T]):
         """Remove the row of a page, there or not.
 
         Raises:
-            IdRefused, GaveUp: As `get`.
+            IdOutOfReach, GaveUp: As `get`.
         """
         url = self._table.row_url(page_id)
         await self._answered(lambda: self._send("DELETE", url, _id_refused))
@@ -177,7 +177,7 @@ class Rows(Generic[T]):
 
         Raises:
             Transient, SetupFault: Of any other one.
-            StateRefused, IdRefused: As `refusal` says.
+            StateRefused, IdOutOfReach: As `refusal` says.
         """
         answer = await self._session.send(method, url)
         if answer.ok:
@@ -213,7 +213,7 @@ def _state_refused(answer: Answer) -> Exception | None:
 
 def _id_refused(answer: Answer) -> Exception | None:
     if answer.status in (400, 414):  # the table and its columns are known to be right by then
-        return IdRefused(f"Stargate takes no such id ({answer.status})")
+        return IdOutOfReach(f"Stargate takes no such id ({answer.status})")
     return None
 
 

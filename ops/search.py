@@ -27,7 +27,7 @@ from ops.nearest import Match, Nearest
 from ops.options import PAGE_SIZE, AsJson, PageSize, whole_number
 from ops.page_store import PageStore, open_store
 from ops.patience import GaveUp, Patience
-from ops.rows import IdRefused
+from ops.rows import IdOutOfReach
 
 PATIENCE_S = 10.0
 EMBED_S = 60.0
@@ -108,7 +108,7 @@ async def _body(store: PageStore, page_id: str) -> str | None:
     """The text of a page, empty where it has none; None where there is no page to be asked for."""
     try:
         page = await store.pages.get(page_id)
-    except IdRefused:
+    except IdOutOfReach:
         return None
     return None if page is None else page.body or ""
 

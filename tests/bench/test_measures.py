@@ -1,6 +1,6 @@
 """Measures of the bench, so small that they only show whether they still run.
 
-`python -m bench --tiny` does the same with all of them, in two minutes.
+`python -m bench --tiny` does the same with all of them, in five minutes.
 """
 
 from __future__ import annotations

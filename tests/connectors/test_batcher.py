@@ -689,6 +689,16 @@ class Moody:
         return [None if text.startswith("nan") or mood < 0.25 else VECTOR for text in texts]
 
 
+def test_at_the_start_an_endpoint_that_asks_for_time_is_left_alone_and_the_next_is_asked_at_once():
+    busy, sound = HandEmbedder(name="busy"), HandEmbedder(name="sound")
+    busy.facts = [Transient("busy", status=429, retry_after_s=300.0)]
+    line = Line(busy, sound)
+    line.batcher.start()
+    eventually(lambda: line.batcher.facts)
+    line.io.close()
+    assert (busy.checks, sound.checks) == (1, 1)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["mean", "truncate", "refuse"]))
 def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, rule):

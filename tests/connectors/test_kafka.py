@@ -42,6 +42,12 @@ def test_options_win_except_those_that_the_stream_depends_on(capsys):
     assert "auto.offset.reset" in said.out + said.err
 
 
+def test_a_producer_s_limit_of_messages_leaves_consumers_as_they_are():
+    access = KafkaAccess("k:1", options={"message.max.bytes": 20_000_000})
+    assert access.producer_config()["message.max.bytes"] == 20_000_000
+    Consumer(access.consumer_config()).close()
+
+
 def test_nothing_can_turn_off_what_the_promises_stand_on():
     access = KafkaAccess("k:1", options=dict.fromkeys(DEPENDED_ON, "changed"))
     for config in (access.consumer_config(), access.producer_config(), access.admin_config()):

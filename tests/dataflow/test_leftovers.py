@@ -10,7 +10,7 @@ from bytewax.testing import TestingSource
 
 from dataflow.launch import Launch
 from dataflow.leftovers import forget_uncommitted, next_epoch
-from dataflow.recovery import check_recovery
+from dataflow.recovery import make_ready
 from tests.dataflow.test_graph import World, pages
 
 ABORT, EOF = TestingSource.ABORT, TestingSource.EOF
@@ -62,8 +62,24 @@ def test_snapshots_of_an_epoch_that_was_not_committed_go_and_all_others_stay(sto
                 "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?,?,?,?)",
                 ("pages.window", f"{number:02d}", resume + number, b"of a run that was killed"),
             )
-    lock = check_recovery(Launch(recovery_dir=store))
-    assert lock is not None
-    lock.release()
+    make_ready(Launch(recovery_dir=store, process_id=1))
+    assert len(ask(store, "SELECT * FROM snaps")) == len(before) + 3  # process 0's to do
+    make_ready(Launch(recovery_dir=store))
+    assert sorted(ask(store, "SELECT * FROM snaps")) == before
+
+
+def test_a_store_of_several_ages_which_bytewax_refuses_is_left_as_it_is(store: Path):
+    World().run(pages(50), store)
+    old = {file: file.read_bytes() for file in files(store)}
+    World().run(pages(80), store)
+    resume = next_epoch(files(store))
+    with closing(sqlite3.connect(files(store)[0])) as database, database:
+        database.execute("UPDATE commits SET commit_epoch = ?", (resume,))
+    for file in files(store)[1:]:
+        file.write_bytes(old[file])
+    with closing(sqlite3.connect(files(store)[0])) as database, database:
+        database.execute("DELETE FROM fronts")
+        database.execute("DELETE FROM exs")
+    before = sorted(ask(store, "SELECT * FROM snaps"))
     assert forget_uncommitted(store) == 0
     assert sorted(ask(store, "SELECT * FROM snaps")) == before

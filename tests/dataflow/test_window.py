@@ -44,7 +44,7 @@ def test_pages_come_out_in_the_order_of_the_answers_and_others_are_not_held_up()
 
 
 def test_it_asks_to_be_woken_while_pages_are_open_and_until_all_is_settled(monkeypatch):
-    monkeypatch.setattr("dataflow.window.SEAL_AFTER_S", 0.01)
+    monkeypatch.setattr("dataflow.sealing.AFTER_S", 0.01)
     bench = Bench()
     assert bench.window.notify_at() is None
     bench.take(change(at=0))
@@ -60,7 +60,7 @@ def test_it_asks_to_be_woken_while_pages_are_open_and_until_all_is_settled(monke
 
 
 def test_a_bucket_s_outputs_are_sealed_also_where_another_page_is_never_done(monkeypatch):
-    monkeypatch.setattr("dataflow.window.SEAL_AFTER_S", 0.0)
+    monkeypatch.setattr("dataflow.sealing.AFTER_S", 0.0)
     bench = Bench()
     bench.take(change("a", at=0), change("b", at=1))
     bench.batcher.answer(bench.batcher.send(1)[0])
@@ -71,7 +71,7 @@ def test_a_bucket_s_outputs_are_sealed_also_where_another_page_is_never_done(mon
 
 
 def test_a_bucket_that_resumes_seals_its_outputs_whose_snapshots_may_hold_rows(monkeypatch):
-    monkeypatch.setattr("dataflow.window.SEAL_AFTER_S", 0.0)
+    monkeypatch.setattr("dataflow.sealing.AFTER_S", 0.0)
     bench = Bench()
     bench.take(change(at=0))
     bench.finished()

@@ -216,6 +216,15 @@ def test_orphans_that_are_to_stay_are_no_fault(run: Run, stargate: Stargate) -> 
     assert set(stargate.vectors.rows) == {"gone", "bad, but of no page"}
 
 
+def test_an_orphan_that_is_to_stay_and_cannot_be_asked_for_is_none_that_is_left(
+    run: Run, stargate: Stargate
+) -> None:
+    seed(stargate, pages=["a"], vectors=["g" * 70_000])
+    assert run("--repair", "--yes").exit_code == 1
+    seed(stargate, pages=["b"], vectors=[])
+    assert run("--repair", "--yes", "--keep-orphans").exit_code == 0
+
+
 def test_a_bad_vector_whose_page_has_no_text_is_removed(
     run: Run, stargate: Stargate, mock_kafka: MockKafka
 ) -> None:

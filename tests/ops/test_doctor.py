@@ -235,7 +235,9 @@ def store(tmp_path: Path) -> Path:
 def test_a_whole_store_is_good_and_one_that_others_may_read_is_told(
     examine: Examine, store: Path
 ) -> None:
+    before = {file: file.read_bytes() for file in store.glob("*.sqlite3")}
     examine().told("recovery", "good", "is whole: 2 partitions")
+    assert {file: file.read_bytes() for file in store.glob("*.sqlite3")} == before
     store.chmod(0o755)
     examine().told("recovery mode", "warning", "mode 755", "chmod 700")
     assert stat.S_IMODE(store.stat().st_mode) == 0o755

@@ -238,6 +238,18 @@ def test_a_stall_is_alive_but_not_ready_and_says_why(port: Port, stream: Stream)
     assert (port.ask("/healthz").status, port.ask("/readyz").status) == (200, 200)
 
 
+def test_a_worker_that_waits_for_the_other_processes_of_its_cluster_is_not_stuck(
+    port: Port, stream: Stream
+):
+    stream.heartbeat.rest()
+    stream.clock.now += 600
+    assert port.ask("/healthz").status == 200
+    stream.clock.now += 61
+    assert port.ask("/healthz").status == 503
+    stream.heartbeat.beat()
+    assert port.ask("/healthz").status == 200
+
+
 def test_a_worker_that_is_silent_without_a_stall_is_stuck(port: Port, stream: Stream):
     stream.clock.now += 61
     answer = port.ask("/healthz")

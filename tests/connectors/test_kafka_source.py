@@ -310,7 +310,7 @@ def test_a_certificate_file_that_appears_late_heals(mock_kafka, tmp_path):
 
 def test_lag_counts_what_is_unread_and_what_is_open(mock_kafka):
     fill(mock_kafka, 20)
-    with Process(mock_kafka.broker, ledger=Ledger(max_pages=1)) as process:
+    with Process(mock_kafka.broker, ledger=Ledger(max_pages=20)) as process:
         process.read(20)
         process.turn_until(lambda: process.lag().get("0") == 20)
         fill(mock_kafka, 15)

@@ -33,6 +33,9 @@ PARTITIONS = 3
 REST_EVERY_S = 20.0
 """How often all faults end and everything is counted, so that a loss is seen near its cause."""
 PATIENCE_S = 120.0
+PROBED_S = 16.0
+REPLAYS = 3
+"""A RAG service that is given up is probed each 15 s at least."""
 LONGEST_FAULT_S = 3.0
 LAYOUTS = ("1", "2", "4", "2x2")
 PASSING_LETTERS = ("rag-unreachable", "refused-by-rag")
@@ -281,7 +284,24 @@ class Torture:
         self._wait_until_none(lambda: self._missing(self._given_up()))
 
     def _replay(self) -> None:
-        """Give dead letters another chance: then nothing may be missing any more."""
+        """Give dead letters another chance: then nothing may be missing any more.
+
+        A RAG service that is sound again is given up for until its next probe, and a replay before
+        that ends as letters again, which the next one sends.
+        """
+        for _ in range(REPLAYS - 1):
+            self._send_letters()
+            again = time.monotonic() + PROBED_S
+            while (missing := self._missing(set())) and time.monotonic() < again:
+                time.sleep(0.3)
+            if not missing:
+                break
+        else:
+            self._send_letters()
+        self.done["replay"] += 1
+        self._wait_until_none(lambda: self._missing(set()))
+
+    def _send_letters(self) -> None:
         settings = self._settings() | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "ops.cli", "replay", "--yes"]
         done = subprocess.run(
@@ -294,8 +314,6 @@ class Torture:
         )
         if done.returncode:
             raise LostError(f"seed {self.seed}: the replay failed: {done.stdout}")
-        self.done["replay"] += 1
-        self._wait_until_none(lambda: self._missing(set()))
 
     def _wait_until_none(self, missing: Callable[[], list[str]]) -> None:
         give_up = time.monotonic() + PATIENCE_S

@@ -121,6 +121,23 @@ def test_a_kill_with_rows_on_their_way_sends_them_again_and_embeds_none_again(
     stream.wait_committed()
 
 
+def test_rows_on_their_way_outlive_kills_and_changes_of_workers_and_processes(
+    stream: Stream,
+) -> None:
+    stream.stargate.delay_s = 25.0  # so nothing is acknowledged
+    stream.feed(300)
+    for workers in (1, 4, None, 1):
+        started = stream.start_cluster() if workers is None else [stream.start(workers)]
+        eventually(lambda: kept_rows(stream, "stargate") == 300, DONE_S)
+        for worker in started:
+            worker.kill()
+    stream.stargate.delay_s = 0.0
+    stream.start(2)
+    stream.wait_complete()
+    assert set(stream.embedded().values()) == {1}
+    stream.wait_committed()
+
+
 def test_rows_that_were_on_their_way_are_not_sent_again_by_later_starts(stream: Stream) -> None:
     stream.stargate.delay_s = 0.5
     worker = stream.start()

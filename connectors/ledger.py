@@ -99,9 +99,7 @@ class Ledger:
         if self.shared:
             return
         with self._lock:
-            partition = self._partitions.get(record.partition)
-            entry = partition.entries.get(record.offset) if partition else None
-            if entry is not None:
+            if (entry := self._found(record)) is not None:
                 entry.outputs = outputs
 
     def settled(self, record: Record) -> bool:

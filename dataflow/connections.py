@@ -65,14 +65,7 @@ def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
     reading = _reading(process, access, watch)
     parts = Parts(
         source=PagesSource(reading),
-        window=WindowStep(
-            batcher,
-            process.ledger,
-            process.metrics,
-            process.shutdown,
-            delete_rows=settings.on_delete == "delete",
-            hold=_hold(process, batcher) if started.is_cluster else None,
-        ),
+        window=_window(process, batcher),
         stargate=Outbox(store, _page, delivery.row_done, process.io),
         rag=Outbox(_rag(process), _page, delivery.notice_done, process.io),
         dead_letters=Outbox(
@@ -156,6 +149,17 @@ def _reading(process: Process, access: KafkaAccess, watch: TopicWatch) -> Readin
         process.shutdown,
         assigned={},
         epoch_s=process.started.snapshot_seconds,
+    )
+
+
+def _window(process: Process, batcher: Batcher) -> WindowStep:
+    return WindowStep(
+        batcher,
+        process.ledger,
+        process.metrics,
+        process.shutdown,
+        delete_rows=process.settings.on_delete == "delete",
+        hold=_hold(process, batcher) if process.started.is_cluster else None,
     )
 
 

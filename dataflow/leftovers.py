@@ -37,6 +37,11 @@ def forget_uncommitted(directory: Path) -> int:
     return deleted
 
 
+def open_to_read(file: Path) -> sqlite3.Connection:
+    """Open a recovery partition so that nothing in it can change, and none is made."""
+    return sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)
+
+
 def next_epoch(files: Iterable[Path]) -> int | None:
     """The epoch that Bytewax resumes with: the first that not all workers have closed.
 
@@ -52,7 +57,7 @@ def next_epoch(files: Iterable[Path]) -> int | None:
     executions: dict[int, tuple[int, int]] = {}
     fronts: dict[tuple[int, int], int] = {}
     for file in files:
-        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        with closing(open_to_read(file)) as database:
             for number, workers, epoch in database.execute(
                 "SELECT ex_num, worker_count, resume_epoch FROM exs"
             ):
@@ -74,7 +79,7 @@ def _are_of_one_age(files: Iterable[Path], resume_epoch: int) -> bool:
     It refuses others, until the right files are put back; what they hold must be there then.
     """
     for file in files:
-        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        with closing(open_to_read(file)) as database:
             query = "SELECT count(*) FROM commits WHERE commit_epoch > ?"
             (too_new,) = database.execute(query, (resume_epoch,)).fetchone()
         if too_new:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from dataflow.launch import Launch, LaunchError
-from dataflow.leftovers import forget_uncommitted
+from dataflow.leftovers import forget_uncommitted, open_to_read
 
 MAKE_IT = (
     "start with `gibsey-embedder run`, "
@@ -170,7 +170,7 @@ def read_partition(file: Path) -> tuple[int, int]:
         RecoveryError: The file is no recovery partition.
     """
     try:
-        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        with closing(open_to_read(file)) as database:
             index, count = database.execute("SELECT part_index, part_count FROM parts").fetchone()
     except (sqlite3.Error, TypeError) as error:
         raise RecoveryError(

@@ -28,6 +28,7 @@ from connectors.metrics import Metrics
 from connectors.probation import LookAhead, Probation
 from connectors.records import Record
 from connectors.shutdown import Shutdown
+from connectors.thread_state import keep_thread_state
 from connectors.topic_watch import TopicWatch
 
 SLOTS = 12
@@ -126,6 +127,7 @@ class PagesSource(FixedPartitionedSource[Record, SlotState]):
     @override
     def build_part(self, step_id: str, for_part: str, resume_state: SlotState | None) -> Slot:
         with self._reading.shutdown.guard("kafka source"):
+            keep_thread_state()
             self._reading.watch.start()
             number = int(for_part.removeprefix("slot-"))
             return Slot(self._reading, self._lag, number, resume_state)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from connectors import sent_vectors
 from connectors.embedding import BadVector, TooLong, WrongDimensions, admit
 from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
 from connectors.http import Answer, Http, place
@@ -138,7 +139,7 @@ class VouchedClient(ABC):
 
     def _parsed(self, answer: Answer) -> object:
         try:
-            return orjson.loads(answer.body)
+            return sent_vectors.parse(answer.body)
         except orjson.JSONDecodeError:
             pass
         try:

@@ -12,7 +12,7 @@ from connectors import last_words, logs
 from connectors.batcher import Batcher
 from connectors.dead_letters import DeadLetters
 from connectors.delivery import DeadLetterWriter, Delivery
-from connectors.embedding import EmbeddingClient, TextRules, VectorCache
+from connectors.embedding import NUMBER_BYTES, EmbeddingClient, TextRules, VectorCache
 from connectors.epoch_hold import EpochHold
 from connectors.fallback import Fallback
 from connectors.http import Http
@@ -191,7 +191,11 @@ def _primary(process: Process) -> Provider:
     return Provider(
         embedding_clients(settings, process.http),
         text_rules(settings),
-        cache=VectorCache(settings.cache_pages, process.metrics),
+        cache=VectorCache(
+            settings.cache_pages,
+            process.metrics,
+            reserved_bytes=int(settings.embed_dimensions * NUMBER_BYTES),
+        ),
         detect_lowercase=settings.embed_lowercase == "auto",
         chosen_by=_OPENAI if is_openai else "EMBED_MODEL and EMBED_URL",
     )

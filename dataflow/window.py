@@ -26,6 +26,7 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.records import BUCKETS, DeadLetter, PageVector, Record, Seal
 from connectors.shutdown import Shutdown
+from connectors.thread_state import keep_thread_state
 from dataflow.applied import BY_FALLBACK, Applied, AppliedChange
 from dataflow.changes import Change, Version
 from dataflow.patience import Patience
@@ -85,6 +86,7 @@ class WindowStep:
     def __call__(self, snapshot: bytes | None) -> Window:
         """Make a bucket's logic, anew or from its snapshot."""
         with self.shutdown.guard("window"):
+            keep_thread_state()
             return Window(self, snapshot)
 
 

@@ -10,7 +10,7 @@ from bytewax.testing import TestingSource
 
 from dataflow.launch import Launch
 from dataflow.leftovers import forget_uncommitted, next_epoch
-from dataflow.recovery import make_ready
+from dataflow.recovery import CACHED_PAGES, make_ready
 from tests.dataflow.test_graph import World, pages
 
 ABORT, EOF = TestingSource.ABORT, TestingSource.EOF
@@ -83,3 +83,13 @@ def test_a_store_of_several_ages_which_bytewax_refuses_is_left_as_it_is(store: P
     before = sorted(ask(store, "SELECT * FROM snaps"))
     assert forget_uncommitted(store) == 0
     assert sorted(ask(store, "SELECT * FROM snaps")) == before
+
+
+def test_bytewax_caches_little_of_each_partition(store: Path):
+    make_ready(Launch(recovery_dir=store))
+    before = [file.stat().st_mtime_ns for file in files(store)]
+    make_ready(Launch(recovery_dir=store))
+    assert [file.stat().st_mtime_ns for file in files(store)] == before
+    assert set(ask(store, "PRAGMA cache_size")) == {(CACHED_PAGES,)}  # of any new connection
+    World().run(pages(50), store)
+    assert set(ask(store, "PRAGMA cache_size")) == {(CACHED_PAGES,)}

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import orjson
 
 _FIELD = b'"embeddings":['
-_NEXT = b"],["
-_END = b"]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +38,30 @@ def parse(body: bytes) -> object:
         orjson.JSONDecodeError: It is no JSON.
     """
     start = body.find(_FIELD + b"[")
-    end = body.find(_END, start)
-    if start < 0 or end < 0:
+    if start < 0:
         return orjson.loads(body)
-    first = start + len(_FIELD)
-    texts = (b"[" + inner + b"]" for inner in body[first + 1 : end].split(_NEXT))
+    begin = start + len(_FIELD)
     try:
-        vectors = [SentVector(orjson.loads(text), text) for text in texts]
-        rest = orjson.loads(body[:first] + body[end + 1 :])
-    except orjson.JSONDecodeError:
+        vectors, end = _vectors(body, begin)
+        rest = orjson.loads(body[:begin] + body[end:])
+    except ValueError:
         return orjson.loads(body)
     if not isinstance(rest, dict) or rest.get("embeddings") != []:
         return orjson.loads(body)
     return rest | {"embeddings": vectors}
+
+
+def _vectors(body: bytes, begin: int) -> tuple[list[SentVector], int]:
+    """The lists of a list, of which the first begins there; and where the outer one ends.
+
+    Raises:
+        ValueError: There is something else in it than lists without lists in them.
+    """
+    vectors = []
+    while True:
+        end = body.index(b"]", begin) + 1
+        text = body[begin:end]
+        vectors.append(SentVector(orjson.loads(text), text))
+        if not body.startswith(b",[", end):
+            return vectors, end
+        begin = end + 1

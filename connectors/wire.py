@@ -118,10 +118,11 @@ def _place_and_target(url: str) -> tuple[str, str]:
     start = url.find("://") + 3
     if start < 3:
         raise ValueError("it is no URL")
-    ends = [at for at in (url.find(mark, start) for mark in "/?#") if at >= 0]
-    end = min(ends, default=len(url))
-    target = url[end:].partition("#")[0]
-    return url[:end], target if target.startswith("/") else "/" + target
+    end = url.find("/", start)
+    place = url if end < 0 else url[:end]
+    place = place.partition("?")[0].partition("#")[0]
+    target = url[len(place) :].partition("#")[0]
+    return place, target if target.startswith("/") else "/" + target
 
 
 class _Origin:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from connectors import logs
@@ -25,6 +25,9 @@ from connectors.provider import Endpoint, Provider
 from connectors.stalls import Stalls
 from connectors.waiting_texts import WaitingTexts, WindowLimits
 
+BUSY_LOOK_S = 0.02
+"""How often it is seen whether outputs that had enough to do need more."""
+
 
 class Batcher:
     """The one place of a process where texts wait for an embedder.
@@ -36,6 +39,8 @@ class Batcher:
         io: The loop on which all of this happens.
         stalls: Where waiting is reported.
         metrics: Where windows are counted.
+        outputs_busy: Whether the outputs have so much to do that another window can wait; a page
+            that waits as text is a tenth of one that waits as two vectors.
     """
 
     def __init__(
@@ -47,7 +52,9 @@ class Batcher:
         io: IoLoop,
         stalls: Stalls,
         metrics: Metrics,
+        outputs_busy: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._outputs_busy = outputs_busy
         self._primary = primary
         self._fallback = fallback
         self._endpoints = [*primary.endpoints, *(fallback.provider.endpoints if fallback else ())]
@@ -190,7 +197,7 @@ class Batcher:
         """Fill windows as long as there are texts and free endpoints."""
         while self._waiting and self._waiting.provider.rules and self._halted is None:
             endpoint = self._free_endpoint()
-            if endpoint is None or self._waits_for_company():
+            if endpoint is None or self._waits_for_company() or self._waits_for_outputs():
                 return
             window = self._waiting.close_window(endpoint, self._limits)
             if not window:
@@ -215,6 +222,12 @@ class Batcher:
         if left > 0:
             self._pump_in(left)
         return left > 0
+
+    def _waits_for_outputs(self) -> bool:
+        busy = self._outputs_busy()
+        if busy:
+            self._pump_in(BUSY_LOOK_S)
+        return busy
 
     def _pump_in(self, seconds: float) -> None:
         at = asyncio.get_running_loop().time() + max(seconds, 0.001)

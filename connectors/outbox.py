@@ -25,6 +25,10 @@ MAX_OPEN_ROWS = 3072
 the pages that one process opens: as long as a worker waits, Bytewax keeps the others turning
 without a pause. In a cluster rows of peers can come besides."""
 
+ROWS_AHEAD = 256
+"""Rows that are to wait beside those of the next requests, so that a fast service never runs dry:
+80 ms of 3,000 rows a second. More of them would only make snapshots larger."""
+
 
 class Writer(Protocol[Row_contra]):
     """A service that takes rows.
@@ -81,7 +85,8 @@ class Outbox(Generic[Row]):
         self._number = 0
         self._waiters = 0
 
-        # the rest belongs to the loop's thread
+        # the rest, and `has_plenty`, belongs to the loop's thread
+        self._plenty = writer.rows_per_request * writer.concurrency + ROWS_AHEAD
         self._waiting: OrderedDict[str, _Entry[Row]] = OrderedDict()
         self._behind: dict[str, _Entry[Row]] = {}  # pages of which a row is in flight
         self._in_flight: set[str] = set()
@@ -92,6 +97,11 @@ class Outbox(Generic[Row]):
     def open_rows(self) -> int:
         """Rows that are not settled."""
         return self._total
+
+    @property
+    def has_plenty(self) -> bool:
+        """Whether more rows wait than the service needs to be busy for a while."""
+        return len(self._waiting) >= self._plenty
 
     def put(self, bucket: str, rows: Sequence[Row], *, wait: bool = True) -> None:
         """Take rows of one bucket; from a worker thread, which waits while too many are open.

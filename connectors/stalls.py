@@ -122,6 +122,10 @@ class Stalls:
         if said is not None:
             self._log.info(words, service=service, after_s=round(self._clock() - stall.since, 1))
 
+    def has(self, service: str) -> bool:
+        """Whether the latest try of a service failed."""
+        return service in self._stalls
+
     def current(self) -> list[Stall]:
         """The stalls that have outlasted a hiccup, oldest first."""
         now = self._clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Mapping
 from importlib.metadata import version
 
 import stamina
@@ -24,9 +25,11 @@ from connectors.openai import OpenAIClient
 from connectors.outbox import Outbox
 from connectors.probation import Probation
 from connectors.provider import Provider
+from connectors.rag import SERVICE as RAG
 from connectors.rag import RagNotifier
 from connectors.recent import Recent
 from connectors.records import DeadLetter, PageVector
+from connectors.stargate import SERVICE as STARGATE
 from connectors.stargate import StargateRest, StargateSession
 from connectors.stargate_answers import StargateTable
 from connectors.stargate_bulk import StargateCustom, StargateGraphql
@@ -60,14 +63,16 @@ def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
         shutdown=process.shutdown,
     )
     delivery = Delivery(process.ledger, dead_letters, process.metrics)
-    batcher = _batcher(process)
     store = _stargate(process)
+    stargate = Outbox(store, _page, delivery.row_done, process.io)
+    rag = Outbox(_rag(process), _page, delivery.notice_done, process.io)
+    batcher = _batcher(process, {STARGATE: stargate, RAG: rag})
     reading = _reading(process, access, watch)
     parts = Parts(
         source=PagesSource(reading),
         window=_window(process, batcher),
-        stargate=Outbox(store, _page, delivery.row_done, process.io),
-        rag=Outbox(_rag(process), _page, delivery.notice_done, process.io),
+        stargate=stargate,
+        rag=rag,
         dead_letters=Outbox(
             DeadLetterWriter(dead_letters), _origin, delivery.letter_done, process.io
         ),
@@ -170,9 +175,14 @@ def _hold(process: Process, batcher: Batcher) -> EpochHold:
     return EpochHold(waiting, process.shutdown.stopping)
 
 
-def _batcher(process: Process) -> Batcher:
+def _batcher(process: Process, outputs: Mapping[str, Outbox[PageVector]]) -> Batcher:
     settings = process.settings
     primary = _primary(process)
+
+    def outputs_busy() -> bool:
+        """Of one that is away the end cannot be told: the embedder goes on meanwhile."""
+        return any(o.has_plenty and not process.stalls.has(name) for name, o in outputs.items())
+
     return Batcher(
         primary,
         _fallback(process, primary) if settings.embed_fallback == "openai" else None,
@@ -182,6 +192,7 @@ def _batcher(process: Process) -> Batcher:
         io=process.io,
         stalls=process.stalls,
         metrics=process.metrics,
+        outputs_busy=outputs_busy,
     )
 
 

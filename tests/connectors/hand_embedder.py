@@ -103,6 +103,9 @@ class Line:
 
     Args:
         fallback: Stands in for the embedders after `after_s`, with `fallback_rules`.
+
+    Attributes:
+        outputs_busy: Whether the outputs have enough to do.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class Line:
         after_s: float = 0.0,
     ) -> None:
         self.crashes: list[BaseException] = []
+        self.outputs_busy = False
         self.metrics = Metrics()
         self.stalls = Stalls(self.metrics)
         self.io = IoLoop(self.crashes.append)
@@ -135,6 +139,7 @@ class Line:
             io=self.io,
             stalls=self.stalls,
             metrics=self.metrics,
+            outputs_busy=lambda: self.outputs_busy,
         )
         self.done: list[str] = []
         if learn:

@@ -136,6 +136,22 @@ def test_a_window_holds_no_more_than_the_embedder_is_known_to_need_the_target_fo
     assert len(sizes) <= 15
 
 
+def test_no_window_goes_while_the_outputs_have_enough_to_do(open_line):
+    embedder = HandEmbedder()
+    line = open_line(embedder)
+    line.submit("a")
+    first = embedder.request(0)
+    line.outputs_busy = True
+    first.answer()
+    line.await_done(1)
+    line.submit("b", "c")
+    line.settle()
+    assert embedder.windows == [["a"]]
+    assert line.batcher.waiting_texts == 2
+    line.outputs_busy = False
+    assert embedder.request(1).texts == ["b", "c"]
+
+
 def test_a_window_waits_for_company_only_where_that_is_wished(open_line):
     embedder = HandEmbedder()
     line = open_line(embedder, limits=WindowLimits(pages=3, wait_s=0.05))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.failures import Refusal
+from connectors.outbox import ROWS_AHEAD
 from connectors.records import BUCKET_KEYS
 from tests.connectors.posting import NO, HandWriter, Post, Row, in_thread, rows
 from tests.deadline import eventually
@@ -46,6 +47,19 @@ def test_as_many_calls_are_in_flight_as_the_writer_allows(open_post):
     assert len(writer.calls) == 3
     writer.answer(1)
     eventually(lambda: len(writer.calls) == 4)
+
+
+def test_it_has_plenty_while_more_waits_than_the_writer_takes_next(open_post):
+    writer = HandWriter(rows_per_request=2, concurrency=3)
+    post = open_post(writer)
+    in_flight = waiting = 2 * 3
+    post.outbox.put("00", rows(*map(str, range(in_flight + waiting + ROWS_AHEAD))))
+    eventually(lambda: len(writer.calls) == 3)
+    post.settle()
+    assert post.outbox.has_plenty
+    writer.answer(0)
+    eventually(lambda: len(writer.calls) == 4)
+    assert not post.outbox.has_plenty
 
 
 def test_waiting_rows_share_calls_up_to_the_writer_s_limit(open_post):

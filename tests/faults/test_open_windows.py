@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from connectors.ledger import MAX_OPEN_PAGES
+from connectors.outbox import ROWS_AHEAD
 from tests.deadline import eventually
 from tests.faults.orders import SHORT_LIMITS, service_of
 from tests.flow.healing import feed_through
@@ -136,6 +137,26 @@ def test_rows_on_their_way_outlive_kills_and_changes_of_workers_and_processes(
     stream.wait_complete()
     assert set(stream.embedded().values()) == {1}
     stream.wait_committed()
+
+
+@pytest.mark.parametrize("name", ["stargate", "rag"])
+def test_a_slow_output_is_embedded_ahead_of_no_further_than_it_needs(
+    stream: Stream, name: str
+) -> None:
+    service = service_of(stream, name)
+    service.delay_s = 0.5  # 64 rows a second
+    stream.feed(1500)
+    stream.start()
+    eventually(lambda: service.stats.items >= 300, DONE_S)
+    assert sum(stream.embedded().values()) < service.stats.items + 2 * (32 + ROWS_AHEAD)
+
+
+def test_while_an_output_is_away_the_embedder_goes_on(stream: Stream) -> None:
+    stream.stargate.refuse()
+    stream.feed(1500)
+    stream.start()
+    eventually(lambda: sum(stream.embedded().values()) == 1500, DONE_S)
+    assert not stream.stargate.stats.items
 
 
 def test_rows_that_were_on_their_way_are_not_sent_again_by_later_starts(stream: Stream) -> None:

@@ -33,6 +33,10 @@ to the table's float32 may take 6e-8. Ollama's own vectors are off by up to 5e-7
 
 NUMBER_BYTES = 12.5
 """Text of one number of a vector, with its comma: float32's shortest."""
+MOST_NUMBER_BYTES = 25
+"""The same, of any number that orjson writes."""
+RESERVED_BYTES = 32 * 1024 * 1024
+"""What a cache takes at the start, at most."""
 
 _NUMBERS = {float, int}
 
@@ -135,7 +139,7 @@ def admit(values: object, dimensions: int) -> bytes:
 
     Args:
         values: What the embedder sent, parsed; should be a list of `dimensions` numbers, or a
-            `SentVector`, of which the text is passed on if it is of unit length.
+            `SentVector`, of which the text is passed on if it is of unit length and not padded.
         dimensions: The size wanted.
 
     Returns:
@@ -160,7 +164,8 @@ def admit(values: object, dimensions: int) -> bytes:
     except TypeError:
         length = math.nan
     if abs(length - 1.0) <= UNIT_TOLERANCE:
-        text = text or _compact(orjson.dumps(values))
+        if text is None or len(text) > MOST_NUMBER_BYTES * dimensions:
+            text = _compact(orjson.dumps(values))
         if b"t" not in text and b"f" not in text:  # true and false count as 1 and 0
             return text
     if not set(map(type, values)) <= _NUMBERS:
@@ -234,21 +239,21 @@ class TextRules:
 class VectorCache:
     """The latest vectors by text and rules, least recently used dropped first.
 
-    Used on the I/O loop only. Keys are digests, so that memory depends on `pages` alone: about
-    9 KB a page.
+    Used on the I/O loop only. Keys are digests, so that memory depends on vectors alone: 768
+    numbers are 9.5 KB as Ollama writes them, 16 KB where their length had to be made 1.
 
     Args:
         pages: How many vectors it holds; 0 turns it off.
         metrics: Where hits and misses are counted.
-        reserved_bytes: The memory of so long a text is taken for each vector at once, by entries
-            that no text has and that go first, so that a process does not go on growing until it
-            has made so many vectors.
+        reserved_bytes: The memory of so long a text is taken for each vector at once, up to
+            `RESERVED_BYTES`, by entries that no text has and that go first, so that a process does
+            not go on growing until it has made so many vectors.
     """
 
     def __init__(self, pages: int, metrics: Metrics, reserved_bytes: int = 0) -> None:
         self._vectors: LRUCache[bytes, bytes] | None = LRUCache(pages) if pages > 0 else None
         if self._vectors is not None and reserved_bytes:
-            for number in range(pages):
+            for number in range(min(pages, RESERVED_BYTES // reserved_bytes)):
                 self._vectors[b"unused %d" % number] = b"x" * reserved_bytes
         self._hits = metrics.cache.labels("hit")
         self._misses = metrics.cache.labels("miss")

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import orjson
+from typing_extensions import override
 from yarl import URL
 
-from connectors import logs, pieces
+from connectors import logs, pieces, sent_vectors
 from connectors.embedding import ServerFacts, TooLong
 from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
 from connectors.http import Answer, Http
@@ -166,6 +167,10 @@ class OllamaClient(VouchedClient):
         if type(fault) is Transient:
             raise fault
         return {}  # what else is wrong, the texts that are asked next will show
+
+    @override
+    def _loads(self, body: bytes) -> object:
+        return sent_vectors.parse(body)
 
     def _fault(self, answer: Answer) -> ServiceError:
         words = self._key.struck_from(words_of(answer.body))

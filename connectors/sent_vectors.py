@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import orjson
 
 _FIELD = b'"embeddings":['
+_MARK = "vectors stood here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def parse(body: bytes) -> object:
 
     Returns:
         As `orjson.loads`, but the lists of an outermost field `embeddings`, where it holds nothing
-        else, are `SentVector`.
+        else and is laid out as Ollama does, are `SentVector`.
 
     Raises:
         orjson.JSONDecodeError: It is no JSON.
@@ -43,10 +44,11 @@ def parse(body: bytes) -> object:
     begin = start + len(_FIELD)
     try:
         vectors, end = _vectors(body, begin)
-        rest = orjson.loads(body[:begin] + body[end:])
+        rest = orjson.loads(body[:begin] + orjson.dumps(_MARK) + body[end:])
     except ValueError:
         return orjson.loads(body)
-    if not isinstance(rest, dict) or rest.get("embeddings") != []:
+    # elsewhere, or not the last of that name, they are not what the answer says
+    if not isinstance(rest, dict) or rest.get("embeddings") != [_MARK]:
         return orjson.loads(body)
     return rest | {"embeddings": vectors}
 

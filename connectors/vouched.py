@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from connectors import sent_vectors
 from connectors.embedding import BadVector, TooLong, WrongDimensions, admit
 from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
 from connectors.http import Answer, Http, place
@@ -137,9 +136,13 @@ class VouchedClient(ABC):
     def _fault(self, answer: Answer) -> ServiceError:
         """What an answer that is none of 2xx means."""
 
+    def _loads(self, body: bytes) -> object:
+        """Parse JSON, or raise `orjson.JSONDecodeError`."""
+        return orjson.loads(body)
+
     def _parsed(self, answer: Answer) -> object:
         try:
-            return sent_vectors.parse(answer.body)
+            return self._loads(answer.body)
         except orjson.JSONDecodeError:
             pass
         try:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.embedding import (
+    RESERVED_BYTES,
     BadVector,
     TextRules,
     VectorCache,
@@ -143,6 +144,16 @@ def test_a_cache_takes_no_more_memory_once_vectors_come():
     finally:
         tracemalloc.stop()
     assert full == pytest.approx(empty, rel=0.03)
+
+
+def test_however_large_a_cache_is_it_takes_a_bounded_part_at_once():
+    tracemalloc.start()
+    try:
+        VectorCache(10_000_000, Metrics(), reserved_bytes=9600)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 1.05 * RESERVED_BYTES
 
 
 def test_a_cache_of_no_pages_is_off_and_counts_nothing():

@@ -26,6 +26,16 @@ def is_batch(request: Request) -> bool:
     return request.path == "/api/embed"
 
 
+def test_vectors_are_passed_on_in_the_server_s_own_text():
+    with Ollama() as server:
+        server.faults.status(200, b'{"model":"m","embeddings":[[6e-1,0.80],[-1,0E0]]}')
+        embed = using(
+            lambda http: OllamaClient(http, server.embed_url, MODEL, 2),
+            lambda client: client.embed(["a", "b"], timeout_s=10, truncate=False),
+        )
+    assert embed == [b"[6e-1,0.80]", b"[-1,0E0]"]
+
+
 def complain(server: Ollama, status: int, words: str, headers=None) -> None:
     body = b'{"error":"%s"}' % words.replace('"', '\\"').encode()
     server.faults.status(status, body, headers)

@@ -61,10 +61,19 @@ def test_what_is_no_json_is_refused_and_all_else_parsed_whatever_it_looks_like(t
         b'{"embeddings":[["],["],[1]]}',
         b'{"\\"embeddings":[[1]],"x":2}',
         b'{"embeddings":[]}',
+        b'{"embeddings":[[1]],"embeddings":[]}',
+        b'{"x":{"embeddings":[[1]]},"embeddings":[]}',
+        b'{"\\"embeddings":[[1]],"embeddings":[]}',
+        b'{"embeddings":[[1]],"\\u0065mbeddings":[]}',
     ],
 )
 def test_what_is_laid_out_otherwise_is_parsed_as_a_whole(body):
     assert plain(parse(body)) == orjson.loads(body)
+
+
+def test_what_is_no_json_in_the_middle_is_refused():
+    with pytest.raises(orjson.JSONDecodeError):
+        parse(b'{"x":{"embeddings":[[1,0]2]},"embeddings":[]}')
 
 
 def test_vectors_of_unit_length_are_passed_on_in_their_own_text():
@@ -77,7 +86,7 @@ def test_vectors_of_unit_length_are_passed_on_in_their_own_text():
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [(b"[true,0]", "true"), (b"[0,false]", "true or false"), (b"[null,1]", "null")],
+    [(b"[true,0]", "true or false"), (b"[1,false]", "true or false"), (b"[null,1]", "null")],
 )
 def test_words_among_the_numbers_are_seen_in_the_text(text, word):
     with pytest.raises(BadVector, match=word):
@@ -86,3 +95,10 @@ def test_words_among_the_numbers_are_seen_in_the_text(text, word):
 
 def test_a_vector_of_another_length_is_brought_to_one():
     assert admit(SentVector([3, 4], b"[3,4]"), 2) == b"[0.6,0.8]"
+
+
+@pytest.mark.parametrize("zero", [b"0." + b"0" * 5000, b" " * 5000 + b"0.0", b"1e-999999999"])
+def test_padded_texts_are_written_anew(zero):
+    text = b"[1.0," + zero + b"]"
+    admitted = admit(SentVector(orjson.loads(text), text), 2)
+    assert admitted == (b"[1.0,0.0]" if len(zero) > 50 else text)

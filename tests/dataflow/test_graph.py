@@ -4,6 +4,7 @@ this process."""
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ from connectors.ledger import Ledger
 from connectors.outbox import Outbox
 from connectors.records import DeadLetter, PageVector, Record
 from connectors.shutdown import Shutdown
+from dataflow.changes import Change
 from dataflow.graph import Parts, build
-from dataflow.window import WindowStep
+from dataflow.window import Outcome, Window, WindowStep
 from tests.connectors.hand_embedder import VECTOR, HandEmbedder, Line
 from tests.deadline import eventually
 
@@ -170,6 +172,20 @@ def test_every_page_reaches_both_outputs_once_over_any_number_of_ends(recovery, 
     assert sorted(world.rag.offsets) == list(range(120))
     assert world.letters.rows == []
     assert world.ledger.open_pages == 0
+
+
+def test_python_keeps_the_state_of_each_worker_from_one_call_to_the_next(recovery, monkeypatch):
+    local, calls, on_batch = threading.local(), [], Window.on_batch
+
+    def counted(window: Window, values: list[Change]) -> tuple[list[Outcome], bool]:
+        local.calls = getattr(local, "calls", 0) + 1
+        calls.append(local.calls)
+        return on_batch(window, values)
+
+    monkeypatch.setattr(Window, "on_batch", counted)
+    World().run(pages(200), recovery, workers=2)
+    assert len(calls) > 10
+    assert calls.count(1) <= 2
 
 
 def test_what_was_killed_is_done_again_and_nothing_is_missing(recovery):

@@ -52,7 +52,7 @@ def steps(scope: Scope) -> list[Step]:
 class _Services:
     """Broker and stand-ins of one run, and when each page was answered."""
 
-    def __init__(self, broker: Broker, ollama: Ollama, stargate: _Stargate, rag: _Rag) -> None:
+    def __init__(self, broker: Broker, ollama: _Ollama, stargate: _Stargate, rag: _Rag) -> None:
         self.broker, self.ollama, self.stargate, self.rag = broker, ollama, stargate, rag
 
     def settings(self) -> dict[str, str]:
@@ -79,7 +79,23 @@ class _Services:
             raise TimeoutError(f"write {writes} did not arrive")
 
     def _own_times(self) -> tuple[float, ...]:
-        return tuple(s.stats.busy_s for s in (self.ollama, self.stargate, self.rag))
+        return (self.ollama.served_s, self.stargate.stats.busy_s, self.rag.stats.busy_s)
+
+
+class _Ollama(Ollama):
+    """Counts what its requests took, late timers included, as the other stand-ins do."""
+
+    def __init__(self) -> None:
+        super().__init__(request_s=SPEED.request_s, text_s=SPEED.text_s, cheap=True)
+        self.served_s = 0.0
+
+    @override
+    async def answer(self, request: Request) -> Answer:
+        began = time.perf_counter()
+        try:
+            return await super().answer(request)
+        finally:
+            self.served_s += time.perf_counter() - began
 
 
 class _Stargate(Stargate):
@@ -115,7 +131,7 @@ def _started(kafka: str | None) -> Iterator[_Services]:
     """Services and stream, warmed up."""
     with (
         open_broker(kafka) as broker,
-        Ollama(request_s=SPEED.request_s, text_s=SPEED.text_s, cheap=True) as ollama,
+        _Ollama() as ollama,
         _Stargate() as stargate,
         _Rag() as rag,
     ):

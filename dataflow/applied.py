@@ -57,10 +57,14 @@ class Applied:
         self._other_space = other_space
         # these come first, and go first
         self._unused = max(0, pages - len(packed) // _ENTRY_BYTES)
+        # half as many again, for a moment: a dict takes room for them when entries come and go
+        most = pages + pages // 2
         self._entries: dict[bytes, bytes] = {
             number.to_bytes(_KEY_BYTES, "big"): bytes(PACKED_BYTES + FINGERPRINT_BYTES)
-            for number in range(self._unused)
+            for number in range(most)
         }
+        for key in list(islice(self._entries, most - self._unused)):
+            del self._entries[key]
         used = {
             packed[at : at + _KEY_BYTES]: packed[at + _KEY_BYTES : at + _ENTRY_BYTES]
             for at in range(0, len(packed), _ENTRY_BYTES)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,3 +74,16 @@ def test_the_snapshot_of_a_full_bucket_is_as_large_as_it_is_said_to_be():
         applied.put(f"{n}" * 1000, version(n), bytes(range(16)))
     assert len(applied) == 100
     assert len(applied.pack()) == 100 * (12 + PACKED_BYTES + 16) == 100 * 60
+
+
+def test_no_more_memory_is_taken_however_many_pages_come():
+    tracemalloc.start()
+    try:
+        applied = Applied()
+        empty, _ = tracemalloc.get_traced_memory()
+        for number in range(30_000):
+            applied.put(f"page {number}", version(number), b"1" * 16)
+        full, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert full < 1.02 * empty

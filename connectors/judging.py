@@ -1,7 +1,7 @@
 """Gets the vectors of a window, and judges what failed: whose fault it is, and what follows.
 
 A request that is refused is asked for again in halves, until the page is found that is refused
-alone. A text that makes the server fail each time, alone, is refused in the end.
+alone, twice. A text that makes the server fail each time, alone, is refused in the end.
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ class Judge:
     async def embed(self, endpoint: Endpoint, parts: list[Part], *, again: bool = False) -> None:
         """Embed parts in one request, or, where one of them is refused, in halves.
 
+        One that is refused alone is asked for again: the client has asked for a plain word in
+        between, and what refused everything may have ended just before that.
+
         Raises:
             Transient: The endpoint failed; parts without a vector are for `failed`.
         """
@@ -63,6 +66,8 @@ class Judge:
                 pass  # another provider has its page by now
             elif isinstance(error, TooLong):
                 await self._too_long(endpoint, parts[0], error)
+            elif not again:
+                await self.embed(endpoint, parts, again=True)
             else:
                 await self._refuse_unless_all_are(endpoint, parts[0], error.detail)
             return

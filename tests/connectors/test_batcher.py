@@ -296,7 +296,7 @@ def test_a_window_is_halved_until_the_refused_page_is_found(open_line):
     line.await_done(8)
     assert [job.text for job in jobs if job.refused] == ["bad"]
     assert all(job.vector == VECTOR for job in jobs if job.text != "bad")
-    assert len(embedder.asked) == 7  # 8; 4; 2; 2, of which 1 and 1; 4
+    assert len(embedder.asked) == 8  # 8; 4; 2; 2, of which 1, twice, and 1; 4
 
 
 def test_several_refused_pages_do_not_take_their_neighbours_along(open_line):
@@ -333,6 +333,16 @@ def test_a_vector_that_was_bad_only_once_is_taken_the_second_time(open_line):
     embedder.request(1).answer([VECTOR])
     line.await_done(1)
     assert job.vector == VECTOR
+
+
+def test_a_page_that_was_refused_only_once_alone_is_taken_the_second_time(open_line):
+    embedder = HandEmbedder()
+    line = open_line(embedder)
+    (job,) = line.submit("a")
+    embedder.request(0).fail(PageRefused("no"))
+    embedder.request(1).answer()
+    line.await_done(1)
+    assert (job.vector, job.refused) == (VECTOR, None)
 
 
 def test_when_even_a_plain_word_is_refused_it_is_the_set_up_s_fault_and_the_rest_waits(open_line):

@@ -6,6 +6,7 @@ shown as theirs.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import statistics
 import time
@@ -14,16 +15,27 @@ from contextlib import contextmanager
 from functools import partial
 
 import orjson
+import uvloop
 from typing_extensions import override
+from yarl import URL
 
 from bench import machine
+from bench.bare import Bare, connect, request_bytes
 from bench.broker import Broker, open_broker
 from bench.program import Program, stream
 from bench.reading import Around, Reading, Step, Target
-from bench.rig import EMBEDDER_SLOWEST, TIMEOUT_S, send_page, service_settings, wait_until
+from bench.rig import (
+    EMBEDDER_SLOWEST,
+    TIMEOUT_S,
+    page_text,
+    send_page,
+    service_settings,
+    wait_until,
+)
 from bench.scope import Scope
 from bench.slowest import embedder
 from demo.message import Answer, Request
+from demo.ngrams import cheap_vector
 from demo.ollama import Ollama
 from demo.rag import Rag
 from demo.stargate import Stargate
@@ -153,16 +165,50 @@ def _idle(scope: Scope) -> Iterable[Reading]:
     with _started(scope.kafka) as services, _Meanwhile() as meanwhile:
         numbers = range(PAGES + 1, PAGES + scope.edits + 1)
         timed = [_after_a_pause(services, number) for number in numbers]
+        floor = uvloop.run(_bare_edits(services, scope.edits // 3))
     freshness, overhead = zip(*timed, strict=True)
     around = meanwhile.around
     yield Reading("live edit, freshness p50", "ms", percentile(freshness, 50), None, around)
     yield Reading("live edit, overhead p50", "ms", percentile(overhead, 50), P50, around)
     yield Reading("live edit, overhead p99", "ms", percentile(overhead, 99), P99, around)
+    yield Reading("live edit, floor: two bare requests, p50", "ms", statistics.median(floor))
 
 
 def _after_a_pause(services: _Services, number: int) -> tuple[float, float]:
-    time.sleep(random.Random(number).uniform(0.02, 0.06))  # so that no two cycles keep step
+    time.sleep(_pause_s(number))
     return services.edit(number)
+
+
+def _pause_s(number: int) -> float:
+    return random.Random(number).uniform(0.02, 0.06)  # so that no two cycles keep step
+
+
+async def _bare_edits(services: _Services, edits: int) -> list[float]:
+    """A page to the embedder and a vector to the RAG service, ready made, one behind the other.
+
+    Returns:
+        Milliseconds of each pair beyond what the services took, by the clocks of `edit`.
+    """
+    texts = orjson.dumps({"model": "nomic-embed-text", "input": [page_text(0)]})
+    notice = b'{"page_id":"page-1","vector":%s}' % cheap_vector("a page")
+    to_embedder, to_rag = await _open(services.ollama.url), await _open(services.rag.url)
+    beyond = []
+    for number in range(edits):
+        await asyncio.sleep(_pause_s(number))
+        began, served = time.perf_counter(), services.ollama.served_s + services.rag.stats.busy_s
+        await to_embedder.ask(request_bytes("POST", "/api/embed", texts))
+        await to_rag.ask(request_bytes("POST", "/refresh", notice))
+        took = time.perf_counter() - began
+        while services.rag.stats.in_flight:
+            await asyncio.sleep(0.001)
+        served -= services.ollama.served_s + services.rag.stats.busy_s
+        beyond.append(1000 * (took + served))
+    return beyond
+
+
+async def _open(url: str) -> Bare:
+    place = URL(url)
+    return await connect(place.host or "", place.port or 80)
 
 
 def _loaded(scope: Scope) -> Iterable[Reading]:

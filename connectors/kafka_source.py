@@ -47,6 +47,12 @@ woken at each turn of Bytewax, each millisecond, costs a worker 5 % of a core, m
 Bytewax, and each 50 ms costs four workers 1 %. So the first change after ten seconds' pause waits
 50 ms longer, after half a minute's 125."""
 
+LIVELY_S = 0.25
+LIVELY_PAUSE_S = 0.0003
+"""So often a slot looks while nothing is open and it has read something just now, instead of once
+in Bytewax's millisecond: edits that come one after another arrive 0.5 ms sooner, at 5 % of a core
+more (25 instead of 20). While pages are open, theirs is the time that counts."""
+
 IDLE_S = 0.25
 """How long a slot without partitions sleeps; a stop waits for it."""
 
@@ -196,7 +202,10 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
             return _in(min(IDLE_S if self._known else LOOK_FIRST_S, left_s))
         if is_quiet:
             return _in(min(QUIET_SHARE * silence_s, QUIET_S, left_s))
-        return None if self._may_read else _in(FULL_S)
+        if not self._may_read:
+            return _in(FULL_S)
+        is_lively = silence_s < LIVELY_S and not self._r.ledger.open_pages
+        return _in(LIVELY_PAUSE_S) if is_lively else None
 
     @override
     def snapshot(self) -> SlotState:

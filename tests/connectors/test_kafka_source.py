@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime, timezone
 from typing import Any
 
 import bytewax.operators as op
@@ -55,7 +56,28 @@ def test_a_slot_without_partitions_opens_no_consumer_and_sleeps(mock_kafka):
         idle = process.slots["slot-05"]
         assert idle._reader._consumer is None
         assert idle.next_awake() is not None
-        assert process.slots["slot-00"].next_awake() is None
+        assert process.slots["slot-00"]._reader._consumer is not None
+
+
+@pytest.mark.parametrize(
+    ("silence_s", "pause_s"), [(0.0, 0.0003), (0.3, None), (4.0, None), (7.0, 0.07), (60.0, 0.25)]
+)
+def test_the_longer_a_slot_has_read_nothing_the_more_seldom_it_looks(
+    mock_kafka, monkeypatch, silence_s, pause_s
+):
+    fill(mock_kafka, 3)
+    with Process(mock_kafka.broker) as process:
+        slot = process.slots["slot-00"]
+        process.read(3)
+        assert slot.next_awake() is None  # theirs is the time now: by Bytewax's own turn
+        process.settle()
+        monkeypatch.setattr(slot, "_read_at", time.monotonic() - silence_s)
+        awake = slot.next_awake()
+        if pause_s is None:
+            assert awake is None
+        else:
+            pause = awake - datetime.now(timezone.utc)
+            assert pause_s - 0.05 < pause.total_seconds() < pause_s + 0.01
 
 
 def test_a_resume_continues_after_the_last_record_that_was_emitted(mock_kafka):

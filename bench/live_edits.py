@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 
 import orjson
 import uvloop
@@ -192,18 +193,17 @@ async def _bare_edits(services: _Services, edits: int) -> list[float]:
     texts = orjson.dumps({"model": "nomic-embed-text", "input": [page_text(0)]})
     notice = b'{"page_id":"page-1","vector":%s}' % cheap_vector("a page")
     to_embedder, to_rag = await _open(services.ollama.url), await _open(services.rag.url)
-    beyond = []
+    took, served = [], []
     for number in range(edits):
         await asyncio.sleep(_pause_s(number))
-        began, served = time.perf_counter(), services.ollama.served_s + services.rag.stats.busy_s
+        served.append(services.ollama.served_s + services.rag.stats.busy_s)
+        began = time.perf_counter()
         await to_embedder.ask(request_bytes("POST", "/api/embed", texts))
         await to_rag.ask(request_bytes("POST", "/refresh", notice))
-        took = time.perf_counter() - began
-        while services.rag.stats.in_flight:
-            await asyncio.sleep(0.001)
-        served -= services.ollama.served_s + services.rag.stats.busy_s
-        beyond.append(1000 * (took + served))
-    return beyond
+        took.append(time.perf_counter() - began)
+    await asyncio.sleep(_pause_s(edits))
+    served.append(services.ollama.served_s + services.rag.stats.busy_s)
+    return [1000 * (t + a - b) for t, (a, b) in zip(took, pairwise(served), strict=True)]
 
 
 async def _open(url: str) -> Bare:

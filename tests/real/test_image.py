@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,6 +20,8 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
+
+from tests.flow.worker import free_port
 
 RUN = shlex.split(os.environ.get("TEST_IMAGE_RUN", ""))
 HEALTH = (
@@ -44,12 +45,6 @@ def inside(*command: str, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def children(pid: int) -> list[int]:

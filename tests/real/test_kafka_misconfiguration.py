@@ -8,13 +8,13 @@ TEST_KAFKA_SASL_PASSWORD.
 from __future__ import annotations
 
 import os
-import socket
 from typing import Any
 
 import pytest
 
 from connectors.kafka_source import Slot
 from tests.connectors.reading import Process
+from tests.flow.worker import free_port
 
 NAMES = (
     "TEST_KAFKA_BROKER",
@@ -40,12 +40,6 @@ SASL = {"username": USER, "password": PASSWORD, "sasl_mechanism": "PLAIN"}
 def other_name(broker: str) -> str:
     """The same address under a name that no certificate has."""
     return "127.1:" + broker.rpartition(":")[2]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 ROWS: dict[str, tuple[str, dict[str, Any], str, str]] = {

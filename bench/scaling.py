@@ -34,7 +34,8 @@ def limit(embedders: int) -> float:
 
 def name(embedders: int, launch: str) -> str:
     """Of the figure."""
-    return f"{embedders} embedders, {launch}"
+    plural = "s" if embedders > 1 else ""
+    return f"{embedders} embedder{plural}, {launch}"
 
 
 def _measure(scope: Scope, embedders: int, launch: str) -> Iterable[Reading]:

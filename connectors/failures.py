@@ -84,4 +84,15 @@ class Refusal:
 
 
 class IncompatibleStoreError(Exception):
-    """The recovery store was written by a version with another layout."""
+    """The recovery store was written by a version with another layout.
+
+    Args:
+        holds: What the store holds.
+        needs: What this program needs in its place.
+    """
+
+    def __init__(self, holds: str, needs: str) -> None:
+        super().__init__(
+            f"the recovery store has {holds}, this program needs {needs}: finish with the old "
+            "version, or remove the store and let the stream begin at the group's committed offset"
+        )

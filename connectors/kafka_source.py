@@ -338,9 +338,7 @@ def _restored(state: SlotState | None) -> tuple[str, bool, dict[int, Position]]:
     version, slots = state[:2]
     if (version, slots) != (STATE_VERSION, SLOTS):
         raise IncompatibleStoreError(
-            f"the recovery store has layout {version} with {slots} reader slots, this program has "
-            f"layout {STATE_VERSION} with {SLOTS}: finish with the old version, or remove the "
-            "store, and reading begins at the group's committed offset"
+            f"layout {version} with {slots} reader slots", f"{STATE_VERSION} with {SLOTS}"
         )
     _, _, topic_id, proven, positions = state
     return topic_id, proven, dict(positions)

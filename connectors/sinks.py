@@ -165,11 +165,7 @@ def _restored(state: VectorState | None) -> list[PageVector]:
         return []
     version, rows = state
     if version != STATE_VERSION:
-        raise IncompatibleStoreError(
-            f"the recovery store has layout {version} of rows on their way, this program needs "
-            f"{STATE_VERSION}: finish with the old version, or remove the store and let the "
-            "stream begin at the group's committed offset"
-        )
+        raise IncompatibleStoreError(f"layout {version} of rows on their way", f"{STATE_VERSION}")
     return [
         PageVector(page_id, vector, Record(*record), *more)
         for page_id, vector, record, *more in rows

@@ -149,9 +149,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
         version, buckets, waiting, applied = pickle.loads(snapshot)  # noqa: S301 - our own store
         if (version, buckets) != (STATE_VERSION, BUCKETS):
             raise IncompatibleStoreError(
-                f"the recovery store has layout {version}/{buckets}, this program needs "
-                f"{STATE_VERSION}/{BUCKETS}: finish with the old version, or remove the store "
-                "and let the stream begin at the group's committed offset"
+                f"layout {version} with {buckets} buckets", f"{STATE_VERSION} with {BUCKETS}"
             )
         self._applied = Applied(applied, other_space=self._step.metrics.other_space_pages.inc)
         self._sealing.begin()

@@ -22,7 +22,7 @@ ROWS_IN_A_ROW = 20
 """The same once rows have been accepted: somebody changed the table, or the service."""
 
 HOLD_S = 5.0
-"""A refused row waits so long to see how others fare, as long as none was ever accepted."""
+"""A refused row waits so long to see how others fare."""
 
 MIN_FAILURES = 10
 MIN_FAILING_S = 30.0
@@ -45,6 +45,7 @@ class Trial:
         failures_before: 500s answered before it began.
         failures: 500s that it got.
         since: When it was first answered 400 or 500 (seconds of the monotonic clock).
+        accepted_at_refusal: Rows accepted before its first 400.
     """
 
     page_id: str
@@ -52,6 +53,7 @@ class Trial:
     failures_before: int
     failures: int = 0
     since: float | None = None
+    accepted_at_refusal: int | None = None
 
 
 class Blame:
@@ -89,9 +91,10 @@ class Blame:
     def judge_refused(self, trial: Trial, error: PageRefused, remedy: str) -> Transient:
         """Say what a refusal (400) means that names no fault of the set-up.
 
-        Where rows are being accepted, it is this row's fault. Before one ever was, the row is
-        held for `HOLD_S`, and three rows refused mean the set-up; the ones given up meanwhile
-        count too. After that it takes twenty in a row, since bad rows do come in groups.
+        Where another row was accepted between two refusals of this one, it is this row's fault;
+        where none comes, after `HOLD_S`. Before one ever was accepted, three rows refused mean the
+        set-up; the ones given up meanwhile count too. After that it takes twenty in a row, since
+        bad rows do come in groups.
 
         Args:
             trial: The row's case.
@@ -104,14 +107,17 @@ class Blame:
         Raises:
             PageRefused: The row is to be given up.
         """
+        if trial.accepted_at_refusal is None:
+            trial.accepted_at_refusal = self._accepted
         if len(self._refused) < ROWS_IN_A_ROW:
             self._refused.add(trial.page_id)
         enough = ROWS_IN_A_ROW if self._accepted else FIRST_ROWS
         if len(self._refused) >= enough:
             return SetupFault(f"every row is refused: {error.detail}", remedy=remedy)
-        if self._accepted or self._failing_for(trial) >= HOLD_S:
+        others_fare_well = self._accepted > trial.accepted_at_refusal
+        if self._failing_for(trial) >= HOLD_S or others_fare_well:
             raise error
-        return Transient(f"the first row is refused: {error.detail}")
+        return Transient(f"a row is refused, others may be too: {error.detail}")
 
     async def judge_failed(
         self, trial: Trial, error: Transient, answers: Callable[[], Awaitable[bool]]

@@ -42,6 +42,7 @@ class Circuit:
         self._grace_s = grace_s
         self._clock = clock
         self._trouble_since: float | None = None
+        self._answered_at = float("-inf")
         self._opened = asyncio.Event()
 
     @property
@@ -50,7 +51,8 @@ class Circuit:
         return self._opened.is_set()
 
     def succeeded(self) -> None:
-        """Note that the service answered; free of cost while all is well."""
+        """Note that the service answered; costs next to nothing while all is well."""
+        self._answered_at = self._clock()
         if self._trouble_since is None:
             return
         self._trouble_since = None
@@ -63,8 +65,11 @@ class Circuit:
 
         Args:
             since: When it was sent, by the circuit's clock: what hangs for seconds has been in
-                trouble for seconds.
+                trouble for seconds. Was another answered after that, it says nothing any more:
+                of two replicas, one may have died.
         """
+        if since < self._answered_at:
+            return
         if self._trouble_since is None:
             self._trouble_since = since
         if self.is_open or self._clock() - self._trouble_since < self._grace_s:

@@ -93,9 +93,10 @@ class Fallback:
             if not await self._is_due():
                 await asyncio.sleep(LOOK_S)
             elif await self.provider.answers():
-                self._take_over(use)
-                await self._until_primary_answers()
-                self._go_back(use)
+                if self._primary.away.is_set() and not self._halted:  # it may be back by now
+                    self._take_over(use)
+                    await self._until_primary_answers()
+                    self._go_back(use)
             elif self.provider.latest_fault is not None:
                 failed(self.provider.latest_fault)
 

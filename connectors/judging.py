@@ -64,10 +64,10 @@ class Judge:
                 await self.embed(endpoint, parts[middle:])
             elif not parts[0].is_open:
                 pass  # another provider has its page by now
-            elif isinstance(error, TooLong):
-                await self._too_long(endpoint, parts[0], error)
             elif not again:
                 await self.embed(endpoint, parts, again=True)
+            elif isinstance(error, TooLong):
+                await self._too_long(endpoint, parts[0], error)
             else:
                 await self._refuse_unless_all_are(endpoint, parts[0], error.detail)
             return

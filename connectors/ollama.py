@@ -98,8 +98,9 @@ class OllamaClient(VouchedClient):
         except Missing:
             self._legacy_until = -math.inf
             raise
-        self._remember_legacy()
-        return vectors
+        if self._clock() < self._legacy_until:
+            return vectors
+        return await self._batched_after_all(texts, timeout_s, truncate) or vectors
 
     async def _ask_batch(
         self, texts: Sequence[str], timeout_s: float, truncate: bool
@@ -123,9 +124,22 @@ class OllamaClient(VouchedClient):
         ]
         return [a.get("embedding") if isinstance(a, dict) else None for a in answers]
 
+    async def _batched_after_all(
+        self, texts: Sequence[str], timeout_s: float, truncate: bool
+    ) -> list[object] | None:
+        """The vectors of a second try at a batch; None if there is no such path, as it seems.
+
+        Everything may have been missing for a moment, and have come back between two requests.
+        """
+        try:
+            return await self._ask_batch(texts, timeout_s, truncate)
+        except Missing:
+            self._remember_legacy()
+        except ServiceError:
+            pass
+        return None
+
     def _remember_legacy(self) -> None:
-        if self._clock() < self._legacy_until:
-            return
         self._legacy_until = self._clock() + LEGACY_S
         if not self._said_legacy:
             self._said_legacy = True

@@ -94,8 +94,8 @@ class OpenAIClient(VouchedClient):
             return await self._ask_as_they_are(texts, timeout_s)
         except TooLong:
             shorter = [_surely_short(text) for text in texts]
-            if not truncate or shorter == texts:
-                raise
+            if not truncate or len(texts) > 1 or shorter == texts:
+                raise  # of several, those that fit would be cut as well
         return await self._ask_as_they_are(shorter, timeout_s)
 
     async def _ask_as_they_are(self, texts: Sequence[str], timeout_s: float) -> list[object]:

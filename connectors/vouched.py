@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from connectors.embedding import BadVector, TooLong, WrongDimensions, admit
+from connectors.embedding import BadVector, WrongDimensions, admit
 from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
 from connectors.http import Answer, Http, place
 from connectors.masking import Secrets
@@ -61,8 +61,6 @@ class VouchedClient(ABC):
         """As in `EmbeddingClient`."""
         try:
             values = await self._ask(texts, timeout_s=timeout_s, truncate=truncate)
-        except TooLong:
-            raise
         except PageRefused as refusal:
             if len(texts) == 1:
                 await self._vouch(refusal, timeout_s)

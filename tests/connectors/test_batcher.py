@@ -345,6 +345,18 @@ def test_a_page_that_was_refused_only_once_alone_is_taken_the_second_time(open_l
     assert (job.vector, job.refused) == (VECTOR, None)
 
 
+@pytest.mark.parametrize("rule", ["mean", "truncate", "refuse"])
+def test_a_page_that_was_too_long_only_once_is_neither_cut_nor_refused(open_line, rule):
+    embedder = HandEmbedder()
+    line = open_line(embedder, rules=TextRules("m", long_pages=rule))
+    (job,) = line.submit("word " * 100)
+    embedder.request(0).fail(TooLong("the input length exceeds the context length"))
+    embedder.request(1).answer()
+    line.await_done(1)
+    assert embedder.windows == [[job.text]] * 2
+    assert job.vector == VECTOR
+
+
 def test_when_even_a_plain_word_is_refused_it_is_the_set_up_s_fault_and_the_rest_waits(open_line):
     mended = threading.Event()
 

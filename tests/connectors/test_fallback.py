@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import time
 from itertools import chain
 
@@ -109,6 +110,24 @@ def test_the_fallback_embeds_once_the_embedder_has_failed_for_long_enough(open_l
     assert pair.at_work.reason == "cannot connect"
     assert pair.at_work.pages == 2
     assert pair.line.metrics.fallback_at_work._value.get() == 1
+
+
+def test_an_embedder_that_is_back_while_the_fallback_is_asked_goes_on(open_line):
+    pair = Pair(open_line, after_s=0.05, limits=WindowLimits(pages=2))
+    pair.primary.delay_s = 0.02
+    tell = pair.fallback.check
+
+    async def check():
+        pair.mend()
+        await asyncio.sleep(0.2)
+        return await tell()
+
+    pair.fallback.check = check
+    pair.lose()
+    jobs = pair.line.submit(*(f"{n}" for n in range(30)))
+    pair.line.await_done(30)
+    assert pair.fallback.checks
+    assert {job.model for job in jobs} == {"m"}
 
 
 def test_an_embedder_that_is_back_embeds_again_at_once(open_line):

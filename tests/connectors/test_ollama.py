@@ -180,6 +180,13 @@ def test_a_body_that_a_proxy_finds_too_large_counts_as_too_long():
             vectors_of(client_of(server), ["a", "b"])
 
 
+def test_where_even_a_plain_word_is_too_long_it_is_no_text_s_fault():
+    with Ollama() as server:
+        server.faults.html(413)
+        with pytest.raises(SetupFault, match="no usable vector of any text"):
+            vectors_of(client_of(server), ["a"])
+
+
 def test_a_refused_text_refuses_the_request_that_it_is_in_and_is_refused_alone():
     with Ollama() as server:
         server.spoil("refused", match="bad")
@@ -270,6 +277,19 @@ def test_any_way_of_saying_that_the_new_path_is_missing_leads_to_the_old_one(bod
     with Ollama() as server:
         server.faults.status(404, body, when=is_batch)
         assert len(vectors_of(client_of(server), ["a", "b"])) == 2
+
+
+def test_a_path_that_was_missing_for_a_moment_only_is_not_remembered_as_missing():
+    with Ollama() as server:
+        server.faults.status(404, b"", times=1)
+        client = client_of(server)
+
+        async def ask_twice(client):
+            for _ in range(2):
+                await client.embed(["a", "b"], timeout_s=5, truncate=False)
+
+        using(client, ask_twice)
+        assert list(server.batches) == [1, 1, 2, 2]
 
 
 def test_a_missing_path_is_remembered_for_ten_minutes():

@@ -226,11 +226,16 @@ def test_a_text_that_is_too_long_is_told_apart_by_the_words(provider, words):
 def test_a_text_that_may_be_cut_is_cut_until_it_fits_whatever_its_language(provider):
     body = orjson.dumps({"error": {"message": LONG, "type": "invalid_request_error"}})
     provider.faults.status(400, body, when=lambda request: len(request.body) > 30_000)
-    long = "東" * 50_000
-    assert len(vectors_of(client_of(provider), ["short", long], truncate=True)) == 2
+    assert len(vectors_of(client_of(provider), ["東" * 50_000], truncate=True)) == 1
     (order,) = provider.orders()
-    assert order["input"][0] == "short"
-    assert 0 < len(order["input"][1].encode()) < CONTEXT_TOKENS
+    assert 0 < len(order["input"][0].encode()) < CONTEXT_TOKENS
+
+
+def test_a_text_that_is_cut_takes_no_other_along(provider):
+    body = orjson.dumps({"error": {"message": LONG, "type": "invalid_request_error"}})
+    provider.faults.status(400, body, when=lambda request: len(request.body) > 30_000)
+    with pytest.raises(TooLong):
+        vectors_of(client_of(provider), ["fits " * 2000, "東" * 50_000], truncate=True)
 
 
 def test_a_refused_text_is_the_page_s_fault_while_a_plain_word_is_taken(provider):

@@ -283,14 +283,30 @@ class SetClock:
 
 
 def test_a_circuit_opens_after_consecutive_failures_only():
-    circuit = Circuit("rag", failures=3, grace_s=0.0)
+    clock = SetClock()
+    circuit = Circuit("rag", failures=3, grace_s=0.0, clock=clock)
     for _ in range(10):
-        circuit.failed(0.0)
-        circuit.failed(0.0)
+        circuit.failed(clock.now)
+        circuit.failed(clock.now)
         circuit.succeeded()
     assert not circuit.is_open
     for _ in range(3):
-        circuit.failed(0.0)
+        circuit.failed(clock.now)
+    assert circuit.is_open
+
+
+def test_requests_that_are_older_than_the_latest_answer_open_no_circuit():
+    clock = SetClock()
+    circuit = Circuit("rag", failures=3, grace_s=1.0, clock=clock)
+    sent_at = clock.now
+    clock.now += 4
+    circuit.succeeded()  # one of two replicas; the other one hangs
+    clock.now += 1
+    for _ in range(10):
+        circuit.failed(sent_at)
+    assert not circuit.is_open
+    for _ in range(3):
+        circuit.failed(clock.now - 1)
     assert circuit.is_open
 
 
@@ -322,7 +338,7 @@ def test_an_open_circuit_stays_open_until_something_succeeds(monkeypatch):
     assert circuit.is_open
     circuit.succeeded()
     assert not circuit.is_open
-    circuit.failed(0.0)
+    circuit.failed(time.monotonic())
     assert circuit.is_open, "and it opens again"
 
 

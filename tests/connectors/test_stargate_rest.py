@@ -253,6 +253,16 @@ def test_a_refused_row_does_not_take_its_neighbours_along(stargate, watched):
     assert watched.stall("stargate") == ""
 
 
+def test_a_400_that_passes_costs_no_row(stargate, watched):
+    async def use(writer):
+        await writer.write([row_of("before")])
+        stargate.faults.status(400, b'{"description":"Bad request: not now","code":400}', times=3)
+        return await writer.write([row_of("a"), row_of("b"), row_of("c")])
+
+    assert with_writer(rest_of(stargate, watched), use) == {}
+    assert set(stargate.vectors.rows) == {"before", "a", "b", "c"}
+
+
 def test_a_400_that_every_row_gets_empties_nothing_into_dead_letters(stargate, watched):
     stargate.faults.status(400, b'{"description":"Bad request: beyond us","code":400}')
     rows = [row_of(f"p{n}") for n in range(50)]

@@ -145,6 +145,7 @@ def test_a_slow_output_is_embedded_ahead_of_no_further_than_it_needs(
 ) -> None:
     service = service_of(stream, name)
     service.delay_s = 0.5  # 64 rows a second
+    stream.ollama.text_s = 0.002  # 500: few of them are between embedder and outputs at a time
     stream.feed(1500)
     stream.start()
     eventually(lambda: service.stats.items >= 300, DONE_S)

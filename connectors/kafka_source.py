@@ -270,6 +270,8 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         if self._topic_id:
             # Positions of the old topic must not be in a snapshot beside the new one's id.
             self._emitted = self._reader.begin_anew("the topic was deleted and made anew")
+            self._look_ahead.forget()
+            self._r.probation.begin_anew(topic_id)
         self._topic_id = topic_id
 
     def _may_begin_anew(self, partition: int, lost_at: float) -> bool:

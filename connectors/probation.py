@@ -49,6 +49,7 @@ class Probation:
         self._held_since = 0.0
         self._proven = False
         self._saw_plain = False
+        self._topic_id = ""  # of the latest topic that was made anew
 
     @property
     def proven(self) -> bool:
@@ -58,6 +59,14 @@ class Probation:
     def prove(self) -> None:
         """Take the topic as proven, as an earlier run has found."""
         self._proven = self._saw_plain = True
+
+    def begin_anew(self, topic_id: str) -> None:
+        """Doubt a topic that was made anew, once: another converter may be what it was made for."""
+        with self._lock:
+            if topic_id != self._topic_id:
+                self._topic_id = topic_id
+                self._proven = self._saw_plain = False
+                self._emitted = 0
 
     def look_at(self, records: Iterable[Record]) -> None:
         """Read events until one is good; a tombstone holds nothing, so it proves nothing."""
@@ -133,6 +142,11 @@ class LookAhead:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def forget(self) -> None:
+        """Drop what is held: its topic is gone."""
+        self._probation.held(-sum(record.value is not None for record in self._held))
+        self._held, self._bytes = [], 0
 
     def sift(self, records: Sequence[Record]) -> Sequence[Record]:
         """Take what was read, and return what may be emitted now, in order."""

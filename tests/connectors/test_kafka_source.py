@@ -156,10 +156,21 @@ def test_a_topic_with_another_id_is_read_from_its_beginning(mock_kafka):
     with Process(mock_kafka.broker, states={"slot-00": state}) as process:
         process.watch.topic_id = "the-new-id"
         process.turn_until(lambda: process.resets == 1)
-        assert process.states()["slot-00"][2:] == ("the-new-id", True, {0: (OFFSET_BEGINNING, 1)})
+        assert process.states()["slot-00"][2:] == ("the-new-id", False, {0: (OFFSET_BEGINNING, 1)})
         process.read(40)
+        assert process.states()["slot-00"][3]
         assert process.places() == [(0, n) for n in range(40)]
         assert {record.era for record in process.records} == {1}
+
+
+def test_a_topic_with_another_id_is_not_emptied_into_dead_letters_either(mock_kafka):
+    fill(mock_kafka, 300, value=b"<xml/>")
+    state = (STATE_VERSION, SLOTS, "the-old-id", True, {0: (10, 0)})
+    with Process(mock_kafka.broker, states={"slot-00": state}) as process:
+        process.watch.topic_id = "the-new-id"
+        stall = process.turn_until(process.stall)
+        assert "none of the first 100 events" in stall.reason
+        assert process.records == []
 
 
 def test_a_consumer_that_is_given_up_is_replaced_where_it_was(mock_kafka):

@@ -47,6 +47,26 @@ def test_a_good_event_lets_everything_through_at_once_and_in_order(probation):
     assert probation.doubt("cdc.pages") is None
 
 
+def test_a_topic_that_was_made_anew_is_doubted_once(probation):
+    ahead = LookAhead(probation)
+    ahead.sift(records([GOOD]))
+    probation.begin_anew("another")
+    assert ahead.sift(records([BAD] * 2)) == []
+    assert offsets(ahead.sift(records([GOOD], 2))) == [0, 1, 2]
+    probation.begin_anew("another")  # by another reader of the same topic
+    assert probation.proven
+
+
+def test_what_is_held_of_a_topic_that_is_gone_is_dropped(probation, clock):
+    ahead = LookAhead(probation)
+    ahead.sift(records([BAD] * 99))
+    ahead.forget()
+    assert len(ahead) == 0
+    ahead.sift(records([BAD] * 2))
+    clock.now += PATIENCE_S
+    assert offsets(ahead.sift([])) == [0, 1]
+
+
 def test_a_good_event_elsewhere_in_the_process_does_too(probation):
     ahead, elsewhere = LookAhead(probation), LookAhead(probation)
     ahead.sift(records([BAD]))

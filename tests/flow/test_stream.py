@@ -277,7 +277,7 @@ def test_a_store_of_another_version_is_fatal_in_one_line(stream: Stream) -> None
     worker = stream.start()
     assert worker.wait() == 1
     (line,) = [line for line in worker.log.splitlines() if "fatal" in line]
-    assert "layout 99/" in line
+    assert "layout 99 with" in line
     assert "remove the store" in line
     assert "Traceback" not in worker.log
 

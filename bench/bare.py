@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable
 
 from typing_extensions import override
+from yarl import URL
 
 END, LENGTH = b"\r\n\r\n", b"Content-Length: "
 
@@ -39,9 +40,11 @@ class Bare(asyncio.Protocol):
         await self._answered
 
 
-async def connect(host: str, port: int) -> Bare:
-    """A new connection."""
-    return (await asyncio.get_running_loop().create_connection(Bare, host, port))[1]
+async def connect(url: str) -> Bare:
+    """A new connection to where a URL points."""
+    place = URL(url)
+    loop = asyncio.get_running_loop()
+    return (await loop.create_connection(Bare, place.host or "", place.port or 80))[1]
 
 
 async def ask_all(connections: Iterable[Bare], requests: Iterable[bytes]) -> None:

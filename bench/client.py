@@ -21,7 +21,6 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 from typing_extensions import override
-from yarl import URL
 
 from bench.bare import connect, request_bytes
 from connectors.http import Http
@@ -85,8 +84,7 @@ async def _ask_all(ask: Ask) -> None:
 
 
 async def _bare_us(url: str) -> float:
-    place = URL(url)
-    idle = [await connect(place.host or "", place.port or 80) for _ in range(IN_FLIGHT)]
+    idle = [await connect(url) for _ in range(IN_FLIGHT)]
 
     async def ask(path: str) -> None:
         connection = idle.pop()

@@ -18,10 +18,9 @@ from itertools import pairwise
 import orjson
 import uvloop
 from typing_extensions import override
-from yarl import URL
 
 from bench import machine
-from bench.bare import Bare, connect, request_bytes
+from bench.bare import connect, request_bytes
 from bench.broker import Broker, open_broker
 from bench.program import Program, stream
 from bench.reading import Around, Reading, Step, Target
@@ -93,6 +92,11 @@ class _Services:
 
     def _own_times(self) -> tuple[float, ...]:
         return (self.ollama.served_s, self.stargate.stats.busy_s, self.rag.stats.busy_s)
+
+    def embed_and_notify_s(self) -> float:
+        """Seconds that the embedder and the RAG service have taken so far."""
+        embed, _, notify = self._own_times()
+        return embed + notify
 
 
 class _Ollama(Ollama):
@@ -192,23 +196,18 @@ async def _bare_edits(services: _Services, edits: int) -> list[float]:
     """
     texts = orjson.dumps({"model": "nomic-embed-text", "input": [page_text(0)]})
     notice = b'{"page_id":"page-1","vector":%s}' % cheap_vector("a page")
-    to_embedder, to_rag = await _open(services.ollama.url), await _open(services.rag.url)
+    to_embedder, to_rag = await connect(services.ollama.url), await connect(services.rag.url)
     took, served = [], []
     for number in range(edits):
         await asyncio.sleep(_pause_s(number))
-        served.append(services.ollama.served_s + services.rag.stats.busy_s)
+        served.append(services.embed_and_notify_s())
         began = time.perf_counter()
         await to_embedder.ask(request_bytes("POST", "/api/embed", texts))
         await to_rag.ask(request_bytes("POST", "/refresh", notice))
         took.append(time.perf_counter() - began)
     await asyncio.sleep(_pause_s(edits))
-    served.append(services.ollama.served_s + services.rag.stats.busy_s)
+    served.append(services.embed_and_notify_s())
     return [1000 * (t + a - b) for t, (a, b) in zip(took, pairwise(served), strict=True)]
-
-
-async def _open(url: str) -> Bare:
-    place = URL(url)
-    return await connect(place.host or "", place.port or 80)
 
 
 def _loaded(scope: Scope) -> Iterable[Reading]:

@@ -144,8 +144,8 @@ class LookAhead:
         return len(self._held)
 
     def forget(self) -> None:
-        """Drop what is held: its topic is gone."""
-        self._probation.held(-sum(record.value is not None for record in self._held))
+        """Hold nothing any more: it was let go, or its topic is gone."""
+        self._probation.held(-_with_a_value(self._held))
         self._held, self._bytes = [], 0
 
     def sift(self, records: Sequence[Record]) -> Sequence[Record]:
@@ -154,11 +154,11 @@ class LookAhead:
             return records
         self._probation.look_at(records)
         passing = self._keep(records)
-        values = sum(record.value is not None for record in self._held)
+        values = _with_a_value(self._held)
         if not values or not self._probation.lets_go(values):
             return passing
-        self._probation.held(-values)
-        released, self._held, self._bytes = [*passing, *self._held], [], 0
+        released = [*passing, *self._held]
+        self.forget()
         return released
 
     def _keep(self, records: Sequence[Record]) -> list[Record]:
@@ -170,5 +170,9 @@ class LookAhead:
         kept = records[first:]
         self._held += kept
         self._bytes += sum(record.size_bytes for record in kept)
-        self._probation.held(sum(record.value is not None for record in kept))
+        self._probation.held(_with_a_value(kept))
         return list(records[:first])
+
+
+def _with_a_value(records: Iterable[Record]) -> int:
+    return sum(record.value is not None for record in records)

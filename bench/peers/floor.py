@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 
 import uvloop
-from yarl import URL
 
 from bench.bare import Bare, ask_all, connect, request_bytes
 from bench.peers.services import EMBED_URL, HEADERS, MODEL, RAG_URL, STARGATE_URL
@@ -72,8 +71,7 @@ async def main() -> None:
 
 
 async def _open(url: str, number: int) -> list[Bare]:
-    place = URL(url)
-    return [await connect(place.host or "", place.port or 80) for _ in range(number)]
+    return [await connect(url) for _ in range(number)]
 
 
 if __name__ == "__main__":

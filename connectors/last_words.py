@@ -26,6 +26,12 @@ _KNOWN = (
         "put back those that belong together, or start with a new store",
     ),
     (
+        r"failed to initialize networking: (Address already in use|Cannot assign requested)",
+        "this process cannot listen at its own address of the cluster",
+        "see that its place in BYTEWAX_ADDRESSES (-a) or in the hosts file is of this host and "
+        "that nothing else listens there, as an earlier process that has not ended would",
+    ),
+    (
         r"(Send|Recv|Receive) thread panic|[Cc]onnection reset by peer|[Bb]roken pipe",
         "another process of the cluster has ended",
         "start all of them again; they go on together where they were",

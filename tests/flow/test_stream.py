@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import time
 
 import pytest
@@ -322,6 +323,15 @@ def test_a_cluster_whose_member_dies_ends_and_gets_all_pages_right_when_restarte
     stream.start_cluster()
     stream.wait_complete()
     assert not stream.letters()
+
+
+def test_an_address_of_the_cluster_that_is_taken_is_told(stream: Stream) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
+        addresses = f"127.0.0.1:{taken.getsockname()[1]};127.0.0.1:{free_port()}"
+        worker = stream.start(arguments=["-i", "0", "-a", addresses], STATUS_PORT="0")
+        assert worker.wait() == 1
+    assert "cannot listen at its own address" in worker.log
+    assert "BYTEWAX_ADDRESSES" in worker.log
 
 
 def test_a_cluster_without_a_store_is_refused(stream: Stream) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import random
 import re
@@ -13,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 """Of the environment of the tests; settings that somebody has set must not reach the worker."""
 BYTEWAX_RUN = ("-m", "bytewax.run", "dataflow.main")
+PORTS = range(10_000, 20_000)
+"""Below those that the system takes for connections and for servers that ask for any."""
+PORTS_A_TURN = 4
 START_S = 60.0
 SNAPSHOT_S = 1
 """A short interval, so that a kill repeats little and tests are quick."""
@@ -34,13 +38,30 @@ def passed_on() -> dict[str, str]:
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
-def free_port() -> int:
-    """A port that nobody listens on, and that no server is given which asks for any."""
-    while True:
-        port = random.SystemRandom().randrange(10_000, 20_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+def free_port(in_a_row: int = 1) -> int:
+    """A port that nobody listens on, and that no server is given which asks for any.
+
+    What one call gave, no other gives, here or in a neighbour of a parallel run, before all have
+    had their turn: two drawn at random are the same once in some thousand starts.
+
+    Args:
+        in_a_row: How many to have: the first is told, the others follow it.
+    """
+    assert in_a_row <= PORTS_A_TURN
+    for first in _ports():
+        with ExitStack() as probes, suppress(OSError):
+            for port in range(first, first + in_a_row):
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    raise AssertionError("the ports never end")
+
+
+@functools.cache
+def _ports() -> Iterator[int]:
+    neighbours = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ours = PORTS[::PORTS_A_TURN][number::neighbours]
+    return itertools.cycle(random.SystemRandom().sample(ours, len(ours)))
 
 
 def make_store(directory: Path) -> Path:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import socket
 import threading
 import time
 import uuid
@@ -114,17 +112,6 @@ class Topic:
             done.result(ANSWER_S)
 
 
-def _free_ports(count: int) -> int:
-    """The first of some ports in a row that nobody listens on at this moment."""
-    while True:
-        first = free_port()
-        with contextlib.ExitStack() as probes, contextlib.suppress(OSError, OverflowError):
-            for number in range(count):
-                probe = probes.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", first + number))
-            return first
-
-
 def _letter(message: Message) -> tuple[str, dict[str, object]]:
     headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
     return headers["reason"].decode(), json.loads(message.value() or b"{}")
@@ -211,7 +198,7 @@ class RealStream:
         settings |= {
             "BYTEWAX_STATEFULSET_NAME": "pages",
             "BYTEWAX_HOSTFILE_PATH": str(hosts),
-            "STATUS_PORT": str(_free_ports(count)),
+            "STATUS_PORT": str(free_port(count)),
             "WORKERS": str(workers),
             "SNAPSHOT_SECONDS": str(SNAPSHOT_S),
         }

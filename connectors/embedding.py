@@ -16,6 +16,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import orjson
@@ -228,12 +229,24 @@ class TextRules:
 
     def fingerprint(self, body: str) -> bytes:
         """16 bytes that differ when body or rules do: the same ones mean the same vector."""
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (self.model, self.prefix, str(self.lowercase), self.long_pages, body):
-            data = part.encode(errors="surrogatepass")
-            digest.update(len(data).to_bytes(8, "big"))  # so that no two parts run into another
-            digest.update(data)
+        digest = _begun(self.model, self.prefix, str(self.lowercase), self.long_pages).copy()
+        _digest(digest, body)
         return digest.digest()
+
+
+@lru_cache(maxsize=16)
+def _begun(*parts: str) -> hashlib.blake2b:
+    """A digest of all of it that is the same for each text."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        _digest(digest, part)
+    return digest
+
+
+def _digest(digest: hashlib.blake2b, part: str) -> None:
+    data = part.encode(errors="surrogatepass")
+    digest.update(len(data).to_bytes(8, "big"))  # so that no two parts run into another
+    digest.update(data)
 
 
 class VectorCache:

@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from typing_extensions import override
 
 from connectors.epoch_budget import EpochBudget
+from connectors.epoch_clock import EpochClock
 from connectors.failures import IncompatibleStoreError
 from connectors.heartbeat import Heartbeat
 from connectors.kafka import KafkaAccess
@@ -56,14 +57,9 @@ more (25 instead of 20). While pages are open, theirs is the time that counts.""
 IDLE_S = 0.25
 """How long a slot without partitions sleeps; a stop waits for it."""
 
-FULL_S = 0.003
-"""How long a slot sleeps that may not read on: so long it takes to settle the next few pages."""
-
-AFTER_EPOCH_S = 0.06
-"""How long a quiet slot sleeps past the end of its epoch, and none sleeps longer than that.
-
-Until all slots of all workers have closed an epoch, Bytewax does not ask a slot that has, but turns
-without a pause once it is due: with slots that slept 100 ms, 2 % of a core for each worker."""
+FULL_S = 0.01
+"""How long a slot sleeps that may not read on: so long it takes to settle a few dozen
+pages."""
 
 LOOK_FIRST_S = 0.02
 """How long a slot sleeps until the topic's partitions are known."""
@@ -93,7 +89,7 @@ class Reading:
         assigned: The thread that reads a partition, by partition.
         stored: The partitions whose position a recovery store has, if there is one.
         budget: Bounds what is read in an epoch of a cluster.
-        epoch_s: Length of an epoch.
+        epoch: When the epoch ends.
     """
 
     access: KafkaAccess
@@ -106,7 +102,7 @@ class Reading:
     assigned: dict[int, int]
     stored: set[int] = field(default_factory=set)
     budget: EpochBudget = field(default_factory=EpochBudget)
-    epoch_s: float = 10.0
+    epoch: EpochClock = field(default_factory=EpochClock)
 
 
 class PagesSource(FixedPartitionedSource[Record, SlotState]):
@@ -172,7 +168,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         self._idle = True
         self._may_read = True
         self._read_at = time.monotonic()
-        self._epoch_began = time.monotonic()
+        self._epoch = reading.epoch.slot()
         self._look_at = 0.0
         self._say_at = 0.0
 
@@ -192,25 +188,24 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
 
     @override
     def next_awake(self) -> datetime | None:
-        now = time.monotonic()
-        left_s = self._epoch_began + self._r.epoch_s - now
-        silence_s = now - self._read_at
-        is_quiet = self._idle or silence_s > QUIET_AFTER_S
-        if left_s < FULL_S:  # in this very turn it ends
-            return _in(AFTER_EPOCH_S if is_quiet else FULL_S)
+        open_pages = self._r.ledger.open_pages
+        return self._epoch.next(self._pause_s(open_pages), open_pages)
+
+    def _pause_s(self, open_pages: int) -> float | None:
+        """How long the slot need not be asked; None for a turn of Bytewax's."""
         if self._idle:
-            return _in(min(IDLE_S if self._known else LOOK_FIRST_S, left_s))
-        if is_quiet:
-            return _in(min(QUIET_SHARE * silence_s, QUIET_S, left_s))
+            return IDLE_S if self._known else LOOK_FIRST_S
+        silence_s = time.monotonic() - self._read_at
+        if silence_s > QUIET_AFTER_S:
+            return min(QUIET_SHARE * silence_s, QUIET_S)
         if not self._may_read:
-            return _in(FULL_S)
-        is_lively = silence_s < LIVELY_S and not self._r.ledger.open_pages
-        return _in(LIVELY_PAUSE_S) if is_lively else None
+            return FULL_S
+        return LIVELY_PAUSE_S if silence_s < LIVELY_S and not open_pages else None
 
     @override
     def snapshot(self) -> SlotState:
         with self._r.shutdown.guard("kafka source"):
-            self._epoch_began = time.monotonic()
+            self._epoch.begin()
             self._r.budget.epoch_ended(self._number)
             if self._r.ledger.shared:
                 self._r.heartbeat.rest()
@@ -328,10 +323,6 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
             self._r.watch.faults.over("events")
         else:
             self._r.watch.faults.trouble("events", *doubt)
-
-
-def _in(pause_s: float) -> datetime:
-    return datetime.now(timezone.utc) + timedelta(seconds=pause_s)
 
 
 def _restored(state: SlotState | None) -> tuple[str, bool, dict[int, Position]]:

@@ -28,8 +28,7 @@ _KNOWN = (
     (
         r"failed to initialize networking: (Address already in use|Cannot assign requested)",
         "this process cannot listen at its own address of the cluster",
-        "see that its place in BYTEWAX_ADDRESSES (-a) or in the hosts file is of this host and "
-        "that nothing else listens there, as an earlier process that has not ended would",
+        "correct its place in BYTEWAX_ADDRESSES (-a) or in the hosts file, or end what listens",
     ),
     (
         r"(Send|Recv|Receive) thread panic|[Cc]onnection reset by peer|[Bb]roken pipe",

@@ -14,6 +14,7 @@ from connectors.batcher import Batcher
 from connectors.dead_letters import DeadLetters
 from connectors.delivery import DeadLetterWriter, Delivery
 from connectors.embedding import NUMBER_BYTES, EmbeddingClient, TextRules, VectorCache
+from connectors.epoch_clock import EpochClock
 from connectors.epoch_hold import EpochHold
 from connectors.fallback import Fallback
 from connectors.http import Http
@@ -153,7 +154,7 @@ def _reading(process: Process, access: KafkaAccess, watch: TopicWatch) -> Readin
         process.metrics,
         process.shutdown,
         assigned={},
-        epoch_s=process.started.snapshot_seconds,
+        epoch=EpochClock(process.started.snapshot_seconds),
     )
 
 

@@ -17,8 +17,8 @@ SHARE = 0.02
 """What looking may add to the time that a page takes: a slow embedder is asked for more seldom, so
 that waiting for it costs next to nothing."""
 
-PER_PAGE_S = 10e-6
-"""How much longer for each page that is open in the process: where two thousand wait in line, 20 ms
+PER_PAGE_S = 20e-6
+"""How much longer for each page that is open in the process: where two thousand wait in line, 40 ms
 are nothing to one of them, and sixteen buckets that look all the time cost half a core."""
 
 

@@ -28,6 +28,7 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.probation import LookAhead, Probation
 from connectors.records import Record
+from connectors.rest import Rest
 from connectors.shutdown import Shutdown
 from connectors.thread_state import keep_thread_state
 from connectors.topic_watch import TopicWatch
@@ -90,6 +91,7 @@ class Reading:
         stored: The partitions whose position a recovery store has, if there is one.
         budget: Bounds what is read in an epoch of a cluster.
         epoch: When the epoch ends.
+        rest: Whether there is nothing to do.
     """
 
     access: KafkaAccess
@@ -103,6 +105,7 @@ class Reading:
     stored: set[int] = field(default_factory=set)
     budget: EpochBudget = field(default_factory=EpochBudget)
     epoch: EpochClock = field(default_factory=EpochClock)
+    rest: Rest = field(default_factory=Rest)
 
 
 class PagesSource(FixedPartitionedSource[Record, SlotState]):
@@ -188,6 +191,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
 
     @override
     def next_awake(self) -> datetime | None:
+        self._r.rest.look()
         open_pages = self._r.ledger.open_pages
         return self._epoch.next(self._pause_s(open_pages), open_pages)
 
@@ -298,6 +302,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
     def _emit(self, records: Sequence[Record]) -> Sequence[Record]:
         if records:
             self._read_at = time.monotonic()
+            self._r.rest.worked()
             self._r.ledger.opened(records)
             moved = {r.partition: (r.offset + 1, r.era) for r in records}
             self._r.budget.spend(self._number, len(records), sum(r.size_bytes for r in records))

@@ -17,7 +17,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from typing_extensions import override
 
 from connectors.epoch_budget import EpochBudget
-from connectors.epoch_clock import EpochClock
+from connectors.epoch_clock import EpochClock, SlotClock
 from connectors.failures import IncompatibleStoreError
 from connectors.heartbeat import Heartbeat
 from connectors.kafka import KafkaAccess
@@ -28,7 +28,7 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.probation import LookAhead, Probation
 from connectors.records import Record
-from connectors.rest import Rest
+from connectors.rest import AFTER_S, Rest
 from connectors.shutdown import Shutdown
 from connectors.thread_state import keep_thread_state
 from connectors.topic_watch import TopicWatch
@@ -41,7 +41,6 @@ BATCH_RECORDS = 256
 BATCH_BYTES = 1024 * 1024
 """What one call returns at most, and so by how much a slot can overshoot the ledger's limits."""
 
-QUIET_AFTER_S = 5.0
 QUIET_SHARE = 0.01
 QUIET_S = 0.25
 """A slot that has read nothing for 5 s sleeps one percent of the silence, at most 250 ms. Being
@@ -88,10 +87,10 @@ class Reading:
         metrics: Where lag and lost positions are counted.
         shutdown: Ends reading.
         assigned: The thread that reads a partition, by partition.
-        stored: The partitions whose position a recovery store has, if there is one.
-        budget: Bounds what is read in an epoch of a cluster.
         epoch: When the epoch ends.
         rest: Whether there is nothing to do.
+        stored: The partitions whose position a recovery store has, if there is one.
+        budget: Bounds what is read in an epoch of a cluster.
     """
 
     access: KafkaAccess
@@ -102,10 +101,10 @@ class Reading:
     metrics: Metrics
     shutdown: Shutdown
     assigned: dict[int, int]
+    epoch: EpochClock
+    rest: Rest
     stored: set[int] = field(default_factory=set)
     budget: EpochBudget = field(default_factory=EpochBudget)
-    epoch: EpochClock = field(default_factory=EpochClock)
-    rest: Rest = field(default_factory=Rest)
 
 
 class PagesSource(FixedPartitionedSource[Record, SlotState]):
@@ -171,13 +170,14 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         self._idle = True
         self._may_read = True
         self._read_at = time.monotonic()
-        self._epoch = reading.epoch.slot()
+        self._epoch = SlotClock(reading.epoch)
         self._look_at = 0.0
         self._say_at = 0.0
 
     @override
     def next_batch(self) -> Iterable[Record]:
         with self._r.shutdown.guard("kafka source"):
+            self._epoch.asked()
             if self._r.shutdown.stopping.is_set():
                 raise StopIteration
             if self._snapshot_of is not None:
@@ -200,7 +200,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         if self._idle:
             return IDLE_S if self._known else LOOK_FIRST_S
         silence_s = time.monotonic() - self._read_at
-        if silence_s > QUIET_AFTER_S:
+        if silence_s > AFTER_S:
             return min(QUIET_SHARE * silence_s, QUIET_S)
         if not self._may_read:
             return FULL_S
@@ -250,6 +250,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
             self._follow_id(watch.topic_id)
 
     def _follow_partitions(self, mine: Iterable[int]) -> None:
+        self._r.rest.worked()  # a consumer's threads are woken as exactly as the one that made them
         before = set(self._reader.partitions)
         self._reader.follow({number: self._emitted.get(number) for number in mine})
         now = set(self._reader.partitions)

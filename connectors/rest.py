@@ -13,7 +13,7 @@ import threading
 import time
 
 AFTER_S = 5.0
-"""A process rests that has read nothing for so long; its slots look more seldom then, too."""
+"""A process rests that has had no page for so long; its slots look more seldom then, too."""
 
 _SLACK_NS = 10_000_000  # little beside how long a slot sleeps then
 _USUAL = 0  # what the thread was started with
@@ -21,15 +21,16 @@ _PR_SET_TIMERSLACK = 29
 
 
 class Rest:
-    """Whether a process rests; shared by its worker threads."""
+    """Whether a process rests; shared by its worker threads, which must keep their Python state."""
 
     def __init__(self) -> None:
         self._worked_at = time.monotonic()
         self._thread = threading.local()
 
     def worked(self) -> None:
-        """Note that something was read."""
+        """Note that there is something to do, on the worker that does it."""
         self._worked_at = time.monotonic()
+        self.look()
 
     def look(self) -> None:
         """Have the calling thread, a worker, woken as exactly as is needed now."""

@@ -10,6 +10,7 @@ from connectors.io_loop import IoLoop
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.recent import Recent
+from connectors.rest import Rest
 from connectors.shutdown import Shutdown
 from connectors.stalls import Stalls
 from dataflow.launch import Launch
@@ -31,6 +32,7 @@ class Process:
         http: Its HTTP client.
         ledger: Its open records.
         heartbeat: Whether its workers turn.
+        rest: Whether they have nothing to do.
     """
 
     settings: Settings
@@ -39,6 +41,7 @@ class Process:
     metrics: Metrics = field(default_factory=Metrics)
     shutdown: Shutdown = field(default_factory=Shutdown)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    rest: Rest = field(default_factory=Rest)
     stalls: Stalls = field(init=False)
     io: IoLoop = field(init=False)
     http: Http = field(init=False)

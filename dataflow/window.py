@@ -11,7 +11,7 @@ import pickle
 from collections import deque
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from connectors.failures import IncompatibleStoreError
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.records import BUCKETS, DeadLetter, PageVector, Record, Seal
+from connectors.rest import Rest
 from connectors.shutdown import Shutdown
 from connectors.thread_state import keep_thread_state
 from dataflow.applied import BY_FALLBACK, Applied, AppliedChange
@@ -74,6 +75,7 @@ class WindowStep:
         shutdown: Ends the process on an error.
         delete_rows: Whether a deleted page's row is removed.
         hold: Makes an epoch of a cluster wait, where too much has come.
+        rest: Hears that there is something to do, which a peer may have read.
     """
 
     batcher: Embedding
@@ -82,6 +84,7 @@ class WindowStep:
     shutdown: Shutdown
     delete_rows: bool
     hold: EpochHold | None = None
+    rest: Rest = field(default_factory=Rest)
 
     def __call__(self, snapshot: bytes | None) -> Window:
         """Make a bucket's logic, anew or from its snapshot."""
@@ -111,6 +114,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
     @override
     def on_batch(self, values: list[Change]) -> tuple[list[Outcome], bool]:
         with self._step.shutdown.guard("window"):
+            self._step.rest.worked()
             self._step.ledger.arrived(change.record for change in values)
             out: list[Outcome] = []
             for change in values:

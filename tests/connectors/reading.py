@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from connectors.epoch_budget import EpochBudget
+from connectors.epoch_clock import EpochClock
 from connectors.heartbeat import Heartbeat
 from connectors.kafka import KafkaAccess
 from connectors.kafka_source import PagesSource, Reading, Slot, SlotState
@@ -13,6 +14,7 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.probation import Probation
 from connectors.records import Record
+from connectors.rest import Rest
 from connectors.shutdown import Shutdown
 from connectors.stalls import Stall, Stalls
 from connectors.topic_watch import TopicWatch
@@ -57,7 +59,9 @@ class Process:
             Heartbeat(),
             self.metrics,
             self.shutdown,
-            {},
+            assigned={},
+            epoch=EpochClock(10.0),
+            rest=Rest(),
             budget=budget or EpochBudget(),
         )
         self.source = PagesSource(self.reading)

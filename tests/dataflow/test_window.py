@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from connectors import rest
 from connectors.embedding import TextRules
 from connectors.records import BUCKETS, Seal
 from dataflow.window import STATE_VERSION
@@ -57,6 +59,16 @@ def test_it_asks_to_be_woken_while_pages_are_open_and_until_all_is_settled(monke
     eventually(lambda: datetime.now(timezone.utc) >= bench.window.notify_at())
     assert bench.emitted() == [Seal()]
     assert bench.window.notify_at() is None
+
+
+def test_a_bucket_at_work_is_woken_exactly_also_where_a_peer_has_read_its_pages(monkeypatch):
+    told: list[int] = []
+    monkeypatch.setattr(rest, "_set_slack", told.append)
+    bench = Bench(shared=True)
+    monkeypatch.setattr(bench.step.rest, "_worked_at", time.monotonic() - 60)
+    bench.step.rest.look()
+    bench.take(change(at=0))
+    assert [slack > 0 for slack in told] == [True, False]
 
 
 def test_a_bucket_s_outputs_are_sealed_also_where_another_page_is_never_done(monkeypatch):

@@ -48,12 +48,12 @@ def free_port(in_a_row: int = 1) -> int:
         in_a_row: How many to have: the first is told, the others follow it.
     """
     assert in_a_row <= PORTS_A_TURN
-    for first in _ports():
+    while True:
+        first = next(_ports())
         with ExitStack() as probes, suppress(OSError):
             for port in range(first, first + in_a_row):
                 probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
             return first
-    raise AssertionError("the ports never end")
 
 
 @functools.cache

@@ -28,7 +28,7 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.probation import LookAhead, Probation
 from connectors.records import Record
-from connectors.rest import AFTER_S, Rest
+from connectors.rest import RESTS_AFTER_S, Rest
 from connectors.shutdown import Shutdown
 from connectors.thread_state import keep_thread_state
 from connectors.topic_watch import TopicWatch
@@ -200,7 +200,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         if self._idle:
             return IDLE_S if self._known else LOOK_FIRST_S
         silence_s = time.monotonic() - self._read_at
-        if silence_s > AFTER_S:
+        if silence_s > RESTS_AFTER_S:
             return min(QUIET_SHARE * silence_s, QUIET_S)
         if not self._may_read:
             return FULL_S

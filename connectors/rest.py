@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-AFTER_S = 5.0
+RESTS_AFTER_S = 5.0
 """A process rests that has had no page for so long; its slots look more seldom then, too."""
 
 _SLACK_NS = 10_000_000  # little beside how long a slot sleeps then
@@ -34,7 +34,7 @@ class Rest:
 
     def look(self) -> None:
         """Have the calling thread, a worker, woken as exactly as is needed now."""
-        rests = time.monotonic() - self._worked_at > AFTER_S
+        rests = time.monotonic() - self._worked_at > RESTS_AFTER_S
         if rests != getattr(self._thread, "rests", False):
             self._thread.rests = rests
             _set_slack(_SLACK_NS if rests else _USUAL)

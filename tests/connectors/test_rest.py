@@ -36,7 +36,7 @@ def worker():
 
 
 def quiet(process: Rest) -> None:
-    process._worked_at = time.monotonic() - rest.AFTER_S - 0.1
+    process._worked_at = time.monotonic() - rest.RESTS_AFTER_S - 0.1
 
 
 def test_a_worker_is_woken_less_exactly_while_there_is_nothing_to_do(worker):

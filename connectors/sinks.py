@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -23,7 +24,7 @@ VectorState = tuple[int, list[tuple[Any, ...]]]
 vector (up to 16 KB) and its event."""
 
 
-class _Partition(StatefulSinkPartition[Row | Seal, Any], Generic[Row]):
+class _Partition(StatefulSinkPartition[Sequence[Row | Seal], Any], Generic[Row]):
     """One bucket of an output."""
 
     def __init__(self, sink: OutboxSink[Row], bucket: str) -> None:
@@ -31,9 +32,9 @@ class _Partition(StatefulSinkPartition[Row | Seal, Any], Generic[Row]):
         self._bucket = bucket
 
     @override
-    def write_batch(self, values: list[Row | Seal]) -> None:
+    def write_batch(self, values: list[Sequence[Row | Seal]]) -> None:
         with self._sink.shutdown.guard(self._sink.name):
-            rows = [value for value in values if not isinstance(value, Seal)]
+            rows = [row for group in values for row in group if not isinstance(row, Seal)]
             if rows:
                 self._sink.arrived(rows)
                 self._sink.outbox.put(self._bucket, rows)
@@ -50,10 +51,10 @@ class _VectorPartition(_Partition[PageVector]):
         sink.outbox.put(bucket, rows, wait=False)
 
     @override
-    def write_batch(self, values: list[PageVector | Seal]) -> None:
+    def write_batch(self, values: list[Sequence[PageVector | Seal]]) -> None:
         super().write_batch(values)
-        for value in values:  # after a row another seal comes
-            self._settles = isinstance(value, Seal) and (value.settles or self._settles)
+        for row in chain.from_iterable(values):  # after a row another seal comes
+            self._settles = isinstance(row, Seal) and (row.settles or self._settles)
 
     @override
     def snapshot(self) -> VectorState:
@@ -73,8 +74,8 @@ class _LetterPartition(_Partition[DeadLetter]):
             self._sink.outbox.wait_settled(self._bucket)
 
 
-class OutboxSink(FixedPartitionedSink[Row | Seal, Any], Generic[Row]):
-    """A sink for `(bucket, row)` items.
+class OutboxSink(FixedPartitionedSink[Sequence[Row | Seal], Any], Generic[Row]):
+    """A sink for `(bucket, rows)` items.
 
     Unit of parallelism: the bucket; the partitions are the buckets, so building the flow needs
     no service. Delivery: at least once; rows of one page in order.
@@ -155,8 +156,7 @@ class LetterSink(OutboxSink[DeadLetter]):
 
 def _plain(row: PageVector) -> tuple[Any, ...]:
     """A row as plain values: what a snapshot holds must be readable by later versions."""
-    r = row.record
-    record = (r.topic, r.partition, r.offset, r.timestamp_ms, r.key, r.value, r.era, r.replay_of)
+    record = row.record.plain()
     return row.page_id, row.vector, record, row.written_us, row.model, row.other_space
 
 

@@ -74,6 +74,10 @@ class Version:
             return self.written_us
         return self.timestamp_ms * 1000 or None
 
+    def plain(self) -> tuple[int | None, int, int, int, int]:
+        """What `Version(*…)` makes it of again."""
+        return self.written_us, self.timestamp_ms, self.partition, self.era, self.offset
+
     def pack(self) -> bytes:
         """As `PACKED_BYTES` bytes."""
         written = -1 if self.written_us is None else self.written_us

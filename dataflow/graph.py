@@ -3,6 +3,8 @@
 Kafka ─► decode ─► filter ─► window ─┬─► stargate
            │ undecodable     │       └─► rag
            └─────────────────┴─────────► dead letters
+
+From "filter" on an item is a bucket with a list: what came, or came out, of it at one time.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from dataflow.filter import Filter
 from dataflow.window import Outcome, WindowStep
 
 FLOW_ID = "pages"
+
+Rows = tuple[str, list[PageVector | Seal]]
+"""A bucket, and what its outputs get at one time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +67,11 @@ def build(parts: Parts) -> Dataflow:
     sorted_out = op.branch("is_undecodable", decoded, _is_dead_letter)
     changes = op.flat_map_batch("filter", sorted_out.falses, _guarded_filter(parts))
     outcomes = op.stateful_batch("window", changes, parts.window)
-    vectors = op.filter_map("vectors", outcomes, _vector_or_seal)
+    vectors = op.filter_map("vectors", outcomes, _vectors)
     op.output("stargate", vectors, _vector_sink("stargate", parts, parts.stargate))
-    notices = op.filter("upserts", vectors, _is_notice)
+    notices = op.filter_map("upserts", vectors, _notices)
     op.output("rag", notices, _vector_sink("rag", parts, parts.rag))
-    refused = op.filter_map("refused", outcomes, _letter)
+    refused = op.filter_map("refused", outcomes, _letters)
     undecodable = op.map("by_partition", sorted_out.trues, _by_partition)
     letters = op.merge("all_refused", refused, undecodable)
     op.output("dead_letters", letters, _dead_letter_sink(parts))
@@ -99,33 +104,37 @@ class _Filter:
     inner: Filter
     shutdown: Shutdown
 
-    def __call__(self, events: Iterable[Any]) -> list[tuple[str, Change]]:
+    def __call__(self, events: Iterable[Any]) -> list[tuple[str, list[Change]]]:
         with self.shutdown.guard("filter"):
-            return list(self.inner(events))
+            return self.inner(events)
 
 
 def _is_dead_letter(item: Decoded) -> TypeGuard[DeadLetter]:
     return isinstance(item, DeadLetter)
 
 
-def _vector_or_seal(item: tuple[str, Outcome]) -> tuple[str, PageVector | Seal] | None:
-    bucket, outcome = item
-    return None if isinstance(outcome, DeadLetter) else (bucket, outcome)
+def _vectors(item: tuple[str, list[Outcome]]) -> Rows | None:
+    bucket, outcomes = item
+    rows = [outcome for outcome in outcomes if not isinstance(outcome, DeadLetter)]
+    return (bucket, rows) if rows else None
 
 
-def _letter(item: tuple[str, Outcome]) -> tuple[str, DeadLetter] | None:
-    bucket, outcome = item
-    return (bucket, outcome) if isinstance(outcome, DeadLetter) else None
+def _letters(item: tuple[str, list[Outcome]]) -> tuple[str, list[DeadLetter]] | None:
+    bucket, outcomes = item
+    letters = [outcome for outcome in outcomes if isinstance(outcome, DeadLetter)]
+    return (bucket, letters) if letters else None
 
 
-def _is_notice(item: tuple[str, PageVector | Seal]) -> bool:
-    """Whether RAG is to hear of it: of all but removed rows."""
-    return isinstance(item[1], Seal) or item[1].vector is not None
+def _notices(item: Rows) -> Rows | None:
+    """What RAG is to hear of: all but removed rows."""
+    bucket, rows = item
+    notices = [row for row in rows if isinstance(row, Seal) or row.vector is not None]
+    return (bucket, notices) if notices else None
 
 
-def _by_partition(letter: Any) -> tuple[str, DeadLetter]:
+def _by_partition(letter: Any) -> tuple[str, list[DeadLetter]]:
     """Key an undecodable event, which has no page, by where it came from."""
-    return BUCKET_KEYS[letter.record.partition % len(BUCKET_KEYS)], letter
+    return BUCKET_KEYS[letter.record.partition % len(BUCKET_KEYS)], [letter]
 
 
 def _vector_sink(name: str, parts: Parts, outbox: Outbox[PageVector]) -> VectorSink:

@@ -12,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO
 
+from connectors.failures import IncompatibleStoreError
+from connectors.records import BUCKET_KEYS
 from dataflow.launch import Launch, LaunchError
 from dataflow.leftovers import forget_uncommitted, open_to_read
 
@@ -178,6 +180,7 @@ def _check_partitions(directory: Path, started: Launch) -> None:
             )
     if files and CAN_READ_PARTITIONS:
         _check_all_there(directory, [read_partition(file) for file in files])
+        _check_buckets(files)
 
 
 def read_partition(file: Path) -> tuple[int, int]:
@@ -211,6 +214,17 @@ def _check_all_there(directory: Path, found: list[tuple[int, int]]) -> None:
             "missing (from other processes' directories with `gibsey-embedder gather`), or start "
             "with a new one"
         )
+
+
+def _check_buckets(files: Iterable[Path]) -> None:
+    """Refuse a store of a version with other buckets, at which Bytewax itself would panic."""
+    query = "SELECT DISTINCT state_key FROM snaps WHERE step_id LIKE '%.window'"
+    for file in files:
+        with closing(open_to_read(file)) as database:
+            keys = {key for (key,) in database.execute(query)}
+        if strange := sorted(keys - set(BUCKET_KEYS)):
+            odd = IncompatibleStoreError(f"a bucket {strange[0]}", f"such as {BUCKET_KEYS[0]}")
+            raise RecoveryError(str(odd))
 
 
 def partition_names(numbers: Iterable[int]) -> str:

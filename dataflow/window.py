@@ -11,7 +11,7 @@ import pickle
 from collections import deque
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ from dataflow.changes import Change, Version
 from dataflow.patience import Patience
 from dataflow.sealing import Sealing
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Raised whenever the snapshot's form, or what buckets mean, changes."""
 
 HALT_TIMEOUT_S = 60.0
@@ -93,7 +93,7 @@ class WindowStep:
             return Window(self, snapshot)
 
 
-class Window(StatefulBatchLogic[Change, Outcome, bytes]):
+class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
     """One bucket: which of its changes are open, and what was last applied to its pages.
 
     Its state is bounded by the ledger's limit of open pages and by `Applied`'s; the snapshot
@@ -112,28 +112,29 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
             self._restore(snapshot)
 
     @override
-    def on_batch(self, values: list[Change]) -> tuple[list[Outcome], bool]:
+    def on_batch(self, values: list[list[Change]]) -> tuple[list[list[Outcome]], bool]:
         with self._step.shutdown.guard("window"):
             self._step.rest.worked()
-            self._step.ledger.arrived(change.record for change in values)
             out: list[Outcome] = []
-            for change in values:
-                self._take(change, out)
+            for group in values:
+                self._step.ledger.arrived(change.record for change in group)
+                for change in group:
+                    self._take(change, out)
             self._submit()
             return self._emit(out), StatefulBatchLogic.RETAIN
 
     @override
-    def on_notify(self) -> tuple[list[Outcome], bool]:
+    def on_notify(self) -> tuple[list[list[Outcome]], bool]:
         with self._step.shutdown.guard("window"):
             return self._emit([]), StatefulBatchLogic.RETAIN
 
     @override
-    def on_eof(self) -> tuple[list[Outcome], bool]:
+    def on_eof(self) -> tuple[list[list[Outcome]], bool]:
         """A stop was asked for: what is in a request is awaited, the rest stays in the snapshot."""
         with self._step.shutdown.guard("window"):
             with suppress(FutureTimeoutError):  # not reached before the watchdog
                 self._step.batcher.halt().result(HALT_TIMEOUT_S)
-            return [*self._emit([]), Seal()], StatefulBatchLogic.RETAIN
+            return [*self._emit([]), [Seal()]], StatefulBatchLogic.RETAIN
 
     @override
     def notify_at(self) -> datetime | None:
@@ -253,7 +254,8 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
                 self._close(older)
                 self._end(older.change, "coalesced")
 
-    def _emit(self, out: list[Outcome]) -> list[Outcome]:
+    def _emit(self, out: list[Outcome]) -> list[list[Outcome]]:
+        """What is finished behind what is given, as the one item that the outputs get, or none."""
         if self._finished:
             self._patience.moved()
         while self._finished:
@@ -266,7 +268,7 @@ class Window(StatefulBatchLogic[Change, Outcome, bytes]):
             self._sealing.begin()
         elif seal := self._sealing.look(is_settled=not self._step.ledger.open_pages):
             out.append(seal)
-        return out
+        return [out] if out else []
 
     def _close(self, entry: _Open) -> None:
         page = self._open[entry.change.page_id]
@@ -328,7 +330,8 @@ def _removal(change: Change) -> PageVector:
 
 def _packed(change: Change) -> tuple[Any, ...]:
     """A change as plain values: what a snapshot holds must be readable by later versions."""
-    return astuple(change)
+    record, version = change.record.plain(), change.version.plain()
+    return record, change.page_id, change.op, change.body, version
 
 
 def _unpacked(fields: tuple[Any, ...]) -> Change:

@@ -62,7 +62,7 @@ def test_the_partitions_are_the_buckets_and_a_page_goes_to_its_own(post):
 def test_an_epoch_closes_over_rows_on_their_way_and_its_snapshot_holds_them(post):
     opened = Opened(post)
     part = opened.part()
-    part.write_batch(vectors("a", "b"))
+    part.write_batch([vectors("a", "b")])
     assert opened.arrived == vectors("a", "b")
     post.writer.answer(0)
     eventually(lambda: post.ended)
@@ -75,7 +75,7 @@ def test_an_epoch_closes_over_rows_on_their_way_and_its_snapshot_holds_them(post
 
 def test_rows_of_a_snapshot_are_sent_again_in_their_order_before_any_other(post, open_post):
     part = Opened(post).part()
-    part.write_batch([vector("a", 1), vector("b", 2)])
+    part.write_batch([[vector("a", 1), vector("b", 2)]])
     state = pickle.loads(pickle.dumps(part.snapshot()))
     later = open_post(HandWriter(concurrency=1), key=lambda row: row.page_id)
     opened = Opened(later)
@@ -83,7 +83,7 @@ def test_rows_of_a_snapshot_are_sent_again_in_their_order_before_any_other(post,
     assert opened.resumed == [vector("a", 1), vector("b", 2)]
     assert opened.arrived == []
     eventually(lambda: later.writer.calls)
-    part.write_batch([vector("a", 3)])
+    part.write_batch([[vector("a", 3)]])
     for number in range(3):
         later.writer.answer(number)
     later.outbox.wait_settled("03")
@@ -93,7 +93,7 @@ def test_rows_of_a_snapshot_are_sent_again_in_their_order_before_any_other(post,
 def test_a_full_outbox_does_not_hold_up_the_start(open_post):
     post = open_post(HandWriter(), max_open=1, key=lambda row: row.page_id)
     part = Opened(post).part()
-    part.write_batch(vectors("a", "b", "c"))
+    part.write_batch([vectors("a", "b", "c")])
     Opened(post).part(part.snapshot())
     assert post.outbox.open_rows == 6
 
@@ -101,9 +101,9 @@ def test_a_full_outbox_does_not_hold_up_the_start(open_post):
 @pytest.mark.parametrize("values", [[Seal()], [vector("b"), Seal()], [Seal(), Seal(settles=False)]])
 def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(post, values):
     part = Opened(post).part()
-    part.write_batch(vectors("a"))
+    part.write_batch([vectors("a")])
     part.snapshot()
-    part.write_batch(values)
+    part.write_batch([values])
     snapshot = in_thread(part.snapshot)
     eventually(lambda: post.writer.calls)
     assert snapshot.is_alive()
@@ -111,15 +111,15 @@ def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(post, 
         post.writer.answer(number)
     snapshot.join(10)
     assert not snapshot.is_alive()
-    part.write_batch(vectors("c"))
+    part.write_batch([vectors("c")])
     assert len(part.snapshot()[1]) == 1  # the next epoch is another one
 
 
 @pytest.mark.parametrize("values", [[Seal(settles=False)], [Seal(), vector("b")]])
 def test_an_epoch_whose_seal_is_no_last_word_closes_over_rows_on_their_way(post, values):
     part = Opened(post).part()
-    part.write_batch(vectors("a"))
-    part.write_batch(values)
+    part.write_batch([vectors("a")])
+    part.write_batch([values])
     assert len(part.snapshot()[1]) == len(values)
 
 
@@ -136,7 +136,7 @@ def test_dead_letters_are_waited_for_at_each_epoch_s_end(open_post):
         "dead_letters", "03", None
     )
     letter = DeadLetter(vector("a").record, "undecodable", "no JSON")
-    part.write_batch([letter])
+    part.write_batch([[letter]])
     assert arrived == [letter]
     snapshot = in_thread(part.snapshot)
     eventually(lambda: post.writer.calls)
@@ -150,4 +150,4 @@ def test_an_error_in_the_sink_is_fatal(post, monkeypatch):
     opened = Opened(post)
     monkeypatch.setattr(opened.sink, "arrived", lambda rows: 1 / 0)
     with pytest.raises(Exit):
-        opened.part().write_batch(vectors("a"))
+        opened.part().write_batch([vectors("a")])

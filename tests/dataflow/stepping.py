@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import Future
+from itertools import chain
 
 from connectors.embed_jobs import EmbedJob
 from connectors.embedding import TextRules
@@ -85,7 +86,7 @@ class Bench:
         """Bring changes, as the source and the filter would."""
         if not self.ledger.shared:
             self.ledger.opened(change.record for change in changes)
-        return list(self.window.on_batch(list(changes))[0])
+        return list(chain.from_iterable(self.window.on_batch([list(changes)])[0]))
 
     def finished(self, *, mended: bool = False) -> list[Outcome]:
         """What comes out once everything is answered; "bad" texts too where it is mended."""
@@ -93,7 +94,7 @@ class Bench:
         return self.emitted()
 
     def emitted(self) -> list[Outcome]:
-        return list(self.window.on_notify()[0])
+        return list(chain.from_iterable(self.window.on_notify()[0]))
 
     def counts(self) -> dict[str, int]:
         """Events by outcome."""

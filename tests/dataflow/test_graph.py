@@ -18,7 +18,7 @@ from bytewax.testing import TestingSource, cluster_main
 from connectors.failures import Refusal
 from connectors.ledger import Ledger
 from connectors.outbox import Outbox
-from connectors.records import DeadLetter, PageVector, Record
+from connectors.records import DeadLetter, PageVector, Record, bucket_of
 from connectors.shutdown import Shutdown
 from dataflow.changes import Change
 from dataflow.graph import Parts, build
@@ -177,7 +177,7 @@ def test_every_page_reaches_both_outputs_once_over_any_number_of_ends(recovery, 
 def test_python_keeps_the_state_of_each_worker_from_one_call_to_the_next(recovery, monkeypatch):
     local, calls, on_batch = threading.local(), [], Window.on_batch
 
-    def counted(window: Window, values: list[Change]) -> tuple[list[Outcome], bool]:
+    def counted(window: Window, values: list[list[Change]]) -> tuple[list[list[Outcome]], bool]:
         local.calls = getattr(local, "calls", 0) + 1
         calls.append(local.calls)
         return on_batch(window, values)
@@ -186,6 +186,32 @@ def test_python_keeps_the_state_of_each_worker_from_one_call_to_the_next(recover
     World().run(pages(200), recovery, workers=2)
     assert len(calls) > 10
     assert calls.count(1) <= 2
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4, 5, 8, 16])
+def test_a_page_and_its_rows_stay_on_one_worker_and_each_has_its_share(
+    recovery, monkeypatch, workers
+):
+    embeds: dict[str, int] = {}
+    writes: dict[str, set[int]] = {}
+    on_batch, put = Window.on_batch, Outbox.put
+
+    def seen(window: Window, values: list[list[Change]]) -> tuple[list[list[Outcome]], bool]:
+        embeds[bucket_of(values[0][0].page_id)] = threading.get_ident()
+        return on_batch(window, values)
+
+    def put_down(outbox: Outbox, bucket: str, rows: Sequence[PageVector], **options) -> None:
+        writes.setdefault(bucket, set()).add(threading.get_ident())
+        put(outbox, bucket, rows, **options)
+
+    monkeypatch.setattr(Window, "on_batch", seen)
+    monkeypatch.setattr(Outbox, "put", put_down)
+    world = World()
+    world.run_until(lambda: len(world.stored()) == 200, pages(200), recovery, workers=workers)
+    assert writes == {bucket: {worker} for bucket, worker in embeds.items()}
+    shares = Counter(embeds.values())
+    assert len(shares) == workers
+    assert max(shares.values()) - min(shares.values()) <= 1
 
 
 def test_what_was_killed_is_done_again_and_nothing_is_missing(recovery):

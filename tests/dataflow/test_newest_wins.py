@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 import pytest
@@ -183,9 +184,9 @@ class Stream:
         self.bench.ledger.opened(records)
         self.bench.ledger.read_up_to(partition, self.positions[partition])
         self.taken += len(records)
-        changes = [change for _, change in self.filter([decode(r) for r in records])]
-        if changes:
-            self.emit(list(self.bench.window.on_batch(changes)[0]))
+        groups = [changes for _, changes in self.filter([decode(r) for r in records])]
+        if groups:
+            self.emit(list(chain.from_iterable(self.bench.window.on_batch(groups)[0])))
 
     def emit(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:

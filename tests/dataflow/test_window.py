@@ -573,7 +573,7 @@ def test_a_stop_awaits_what_is_in_a_request_and_keeps_the_rest():
     bench.take(change("a", "1", at=0), change("b", "2", at=1))
     (sent,) = bench.batcher.send()
     ended: list[list[str]] = []
-    worker = threading.Thread(target=lambda: ended.append(texts(bench.window.on_eof()[0][:-1])))
+    worker = threading.Thread(target=lambda: ended.append(texts(bench.window.on_eof()[0][0])))
     worker.start()
     eventually(lambda: bench.batcher.halts)
     assert ended == []
@@ -589,7 +589,7 @@ def test_a_stop_that_waits_in_vain_keeps_everything(monkeypatch):
     bench = Bench()
     bench.take(change(at=0))
     bench.batcher.send()
-    assert bench.window.on_eof()[0] == [Seal()]
+    assert bench.window.on_eof()[0] == [[Seal()]]
     assert len(bench.restarted().finished()) == 1
 
 

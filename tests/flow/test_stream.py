@@ -283,6 +283,19 @@ def test_a_store_of_another_version_is_fatal_in_one_line(stream: Stream) -> None
     assert "Traceback" not in worker.log
 
 
+def test_a_store_with_the_buckets_of_version_0_1_is_refused_in_one_line(stream: Stream) -> None:
+    stream.feed(5)
+    names = "import connectors.records as r; r.BUCKET_KEYS = [f'{n:02d}' for n in range(16)]"
+    old = stream.start(code=names)
+    stream.wait_complete()
+    old.stop()
+    worker = stream.start(workers=4)
+    assert worker.wait() == 1
+    (line,) = worker.log.splitlines()
+    assert "the recovery store has a bucket 0" in line
+    assert "remove the store" in line
+
+
 def test_broken_settings_are_all_named_at_once_and_the_exit_code_is_2(stream: Stream) -> None:
     worker = stream.start(store=False, WINDOW_PAGES="no", ON_DELETE="maybe", EMBED_URL="gopher:x")
     assert worker.wait() == 2

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from connectors import logs
 from connectors.embed_jobs import EmbedJob, Part
 from connectors.embedding import ServerFacts, TextRules
-from connectors.failures import PageRefused, Transient
+from connectors.failures import PageRefused, ServiceError, Transient
 from connectors.fallback import Fallback, StandingIn
 from connectors.io_loop import IoLoop
 from connectors.judging import Judge
@@ -148,7 +148,11 @@ class Batcher:
             except Transient as error:
                 self._failed(endpoint, error)
             else:
-                self._set_rules(facts)
+                endpoint.free_since = time.monotonic()
+                self._primary.learn(facts)
+                self._say_if_lowercased()
+                if self._waiting.provider is self._primary:
+                    self._use(self._primary)
                 return
 
     def _failed(self, endpoint: Endpoint, error: Transient) -> None:
@@ -169,15 +173,12 @@ class Batcher:
         self._stalls.cleared("embedder", words)
         self._add(waiting)
 
-    def _set_rules(self, facts: ServerFacts) -> None:
-        self._primary.learn(facts)
+    def _say_if_lowercased(self) -> None:
         if self._primary.is_lowercased:
             self._log.warning(
                 "texts are lower-cased: this server takes all words with capitals for the same",
                 setting="EMBED_LOWERCASE",
             )
-        if self._waiting.provider is self._primary:
-            self._use(self._primary)
 
     def _add(self, jobs: Sequence[EmbedJob]) -> None:
         self._start()
@@ -248,29 +249,57 @@ class Batcher:
                 part.job.sent = True
                 self._queue_seconds.observe(now - part.job.since)
         self._metrics.window_pages.observe(len(window))
-        self._io.spawn(self._run(endpoint, window))
+        self._io.spawn(self._run(endpoint, window, endpoint.provider.rules))
         cost = sum(cost_chars(p.text) for p in window)
         endpoint.in_flight += 1
         endpoint.in_flight_chars += cost
         self._in_flight[endpoint.index].set(endpoint.in_flight)
 
-    async def _run(self, endpoint: Endpoint, window: list[Part]) -> None:
+    async def _run(self, endpoint: Endpoint, window: list[Part], rules: TextRules | None) -> None:
         cost = sum(cost_chars(p.text) for p in window)
         try:
-            await self._judge.embed(endpoint, window)
+            if await self._may_be_sent(endpoint, window, rules):
+                await self._judge.embed(endpoint, window)
+                self._answered(endpoint)
         except Transient as error:
             self._report(endpoint, error)
             await self._judge.failed(endpoint, window, error)
-        else:
-            endpoint.provider.answered(endpoint)
-            if endpoint.provider is self._waiting.provider:
-                self._stalls.cleared("embedder")
         finally:
             endpoint.in_flight -= 1
             endpoint.in_flight_chars -= cost
             self._in_flight[endpoint.index].set(endpoint.in_flight)
         self._finish_halt()
         self._pump()
+
+    def _answered(self, endpoint: Endpoint) -> None:
+        endpoint.provider.answered(endpoint)
+        if endpoint.provider is self._waiting.provider:
+            self._stalls.cleared("embedder")
+
+    async def _may_be_sent(
+        self, endpoint: Endpoint, window: list[Part], rules: TextRules | None
+    ) -> bool:
+        """Look first at a server that may be another one than it was.
+
+        Where it does not tell, or texts must go otherwise than by the rules that these were
+        prepared by, they are put back: the fault is none of theirs.
+        """
+        provider = endpoint.provider
+        if provider.is_doubtful(endpoint):
+            try:
+                if await provider.look_at(endpoint):
+                    self._say_if_lowercased()
+            except ServiceError as error:
+                fault = error if isinstance(error, Transient) else Transient(error.detail)
+                self._report(endpoint, fault)
+                self._waiting.put_back(provider, window)
+                return False
+        if provider.rules == rules:
+            return True
+        self._waiting.put_back(provider, window)
+        if self._waiting.provider is provider:
+            self._use(provider)
+        return False
 
     def _report(self, endpoint: Endpoint, error: Transient) -> None:
         others = [e for e in endpoint.provider.endpoints if e is not endpoint and not e.faults]

@@ -14,6 +14,8 @@ from connectors.failures import ServiceError, Transient
 from connectors.pace import Pace
 
 IN_FLIGHT_PER_ENDPOINT = 2
+UNSEEN_S = 10.0
+"""A server that was not asked for so long may have been updated meanwhile."""
 _CONTEXT_TOKENS = 2048
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
@@ -125,14 +127,38 @@ class Provider:
 
     def learn(self, facts: ServerFacts) -> None:
         """Take what a server told about its model."""
-        rules = self._wanted_rules
-        if self._detect_lowercase and facts.capitals_defect:
-            rules = rules.lowercased()
         if facts.context_tokens:
             self._piece_chars = pieces.chars_for(facts.context_tokens)
-        self.facts, self.rules = facts, rules
+        self.facts, self.rules = facts, self._rules_for(facts)
         for endpoint in self.endpoints:
             self.answered(endpoint)
+
+    def _rules_for(self, facts: ServerFacts) -> TextRules:
+        """The rules that suit a server, and all that were looked at before."""
+        was_needed = self.rules is not None and self.rules.lowercase
+        if self._detect_lowercase and (facts.capitals_defect or was_needed):
+            return self._wanted_rules.lowercased()
+        return self._wanted_rules
+
+    def is_doubtful(self, endpoint: Endpoint) -> bool:
+        """Whether its server may need lower-cased texts by now, or ever since, unlike the others.
+
+        That is a matter of Ollama's version; and whoever updates it stops it for a while.
+        """
+        if not self._detect_lowercase or self.rules is None or self.rules.lowercase:
+            return False
+        return endpoint.faults > 0 or time.monotonic() - endpoint.free_since > UNSEEN_S
+
+    async def look_at(self, endpoint: Endpoint) -> bool:
+        """Ask a doubtful server; whether it has changed the rules.
+
+        Raises:
+            ServiceError: It does not tell.
+        """
+        facts = await endpoint.client.check()
+        endpoint.free_since = time.monotonic()
+        before, self.rules = self.rules, self._rules_for(facts)
+        return self.rules != before
 
     def failed(self, endpoint: Endpoint, error: Transient) -> None:
         """Note that an endpoint did not do what was asked of it."""

@@ -68,6 +68,7 @@ class RagNotifier:
         self._http = http
         self._stalls = stalls
         self._url = url
+        self._place = place(url)
         self._timeout_s = timeout_s
         self._clock = clock
         self._headers = {"Content-Type": "application/json"}
@@ -175,7 +176,7 @@ class RagNotifier:
             "POST", self._url, body=body, headers=self._headers, timeout_s=self._timeout_s
         )
         self._observe(time.perf_counter() - began)
-        _check(answer, place(self._url))
+        _check(answer, self._place)
 
     def _give_up(self, body: bytes, error: Transient | None) -> Refusal:
         if error is None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
 
 import pytest
@@ -274,6 +275,75 @@ def test_texts_are_lower_cased_where_the_server_takes_all_capitals_for_the_same(
     line.await_done(1)
     assert embedder.windows == [[sent]]
     assert line.batcher.rules == (rules.lowercased() if detect and defect else rules)
+
+
+@pytest.fixture
+def seen(monkeypatch) -> Callable[[float], None]:
+    """Sets how many seconds a server counts as the one that it was."""
+    return lambda seconds: monkeypatch.setattr("connectors.provider.UNSEEN_S", seconds)
+
+
+def test_a_server_that_was_updated_meanwhile_gets_its_texts_lower_cased_before_any_of_them(
+    open_line, seen
+):
+    embedder = HandEmbedder(takes_all)
+    line = open_line(embedder, detect_lowercase=True, cache_pages=9)
+    line.submit("Paris")
+    line.await_done(1)
+    embedder.facts = [ServerFacts(2, capitals_defect=True)]
+    line.submit("London")
+    line.await_done(2)
+    seen(0.0)
+    line.submit("London", "Rome", "Bern")  # the first is remembered, from before
+    line.await_done(5)
+    line.submit("London")
+    line.await_done(6)
+    assert embedder.windows == [["Paris"], ["London"], ["rome", "bern"], ["london"]]
+    assert embedder.checks == 2
+
+
+def test_a_server_is_looked_at_after_a_fault_and_its_own_faults_blame_no_text(open_line):
+    answers: list[Exception | None] = [None, Transient("gone", status=503)]
+
+    def behave(texts):
+        if answers and (error := answers.pop(0)):
+            raise error
+        return takes_all(texts)
+
+    embedder = HandEmbedder(behave)
+    line = open_line(embedder, detect_lowercase=True)
+    line.submit("Paris")
+    line.await_done(1)
+    broken = Transient("broken", status=500)
+    embedder.facts = [broken, broken, broken, broken, PageRefused("no")]
+    embedder.facts.append(ServerFacts(2, capitals_defect=True))
+    (job,) = line.submit("London")
+    line.await_done(2)
+    assert embedder.windows == [["Paris"], ["London"], ["london"]]
+    assert job.refused is None
+    assert embedder.checks == 7
+    assert not line.stalls.has("embedder")
+
+
+def test_every_server_is_looked_at_before_its_first_window(open_line):
+    good, bad = HandEmbedder(takes_all, name="good"), HandEmbedder(takes_all, name="bad")
+    good.delay_s = bad.delay_s = 0.01
+    bad.facts = [ServerFacts(2, capitals_defect=True)]
+    line = open_line(good, bad, detect_lowercase=True, limits=WindowLimits(pages=1))
+    line.submit(*(f"Page {number}" for number in range(20)))
+    line.await_done(20)
+    assert bad.checks >= 1
+    assert bad.windows
+    assert all(text.islower() for (text,) in bad.windows)
+
+
+def test_a_server_that_is_asked_all_the_time_is_not_looked_at_again(open_line):
+    embedder = HandEmbedder(takes_all)
+    line = open_line(embedder, detect_lowercase=True)
+    for number in range(20):
+        line.submit(f"Page {number}")
+        line.await_done(number + 1)
+    assert embedder.checks == 1
 
 
 def test_the_embedder_s_facts_are_asked_for_once(open_line):

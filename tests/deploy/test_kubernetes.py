@@ -225,7 +225,7 @@ spec:
       containers:
       - args:
         - run
-        image: registry.example.com/gibsey-embedder:0.1.0
+        image: registry.example.com/gibsey-embedder:0.2.0
 """
 
 
@@ -280,7 +280,7 @@ def test_the_gathering_job_has_every_volume_and_that_of_process_0_first(tmp_path
     directory = ENVIRONMENT["RECOVERY_DIR"].removeprefix(MOUNTS["recovery"])
     volumes = [f"/volumes/{n}{directory}" for n in (0, 1, 10)]
     assert container["args"] == ["gather", "--allow-missing", *volumes]
-    assert container["image"] == "registry.example.com/gibsey-embedder:0.1.0"
+    assert container["image"] == "registry.example.com/gibsey-embedder:0.2.0"
     mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounted == {f"recovery-{n}": f"/volumes/{n}" for n in (0, 1, 10)}
     claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"]}

@@ -28,6 +28,20 @@ def test_an_embedder_that_answers_500_is_asked_again(stream: Stream) -> None:
     assert_healed(stream, worker, "embedder")
 
 
+def test_an_ollama_that_comes_back_as_one_that_loses_capitals_makes_no_wrong_vector(
+    stream: Stream,
+) -> None:
+    worker = feed_through(stream)
+    stream.ollama.refuse()
+    for number in range(100, 200):
+        stream.write(f"page {number}", f"The TEXT of page Number {number}")
+    worker.wait_for(r"waiting +service=embedder")
+    stream.ollama.model.capitals_defect = True
+    stream.ollama.accept()
+    worker.wait_for("texts are lower-cased")
+    assert_healed(stream, worker, "embedder")
+
+
 def test_a_busy_stargate_is_asked_again_when_it_said(stream: Stream) -> None:
     worker = feed_through(stream)
     stream.stargate.faults.status(429, b"slow down", {"Retry-After": "2"})

@@ -148,9 +148,9 @@ class Batcher:
             except Transient as error:
                 self._failed(endpoint, error)
             else:
-                endpoint.free_since = time.monotonic()
+                endpoint.seen_at = time.monotonic()
                 self._primary.learn(facts)
-                self._say_if_lowercased()
+                self._say_if_lowercased(endpoint)
                 if self._waiting.provider is self._primary:
                     self._use(self._primary)
                 return
@@ -173,10 +173,11 @@ class Batcher:
         self._stalls.cleared("embedder", words)
         self._add(waiting)
 
-    def _say_if_lowercased(self) -> None:
+    def _say_if_lowercased(self, endpoint: Endpoint) -> None:
         if self._primary.is_lowercased:
             self._log.warning(
                 "texts are lower-cased: this server takes all words with capitals for the same",
+                endpoint=endpoint.client.name,
                 setting="EMBED_LOWERCASE",
             )
 
@@ -249,16 +250,16 @@ class Batcher:
                 part.job.sent = True
                 self._queue_seconds.observe(now - part.job.since)
         self._metrics.window_pages.observe(len(window))
-        self._io.spawn(self._run(endpoint, window, endpoint.provider.rules))
+        self._io.spawn(self._run(endpoint, window))
         cost = sum(cost_chars(p.text) for p in window)
         endpoint.in_flight += 1
         endpoint.in_flight_chars += cost
         self._in_flight[endpoint.index].set(endpoint.in_flight)
 
-    async def _run(self, endpoint: Endpoint, window: list[Part], rules: TextRules | None) -> None:
+    async def _run(self, endpoint: Endpoint, window: list[Part]) -> None:
         cost = sum(cost_chars(p.text) for p in window)
         try:
-            if await self._may_be_sent(endpoint, window, rules):
+            if await self._may_be_sent(endpoint, window):
                 await self._judge.embed(endpoint, window)
                 self._answered(endpoint)
         except Transient as error:
@@ -276,30 +277,33 @@ class Batcher:
         if endpoint.provider is self._waiting.provider:
             self._stalls.cleared("embedder")
 
-    async def _may_be_sent(
-        self, endpoint: Endpoint, window: list[Part], rules: TextRules | None
-    ) -> bool:
+    async def _may_be_sent(self, endpoint: Endpoint, window: list[Part]) -> bool:
         """Look first at a server that may be another one than it was.
 
-        Where it does not tell, or texts must go otherwise than by the rules that these were
-        prepared by, they are put back: the fault is none of theirs.
+        Where it does not tell, or texts must go otherwise than these were prepared, they are put
+        back: the fault is none of theirs.
         """
         provider = endpoint.provider
         if provider.is_doubtful(endpoint):
             try:
-                if await provider.look_at(endpoint):
-                    self._say_if_lowercased()
+                await self._look_at(endpoint)
             except ServiceError as error:
                 fault = error if isinstance(error, Transient) else Transient(error.detail)
                 self._report(endpoint, fault)
                 self._waiting.put_back(provider, window)
                 return False
-        if provider.rules == rules:
-            return True
-        self._waiting.put_back(provider, window)
-        if self._waiting.provider is provider:
-            self._use(provider)
-        return False
+        is_as_needed = all(part.rules is provider.rules for part in window)
+        if not is_as_needed or self._halted is not None:
+            self._waiting.put_back(provider, window)
+            return False
+        return True
+
+    async def _look_at(self, endpoint: Endpoint) -> None:
+        provider = endpoint.provider
+        if await provider.look_at(endpoint):
+            self._say_if_lowercased(endpoint)
+            if provider is self._waiting.provider:
+                self._use(provider)
 
     def _report(self, endpoint: Endpoint, error: Transient) -> None:
         others = [e for e in endpoint.provider.endpoints if e is not endpoint and not e.faults]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from connectors.embedding import TextRules
+
 FAULTS_BEFORE_ALONE = 3
 """A text whose windows failed so often goes alone, so that it does not take others along."""
 
@@ -56,9 +58,9 @@ class EmbedJob:
         self.owner: Any = None
         self.since = time.monotonic()
 
-    def split(self, texts: Sequence[str]) -> list[Part]:
-        """Let it go in these texts."""
-        self.parts = [Part(self, text) for text in texts]
+    def split(self, texts: Sequence[str], rules: TextRules | None) -> list[Part]:
+        """Let it go in these texts, which were prepared by these rules."""
+        self.parts = [Part(self, text, rules) for text in texts]
         return self.parts
 
     def end_with(self, vector: bytes, model: str, *, other_space: bool = False) -> None:
@@ -83,6 +85,7 @@ class Part:
     Attributes:
         job: The page.
         text: The prepared text.
+        rules: How it was prepared; None for a text as it is, before any rules are known.
         vector: Its vector, once it has come.
         faults: How often a request with it failed in a way that may be its fault.
         faulty_since: When that began (monotonic seconds).
@@ -91,6 +94,7 @@ class Part:
 
     job: EmbedJob
     text: str
+    rules: TextRules | None
     vector: bytes | None = None
     faults: int = 0
     faulty_since: float = 0.0
@@ -117,6 +121,6 @@ class Part:
     def replace(self, texts: Sequence[str]) -> list[Part]:
         """Let other texts go in its place."""
         place = self.job.parts.index(self)
-        new = [Part(self.job, text) for text in texts]
+        new = [Part(self.job, text, self.rules) for text in texts]
         self.job.parts[place : place + 1] = new
         return new

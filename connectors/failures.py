@@ -93,6 +93,7 @@ class IncompatibleStoreError(Exception):
 
     def __init__(self, holds: str, needs: str) -> None:
         super().__init__(
-            f"the recovery store has {holds}, this program needs {needs}: finish with the old "
-            "version, or remove the store and let the stream begin at the group's committed offset"
+            f"the recovery store has {holds}, this program needs {needs}; finish with the old "
+            "version, or remove the store: one process goes on at the group's committed offset, "
+            "a cluster begins at the topic's earliest"
         )

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from connectors import pieces
+from connectors.embed_jobs import EmbedJob, Part
 from connectors.embedding import EmbeddingClient, ServerFacts, TextRules, VectorCache
 from connectors.failures import ServiceError, Transient
 from connectors.pace import Pace
 
 IN_FLIGHT_PER_ENDPOINT = 2
-UNSEEN_S = 10.0
-"""A server that was not asked for so long may have been updated meanwhile."""
+SILENT_S = 10.0
+SEEN_S = 60.0
+"""After so long without an answer of a server, and in any case, it may have been updated."""
 _CONTEXT_TOKENS = 2048
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
@@ -36,6 +39,8 @@ class Endpoint:
         failing_since: When the first of them began (monotonic seconds).
         retry_at: When it may be asked again after a fault (monotonic seconds).
         free_since: When its latest answer came: the start of the next one's computing.
+        seen_at: When it told what its model is like (monotonic seconds); never, after a fault.
+        looking: Held while it is asked that.
     """
 
     client: EmbeddingClient
@@ -48,6 +53,8 @@ class Endpoint:
     failing_since: float = 0.0
     retry_at: float = 0.0
     free_since: float = 0.0
+    seen_at: float = -math.inf
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def slots(self) -> int:
@@ -63,6 +70,7 @@ class Endpoint:
         if not self.faults:
             self.failing_since = time.monotonic() - error.lasted_s
         self.faults += 1
+        self.seen_at = -math.inf
         wait = min(_FIRST_WAIT_S * 2 ** min(self.faults - 1, 10), _LONGEST_WAIT_S)
         asked_for = (error.retry_after_s or 0.0) * random.uniform(1.0, 1.2)  # never before it
         wait = max(wait * random.uniform(0.8, 1.2), asked_for)
@@ -127,18 +135,14 @@ class Provider:
 
     def learn(self, facts: ServerFacts) -> None:
         """Take what a server told about its model."""
+        rules = self._wanted_rules
+        if self._detect_lowercase and facts.capitals_defect:
+            rules = rules.lowercased()
         if facts.context_tokens:
             self._piece_chars = pieces.chars_for(facts.context_tokens)
-        self.facts, self.rules = facts, self._rules_for(facts)
+        self.facts, self.rules = facts, rules
         for endpoint in self.endpoints:
             self.answered(endpoint)
-
-    def _rules_for(self, facts: ServerFacts) -> TextRules:
-        """The rules that suit a server, and all that were looked at before."""
-        was_needed = self.rules is not None and self.rules.lowercase
-        if self._detect_lowercase and (facts.capitals_defect or was_needed):
-            return self._wanted_rules.lowercased()
-        return self._wanted_rules
 
     def is_doubtful(self, endpoint: Endpoint) -> bool:
         """Whether its server may need lower-cased texts by now, or ever since, unlike the others.
@@ -147,18 +151,25 @@ class Provider:
         """
         if not self._detect_lowercase or self.rules is None or self.rules.lowercase:
             return False
-        return endpoint.faults > 0 or time.monotonic() - endpoint.free_since > UNSEEN_S
+        now = time.monotonic()
+        silent_s = now - max(endpoint.free_since, endpoint.seen_at)
+        return silent_s > SILENT_S or now - endpoint.seen_at > SEEN_S
 
     async def look_at(self, endpoint: Endpoint) -> bool:
-        """Ask a doubtful server; whether it has changed the rules.
+        """Ask a server, if it is doubtful; whether that has changed the rules.
 
         Raises:
             ServiceError: It does not tell.
         """
-        facts = await endpoint.client.check()
-        endpoint.free_since = time.monotonic()
-        before, self.rules = self.rules, self._rules_for(facts)
-        return self.rules != before
+        async with endpoint.looking:
+            if not self.is_doubtful(endpoint):
+                return False
+            facts = await endpoint.client.check()
+            endpoint.seen_at = time.monotonic()
+            if not facts.capitals_defect or (self.rules and self.rules.lowercase):
+                return False
+            self.rules = self._wanted_rules.lowercased()
+            return True
 
     def failed(self, endpoint: Endpoint, error: Transient) -> None:
         """Note that an endpoint did not do what was asked of it."""
@@ -203,9 +214,14 @@ class Provider:
             self.learn(facts)
         endpoint.retry_at = 0.0
         self.answered(endpoint)
+        endpoint.seen_at = -math.inf  # the texts that wait may not be as it needs them
         return True
 
-    def texts(self, body: str) -> list[str]:
+    def parts_of(self, job: EmbedJob) -> list[Part]:
+        """Have a page go in texts that are prepared for this provider."""
+        return job.split(self._texts(job.text), self.rules)
+
+    def _texts(self, body: str) -> list[str]:
         """The texts that a page goes in; the body as it is until the rules are known."""
         rules = self.rules
         if rules is None:

@@ -29,7 +29,7 @@ class WindowLimits:
 
 
 class WaitingTexts:
-    """A queue of texts, all prepared for one provider; used on the I/O loop only.
+    """A queue of texts, all prepared for one provider, by its rules; used on the I/O loop only.
 
     Args:
         provider: Who is to embed them.
@@ -59,17 +59,19 @@ class WaitingTexts:
 
     def add(self, job: EmbedJob) -> None:
         """Take a page, behind the others."""
-        self._parts.extend(job.split(self.provider.texts(job.text)))
+        self._parts.extend(self.provider.parts_of(job))
 
     def put_back(self, provider: Provider, parts: Sequence[Part], *, last: bool = False) -> None:
         """Take texts back that a provider was asked for, at the head, or behind the others.
 
-        Where another one has taken over meanwhile, their pages are prepared for that.
+        Where another one has taken over meanwhile, or the rules have changed, their pages are
+        prepared anew.
         """
         parts = [part for part in parts if part.is_open]
-        if provider is not self.provider:
+        is_same = provider is self.provider
+        if not is_same or any(part.rules is not provider.rules for part in parts):
             jobs = dict.fromkeys(part.job for part in parts)
-            parts = [part for job in jobs for part in job.split(self.provider.texts(job.text))]
+            parts = [part for job in jobs for part in self.provider.parts_of(job)]
         if last:
             self._parts.extend(parts)
         else:

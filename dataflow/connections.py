@@ -210,7 +210,7 @@ def _primary(process: Process) -> Provider:
             process.metrics,
             reserved_bytes=int(settings.embed_dimensions * NUMBER_BYTES),
         ),
-        detect_lowercase=settings.embed_lowercase == "auto",
+        detect_lowercase=settings.embed_lowercase == "auto" and not is_openai,
         chosen_by=_OPENAI if is_openai else "EMBED_MODEL and EMBED_URL",
     )
 

@@ -193,11 +193,15 @@ def read_partition(file: Path) -> tuple[int, int]:
         with closing(open_to_read(file)) as database:
             index, count = database.execute("SELECT part_index, part_count FROM parts").fetchone()
     except (sqlite3.Error, TypeError) as error:
-        raise RecoveryError(
-            f"{file} is no recovery partition ({error}); restore the whole store from a backup, "
-            "or start with a new one"
-        ) from None
+        raise _unreadable(file, error) from None
     return int(index), int(count)
+
+
+def _unreadable(file: Path, error: Exception) -> RecoveryError:
+    return RecoveryError(
+        f"{file} is no recovery partition ({error}); restore the whole store from a backup, "
+        "or start with a new one"
+    )
 
 
 def _check_all_there(directory: Path, found: list[tuple[int, int]]) -> None:
@@ -218,10 +222,13 @@ def _check_all_there(directory: Path, found: list[tuple[int, int]]) -> None:
 
 def _check_buckets(files: Iterable[Path]) -> None:
     """Refuse a store of a version with other buckets, at which Bytewax itself would panic."""
-    query = "SELECT DISTINCT state_key FROM snaps WHERE step_id LIKE '%.window'"
+    query = "SELECT DISTINCT state_key FROM snaps WHERE step_id NOT LIKE '%.kafka'"
     for file in files:
-        with closing(open_to_read(file)) as database:
-            keys = {key for (key,) in database.execute(query)}
+        try:
+            with closing(open_to_read(file)) as database:
+                keys = {key for (key,) in database.execute(query)}
+        except sqlite3.Error as error:
+            raise _unreadable(file, error) from None
         if strange := sorted(keys - set(BUCKET_KEYS)):
             odd = IncompatibleStoreError(f"a bucket {strange[0]}", f"such as {BUCKET_KEYS[0]}")
             raise RecoveryError(str(odd))

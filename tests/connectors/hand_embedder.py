@@ -53,6 +53,7 @@ class HandEmbedder:
         behaviour: Answers at once (or raises) instead of the test.
         facts: What `check` answers, or the errors it raises first.
         delay_s: Seconds that a text takes, with a behaviour; one request at a time.
+        check_s: Seconds that `check` takes.
     """
 
     model = "m"
@@ -64,7 +65,7 @@ class HandEmbedder:
         self.name = name
         self.max_texts = max_texts
         self.facts: list[ServerFacts | Exception] = [ServerFacts(2)]
-        self.delay_s = 0.0
+        self.delay_s = self.check_s = 0.0
         self.asked: list[Asked] = []
         self.checks = 0
         self._computing = asyncio.Lock()
@@ -82,6 +83,7 @@ class HandEmbedder:
 
     async def check(self) -> ServerFacts:
         self.checks += 1
+        await asyncio.sleep(self.check_s)
         answer = self.facts.pop(0) if len(self.facts) > 1 else self.facts[0]
         if isinstance(answer, Exception):
             raise answer

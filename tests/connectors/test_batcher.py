@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections import Counter
@@ -279,8 +280,8 @@ def test_texts_are_lower_cased_where_the_server_takes_all_capitals_for_the_same(
 
 @pytest.fixture
 def seen(monkeypatch) -> Callable[[float], None]:
-    """Sets how many seconds a server counts as the one that it was."""
-    return lambda seconds: monkeypatch.setattr("connectors.provider.UNSEEN_S", seconds)
+    """Sets after how many silent seconds a server may be another one."""
+    return lambda seconds: monkeypatch.setattr("connectors.provider.SILENT_S", seconds)
 
 
 def test_a_server_that_was_updated_meanwhile_gets_its_texts_lower_cased_before_any_of_them(
@@ -337,13 +338,64 @@ def test_every_server_is_looked_at_before_its_first_window(open_line):
     assert all(text.islower() for (text,) in bad.windows)
 
 
-def test_a_server_that_is_asked_all_the_time_is_not_looked_at_again(open_line):
+def test_a_server_that_is_asked_all_the_time_is_looked_at_each_minute(open_line, monkeypatch):
     embedder = HandEmbedder(takes_all)
     line = open_line(embedder, detect_lowercase=True)
     for number in range(20):
         line.submit(f"Page {number}")
         line.await_done(number + 1)
     assert embedder.checks == 1
+    monkeypatch.setattr("connectors.provider.SEEN_S", 0.0)
+    line.submit("Page 20")
+    line.await_done(21)
+    assert embedder.checks == 2
+
+
+def test_texts_that_were_on_their_way_when_lower_case_began_come_back_as_lower_case(open_line):
+    good, bad = HandEmbedder(name="good"), HandEmbedder(name="bad")
+    bad.facts = [ServerFacts(2, capitals_defect=True)]
+    line = open_line(good, bad, detect_lowercase=True, limits=WindowLimits(pages=1))
+    paris = "Paris " * 200
+    line.submit(paris, "London", "Rome")
+    bad.request(0)
+    assert [good.windows, bad.windows] == [[[paris], ["Rome"]], [["london"]]]
+
+    def behave(texts):
+        if texts == [paris]:
+            raise TooLong("too long")
+        return takes_all(texts)
+
+    good.behaviour = bad.behaviour = behave
+    bad.request(0).answer()
+    good.request(0).fail(TooLong("too long"))
+    good.request(1).fail(AWAY)
+    line.await_done(3)
+    assert all(text.islower() for (text,) in bad.windows)
+    assert [paris.lower()] in good.windows + bad.windows
+    assert ["rome"] in good.windows + bad.windows
+
+
+def test_a_stop_while_a_server_is_looked_at_leaves_its_window_unsent(open_line, seen):
+    embedder = HandEmbedder(takes_all)
+    line = open_line(embedder, detect_lowercase=True)
+    seen(0.0)
+    embedder.check_s = 0.2
+    line.submit("Paris")
+    eventually(lambda: embedder.checks == 2)
+    line.batcher.halt().result(10)
+    line.settle()
+    assert embedder.windows == []
+    assert line.done == []
+
+
+def test_both_windows_of_a_server_wait_for_one_look(open_line, seen):
+    embedder = HandEmbedder(takes_all)
+    line = open_line(embedder, detect_lowercase=True, limits=WindowLimits(pages=1))
+    embedder.check_s = 0.05
+    line.primary.endpoints[0].seen_at = -math.inf
+    line.submit("Paris", "London")
+    line.await_done(2)
+    assert embedder.checks == 2
 
 
 def test_the_embedder_s_facts_are_asked_for_once(open_line):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import fields
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +18,17 @@ any_version = st.builds(
     st.integers(0, INT32),
     st.integers(0, INT32),
     st.integers(0, INT64),
+)
+records = st.builds(
+    Record,
+    st.text(),
+    st.integers(0, INT32),
+    st.integers(0, INT64),
+    st.integers(0, INT64),
+    st.none() | st.binary(),
+    st.none() | st.binary(),
+    st.integers(0, INT32),
+    st.none() | st.text(),
 )
 # values so few that ties are common
 few = st.integers(1, 3)
@@ -38,6 +51,13 @@ def written(time_us: int, offset: int = 0) -> Version:
 def test_a_version_comes_out_of_its_packed_form_as_it_went_in(version):
     assert len(version.pack()) == PACKED_BYTES
     assert Version.unpack(version.pack()) == version
+    assert Version(*version.plain()) == version
+
+
+@given(records)
+def test_a_record_comes_out_of_its_plain_form_as_it_went_in(record):
+    assert Record(*record.plain()) == record
+    assert len(record.plain()) == len(fields(Record))
 
 
 @given(any_version)

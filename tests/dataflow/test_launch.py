@@ -1,10 +1,11 @@
 """What `launch` reads is what `bytewax.run` reads, and a store that cannot work is refused."""
 
 import os
+import sqlite3
 import string
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from unittest import mock
@@ -15,6 +16,7 @@ from bytewax.recovery import init_db_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.records import BUCKET_KEYS
 from dataflow.launch import Launch, LaunchError, launch
 from dataflow.recovery import RecoveryError, check_recovery
 
@@ -191,6 +193,29 @@ def test_an_empty_store_is_refused_and_stays_free(tmp_path):
 def test_a_missing_partition_is_named(tmp_path):
     (store(tmp_path) / "part-2.sqlite3").unlink()
     with pytest.raises(RecoveryError, match=r"lacks part-2\.sqlite3"):
+        check_recovery(Launch(recovery_dir=tmp_path))
+
+
+def write(file, step, key):
+    with closing(sqlite3.connect(file)) as database, database:
+        query = "INSERT INTO snaps (step_id, state_key, snap_epoch) VALUES (?, ?, 1)"
+        database.execute(query, (step, key))
+
+
+@pytest.mark.parametrize("step", ["window", "dead_letters"])
+def test_a_store_with_other_buckets_is_refused_with_the_remedy(tmp_path, step):
+    write(store(tmp_path) / "part-1.sqlite3", "pages.kafka", "slot-01")
+    write(tmp_path / "part-2.sqlite3", "pages.window", BUCKET_KEYS[3])
+    check_recovery(Launch(recovery_dir=tmp_path)).release()
+    write(tmp_path / "part-3.sqlite3", f"pages.{step}", "03")
+    with pytest.raises(RecoveryError, match=r"has a bucket 03.*; finish with the old version"):
+        check_recovery(Launch(recovery_dir=tmp_path))
+
+
+def test_a_partition_whose_snapshots_cannot_be_read_is_named(tmp_path):
+    with closing(sqlite3.connect(store(tmp_path) / "part-1.sqlite3")) as database, database:
+        database.execute("DROP TABLE snaps")
+    with pytest.raises(RecoveryError, match=r"part-1\.sqlite3 is no recovery partition"):
         check_recovery(Launch(recovery_dir=tmp_path))
 
 

@@ -73,7 +73,7 @@ class WrongDimensions(BadVector):
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What an embedder tells about itself when it is asked at the start.
+    """What an embedder tells about itself when it is asked what it is like.
 
     Attributes:
         dimensions: Size of its vectors, as seen in one.

@@ -150,9 +150,7 @@ class Batcher:
             else:
                 endpoint.seen_at = time.monotonic()
                 self._primary.learn(facts)
-                self._say_if_lowercased(endpoint)
-                if self._waiting.provider is self._primary:
-                    self._use(self._primary)
+                self._go_by_rules_of(endpoint)
                 return
 
     def _failed(self, endpoint: Endpoint, error: Transient) -> None:
@@ -173,13 +171,16 @@ class Batcher:
         self._stalls.cleared("embedder", words)
         self._add(waiting)
 
-    def _say_if_lowercased(self, endpoint: Endpoint) -> None:
+    def _go_by_rules_of(self, endpoint: Endpoint) -> None:
+        """Prepare what waits anew, after a server of the primary has told what it needs."""
         if self._primary.is_lowercased:
             self._log.warning(
                 "texts are lower-cased: this server takes all words with capitals for the same",
                 endpoint=endpoint.client.name,
                 setting="EMBED_LOWERCASE",
             )
+        if self._waiting.provider is self._primary:
+            self._use(self._primary)
 
     def _add(self, jobs: Sequence[EmbedJob]) -> None:
         self._start()
@@ -286,7 +287,8 @@ class Batcher:
         provider = endpoint.provider
         if provider.is_doubtful(endpoint):
             try:
-                await self._look_at(endpoint)
+                if await provider.look_at(endpoint):
+                    self._go_by_rules_of(endpoint)
             except ServiceError as error:
                 fault = error if isinstance(error, Transient) else Transient(error.detail)
                 self._report(endpoint, fault)
@@ -297,13 +299,6 @@ class Batcher:
             self._waiting.put_back(provider, window)
             return False
         return True
-
-    async def _look_at(self, endpoint: Endpoint) -> None:
-        provider = endpoint.provider
-        if await provider.look_at(endpoint):
-            self._say_if_lowercased(endpoint)
-            if provider is self._waiting.provider:
-                self._use(provider)
 
     def _report(self, endpoint: Endpoint, error: Transient) -> None:
         others = [e for e in endpoint.provider.endpoints if e is not endpoint and not e.faults]

@@ -17,8 +17,9 @@ from connectors.pace import Pace
 
 IN_FLIGHT_PER_ENDPOINT = 2
 SILENT_S = 10.0
+"""A server that has not answered for so long may have been updated."""
 SEEN_S = 60.0
-"""After so long without an answer of a server, and in any case, it may have been updated."""
+"""And one that was not looked at for so long, however often it answers."""
 _CONTEXT_TOKENS = 2048
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0

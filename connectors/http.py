@@ -9,18 +9,16 @@ was encoded, which page ids need.
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import email.utils
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
+from connectors.answer import Answer
 from connectors.failures import SetupFault, Transient
 from connectors.wire import Wire
 from connectors.wire_connection import AnswerTooLong, CutOff
@@ -28,56 +26,6 @@ from connectors.wire_connection import AnswerTooLong, CutOff
 CONNECT_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """A batch of 2,048 vectors is 35 MB; what is longer is not an answer to any of our questions."""
-MAX_RETRY_AFTER_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer.
-
-    Attributes:
-        status: HTTP status.
-        headers: Header fields; look-up ignores case.
-        body: The whole body, at most `MAX_ANSWER_BYTES`.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        """Whether the status is 2xx."""
-        return 200 <= self.status < 300
-
-    @property
-    def retry_after_s(self) -> float | None:
-        """Seconds asked for by Retry-After (or retry-after-ms), at most 300; None if absent."""
-        if (ms := self.headers.get("retry-after-ms")) and ms.isdecimal():
-            return min(float(ms) / 1000, MAX_RETRY_AFTER_S)
-        return _retry_after_s(self.headers.get("retry-after", ""))
-
-    def text(self, limit: int = 300) -> str:
-        """The body's beginning as one line, for messages."""
-        return " ".join(self.body[: 4 * limit].decode(errors="replace").split())[:limit]
-
-
-def _retry_after_s(value: str) -> float | None:
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            when = email.utils.parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
-            return None
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=dt.timezone.utc)
-        seconds = (when - dt.datetime.now(dt.timezone.utc)).total_seconds()
-    if not seconds >= 0:  # also NaN
-        return None
-    return min(seconds, MAX_RETRY_AFTER_S)
 
 
 class Http:
@@ -128,7 +76,7 @@ class Http:
             SetupFault: TLS does not come about.
         """
         try:
-            reply = await self._wire.exchange(
+            return await self._wire.exchange(
                 method,
                 url,
                 body=body,
@@ -138,7 +86,6 @@ class Http:
             )
         except (OSError, asyncio.TimeoutError, ValueError) as error:
             raise _fault(error, url, timeout_s) from error
-        return Answer(reply.status, reply.headers, reply.body)
 
     async def ask(
         self,

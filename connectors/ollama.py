@@ -16,9 +16,10 @@ from typing_extensions import override
 from yarl import URL
 
 from connectors import logs, pieces, sent_vectors
+from connectors.answer import Answer
 from connectors.embedding import ServerFacts, TooLong
 from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
-from connectors.http import Answer, Http
+from connectors.http import Http
 from connectors.ollama_answers import Missing, meaning, not_for_embedding, words_of
 from connectors.vouched import VouchedClient
 

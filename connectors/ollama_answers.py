@@ -16,9 +16,10 @@ import re
 
 import orjson
 
+from connectors.answer import Answer
 from connectors.embedding import TooLong
 from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
-from connectors.http import Answer, place
+from connectors.http import place
 
 _NO_MODEL = re.compile(r"model .*not found|try pulling it")
 _NOT_FOR_EMBEDDING = re.compile(r"not support embed", re.IGNORECASE)

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from yarl import URL
 
 from connectors import pieces
+from connectors.answer import Answer
 from connectors.embedding import ServerFacts, TooLong
 from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
-from connectors.http import Answer, Http
+from connectors.http import Http
 from connectors.openai_answers import meaning
 from connectors.vouched import PLAIN_WORD, VouchedClient
 

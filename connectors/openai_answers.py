@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import orjson
 
+from connectors.answer import Answer
 from connectors.embedding import TooLong
 from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
-from connectors.http import Answer, place
+from connectors.http import place
 
 QUOTA_PAUSE_S = 60.0
 """How long an account without credit is left alone: it is mended by people."""

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
+from connectors.answer import Answer
 from connectors.circuit import Circuit
 from connectors.failures import PageRefused, Refusal, SetupFault, Transient
-from connectors.http import Answer, Http, place
+from connectors.http import Http, place
 from connectors.metrics import Metrics
 from connectors.records import PageVector
 from connectors.stalls import Stalls

@@ -1,4 +1,8 @@
-"""The plain values that cross from step to step and from process to process."""
+"""The plain values that cross from step to step and from process to process.
+
+None of them is changed once it is made. Not all are frozen, though: to make a frozen one of eight
+fields takes 2.6 us instead of 0.5, and each page needs a handful.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,7 @@ def parse_origin(text: str) -> tuple[str, int, int] | None:
     return (found[1], int(found[2]), int(found[3])) if found else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """One record of the topic, as it was read.
 
@@ -93,7 +97,7 @@ class Record:
         return *place, self.key, self.value, self.era, self.replay_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PageVector:
     """A page's new vector on its way to the outputs.
 

@@ -15,7 +15,7 @@ _FIELD = b'"embeddings":['
 _MARK = "vectors stood here"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SentVector:
     """A vector as an embedder sent it.
 

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import orjson
 
 from connectors import logs
+from connectors.answer import Answer
 from connectors.blame import Blame, Trial
 from connectors.failures import PageRefused, Refusal, ServiceError, Transient
-from connectors.http import Answer, Http
+from connectors.http import Http
 from connectors.metrics import Metrics
 from connectors.records import PageVector
 from connectors.retry import until_answered

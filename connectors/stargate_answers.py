@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import orjson
 
+from connectors.answer import Answer
 from connectors.failures import PageRefused, SetupFault, Transient
-from connectors.http import Answer, place
+from connectors.http import place
 from connectors.page_ids import path_segment
 
 _BUSY = re.compile(

@@ -6,8 +6,9 @@ import re
 
 import orjson
 
+from connectors.answer import Answer
 from connectors.failures import PageRefused, SetupFault, Transient
-from connectors.http import Answer, place
+from connectors.http import place
 from connectors.stargate_answers import (
     StargateTable,
     check_reached,

@@ -9,8 +9,9 @@ from typing import Protocol
 
 import orjson
 
+from connectors.answer import Answer
 from connectors.failures import SetupFault, Transient
-from connectors.http import Answer, Http, place
+from connectors.http import Http, place
 
 FETCH_TIMEOUT_S = 10.0
 

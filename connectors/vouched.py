@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from connectors.answer import Answer
 from connectors.embedding import BadVector, WrongDimensions, admit
 from connectors.failures import PageRefused, ServiceError, SetupFault, Transient
-from connectors.http import Answer, Http, place
+from connectors.http import Http, place
 from connectors.masking import Secrets
 
 PLAIN_WORD = "page"

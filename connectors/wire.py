@@ -18,7 +18,9 @@ from functools import lru_cache
 
 from yarl import URL
 
-from connectors.wire_connection import Connection, CutOff, Reply
+from connectors.answer import Answer
+from connectors.deadlines import Deadlines
+from connectors.wire_connection import Connection, CutOff, Peers
 
 IDLE_S = 30.0
 """A connection that was not used for longer is not used again."""
@@ -41,6 +43,7 @@ class Wire:
     def __init__(self, tls: Callable[[], ssl.SSLContext], connect_timeout_s: float) -> None:
         self._tls = tls
         self._connect_timeout_s = connect_timeout_s
+        self._limits = Deadlines()
         self._origins: dict[str, _Origin] = {}
 
     async def exchange(
@@ -52,7 +55,7 @@ class Wire:
         headers: Mapping[str, str],
         timeout_s: float,
         max_bytes: int,
-    ) -> Reply:
+    ) -> Answer:
         """Send a request and read its answer.
 
         A kept connection on which no byte of an answer came was closed by the server at that very
@@ -88,7 +91,7 @@ class Wire:
     def close(self) -> None:
         """Close the connections that are kept."""
         for origin in self._origins.values():
-            for connection in list(origin.idle):
+            for connection in list(origin.peers.idle):
                 connection.abort()
 
     def _split(self, url: str) -> tuple[_Origin, str]:
@@ -97,14 +100,14 @@ class Wire:
             raise ValueError("its path is not percent-encoded")
         origin = self._origins.get(place)
         if origin is None:
-            origin = self._origins[place] = _Origin(place)
+            origin = self._origins[place] = _Origin(place, Peers(self._limits))
         return origin, target
 
     async def _connect(self, origin: _Origin, ends: float) -> Connection:
         loop = asyncio.get_running_loop()
         left_s = min(self._connect_timeout_s, ends - time.monotonic())
         connecting = loop.create_connection(
-            lambda: Connection(loop, origin.idle),
+            lambda: Connection(loop, origin.peers),
             origin.host,
             origin.port,
             ssl=self._tls() if origin.is_tls else None,
@@ -128,14 +131,14 @@ def _place_and_target(url: str) -> tuple[str, str]:
 class _Origin:
     """One scheme, host and port, with the connections to it that wait for work."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, peers: Peers) -> None:
         url = URL(place, encoded=True)
         if url.scheme not in ("http", "https") or not url.raw_host or url.port is None:
             raise ValueError("it is no http or https URL")
         self.host = url.raw_host
         self.port = url.port
         self.is_tls = url.scheme == "https"
-        self.idle: list[Connection] = []
+        self.peers = peers
         self._host_field = f"Host: {url.host_port_subcomponent}\r\n"
         login = base64.b64encode(f"{url.user or ''}:{url.password or ''}".encode()).decode()
         self._login = f"Authorization: Basic {login}\r\n" if url.user or url.password else ""
@@ -153,8 +156,8 @@ class _Origin:
 
     def kept(self) -> Connection | None:
         """The connection that was used last, if it is still good."""
-        while self.idle:
-            connection = self.idle.pop()
+        while self.peers.idle:
+            connection = self.peers.idle.pop()
             if time.monotonic() - connection.used_at < IDLE_S:
                 return connection
             connection.abort()

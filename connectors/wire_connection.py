@@ -12,14 +12,21 @@ import asyncio
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from multidict import CIMultiDict
 from typing_extensions import override
 
+from connectors.answer import Answer
+from connectors.deadlines import Deadlines
+
 MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADS = 64
+"""Heads that are known again, of one place; with ids in them none comes twice."""
+
+_HEAD_END = b"\r\n\r\n"
 
 
 class CutOff(OSError):
@@ -30,19 +37,30 @@ class AnswerTooLong(CutOff):
     """The answer is longer than was allowed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A whole answer.
-
-    Attributes:
-        status: HTTP status.
-        headers: Header fields; look-up ignores case.
-        body: The whole body, unpacked.
-    """
+@dataclass(slots=True)
+class _Head:
+    """What the head of an answer says; one with a body of known length, not packed."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    fields: Mapping[str, str]
+    keep: bool
+    body_bytes: int
+
+
+@dataclass(slots=True)
+class Peers:
+    """What the connections to one place share.
+
+    Attributes:
+        limits: The time limits of their requests.
+        idle: Those that wait for work.
+        heads: Heads of answers by their bytes: the next answer's is the same, most often, and
+            need not be taken apart again.
+    """
+
+    limits: Deadlines
+    idle: list[Connection] = field(default_factory=list)
+    heads: dict[bytes, _Head] = field(default_factory=dict)
 
 
 class Connection(asyncio.Protocol):
@@ -50,68 +68,67 @@ class Connection(asyncio.Protocol):
 
     Args:
         loop: The loop that it belongs to.
-        idle: The connections to the same place that wait for work.
+        peers: The connections to the same place.
 
     Attributes:
         heard: Whether a byte came since the latest request.
         used_at: When its latest answer was complete (seconds of the monotonic clock).
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, idle: list[Connection]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, peers: Peers) -> None:
         self._loop = loop
-        self._idle = idle
+        self._peers = peers
         self._parser = HttpResponseParser(self)
-        self._reply: asyncio.Future[Reply] | None = None
+        self._reply: asyncio.Future[Answer] | None = None
         self._max_bytes = 0
         self._keep = False
         self.heard = False
         self.used_at = 0.0
-        self._begin()
+        self._await_answer()
 
-    def _begin(self) -> None:
-        self._fields: CIMultiDict[str] = CIMultiDict()
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._head_bytes = 0
+    def _await_answer(self) -> None:
+        self._complete: Answer | None = None
+        self._is_parsing = False  # the parser has had a piece of it
         self._in_body = False
-        self._complete: Reply | None = None
+        self._head_bytes = 0
 
-    async def exchange(self, request: bytes, ends: float, max_bytes: int) -> Reply:
+    async def exchange(self, request: bytes, ends: float, max_bytes: int) -> Answer:
         """Send a request; the connection is kept for the next one, or closed."""
         if self._transport.is_closing():
             raise CutOff("it hung up before it was asked anything")
         self.heard = False
         self._max_bytes = max_bytes
-        self._begin()
+        self._await_answer()
         self._reply = self._loop.create_future()
-        timer = self._loop.call_later(max(0.0, ends - time.monotonic()), self._time_out)
+        self._peers.limits.begin(self, ends)
         try:
             self._transport.write(request)
-            reply = await self._reply
+            answer = await self._reply
         except BaseException:  # also a caller that does not want it any more
             self.abort()
             raise
         finally:
-            timer.cancel()
+            self._peers.limits.end(self)
             self._reply = None
         if self._keep and not self._transport.is_closing():
             self.used_at = time.monotonic()
-            self._idle.append(self)
+            self._peers.idle.append(self)
         else:
             self.abort()
-        return reply
+        return answer
 
     def abort(self) -> None:
         """Close it at once."""
         self._transport.abort()
 
+    def time_out(self) -> None:
+        """End the request, whose time is up."""
+        self._fail(asyncio.TimeoutError())
+
     def _fail(self, error: Exception) -> None:
         if self._reply is not None and not self._reply.done():
             self._reply.set_exception(error)
         self.abort()
-
-    def _time_out(self) -> None:
-        self._fail(asyncio.TimeoutError())
 
     # --- what the event loop calls
 
@@ -122,6 +139,10 @@ class Connection(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         self.heard = True
+        is_first, self._is_parsing = not self._is_parsing, True
+        if is_first and self._is_known(data):
+            self._go_on()
+            return
         if not self._in_body:
             self._head_bytes += len(data)
         try:
@@ -135,7 +156,31 @@ class Connection(asyncio.Protocol):
                 self._keep = False
                 self._go_on()
         else:
+            if is_first and self._complete is not None:
+                self._remember_head(data, self._complete)
             self._go_on()
+
+    def _is_known(self, data: bytes) -> bool:
+        """Whether a whole answer came, with a head that came before; then it is complete."""
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        head = self._peers.heads.get(data[:end])
+        if head is None or len(data) - end != head.body_bytes or head.body_bytes > self._max_bytes:
+            return False
+        self._keep = head.keep
+        self._complete = Answer(head.status, head.fields, data[end:])
+        self._is_parsing = False
+        return True
+
+    def _remember_head(self, data: bytes, answer: Answer) -> None:
+        """Know the head of an answer again, where its end is known by its length alone."""
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        length, fields = len(answer.body), answer.headers
+        is_plain = "Transfer-Encoding" not in fields and "Content-Encoding" not in fields
+        if is_plain and fields.get("Content-Length") == str(length) and len(data) == end + length:
+            heads = self._peers.heads
+            if len(heads) >= MAX_HEADS:
+                heads.clear()
+            heads[data[:end]] = _Head(answer.status, fields, self._keep, length)
 
     def _go_on(self) -> None:
         """After each piece: an answer may be complete, or too much may have come."""
@@ -148,8 +193,8 @@ class Connection(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        if self in self._idle:
-            self._idle.remove(self)
+        if self in self._peers.idle:
+            self._peers.idle.remove(self)
         if self._reply is None or self._reply.done():
             return
         if self._in_body and exc is None and self._ends_with_connection():
@@ -168,6 +213,9 @@ class Connection(asyncio.Protocol):
         """Refuse a second answer to one question."""
         if self._complete is not None:
             raise CutOff("it answered twice")
+        self._fields: CIMultiDict[str] = CIMultiDict()
+        self._body: list[bytes] = []
+        self._body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header field."""
@@ -193,13 +241,14 @@ class Connection(asyncio.Protocol):
         """Make the answer of what was taken."""
         status = self._parser.get_status_code()
         if status < 200:  # 100 Continue, 103 Early Hints: the answer comes after it
-            self._begin()
+            self._in_body = False
+            self._head_bytes = 0
             return
         body = b"".join(self._body)
         if (packing := self._fields.get("Content-Encoding")) is not None:
             body = _unpacked(body, packing, self._max_bytes)
         self._keep = self._parser.should_keep_alive()
-        self._complete = Reply(status, self._fields, body)
+        self._complete = Answer(status, self._fields, body)
 
 
 def _meaning(error: HttpParserError, data: bytes) -> CutOff:

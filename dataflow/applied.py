@@ -21,7 +21,7 @@ BY_FALLBACK = b"\xff" * FINGERPRINT_BYTES
 _ENTRY_BYTES = _KEY_BYTES + PACKED_BYTES + FINGERPRINT_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AppliedChange:
     """The newest change of a page that went to the outputs.
 
@@ -55,6 +55,9 @@ class Applied:
         other_space: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._other_space = other_space
+        # dropped at a time: to find the first entry, a dict goes over all that stood before it
+        self._drops = max(1, pages // 64)
+        self._most = pages + self._drops - 1
         # these come first, and go first
         self._unused = max(0, pages - len(packed) // _ENTRY_BYTES)
         # half as many again, for a moment: a dict takes room for them when entries come and go
@@ -91,9 +94,10 @@ class Applied:
         gone = self._entries.pop(key, b"")  # so that it counts as touched last
         entry = self._entries[key] = version.pack() + (fingerprint or _NO_TEXT)
         more = _is_by_fallback(entry) - _is_by_fallback(gone)
-        if not gone:
-            more -= _is_by_fallback(self._entries.pop(next(iter(self._entries))))
-            self._unused = max(0, self._unused - 1)
+        if len(self._entries) > self._most:
+            oldest = list(islice(self._entries, self._drops))
+            more -= sum(_is_by_fallback(self._entries.pop(key)) for key in oldest)
+            self._unused = max(0, self._unused - self._drops)
         if more:
             self._other_space(more)
 

@@ -1,4 +1,7 @@
-"""What flows from step to step: a change of a page, or why there is nothing to do."""
+"""What flows from step to step: a change of a page, or why there is nothing to do.
+
+Not all of it is frozen, as in `connectors.records`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ ANY_ERA = -1
 """The era of a replayed letter: its origin may be of a topic that was made anew since."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Version:
     """When a change was made, as far as its event tells.
 
@@ -98,7 +101,7 @@ def _sign(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     return (a > b) - (a < b)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Change:
     """A page got a new body, or went.
 

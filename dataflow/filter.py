@@ -29,9 +29,9 @@ class Filter:
         groups: dict[str, list[Change]] = {}
         for event in events:
             if isinstance(event, Change):
-                self._ledger.departed((event.record,))
                 groups.setdefault(bucket_of(event.page_id), []).append(event)
             else:
                 self._metrics.events.labels(event.op, event.outcome).inc()
                 self._ledger.settled(event.record)
+        self._ledger.departed(change.record for group in groups.values() for change in group)
         return list(groups.items())

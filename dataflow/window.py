@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bytewax.operators import StatefulBatchLogic
+from prometheus_client import Counter
 from typing_extensions import override
 
 from connectors.embed_jobs import EmbedJob
@@ -108,6 +109,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         self._applied = Applied(other_space=step.metrics.other_space_pages.inc)
         self._patience = Patience()
         self._sealing = Sealing()
+        self._counted: dict[tuple[str, str], Counter] = {}
         if snapshot is not None:
             self._restore(snapshot)
 
@@ -308,7 +310,11 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         self._step.ledger.settled(change.record)
 
     def _count(self, change: Change, outcome: str) -> None:
-        self._step.metrics.events.labels(change.op, outcome).inc()
+        counted = self._counted.get((change.op, outcome))
+        if counted is None:
+            counted = self._step.metrics.events.labels(change.op, outcome)
+            self._counted[change.op, outcome] = counted
+        counted.inc()
 
 
 def _is_late(change: Change, latest: Version) -> bool:

@@ -15,8 +15,9 @@ from urllib.parse import quote
 
 import orjson
 
+from connectors.answer import Answer
 from connectors.failures import SetupFault, Transient
-from connectors.http import Answer, place
+from connectors.http import place
 from connectors.stargate import StargateSession
 from connectors.stargate_answers import StargateTable, check_reached, is_busy
 from ops.patience import GaveUp, Patience

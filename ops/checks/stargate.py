@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import orjson
 from yarl import URL
 
+from connectors.answer import Answer
 from connectors.failures import ServiceError, SetupFault
-from connectors.http import Answer, Http, place
+from connectors.http import Http, place
 from connectors.metrics import Metrics
 from connectors.stargate import StargateSession
 from connectors.stargate_answers import StargateTable, check_stored

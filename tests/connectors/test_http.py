@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import http as http_module
+from connectors.answer import MAX_RETRY_AFTER_S, Answer
 from connectors.failures import SetupFault, Transient
-from connectors.http import MAX_RETRY_AFTER_S, Answer, Http, place
+from connectors.http import Http, place
 from connectors.io_loop import IoLoop
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

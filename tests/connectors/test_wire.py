@@ -6,6 +6,7 @@ What both ways of asking have in common is in test_http.py.
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from collections.abc import Awaitable, Callable
 
@@ -14,8 +15,9 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.answer import Answer
 from connectors.wire import Wire
-from connectors.wire_connection import CutOff, Reply
+from connectors.wire_connection import MAX_HEADS, AnswerTooLong, CutOff, Peers
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -264,7 +266,7 @@ def test_a_body_of_any_size_arrives_whole(run):
         writer.write(OK)
         await writer.drain()
 
-    async def client(wire: Wire, url: str) -> Reply:
+    async def client(wire: Wire, url: str) -> Answer:
         return await ask(wire, url, "PUT", sent)
 
     run(server, client)
@@ -329,3 +331,83 @@ def test_a_header_of_the_caller_goes_before_the_login_of_the_url(run):
     run(server, client)
     assert heads[0].count(b"uthorization") == 1
     assert b"Bearer token" in heads[0]
+
+
+HEADS = [
+    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n",
+    b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: %d\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n",
+]
+
+
+@given(
+    answers=st.lists(
+        st.tuples(
+            st.integers(0, len(HEADS) - 1), st.sampled_from([b"", b"ok", b"no", b"\r\n\r\n"])
+        ),
+        min_size=2,
+        max_size=12,
+    ),
+    cuts=st.sets(st.integers(1, 60), max_size=2),
+)
+@settings(max_examples=60, deadline=None)
+def test_an_answer_whose_head_came_before_is_read_like_the_first(answers, cuts):
+    """Every second one in pieces: a known head may come without its body, or half."""
+    whole = [HEADS[number] % len(body) + body for number, body in answers]
+    left = iter(enumerate(whole))
+
+    async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await question(reader)
+            number, answer = next(left)
+            edges = [0, *sorted(c for c in cuts if c < len(answer) and number % 2), len(answer)]
+            for begin, end in itertools.pairwise(edges):
+                writer.write(answer[begin:end])
+                await writer.drain()
+                await asyncio.sleep(0.001)
+
+    async def client(wire: Wire, url: str) -> None:
+        for number, body in answers:
+            answer = await ask(wire, url)
+            assert answer.body == body
+            assert answer.status == (503 if number == 1 else 200)
+            assert answer.retry_after_s == (7.0 if number == 1 else None)
+
+    uvloop.run(_talk(server, client))
+
+
+def test_a_known_head_with_a_longer_body_than_is_allowed_is_refused(run):
+    async def client(wire: Wire, url: str) -> None:
+        assert (await ask(wire, url)).body == b"ok"
+        with pytest.raises(AnswerTooLong):
+            await ask(wire, url, max_bytes=1)
+
+    run(saying(OK, OK), client)
+
+
+def test_more_than_a_known_answer_is_not_taken_for_the_next_one(run):
+    async def client(wire: Wire, url: str) -> list[bytes]:
+        return [(await ask(wire, url)).body for _ in range(3)]
+
+    assert run(saying(OK, OK + OK.replace(b"ok", b"no")), client) == [b"ok"] * 3
+
+
+def test_heads_that_never_come_again_are_not_collected(run):
+    """Many a service numbers its answers."""
+
+    async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for number in itertools.count():
+            await question(reader)
+            writer.write(OK.replace(b"OK\r\n", b"OK\r\nX-Request-Id: %d\r\n" % number))
+            await writer.drain()
+
+    async def client(wire: Wire, url: str) -> None:
+        for number in range(3 * MAX_HEADS):
+            assert (await ask(wire, url)).headers["x-request-id"] == str(number)
+        heads = [value for value in gc.get_objects() if isinstance(value, Peers)]
+        assert heads
+        assert all(len(peers.heads) <= MAX_HEADS for peers in heads)
+
+    run(server, client)

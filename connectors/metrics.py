@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from connectors.histogram import Histogram
 
 SERVICES = ("kafka", "embedder", "stargate", "rag", "dead-letters")
 REASONS = (
@@ -62,21 +65,25 @@ class Metrics:
         )
 
     def _make_histograms(self) -> None:
-        histogram = partial(Histogram, registry=self.registry)
-        self.freshness = histogram(
+        self.freshness = Histogram(  # this and the next are observed on the I/O loop only
             "gibsey_freshness_seconds",
             "From the change to the last output's acknowledgement.",
-            ["since"],
-            buckets=_FRESHNESS_S,
+            "since",
+            _FRESHNESS_S,
+            self.registry,
         )
-        self.stage = histogram(
+        self.stage = Histogram(
             "gibsey_stage_seconds",
             "Time that pages or requests spend in a stage.",
-            ["stage"],
-            buckets=_STAGE_S,
+            "stage",
+            _STAGE_S,
+            self.registry,
         )
-        self.window_pages = histogram(
-            "gibsey_window_pages", "Texts in an embedding request.", buckets=_WINDOW_PAGES
+        self.window_pages = prometheus_client.Histogram(
+            "gibsey_window_pages",
+            "Texts in an embedding request.",
+            buckets=_WINDOW_PAGES,
+            registry=self.registry,
         )
 
     def _make_gauges(self) -> None:

@@ -50,6 +50,7 @@ class Writer(Protocol[Row_contra]):
 class _Entry(Generic[Row]):
     bucket: str
     number: int
+    key: str
     row: Row
 
 
@@ -78,8 +79,9 @@ class Outbox(Generic[Row]):
         self._on_done = on_done
         self._io = io
         self._max_open = max_open
-        self._changed = threading.Condition()
-        # by bucket and number, in the order they came; guarded by _changed, as all up to the blank
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        # by bucket and number, in the order they came; guarded by _lock, as all up to the blank
         self._open: dict[str, dict[int, Row]] = {}
         self._total = 0
         self._number = 0
@@ -111,10 +113,12 @@ class Outbox(Generic[Row]):
             rows: The rows, those of one page in order.
             wait: Whether it does wait: rows of a snapshot must not hold up the start.
         """
-        with self._changed:
+        keys = [self._key(row) for row in rows]
+        with self._lock:
             if wait:
                 self._wait_until(lambda: self._total < self._max_open)
-            entries = [_Entry(bucket, self._number + n, row) for n, row in enumerate(rows)]
+            numbered = enumerate(zip(keys, rows, strict=True), self._number)
+            entries = [_Entry(bucket, number, key, row) for number, (key, row) in numbered]
             self._number += len(rows)
             self._total += len(rows)
             self._open.setdefault(bucket, {}).update((e.number, e.row) for e in entries)
@@ -122,12 +126,12 @@ class Outbox(Generic[Row]):
 
     def unsettled(self, bucket: str) -> list[Row]:
         """The rows of a bucket that are not settled, in the order they came."""
-        with self._changed:
+        with self._lock:
             return list(self._open.get(bucket, {}).values())
 
     def wait_settled(self, bucket: str) -> None:
         """Wait until no row of a bucket is open; from a worker thread."""
-        with self._changed:
+        with self._lock:
             self._wait_until(lambda: not self._open.get(bucket))
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
@@ -140,7 +144,7 @@ class Outbox(Generic[Row]):
             self._waiters -= 1
 
     def _settled(self, entry: _Entry[Row]) -> None:
-        with self._changed:
+        with self._lock:
             del self._open[entry.bucket][entry.number]
             self._total -= 1
             if self._waiters:
@@ -148,10 +152,9 @@ class Outbox(Generic[Row]):
 
     def _add(self, entries: Sequence[_Entry[Row]]) -> None:
         for entry in entries:
-            key = self._key(entry.row)
-            queue = self._behind if key in self._in_flight else self._waiting
-            replaced = queue.get(key)
-            queue[key] = entry
+            queue = self._behind if entry.key in self._in_flight else self._waiting
+            replaced = queue.get(entry.key)
+            queue[entry.key] = entry
             if replaced is not None:
                 self._io.spawn(self._end(replaced, None))
         self._wake()
@@ -192,10 +195,9 @@ class Outbox(Generic[Row]):
 
     def _release(self, batch: list[_Entry[Row]]) -> None:
         for entry in batch:
-            key = self._key(entry.row)
-            self._in_flight.discard(key)
-            if (next_entry := self._behind.pop(key, None)) is not None:
-                self._waiting[key] = next_entry
+            self._in_flight.discard(entry.key)
+            if (next_entry := self._behind.pop(entry.key, None)) is not None:
+                self._waiting[entry.key] = next_entry
 
     async def _end(self, entry: _Entry[Row], refusal: Refusal | None) -> None:
         await self._on_done(entry.row, refusal)

@@ -31,21 +31,17 @@ async def until_answered(attempt: Callable[[], Awaitable[T]], *, service: str, s
     Raises:
         PageRefused: As raised by `attempt`; anything else it raises, too.
     """
-
-    async def answered() -> T:
+    try:
         try:
             result = await attempt()
-        except PageRefused:  # that is an answer too
-            stalls.cleared(service)
-            raise
+        except Transient as error:
+            stalls.failed(service, error)
+            result = await _again(attempt, error, service, stalls)
+    except PageRefused:  # that is an answer too
         stalls.cleared(service)
-        return result
-
-    try:
-        return await answered()
-    except Transient as error:
-        stalls.failed(service, error)
-        return await _again(answered, error, service, stalls)
+        raise
+    stalls.cleared(service)
+    return result
 
 
 async def _again(

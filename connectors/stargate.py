@@ -137,9 +137,9 @@ class StargateRest:
     async def write(self, rows: Sequence[PageVector]) -> dict[int, Refusal]:
         """Write rows; returns when each is acknowledged or, by its index, given up."""
         if len(rows) == 1:
-            ended = [await self._write_row(rows[0])]
-        else:
-            ended = await asyncio.gather(*(self._write_in_turn(row) for row in rows))
+            refusal = await self._write_row(rows[0])
+            return {} if refusal is None else {0: refusal}
+        ended = await asyncio.gather(*(self._write_in_turn(row) for row in rows))
         return {index: refusal for index, refusal in enumerate(ended) if refusal is not None}
 
     def acknowledged(self, page_ids: Sequence[str]) -> None:

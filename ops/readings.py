@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
 from connectors.metrics import Metrics
 
@@ -129,7 +129,7 @@ class Reader:
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._counts: dict[str, MetricWrapperBase] = {
+        self._counts: dict[str, Collector] = {
             "events": metrics.events,
             "upserts": metrics.upserts,
             "notifications": metrics.notifications,
@@ -140,7 +140,7 @@ class Reader:
             "offset_resets": metrics.offset_resets,
             "other_space": metrics.other_space_pages,
         }
-        self._spreads: dict[str, MetricWrapperBase] = {
+        self._spreads: dict[str, Collector] = {
             "freshness": metrics.freshness,
             "stage": metrics.stage,
             "window_pages": metrics.window_pages,
@@ -156,18 +156,18 @@ class Reader:
         )
 
 
-def _samples(metric: MetricWrapperBase) -> Iterable[tuple[str, dict[str, str], float]]:
+def _samples(metric: Collector) -> Iterable[tuple[str, dict[str, str], float]]:
     for family in metric.collect():
         for sample in family.samples:
             yield sample.name.removeprefix(family.name), sample.labels, sample.value
 
 
-def _values(metric: MetricWrapperBase) -> dict[Labels, float]:
+def _values(metric: Collector) -> dict[Labels, float]:
     wanted = ("", "_total")
     return {tuple(by.values()): value for kind, by, value in _samples(metric) if kind in wanted}
 
 
-def _spreads(metric: MetricWrapperBase) -> dict[Labels, Spread]:
+def _spreads(metric: Collector) -> dict[Labels, Spread]:
     buckets: dict[Labels, list[tuple[float, float]]] = {}
     sums: dict[Labels, float] = {}
     for kind, by, value in _samples(metric):

@@ -40,7 +40,7 @@ class Desk:
     def observed(self, since: str) -> list[float]:
         """Count and sum of the freshness observed."""
         child = self.metrics.freshness.labels(since)
-        return [sum(bucket.get() for bucket in child._buckets), child._sum.get()]
+        return [sum(child.counts), child.total]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def flow() -> Dataflow:
     """
     settings = _settings()
     allocator.keep_memory_flat()
+    allocator.collect_seldom()
     recent = Recent()
     logs.configure(
         settings.log_level, settings.log_format, settings.secret_values(), recent.note_line

@@ -29,6 +29,7 @@ from connectors.kafka_records import record_of
 from connectors.kafka_words import MISSING, plain
 from connectors.metrics import Metrics
 from connectors.records import Record
+from connectors.timer_slack import exact_threads
 
 CHUNK = 32
 """Records taken from librdkafka at once: between two chunks the bytes are looked at."""
@@ -183,7 +184,8 @@ class Reader:
             return False
         config: dict[str, Any] = {**self._access.consumer_config(), **self._faults.callbacks()}
         try:
-            self._consumer = Consumer(config)
+            with exact_threads():
+                self._consumer = Consumer(config)
         except KafkaException as error:
             self._faults.unusable(error)
             self._open_at = time.monotonic() + RETRY_S

@@ -28,9 +28,9 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.probation import LookAhead, Probation
 from connectors.records import Record
-from connectors.rest import RESTS_AFTER_S, Rest
 from connectors.shutdown import Shutdown
 from connectors.thread_state import keep_thread_state
+from connectors.timer_slack import RESTS_AFTER_S, TimerSlack
 from connectors.topic_watch import TopicWatch
 
 SLOTS = 12
@@ -88,7 +88,7 @@ class Reading:
         shutdown: Ends reading.
         assigned: The thread that reads a partition, by partition.
         epoch: When the epoch ends.
-        rest: Whether there is nothing to do.
+        slack: How exactly workers are woken.
         stored: The partitions whose position a recovery store has, if there is one.
         budget: Bounds what is read in an epoch of a cluster.
     """
@@ -102,7 +102,7 @@ class Reading:
     shutdown: Shutdown
     assigned: dict[int, int]
     epoch: EpochClock
-    rest: Rest
+    slack: TimerSlack
     stored: set[int] = field(default_factory=set)
     budget: EpochBudget = field(default_factory=EpochBudget)
 
@@ -191,7 +191,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
 
     @override
     def next_awake(self) -> datetime | None:
-        self._r.rest.look()
+        self._r.slack.look()
         open_pages = self._r.ledger.open_pages
         return self._epoch.next(self._pause_s(open_pages), open_pages)
 
@@ -250,7 +250,6 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
             self._follow_id(watch.topic_id)
 
     def _follow_partitions(self, mine: Iterable[int]) -> None:
-        self._r.rest.worked()  # a consumer's threads are woken as exactly as the one that made them
         before = set(self._reader.partitions)
         self._reader.follow({number: self._emitted.get(number) for number in mine})
         now = set(self._reader.partitions)
@@ -303,7 +302,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
     def _emit(self, records: Sequence[Record]) -> Sequence[Record]:
         if records:
             self._read_at = time.monotonic()
-            self._r.rest.worked()
+            self._r.slack.worked()
             self._r.ledger.opened(records)
             moved = {r.partition: (r.offset + 1, r.era) for r in records}
             self._r.budget.spend(self._number, len(records), sum(r.size_bytes for r in records))

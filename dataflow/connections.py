@@ -155,7 +155,7 @@ def _reading(process: Process, access: KafkaAccess, watch: TopicWatch) -> Readin
         process.shutdown,
         assigned={},
         epoch=EpochClock(process.started.snapshot_seconds),
-        rest=process.rest,
+        slack=process.slack,
     )
 
 
@@ -167,7 +167,7 @@ def _window(process: Process, batcher: Batcher) -> WindowStep:
         process.shutdown,
         delete_rows=process.settings.on_delete == "delete",
         hold=_hold(process, batcher) if process.started.is_cluster else None,
-        rest=process.rest,
+        slack=process.slack,
     )
 
 

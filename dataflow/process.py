@@ -10,9 +10,9 @@ from connectors.io_loop import IoLoop
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.recent import Recent
-from connectors.rest import Rest
 from connectors.shutdown import Shutdown
 from connectors.stalls import Stalls
+from connectors.timer_slack import TimerSlack
 from dataflow.launch import Launch
 from dataflow.settings import Settings
 
@@ -32,7 +32,7 @@ class Process:
         http: Its HTTP client.
         ledger: Its open records.
         heartbeat: Whether its workers turn.
-        rest: Whether they have nothing to do.
+        slack: How exactly they are woken.
     """
 
     settings: Settings
@@ -41,14 +41,15 @@ class Process:
     metrics: Metrics = field(default_factory=Metrics)
     shutdown: Shutdown = field(default_factory=Shutdown)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
-    rest: Rest = field(default_factory=Rest)
     stalls: Stalls = field(init=False)
     io: IoLoop = field(init=False)
     http: Http = field(init=False)
     ledger: Ledger = field(init=False)
+    slack: TimerSlack = field(init=False)
 
     def __post_init__(self) -> None:
         self.stalls = Stalls(self.metrics)
         self.io = IoLoop(lambda error: self.shutdown.fatal(error, "I/O loop"))
         self.http = Http(self.settings.http_ca_file)
         self.ledger = Ledger(shared=self.started.is_cluster)
+        self.slack = TimerSlack(lambda: self.ledger.open_pages)

@@ -26,9 +26,9 @@ from connectors.failures import IncompatibleStoreError
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.records import BUCKETS, DeadLetter, PageVector, Record, Seal
-from connectors.rest import Rest
 from connectors.shutdown import Shutdown
 from connectors.thread_state import keep_thread_state
+from connectors.timer_slack import TimerSlack
 from dataflow.applied import BY_FALLBACK, Applied, AppliedChange
 from dataflow.changes import Change, Version
 from dataflow.patience import Patience
@@ -76,7 +76,7 @@ class WindowStep:
         shutdown: Ends the process on an error.
         delete_rows: Whether a deleted page's row is removed.
         hold: Makes an epoch of a cluster wait, where too much has come.
-        rest: Hears that there is something to do, which a peer may have read.
+        slack: Hears that there is something to do, which a peer may have read.
     """
 
     batcher: Embedding
@@ -85,7 +85,7 @@ class WindowStep:
     shutdown: Shutdown
     delete_rows: bool
     hold: EpochHold | None = None
-    rest: Rest = field(default_factory=Rest)
+    slack: TimerSlack = field(default_factory=TimerSlack)
 
     def __call__(self, snapshot: bytes | None) -> Window:
         """Make a bucket's logic, anew or from its snapshot."""
@@ -116,7 +116,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
     @override
     def on_batch(self, values: list[list[Change]]) -> tuple[list[list[Outcome]], bool]:
         with self._step.shutdown.guard("window"):
-            self._step.rest.worked()
+            self._step.slack.worked()
             out: list[Outcome] = []
             for group in values:
                 self._step.ledger.arrived(change.record for change in group)

@@ -14,9 +14,9 @@ from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.probation import Probation
 from connectors.records import Record
-from connectors.rest import Rest
 from connectors.shutdown import Shutdown
 from connectors.stalls import Stall, Stalls
+from connectors.timer_slack import TimerSlack
 from connectors.topic_watch import TopicWatch
 from dataflow.decode import can_be_read
 from tests.deadline import eventually
@@ -61,7 +61,7 @@ class Process:
             self.shutdown,
             assigned={},
             epoch=EpochClock(10.0),
-            rest=Rest(),
+            slack=TimerSlack(),
             budget=budget or EpochBudget(),
         )
         self.source = PagesSource(self.reading)

@@ -11,7 +11,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, cluster_main, run_main
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
-from connectors import rest
+from connectors import timer_slack
 from connectors.epoch_budget import EpochBudget
 from connectors.kafka_source import SLOTS, STATE_VERSION, PagesSource
 from connectors.ledger import Ledger
@@ -83,12 +83,12 @@ def test_the_longer_a_slot_has_read_nothing_the_more_seldom_it_looks(
 
 def test_workers_rest_while_nothing_is_read_and_no_longer(mock_kafka, monkeypatch):
     told: list[int] = []
-    monkeypatch.setattr(rest, "_set_slack", told.append)
+    monkeypatch.setattr(timer_slack, "_set_slack", told.append)
     with Process(mock_kafka.broker) as process:
         slot = process.slots["slot-00"]
         slot.next_awake()
         assert told == []
-        monkeypatch.setattr(process.reading.rest, "_worked_at", time.monotonic() - 60)
+        monkeypatch.setattr(process.reading.slack, "_worked_at", time.monotonic() - 60)
         slot.next_awake()
         assert [slack > 0 for slack in told] == [True]
         fill(mock_kafka, 1)

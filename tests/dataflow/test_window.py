@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from connectors import rest
+from connectors import timer_slack
 from connectors.embedding import TextRules
 from connectors.records import BUCKETS, Seal
 from dataflow.window import STATE_VERSION
@@ -63,10 +63,10 @@ def test_it_asks_to_be_woken_while_pages_are_open_and_until_all_is_settled(monke
 
 def test_a_bucket_at_work_is_woken_exactly_also_where_a_peer_has_read_its_pages(monkeypatch):
     told: list[int] = []
-    monkeypatch.setattr(rest, "_set_slack", told.append)
+    monkeypatch.setattr(timer_slack, "_set_slack", told.append)
     bench = Bench(shared=True)
-    monkeypatch.setattr(bench.step.rest, "_worked_at", time.monotonic() - 60)
-    bench.step.rest.look()
+    monkeypatch.setattr(bench.step.slack, "_worked_at", time.monotonic() - 60)
+    bench.step.slack.look()
     bench.take(change(at=0))
     assert [slack > 0 for slack in told] == [True, False]
 

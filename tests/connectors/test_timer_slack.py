@@ -12,9 +12,9 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, TestingSource, cluster_main
 
-from connectors import rest
-from connectors.rest import Rest
+from connectors import timer_slack
 from connectors.thread_state import keep_thread_state
+from connectors.timer_slack import TimerSlack
 
 PR_GET_TIMERSLACK = 30
 
@@ -35,20 +35,20 @@ def worker():
         yield lambda call: pool.submit(call).result(5)
 
 
-def quiet(process: Rest) -> None:
-    process._worked_at = time.monotonic() - rest.RESTS_AFTER_S - 0.1
+def quiet(process: TimerSlack) -> None:
+    process._worked_at = time.monotonic() - timer_slack.RESTS_AFTER_S - 0.1
 
 
 def test_a_worker_is_woken_less_exactly_while_there_is_nothing_to_do(worker):
-    process = Rest()
+    process = TimerSlack()
     usual = worker(slack_ns)
     worker(process.look)
     assert worker(slack_ns) == usual
     quiet(process)
     worker(process.look)
-    assert worker(slack_ns) == rest._SLACK_NS
+    assert worker(slack_ns) == timer_slack._SLACK_NS
     process.worked()
-    assert worker(slack_ns) == rest._SLACK_NS, "each thread sets its own"
+    assert worker(slack_ns) == timer_slack._SLACK_NS, "each thread sets its own"
     worker(process.look)
     assert worker(slack_ns) == usual
     quiet(process)
@@ -58,16 +58,16 @@ def test_a_worker_is_woken_less_exactly_while_there_is_nothing_to_do(worker):
 
 
 def test_the_other_threads_of_the_process_are_left_alone(worker):
-    process = Rest()
+    process = TimerSlack()
     quiet(process)
     before = slack_ns()
     worker(process.look)
-    assert worker(slack_ns) == rest._SLACK_NS
+    assert worker(slack_ns) == timer_slack._SLACK_NS
     assert slack_ns() == before
 
 
 def test_a_worker_of_bytewax_is_woken_exactly_again():
-    process, seen = Rest(), list[int]()
+    process, seen = TimerSlack(), list[int]()
 
     def step(item: int) -> int:
         keep_thread_state()
@@ -82,16 +82,42 @@ def test_a_worker_of_bytewax_is_woken_exactly_again():
     items = op.input("items", flow, TestingSource(range(2)))
     op.output("seen", op.map("step", items, step), TestingSink(seen))
     cluster_main(flow, [], 0, worker_count_per_proc=2)
-    assert seen[0] == rest._SLACK_NS
-    assert 0 < seen[1] < rest._SLACK_NS
+    assert seen[0] == timer_slack._SLACK_NS
+    assert 0 < seen[1] < timer_slack._SLACK_NS
 
 
 def test_the_kernel_is_told_only_of_changes(worker, monkeypatch):
     told: list[int] = []
-    monkeypatch.setattr(rest, "_set_slack", told.append)
-    process = Rest()
+    monkeypatch.setattr(timer_slack, "_set_slack", told.append)
+    process = TimerSlack()
     for look in range(4):
         if look == 2:
             quiet(process)
         worker(process.look)
-    assert told == [rest._SLACK_NS]
+    assert told == [timer_slack._SLACK_NS]
+
+
+def test_a_worker_of_a_crowded_process_has_time_and_loses_it_with_the_crowd(worker):
+    """Where hundreds of pages wait in line, a few milliseconds are nothing to one of them."""
+    crowd = [timer_slack.CROWD_PAGES + 1]
+    process = TimerSlack(lambda: crowd[0])
+    usual = slack_ns()
+    worker(process.worked)
+    assert worker(slack_ns) == timer_slack._SLACK_NS
+    crowd[0] -= 1
+    worker(process.look)
+    assert worker(slack_ns) == usual
+
+
+def test_a_thread_that_is_started_for_a_consumer_does_not_inherit_the_slack(worker):
+    process = TimerSlack()
+    usual = worker(slack_ns)
+    quiet(process)
+
+    def start_one() -> int:
+        process.look()
+        with timer_slack.exact_threads(), ThreadPoolExecutor(1) as pool:
+            return pool.submit(slack_ns).result(5)
+
+    assert worker(start_one) == usual
+    assert worker(slack_ns) == timer_slack._SLACK_NS

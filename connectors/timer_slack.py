@@ -1,0 +1,81 @@
+"""How exactly the kernel wakes the workers of a process.
+
+A worker of Bytewax that waits is woken each millisecond, whatever is to come: most of what an idle
+stream costs, and a thirtieth of what a busy one of four workers does. The kernel may be told that
+a thread does not mind to be woken some milliseconds later, and then wakes it so much more seldom.
+What comes from another thread wakes it at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+RESTS_AFTER_S = 5.0
+"""A process rests that has had no page for so long; its slots look more seldom then, too."""
+
+CROWD_PAGES = 512
+"""With so many open, each waits for far longer than the slack."""
+
+_SLACK_NS = 10_000_000  # little beside how long a slot sleeps at rest
+_USUAL = 0  # what the thread was started with
+_PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 29, 30
+
+
+class TimerSlack:
+    """Gives a process's workers slack while nothing waits for them, or much does.
+
+    Shared by its worker threads, which must keep their Python state.
+
+    Args:
+        open_pages: Tells how many pages are open in the process.
+    """
+
+    def __init__(self, open_pages: Callable[[], int] = lambda: 0) -> None:
+        self._open_pages = open_pages
+        self._worked_at = time.monotonic()
+        self._thread = threading.local()
+
+    def worked(self) -> None:
+        """Note that there is something to do, on the worker that does it."""
+        self._worked_at = time.monotonic()
+        self.look()
+
+    def look(self) -> None:
+        """Have the calling thread, a worker, woken as exactly as is needed now."""
+        rests = time.monotonic() - self._worked_at > RESTS_AFTER_S
+        has_time = rests or self._open_pages() > CROWD_PAGES
+        if has_time != getattr(self._thread, "has_time", False):
+            self._thread.has_time = has_time
+            _set_slack(_SLACK_NS if has_time else _USUAL)
+
+
+@contextmanager
+def exact_threads() -> Iterator[None]:
+    """Have threads that are started within woken exactly, whatever the calling one is.
+
+    A thread inherits for good what the one that starts it has at that moment.
+    """
+    has_slack = _prctl(_PR_GET_TIMERSLACK) == _SLACK_NS
+    if has_slack:
+        _set_slack(_USUAL)
+    try:
+        yield
+    finally:
+        if has_slack:
+            _set_slack(_SLACK_NS)
+
+
+def _set_slack(nanoseconds: int) -> None:
+    _prctl(_PR_SET_TIMERSLACK, nanoseconds)
+
+
+def _prctl(option: int, value: int = 0) -> int:
+    """What Linux returns, -1 also where there is no such call."""
+    if sys.platform != "linux":
+        return -1
+    return int(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0))

@@ -1,7 +1,7 @@
 """HTTP/1.1 as the hot paths need it: a whole request out, a whole answer in, connections kept.
 
 A thin layer on httptools, Node.js's parser. A `PUT` of one vector costs 96 us of CPU in aiohttp's
-client, 19 here, and 10 where nothing at all is looked at (`python -m bench.client`); each page is
+client, 14 here, and 12 where nothing at all is looked at (`python -m bench.client`); each page is
 two of them. Everything else goes through httpx (`connectors.http`), which knows redirects, proxies
 and cookies; none of them belongs here.
 """

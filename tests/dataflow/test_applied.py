@@ -87,3 +87,16 @@ def test_no_more_memory_is_taken_however_many_pages_come():
     finally:
         tracemalloc.stop()
     assert full < 1.02 * empty
+
+
+def test_a_large_bucket_drops_the_oldest_few_at_a_time_and_none_too_soon():
+    """To find the first entry of a dict takes as long as many were deleted before it."""
+    limit, drops = 256, 4
+    applied = Applied(pages=limit)
+    for n in range(3 * limit):
+        applied.put(f"{n}", version(n), bytes(range(16)))
+        assert min(n + 1, limit) <= len(applied) < limit + drops
+        assert all(applied.get(f"{known}") for known in range(max(0, n + 1 - limit), n + 1, 17))
+    again = Applied(applied.pack(), pages=limit)
+    assert len(again) == len(applied)
+    assert again.get(f"{3 * limit - 1}") == applied.get(f"{3 * limit - 1}")

@@ -139,10 +139,11 @@ class Connection(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         self.heard = True
-        is_first, self._is_parsing = not self._is_parsing, True
+        is_first = not self._is_parsing
         if is_first and self._is_known(data):
             self._go_on()
             return
+        self._is_parsing = True
         if not self._in_body:
             self._head_bytes += len(data)
         try:
@@ -168,7 +169,6 @@ class Connection(asyncio.Protocol):
             return False
         self._keep = head.keep
         self._complete = Answer(head.status, head.fields, data[end:])
-        self._is_parsing = False
         return True
 
     def _remember_head(self, data: bytes, answer: Answer) -> None:

@@ -132,6 +132,7 @@ class PagesSource(FixedPartitionedSource[Record, SlotState]):
     def build_part(self, step_id: str, for_part: str, resume_state: SlotState | None) -> Slot:
         with self._reading.shutdown.guard("kafka source"):
             keep_thread_state()
+            self._reading.slack.look()  # before it starts threads
             self._reading.watch.start()
             number = int(for_part.removeprefix("slot-"))
             return Slot(self._reading, self._lag, number, resume_state)

@@ -22,7 +22,6 @@ CROWD_PAGES = 512
 """With so many open, each waits for far longer than the slack."""
 
 _SLACK_NS = 10_000_000  # little beside how long a slot sleeps at rest
-_USUAL = 0  # what the thread was started with
 _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 29, 30
 
 
@@ -49,9 +48,18 @@ class TimerSlack:
         """Have the calling thread, a worker, woken as exactly as is needed now."""
         rests = time.monotonic() - self._worked_at > RESTS_AFTER_S
         has_time = rests or self._open_pages() > CROWD_PAGES
-        if has_time != getattr(self._thread, "has_time", False):
+        if has_time != getattr(self._thread, "has_time", None):
             self._thread.has_time = has_time
-            _set_slack(_SLACK_NS if has_time else _USUAL)
+            _set_slack(_SLACK_NS if has_time else _USUAL_NS)
+
+
+def give_slack() -> None:
+    """Have the calling thread woken up to 10 ms late, and those that it starts, until they `look`.
+
+    For the main thread, where workers have threads of their own: it looks each millisecond
+    whether they have ended or a signal came, and wants the interpreter's lock for that.
+    """
+    _set_slack(_SLACK_NS)
 
 
 @contextmanager
@@ -62,7 +70,7 @@ def exact_threads() -> Iterator[None]:
     """
     has_slack = _prctl(_PR_GET_TIMERSLACK) == _SLACK_NS
     if has_slack:
-        _set_slack(_USUAL)
+        _set_slack(_USUAL_NS)
     try:
         yield
     finally:
@@ -79,3 +87,7 @@ def _prctl(option: int, value: int = 0) -> int:
     if sys.platform != "linux":
         return -1
     return int(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0))
+
+
+_USUAL_NS = _prctl(_PR_GET_TIMERSLACK)
+"""What the main thread is started with; 50 us, where nobody said otherwise."""

@@ -53,6 +53,11 @@ class Launch:
         return self.process_count > 1
 
     @property
+    def has_worker_threads(self) -> bool:
+        """Whether workers have threads of their own; else the only one is the main thread."""
+        return self.workers > 1 or bool(self.addresses)
+
+    @property
     def worker_count(self) -> int:
         """Worker threads of all processes, if all were started with as many as this one."""
         return self.workers * self.process_count

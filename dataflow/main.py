@@ -7,7 +7,7 @@ import sys
 
 from bytewax.dataflow import Dataflow
 
-from connectors import allocator, logs
+from connectors import allocator, logs, timer_slack
 from connectors.recent import Recent
 from dataflow import connections, graph
 from dataflow.launch import LaunchError, launch
@@ -22,7 +22,7 @@ def flow() -> Dataflow:
     when it comes.
     """
     settings = _settings()
-    allocator.keep_memory_flat()
+    allocator.keep_one_heap()
     allocator.collect_seldom()
     recent = Recent()
     logs.configure(
@@ -40,7 +40,10 @@ def flow() -> Dataflow:
             "Bytewax's own web server is on: it listens on all addresses, port 3030, for anybody",
             remedy="unset BYTEWAX_DATAFLOW_API_ENABLED; any value, even 0, turns it on",
         )
-    return graph.build(connections.open_all(settings, started, recent))
+    built = graph.build(connections.open_all(settings, started, recent))
+    if started.has_worker_threads:
+        timer_slack.give_slack()  # last: other threads would inherit it
+    return built
 
 
 def _settings() -> Settings:

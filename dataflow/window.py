@@ -91,6 +91,7 @@ class WindowStep:
         """Make a bucket's logic, anew or from its snapshot."""
         with self.shutdown.guard("window"):
             keep_thread_state()
+            self.slack.look()
             return Window(self, snapshot)
 
 

@@ -94,7 +94,7 @@ def test_the_kernel_is_told_only_of_changes(worker, monkeypatch):
         if look == 2:
             quiet(process)
         worker(process.look)
-    assert told == [timer_slack._SLACK_NS]
+    assert told == [timer_slack._USUAL_NS, timer_slack._SLACK_NS]
 
 
 def test_a_worker_of_a_crowded_process_has_time_and_loses_it_with_the_crowd(worker):
@@ -121,3 +121,25 @@ def test_a_thread_that_is_started_for_a_consumer_does_not_inherit_the_slack(work
 
     assert worker(start_one) == usual
     assert worker(slack_ns) == timer_slack._SLACK_NS
+
+
+def test_workers_are_woken_exactly_though_the_main_thread_that_starts_them_is_not(worker):
+    process, usual, seen = TimerSlack(), slack_ns(), list[tuple[int, int]]()
+
+    def step(_: int) -> tuple[int, int]:
+        keep_thread_state()
+        before = slack_ns()
+        process.look()
+        return before, slack_ns()
+
+    def main_thread() -> int:
+        timer_slack.give_slack()
+        flow = Dataflow("slack")
+        items = op.input("items", flow, TestingSource(range(2)))
+        op.output("seen", op.map("step", items, step), TestingSink(seen))
+        cluster_main(flow, [], 0, worker_count_per_proc=2)
+        return slack_ns()
+
+    assert worker(main_thread) == timer_slack._SLACK_NS
+    assert seen[0] == (timer_slack._SLACK_NS, usual)
+    assert slack_ns() == usual

@@ -159,6 +159,18 @@ def test_processes_on_one_host_have_status_ports_of_their_own(hosts, offsets):
     assert Launch().status_port_offset == 0
 
 
+@pytest.mark.parametrize(
+    ("started", "own"),
+    [
+        (Launch(), False),
+        (Launch(workers=2), True),
+        (Launch(addresses=("a:1",)), True),  # Bytewax then runs its one worker as a cluster's
+    ],
+)
+def test_a_single_worker_is_the_main_thread(started, own):
+    assert started.has_worker_threads is own
+
+
 def store(directory, count=4):
     directory.mkdir(exist_ok=True)
     init_db_dir(directory, count)

@@ -35,7 +35,7 @@ class Scope:
     limit_s: float = math.inf
     epochs: float = 2
     warm_up_s: float = 1.0
-    free_pages: int = 8000
+    free_pages: int = 16_000
     edits: int = 100
     loaded_s: float = 10.0
     settle_s: float = 12.0
@@ -57,13 +57,12 @@ class Scope:
         return left
 
 
-CORE = Scope(runs={"free": 2, "edits": 2, "start": 3}, limit_s=570)
+CORE = Scope(runs={"free": 4, "edits": 2, "start": 3}, limit_s=570)
 LONG = Scope(
     name="long",
     runs=dict.fromkeys(("slowest", "cluster", "scaling", "idle", "peers", "loaded", "floor"), 3)
     | {"free": 5, "edits": 3, "start": 5},
     epochs=3,
-    free_pages=16_000,
     edits=300,
     loaded_s=30.0,
     idle_s=30.0,

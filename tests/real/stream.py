@@ -104,6 +104,18 @@ class Topic:
             consumer.close()
         return found
 
+    def is_done(self, group: str) -> bool:
+        """Whether a group has committed the end of every partition that holds something."""
+        consumer = Consumer({**self._config, "group.id": group})
+        try:
+            partitions = self._admin.list_topics(self.name, ANSWER_S).topics[self.name].partitions
+            places = [TopicPartition(self.name, partition) for partition in partitions]
+            ends = [consumer.get_watermark_offsets(place, ANSWER_S)[1] for place in places]
+            committed = [place.offset for place in consumer.committed(places, ANSWER_S)]
+        finally:
+            consumer.close()
+        return all(end in (0, offset) for end, offset in zip(ends, committed, strict=True))
+
     def _new_producer(self) -> Producer:
         return Producer({**self._config, "enable.idempotence": True, "message.timeout.ms": 0})
 
@@ -301,6 +313,13 @@ class RealStream:
             assert any(worker.is_running for worker in self._workers), f"none runs; {found}"
             assert time.monotonic() < give_up, found
             time.sleep(0.1)
+
+    def wait_done(self, within_s: float = DONE_S) -> None:
+        """Wait until all that is in the topic is done, dead letters and deletions, too.
+
+        The lag does not tell that: it is measured once a second, and 0 before.
+        """
+        eventually(lambda: self.topic.is_done(self._group), within_s)
 
     def letters(self) -> list[tuple[str, dict[str, object]]]:
         """Each dead letter's reason, and its event."""

@@ -90,14 +90,14 @@ def is_snapshot(row: dict[str, Any]) -> bool:
     return row["source"]["snapshot"] == "true"
 
 
-def wait_as_in(pages: Pages, stream: RealStream, worker: Worker, run: str) -> None:
+def wait_as_in(pages: Pages, stream: RealStream, run: str) -> None:
     """Wait until all that was written has been read, and the store is as Cassandra is."""
     markers = [f"marker {number} {run}" for number in range(MARKERS)]
     for marker in markers:
         pages.insert(marker, f"The end: {marker}.")
     stream.texts = pages.texts([*stream.texts, *markers])
     stream.wait_complete()
-    eventually(lambda: worker.status()["lag"]["total"] == 0, 30)
+    stream.wait_done()
     assert not list(stream.missing())
 
 
@@ -262,24 +262,24 @@ ODD_IDS = [
 def test_the_store_ends_as_cassandra_does_whatever_was_written(
     pages: Pages, stream: RealStream, run: str
 ):
-    worker = start(stream)
+    start(stream)
     write_all_cases(pages, stream, run)
-    wait_as_in(pages, stream, worker, run)
+    wait_as_in(pages, stream, run)
     kept = sum(text is not None for text in stream.texts.values())
     assert kept > len(CASES) / 2
     assert not [letter for letter in stream.letters() if run in str(letter)]
 
 
 def test_page_ids_arrive_as_they_are(pages: Pages, stream: RealStream, run: str):
-    worker = start(stream)
+    start(stream)
     for odd in ODD_IDS:
         pages.insert(odd.format(run), f"The page with the id {odd!r}.")
         stream.texts[odd.format(run)] = None
-    wait_as_in(pages, stream, worker, run)
+    wait_as_in(pages, stream, run)
     assert None not in stream.texts.values()
     for odd in ODD_IDS:
         pages.delete(odd.format(run))
-    wait_as_in(pages, stream, worker, f"{run} again")
+    wait_as_in(pages, stream, f"{run} again")
     assert not any(odd.format(run) in stream.stargate.vectors.rows for odd in ODD_IDS)
 
 
@@ -309,7 +309,7 @@ def test_random_histories_with_times_of_their_own_end_as_in_cassandra(
         statement = source.choices(statements, [4, 4, 2, 1, 1, 2])[0]
         pages.run(statement.format(page=page, text=f"change {number} of {page}", at=past + at))
         stream.texts[page] = None
-    wait_as_in(pages, stream, worker, run)
+    wait_as_in(pages, stream, run)
 
 
 def test_rows_that_were_there_before_the_connector_are_read_with_its_schemas_on(
@@ -331,21 +331,21 @@ def test_rows_that_were_there_before_the_connector_are_read_with_its_schemas_on(
         "value.converter.schemas.enable=true",
     )
     stream = changed_stream
-    worker = start(stream)
+    start(stream)
     stream.texts = dict.fromkeys([*there, f"bare {run}", f"gone {run}"])
-    wait_as_in(pages, stream, worker, run)
+    wait_as_in(pages, stream, run)
     assert f"one {run}" in stream.stargate.vectors.rows
     rows = [event["payload"] for event in stream.topic.read() if event.keys() == WITH_SCHEMA]
     read = [row["after"]["page_id"]["value"] for row in rows if is_snapshot(row)]
     assert {f"one {run}", f"bare {run}"} <= set(read)
     write_all_cases(pages, stream, run)
-    wait_as_in(pages, stream, worker, f"{run} live")
+    wait_as_in(pages, stream, f"{run} live")
 
 
 def test_an_insert_without_a_body_is_a_dead_letter(pages: Pages, stream: RealStream, run: str):
-    worker = start(stream)
+    start(stream)
     pages.run(f"INSERT INTO pages (page_id, title) VALUES ('bare {run}', 'A title')")
-    wait_as_in(pages, stream, worker, run)
+    wait_as_in(pages, stream, run)
     letters = [letter for letter in stream.letters() if f"bare {run}" in str(letter)]
     assert [reason for reason, _ in letters] == ["undecodable"]
 
@@ -353,20 +353,20 @@ def test_an_insert_without_a_body_is_a_dead_letter(pages: Pages, stream: RealStr
 def test_a_page_that_expires_keeps_its_vector_because_no_event_tells_of_it(
     pages: Pages, stream: RealStream, run: str
 ):
-    worker = start(stream)
+    start(stream)
     pages.run(
         f"INSERT INTO pages (page_id, body) VALUES ('brief {run}', 'For a moment.') USING TTL 1"
     )
     eventually(lambda: pages.texts([f"brief {run}"])[f"brief {run}"] is None, 10)
-    wait_as_in(pages, stream, worker, run)
+    wait_as_in(pages, stream, run)
     assert f"brief {run}" in stream.stargate.vectors.rows
 
 
 def test_a_write_to_the_database_reaches_the_rag_service_within_seconds(
     pages: Pages, stream: RealStream, run: str, show: Callable[[str], None]
 ):
-    worker = start(stream)
-    wait_as_in(pages, stream, worker, run)
+    start(stream)
+    wait_as_in(pages, stream, run)
     wrote: dict[str, float] = {}
     with Arrivals(stream, rows=False) as arrivals:
         for number in range(WRITES):

@@ -41,7 +41,28 @@ def same(found: list[float] | None, text: str) -> bool:
     )
 
 
-class Broker(Protocol):
+class Offsets(Protocol):
+    """Where a Kafka's partitions end, and how far a group is."""
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """The offset after the last record, by partition."""
+
+    def committed(self, topic: str, group: str) -> dict[int, int]:
+        """A group's committed offsets, by partition."""
+
+
+def wait_committed(kafka: Offsets, topic: str, group: str, within_s: float) -> None:
+    """Wait until a group has committed the end of every partition: then all of it is done."""
+
+    def at_end() -> bool:
+        committed = kafka.committed(topic, group)
+        ends = kafka.ends(topic)  # each time anew: more may come
+        return all(committed.get(partition) == end for partition, end in ends.items() if end)
+
+    eventually(at_end, within_s)
+
+
+class Broker(Offsets, Protocol):
     """A Kafka as these tests use it: the stand-in, or a real one (`tests.real.kafka`).
 
     Attributes:
@@ -65,12 +86,6 @@ class Broker(Protocol):
 
     def read(self, topic: str) -> list[Record]:
         """Every record that a topic holds."""
-
-    def ends(self, topic: str) -> dict[int, int]:
-        """The offset after the last record, by partition."""
-
-    def committed(self, topic: str, group: str) -> dict[int, int]:
-        """A group's committed offsets, by partition."""
 
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         """Delete the records before an offset."""
@@ -259,13 +274,7 @@ class Stream:
 
     def wait_committed(self, within_s: float = DONE_S) -> None:
         """Wait until the group has committed the end of every partition."""
-        ends = {partition: end for partition, end in self.kafka.ends(self.topic).items() if end}
-
-        def at_end() -> bool:
-            committed = self.kafka.committed(self.topic, self.group)
-            return all(committed.get(partition) == end for partition, end in ends.items())
-
-        eventually(at_end, within_s)
+        wait_committed(self.kafka, self.topic, self.group, within_s)
 
     def letters(self) -> list[Record]:
         """All dead letters."""

@@ -16,7 +16,62 @@ from tests.real.servers import Server, given
 ANSWER_S = 60.0
 
 
-class RealKafka:
+class KafkaContents:
+    """What is in the broker at an address.
+
+    Args:
+        broker: The broker's address.
+    """
+
+    def __init__(self, broker: str) -> None:
+        self.broker = broker
+        self._config: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": broker,
+            "log_level": 0,  # a broker that is away on purpose is not worth a line
+            "reconnect.backoff.max.ms": 1000,
+        }
+
+    def read(self, topic: str) -> list[Record]:
+        """Every record that a topic holds, by partition and offset."""
+        with self._consumer() as consumer:
+            return [
+                _record(message)
+                for partition, (low, end) in self._watermarks(consumer, topic).items()
+                for message in _messages(consumer, topic, partition, low, end)
+            ]
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """The offset after the last record, by partition."""
+        with self._consumer() as consumer:
+            return {n: end for n, (_, end) in self._watermarks(consumer, topic).items()}
+
+    def committed(self, topic: str, group: str) -> dict[int, int]:
+        """A group's committed offsets, by partition; those without one are left out."""
+        with self._consumer(group) as consumer:
+            places = [TopicPartition(topic, n) for n in self._partitions(consumer, topic)]
+            found = consumer.committed(places, timeout=ANSWER_S)
+        return {place.partition: place.offset for place in found if place.offset >= 0}
+
+    @contextmanager
+    def _consumer(self, group: str = "none") -> Iterator[Consumer]:
+        more = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        consumer = Consumer({**self._config, **more})
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+    def _partitions(self, consumer: Consumer, topic: str) -> list[int]:
+        return sorted(consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions)
+
+    def _watermarks(self, consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
+        return {
+            n: consumer.get_watermark_offsets(TopicPartition(topic, n), ANSWER_S)
+            for n in self._partitions(consumer, topic)
+        }
+
+
+class RealKafka(KafkaContents):
     """The broker at an address, with topics and a group of the test's own.
 
     Args:
@@ -29,15 +84,10 @@ class RealKafka:
     """
 
     def __init__(self, broker: str) -> None:
-        self.broker = broker
+        super().__init__(broker)
         mark = uuid.uuid4().hex[:12]
         self.topic, self.letter_topic = f"test.faults.{mark}", f"test.faults.{mark}.dlq"
         self.group = f"test-{mark}"
-        self._config: dict[str, str | int | float | bool] = {
-            "bootstrap.servers": broker,
-            "log_level": 0,  # a broker that is away on purpose is not worth a line
-            "reconnect.backoff.max.ms": 1000,
-        }
         self._admin = AdminClient(self._config)
         self._producer = self._new_producer()
         self._server: Server | None = None
@@ -107,45 +157,6 @@ class RealKafka:
     def flush(self, timeout_s: float = ANSWER_S) -> None:
         """Wait until the broker has everything that was sent."""
         assert self._producer.flush(timeout_s) == 0, "the broker did not take all events"
-
-    def read(self, topic: str) -> list[Record]:
-        """Every record that a topic holds, by partition and offset."""
-        with self._consumer() as consumer:
-            return [
-                _record(message)
-                for partition, (low, end) in self._watermarks(consumer, topic).items()
-                for message in _messages(consumer, topic, partition, low, end)
-            ]
-
-    def ends(self, topic: str) -> dict[int, int]:
-        """The offset after the last record, by partition."""
-        with self._consumer() as consumer:
-            return {n: end for n, (_, end) in self._watermarks(consumer, topic).items()}
-
-    def committed(self, topic: str, group: str) -> dict[int, int]:
-        """A group's committed offsets, by partition; those without one are left out."""
-        with self._consumer(group) as consumer:
-            places = [TopicPartition(topic, n) for n in self._partitions(consumer, topic)]
-            found = consumer.committed(places, timeout=ANSWER_S)
-        return {place.partition: place.offset for place in found if place.offset >= 0}
-
-    @contextmanager
-    def _consumer(self, group: str = "none") -> Iterator[Consumer]:
-        more = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-        consumer = Consumer({**self._config, **more})
-        try:
-            yield consumer
-        finally:
-            consumer.close()
-
-    def _partitions(self, consumer: Consumer, topic: str) -> list[int]:
-        return sorted(consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions)
-
-    def _watermarks(self, consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
-        return {
-            n: consumer.get_watermark_offsets(TopicPartition(topic, n), ANSWER_S)
-            for n in self._partitions(consumer, topic)
-        }
 
     def _new_producer(self) -> Producer:
         more = {"enable.idempotence": True, "message.timeout.ms": 0, "linger.ms": 0}

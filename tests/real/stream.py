@@ -10,16 +10,18 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from demo.rag import Rag
 from demo.stargate import TOKEN, Stargate
 from tests.deadline import eventually
+from tests.flow.stream import wait_committed
 from tests.flow.worker import BYTEWAX_RUN, Worker, free_port, make_store
+from tests.real.kafka import KafkaContents
 
 PARTITIONS = 3
 SNAPSHOT_S = 2
@@ -36,6 +38,9 @@ class Topic:
     Args:
         broker: The broker's address.
         name: The topic's name; None takes a new one.
+
+    Attributes:
+        contents: What is in the broker.
     """
 
     def __init__(self, broker: str, name: str | None = None) -> None:
@@ -48,6 +53,7 @@ class Topic:
         }
         self._admin = AdminClient(self._config)
         self._producer = self._new_producer()
+        self.contents = KafkaContents(broker)
 
     def make(self, partitions: int = PARTITIONS) -> None:
         """Make it."""
@@ -84,37 +90,13 @@ class Topic:
 
     def read_letters(self) -> list[tuple[str, dict[str, object]]]:
         """Each dead letter's reason, and its event."""
-        return [_letter(message) for message in self._read(self.letters)]
+        letters = self.contents.read(self.letters)
+        return [(r.headers["reason"].decode(), json.loads(r.value or b"{}")) for r in letters]
 
     def read(self) -> list[dict[str, Any]]:
         """The events in the topic that are JSON objects."""
-        events = (json.loads(message.value() or b"null") for message in self._read(self.name))
+        events = (json.loads(record.value or b"null") for record in self.contents.read(self.name))
         return [event for event in events if isinstance(event, dict)]
-
-    def _read(self, topic: str) -> list[Message]:
-        partitions = self._admin.list_topics(topic, ANSWER_S).topics[topic].partitions
-        consumer = Consumer({**self._config, "group.id": "none"})
-        found = []
-        try:
-            for place in [TopicPartition(topic, partition, 0) for partition in partitions]:
-                _, end = consumer.get_watermark_offsets(place, ANSWER_S)
-                consumer.assign([place])
-                found += consumer.consume(end, ANSWER_S) if end else []
-        finally:
-            consumer.close()
-        return found
-
-    def is_done(self, group: str) -> bool:
-        """Whether a group has committed the end of every partition that holds something."""
-        consumer = Consumer({**self._config, "group.id": group})
-        try:
-            partitions = self._admin.list_topics(self.name, ANSWER_S).topics[self.name].partitions
-            places = [TopicPartition(self.name, partition) for partition in partitions]
-            ends = [consumer.get_watermark_offsets(place, ANSWER_S)[1] for place in places]
-            committed = [place.offset for place in consumer.committed(places, ANSWER_S)]
-        finally:
-            consumer.close()
-        return all(end in (0, offset) for end, offset in zip(ends, committed, strict=True))
 
     def _new_producer(self) -> Producer:
         return Producer({**self._config, "enable.idempotence": True, "message.timeout.ms": 0})
@@ -122,11 +104,6 @@ class Topic:
     def _make(self, name: str, partitions: int) -> None:
         for done in self._admin.create_topics([NewTopic(name, partitions, 1)]).values():
             done.result(ANSWER_S)
-
-
-def _letter(message: Message) -> tuple[str, dict[str, object]]:
-    headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
-    return headers["reason"].decode(), json.loads(message.value() or b"{}")
 
 
 class Embedder:
@@ -314,12 +291,12 @@ class RealStream:
             assert time.monotonic() < give_up, found
             time.sleep(0.1)
 
-    def wait_done(self, within_s: float = DONE_S) -> None:
+    def wait_committed(self, within_s: float = DONE_S) -> None:
         """Wait until all that is in the topic is done, dead letters and deletions, too.
 
         The lag does not tell that: it is measured once a second, and 0 before.
         """
-        eventually(lambda: self.topic.is_done(self._group), within_s)
+        wait_committed(self.topic.contents, self.topic.name, self._group, within_s)
 
     def letters(self) -> list[tuple[str, dict[str, object]]]:
         """Each dead letter's reason, and its event."""

@@ -97,7 +97,7 @@ def wait_as_in(pages: Pages, stream: RealStream, run: str) -> None:
         pages.insert(marker, f"The end: {marker}.")
     stream.texts = pages.texts([*stream.texts, *markers])
     stream.wait_complete()
-    stream.wait_done()
+    stream.wait_committed()
     assert not list(stream.missing())
 
 

@@ -91,7 +91,7 @@ def test_a_backfill_keeps_within_its_lag_and_gives_every_page_its_new_vector(str
     before = dict(stream.stargate.vectors.rows)
     code, said = run(stream, "backfill", "--max-lag", "20", "--skew", "0", **PREFIXES)
     assert (code, said) == (0, f"{PAGES} sent, 0 without text, 0 not taken.\n")
-    stream.wait_done()
+    stream.wait_committed()
     assert stream.stargate.vectors.writes.total() >= 2 * PAGES
     assert set(before) == set(stream.stargate.vectors.rows)
     assert run(stream, "audit", "--json", **PREFIXES)[1]["result"] == "clean"

@@ -37,9 +37,11 @@ SLOTS = 12
 """Reader slots; part of the recovery store's layout, so another number is another version."""
 
 STATE_VERSION = 1
-BATCH_RECORDS = 256
+BATCH_RECORDS = 1024
 BATCH_BYTES = 1024 * 1024
-"""What one call returns at most, and so by how much a slot can overshoot the ledger's limits."""
+"""What one call returns at most, and so by how much a slot can overshoot the ledger's limits. Each
+batch wakes all workers and costs every bucket a turn: of 256 records they took one percent more
+of all CPU with one worker, four with four."""
 
 QUIET_SHARE = 0.01
 QUIET_S = 0.25

@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from connectors import timer_slack
 from connectors.epoch_budget import EpochBudget
-from connectors.kafka_source import SLOTS, STATE_VERSION, PagesSource
+from connectors.kafka_source import BATCH_RECORDS, SLOTS, STATE_VERSION, PagesSource
 from connectors.ledger import Ledger
 from demo.kafka import MockKafka
 from tests.connectors.reading import TOPIC, Process
@@ -192,12 +192,13 @@ def test_a_topic_with_another_id_is_not_emptied_into_dead_letters_either(mock_ka
 
 
 def test_a_consumer_that_is_given_up_is_replaced_where_it_was(mock_kafka):
-    fill(mock_kafka, 300)
+    count = BATCH_RECORDS + 50
+    fill(mock_kafka, count)
     with Process(mock_kafka.broker) as process:
-        process.read(256)
+        process.read(BATCH_RECORDS)
         process.slots["slot-00"]._reader._begin_again("Local: Fatal error")
-        process.read(300)
-        assert process.places() == [(0, n) for n in range(300)]
+        process.read(count)
+        assert process.places() == [(0, n) for n in range(count)]
         assert process.resets == 0
 
 
@@ -242,7 +243,7 @@ def test_reading_pauses_while_the_ledger_has_no_room(mock_kafka):
         for _ in range(50):
             process.turn()
             time.sleep(0.001)
-        assert 300 <= len(process.records) < 300 + 256
+        assert 300 <= len(process.records) < 300 + BATCH_RECORDS
         assert process.ledger.open_pages == len(process.records)
         while len(process.records) < 3000:
             process.settle(process.turn())
@@ -250,23 +251,23 @@ def test_reading_pauses_while_the_ledger_has_no_room(mock_kafka):
 
 
 def test_a_batch_is_bounded_in_records_and_bytes(mock_kafka):
-    fill(mock_kafka, 600)
+    fill(mock_kafka, BATCH_RECORDS + 600)
     fill(mock_kafka, 5, partition=1, value=b"x" * 900_000)
     with Process(mock_kafka.broker) as process:
         sizes = []
-        process.turn_until(lambda: len(process.records) >= 605)
+        process.turn_until(lambda: len(process.records) >= BATCH_RECORDS + 605)
         with Process(mock_kafka.broker) as again:
-            while len(again.records) < 605:
+            while len(again.records) < BATCH_RECORDS + 605:
                 for slot in again.slots.values():
                     batch = list(slot.next_batch())
                     sizes.append((len(batch), sum(r.size_bytes for r in batch)))
                     again.records += batch
-    assert max(count for count, _ in sizes) <= 256
+    assert max(count for count, _ in sizes) <= BATCH_RECORDS
     assert max(size for _, size in sizes) < 6 * 1024 * 1024
 
 
 def test_in_a_cluster_reading_pauses_until_the_epoch_ends(mock_kafka):
-    fill(mock_kafka, 1000)
+    fill(mock_kafka, 2 * BATCH_RECORDS)
     ledger = Ledger(shared=True)
     with Process(mock_kafka.broker, ledger=ledger, budget=EpochBudget(pages=100)) as process:
         process.read(100)

@@ -148,3 +148,7 @@ class Seal:
     """
 
     settles: bool = True
+
+
+Outcome = PageVector | DeadLetter | Seal
+"""What comes out of the window step, of which each output takes its own."""

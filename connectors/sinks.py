@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from typing_extensions import override
 
 from connectors.failures import IncompatibleStoreError
 from connectors.outbox import Outbox
-from connectors.records import BUCKET_KEYS, DeadLetter, PageVector, Record, Seal
+from connectors.records import BUCKET_KEYS, DeadLetter, Outcome, PageVector, Record, Seal
 from connectors.shutdown import Shutdown
 
 Row = TypeVar("Row")
@@ -24,7 +24,7 @@ VectorState = tuple[int, list[tuple[Any, ...]]]
 vector (up to 16 KB) and its event."""
 
 
-class _Partition(StatefulSinkPartition[Sequence[Row | Seal], Any], Generic[Row]):
+class _Partition(StatefulSinkPartition[Sequence[Outcome], Any], Generic[Row]):
     """One bucket of an output."""
 
     def __init__(self, sink: OutboxSink[Row], bucket: str) -> None:
@@ -32,9 +32,10 @@ class _Partition(StatefulSinkPartition[Sequence[Row | Seal], Any], Generic[Row])
         self._bucket = bucket
 
     @override
-    def write_batch(self, values: list[Sequence[Row | Seal]]) -> None:
+    def write_batch(self, values: list[Sequence[Outcome]]) -> None:
         with self._sink.shutdown.guard(self._sink.name):
-            rows = [row for group in values for row in group if not isinstance(row, Seal)]
+            takes = self._sink.takes
+            rows = [row for group in values for row in group if takes(row)]
             if rows:
                 self._sink.arrived(rows)
                 self._sink.outbox.put(self._bucket, rows)
@@ -51,10 +52,10 @@ class _VectorPartition(_Partition[PageVector]):
         sink.outbox.put(bucket, rows, wait=False)
 
     @override
-    def write_batch(self, values: list[Sequence[PageVector | Seal]]) -> None:
+    def write_batch(self, values: list[Sequence[Outcome]]) -> None:
         super().write_batch(values)
-        for row in chain.from_iterable(values):  # after a row another seal comes
-            self._settles = isinstance(row, Seal) and (row.settles or self._settles)
+        for item in chain.from_iterable(values):  # after anything else another seal comes
+            self._settles = isinstance(item, Seal) and (item.settles or self._settles)
 
     @override
     def snapshot(self) -> VectorState:
@@ -74,8 +75,8 @@ class _LetterPartition(_Partition[DeadLetter]):
             self._sink.outbox.wait_settled(self._bucket)
 
 
-class OutboxSink(FixedPartitionedSink[Sequence[Row | Seal], Any], Generic[Row]):
-    """A sink for `(bucket, rows)` items.
+class OutboxSink(FixedPartitionedSink[Sequence[Outcome], Any], Generic[Row]):
+    """A sink for `(bucket, outcomes)` items.
 
     Unit of parallelism: the bucket; the partitions are the buckets, so building the flow needs
     no service. Delivery: at least once; rows of one page in order.
@@ -83,6 +84,7 @@ class OutboxSink(FixedPartitionedSink[Sequence[Row | Seal], Any], Generic[Row]):
     Args:
         name: The step's name, for messages.
         outbox: Where rows go; shared by all partitions of the process.
+        takes: Whether an outcome is a row of this output.
         arrived: Called with the rows before they are handed over.
         shutdown: Ends the process on an error.
     """
@@ -91,11 +93,13 @@ class OutboxSink(FixedPartitionedSink[Sequence[Row | Seal], Any], Generic[Row]):
         self,
         name: str,
         outbox: Outbox[Row],
+        takes: Callable[[Outcome], TypeGuard[Row]],
         arrived: Callable[[Sequence[Row]], None],
         shutdown: Shutdown,
     ) -> None:
         self.name = name
         self.outbox = outbox
+        self.takes = takes
         self.arrived = arrived
         self.shutdown = shutdown
 
@@ -122,6 +126,7 @@ class VectorSink(OutboxSink[PageVector]):
     Args:
         name: The step's name, for messages.
         outbox: Where rows go.
+        takes: Whether an outcome is a row of this output.
         arrived: Called with rows before they are handed over.
         resumed: Called with rows of a snapshot before they are.
         shutdown: Ends the process on an error.
@@ -131,11 +136,12 @@ class VectorSink(OutboxSink[PageVector]):
         self,
         name: str,
         outbox: Outbox[PageVector],
+        takes: Callable[[Outcome], TypeGuard[PageVector]],
         arrived: Callable[[Sequence[PageVector]], None],
         resumed: Callable[[Sequence[PageVector]], None],
         shutdown: Shutdown,
     ) -> None:
-        super().__init__(name, outbox, arrived, shutdown)
+        super().__init__(name, outbox, takes, arrived, shutdown)
         self.resumed = resumed
 
     @override

@@ -4,12 +4,13 @@ Kafka ─► decode ─► filter ─► window ─┬─► stargate
            │ undecodable     │       └─► rag
            └─────────────────┴─────────► dead letters
 
-From "filter" on an item is a bucket with a list: what came, or came out, of it at one time.
+From "filter" on an item is a bucket with a list: what came, or came out, of it at one time. The
+outputs sort such a list themselves, for a step that does it costs more than it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -20,18 +21,15 @@ from bytewax.inputs import Source
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
 from connectors.outbox import Outbox
-from connectors.records import BUCKET_KEYS, DeadLetter, PageVector, Record, Seal
+from connectors.records import BUCKET_KEYS, DeadLetter, Outcome, PageVector, Record
 from connectors.shutdown import Shutdown
 from connectors.sinks import LetterSink, VectorSink
 from dataflow.changes import Change
 from dataflow.decode import Decoded, decode
 from dataflow.filter import Filter
-from dataflow.window import Outcome, WindowStep
+from dataflow.window import WindowStep
 
 FLOW_ID = "pages"
-
-Rows = tuple[str, list[PageVector | Seal]]
-"""A bucket, and what its outputs get at one time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +65,8 @@ def build(parts: Parts) -> Dataflow:
     sorted_out = op.branch("is_undecodable", decoded, _is_dead_letter)
     changes = op.flat_map_batch("filter", sorted_out.falses, _guarded_filter(parts))
     outcomes = op.stateful_batch("window", changes, parts.window)
-    vectors = op.filter_map("vectors", outcomes, _vectors)
-    op.output("stargate", vectors, _vector_sink("stargate", parts, parts.stargate))
-    notices = op.filter_map("upserts", vectors, _notices)
-    op.output("rag", notices, _vector_sink("rag", parts, parts.rag))
+    op.output("stargate", outcomes, _vector_sink("stargate", parts, parts.stargate, _is_row))
+    op.output("rag", outcomes, _vector_sink("rag", parts, parts.rag, _is_notice))
     refused = op.filter_map("refused", outcomes, _letters)
     undecodable = op.map("by_partition", sorted_out.trues, _by_partition)
     letters = op.merge("all_refused", refused, undecodable)
@@ -109,27 +105,23 @@ class _Filter:
             return self.inner(events)
 
 
-def _is_dead_letter(item: Decoded) -> TypeGuard[DeadLetter]:
+def _is_dead_letter(item: Decoded | Outcome) -> TypeGuard[DeadLetter]:
     return isinstance(item, DeadLetter)
 
 
-def _vectors(item: tuple[str, list[Outcome]]) -> Rows | None:
-    bucket, outcomes = item
-    rows = [outcome for outcome in outcomes if not isinstance(outcome, DeadLetter)]
-    return (bucket, rows) if rows else None
+def _is_row(outcome: Outcome) -> TypeGuard[PageVector]:
+    return isinstance(outcome, PageVector)
+
+
+def _is_notice(outcome: Outcome) -> TypeGuard[PageVector]:
+    """What RAG is to hear of: all but removed rows."""
+    return isinstance(outcome, PageVector) and outcome.vector is not None
 
 
 def _letters(item: tuple[str, list[Outcome]]) -> tuple[str, list[DeadLetter]] | None:
     bucket, outcomes = item
-    letters = [outcome for outcome in outcomes if isinstance(outcome, DeadLetter)]
+    letters = [outcome for outcome in outcomes if _is_dead_letter(outcome)]
     return (bucket, letters) if letters else None
-
-
-def _notices(item: Rows) -> Rows | None:
-    """What RAG is to hear of: all but removed rows."""
-    bucket, rows = item
-    notices = [row for row in rows if isinstance(row, Seal) or row.vector is not None]
-    return (bucket, notices) if notices else None
 
 
 def _by_partition(letter: Any) -> tuple[str, list[DeadLetter]]:
@@ -137,7 +129,12 @@ def _by_partition(letter: Any) -> tuple[str, list[DeadLetter]]:
     return BUCKET_KEYS[letter.record.partition % len(BUCKET_KEYS)], [letter]
 
 
-def _vector_sink(name: str, parts: Parts, outbox: Outbox[PageVector]) -> VectorSink:
+def _vector_sink(
+    name: str,
+    parts: Parts,
+    outbox: Outbox[PageVector],
+    takes: Callable[[Outcome], TypeGuard[PageVector]],
+) -> VectorSink:
     """An output of vectors.
 
     Both outputs of a bucket are in the same process (partitions are assigned by name), so in a
@@ -153,11 +150,11 @@ def _vector_sink(name: str, parts: Parts, outbox: Outbox[PageVector]) -> VectorS
     def resumed(rows: Sequence[PageVector]) -> None:
         ledger.resumed(row.record for row in rows)
 
-    return VectorSink(name, outbox, arrived, resumed, parts.shutdown)
+    return VectorSink(name, outbox, takes, arrived, resumed, parts.shutdown)
 
 
 def _dead_letter_sink(parts: Parts) -> LetterSink:
     def arrived(letters: Sequence[DeadLetter]) -> None:
         parts.ledger.arrived(letter.record for letter in letters)
 
-    return LetterSink("dead letters", parts.dead_letters, arrived, parts.shutdown)
+    return LetterSink("dead letters", parts.dead_letters, _is_dead_letter, arrived, parts.shutdown)

@@ -25,7 +25,7 @@ from connectors.epoch_hold import EpochHold
 from connectors.failures import IncompatibleStoreError
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
-from connectors.records import BUCKETS, DeadLetter, PageVector, Record, Seal
+from connectors.records import BUCKETS, DeadLetter, Outcome, PageVector, Record, Seal
 from connectors.shutdown import Shutdown
 from connectors.thread_state import keep_thread_state
 from connectors.timer_slack import TimerSlack
@@ -39,8 +39,6 @@ STATE_VERSION = 2
 
 HALT_TIMEOUT_S = 60.0
 """Longer than the watchdog waits: it is the watchdog that ends a process whose embedder hangs."""
-
-Outcome = PageVector | DeadLetter | Seal
 
 
 class Embedding(Protocol):

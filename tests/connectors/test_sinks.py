@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import pickle
+from typing import TypeGuard
 
 import pytest
 from structlog.testing import capture_logs
 
-from connectors.records import BUCKET_KEYS, DeadLetter, PageVector, Record, Seal, bucket_of
+from connectors.records import BUCKET_KEYS, DeadLetter, Outcome, PageVector, Record, Seal, bucket_of
 from connectors.shutdown import Shutdown
 from connectors.sinks import LetterSink, VectorSink
 from tests.connectors.posting import HandWriter, Post, in_thread
@@ -29,6 +30,14 @@ def vectors(*pages: str) -> list[PageVector]:
     return [vector(page, number) for number, page in enumerate(pages)]
 
 
+def is_row(outcome: Outcome) -> TypeGuard[PageVector]:
+    return isinstance(outcome, PageVector)
+
+
+def is_letter(outcome: Outcome) -> TypeGuard[DeadLetter]:
+    return isinstance(outcome, DeadLetter)
+
+
 @pytest.fixture
 def post(open_post) -> Post:
     return open_post(HandWriter(), key=lambda row: row.page_id)
@@ -43,6 +52,7 @@ class Opened:
         self.sink = VectorSink(
             "stargate",
             post.outbox,
+            is_row,
             self.arrived.extend,
             self.resumed.extend,
             Shutdown(exit_process=refuse_to_end),
@@ -90,6 +100,14 @@ def test_rows_of_a_snapshot_are_sent_again_in_their_order_before_any_other(post,
     assert later.writer.batches == [[vector("a", 1)], [vector("b", 2)], [vector("a", 3)]]
 
 
+def test_an_output_takes_only_its_own(post):
+    opened = Opened(post)
+    letter = DeadLetter(vector("a").record, "refused-by-embedder", "too long")
+    opened.part().write_batch([[letter], [vector("b"), letter, Seal()]])
+    assert opened.arrived == [vector("b")]
+    assert post.outbox.open_rows == 1
+
+
 def test_a_full_outbox_does_not_hold_up_the_start(open_post):
     post = open_post(HandWriter(), max_open=1, key=lambda row: row.page_id)
     part = Opened(post).part()
@@ -132,9 +150,9 @@ def test_a_snapshot_of_another_layout_is_refused_with_the_remedy(post):
 def test_dead_letters_are_waited_for_at_each_epoch_s_end(open_post):
     post = open_post(HandWriter(), key=lambda letter: letter.record.origin)
     arrived: list[DeadLetter] = []
-    part = LetterSink("dead letters", post.outbox, arrived.extend, Shutdown()).build_part(
-        "dead_letters", "03", None
-    )
+    part = LetterSink(
+        "dead letters", post.outbox, is_letter, arrived.extend, Shutdown()
+    ).build_part("dead_letters", "03", None)
     letter = DeadLetter(vector("a").record, "undecodable", "no JSON")
     part.write_batch([[letter]])
     assert arrived == [letter]

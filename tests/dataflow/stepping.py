@@ -10,10 +10,10 @@ from connectors.embed_jobs import EmbedJob
 from connectors.embedding import TextRules
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
-from connectors.records import DeadLetter, PageVector, Record
+from connectors.records import DeadLetter, Outcome, PageVector, Record
 from connectors.shutdown import Shutdown
 from dataflow.changes import ANY_ERA, Change, Op, Version
-from dataflow.window import Outcome, Window, WindowStep
+from dataflow.window import Window, WindowStep
 
 
 class HandBatcher:

@@ -18,11 +18,11 @@ from bytewax.testing import TestingSource, cluster_main
 from connectors.failures import Refusal
 from connectors.ledger import Ledger
 from connectors.outbox import Outbox
-from connectors.records import DeadLetter, PageVector, Record, bucket_of
+from connectors.records import DeadLetter, Outcome, PageVector, Record, bucket_of
 from connectors.shutdown import Shutdown
 from dataflow.changes import Change
 from dataflow.graph import Parts, build
-from dataflow.window import Outcome, Window, WindowStep
+from dataflow.window import Window, WindowStep
 from tests.connectors.hand_embedder import VECTOR, HandEmbedder, Line
 from tests.deadline import eventually
 

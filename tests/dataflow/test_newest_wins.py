@@ -20,12 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.records import DeadLetter, PageVector, Record
+from connectors.records import DeadLetter, Outcome, PageVector, Record
 from dataflow.applied import Applied
 from dataflow.changes import Change
 from dataflow.decode import decode
 from dataflow.filter import Filter
-from dataflow.window import Outcome
 from tests.dataflow.stepping import Bench
 
 T = TypeVar("T")

@@ -1,8 +1,8 @@
 """Gathers the texts of all workers into windows and has them embedded.
 
 A window closes the moment an embedder has a free slot, so light load means windows of one text
-and no waiting, heavy load full windows. Each endpoint has two requests in flight, one computing
-and one queued behind it, so that it is never idle between two windows.
+and no waiting, heavy load full windows. Each endpoint has two requests in flight, or
+more: one computing and one queued behind it, so that it is never idle between two windows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from connectors.io_loop import IoLoop
 from connectors.judging import Judge
 from connectors.metrics import Metrics
 from connectors.pace import cost_chars
-from connectors.provider import Endpoint, Provider
+from connectors.provider import Endpoint, EndpointStatus, Provider
 from connectors.stalls import Stalls
 from connectors.waiting_texts import WaitingTexts, WindowLimits
 
@@ -102,12 +102,11 @@ class Batcher:
         """Texts that wait for a window."""
         return len(self._waiting)
 
-    def endpoints(self) -> list[tuple[str, int, int]]:
-        """Name, requests in flight and faults in a row of each endpoint that is made use of."""
-        used = self._primary.endpoints
-        if self._waiting.provider is not self._primary:
-            used = self._endpoints
-        return [(e.client.name, e.in_flight, e.faults) for e in used]
+    def endpoints(self) -> list[EndpointStatus]:
+        """The endpoints that are made use of."""
+        stands_in = self._waiting.provider is not self._primary
+        used = self._endpoints if stands_in else self._primary.endpoints
+        return [endpoint.status for endpoint in used]
 
     @property
     def standing_in(self) -> StandingIn | None:
@@ -141,21 +140,22 @@ class Batcher:
         while self._halted is None:
             endpoint = min(self._primary.endpoints, key=lambda one: one.retry_at)
             await asyncio.sleep(max(0.0, endpoint.retry_at - time.monotonic()))
+            sent_at = time.monotonic()
             try:
                 facts = await endpoint.client.check()
             except PageRefused as error:
-                self._failed(endpoint, Transient(error.detail))
+                self._failed(endpoint, Transient(error.detail), sent_at)
             except Transient as error:
-                self._failed(endpoint, error)
+                self._failed(endpoint, error, sent_at)
             else:
                 endpoint.seen_at = time.monotonic()
                 self._primary.learn(facts)
                 self._go_by_rules_of(endpoint)
                 return
 
-    def _failed(self, endpoint: Endpoint, error: Transient) -> None:
+    def _failed(self, endpoint: Endpoint, error: Transient, sent_at: float) -> None:
         provider = endpoint.provider
-        provider.failed(endpoint, error)
+        provider.failed(endpoint, error, sent_at)
         if provider is self._waiting.provider:
             self._stalled(error)
         else:  # the other one embeds meanwhile
@@ -259,12 +259,13 @@ class Batcher:
 
     async def _run(self, endpoint: Endpoint, window: list[Part]) -> None:
         cost = sum(cost_chars(p.text) for p in window)
+        sent_at = time.monotonic()
         try:
             if await self._may_be_sent(endpoint, window):
                 await self._judge.embed(endpoint, window)
                 self._answered(endpoint)
         except Transient as error:
-            self._report(endpoint, error)
+            self._report(endpoint, error, sent_at)
             await self._judge.failed(endpoint, window, error)
         finally:
             endpoint.in_flight -= 1
@@ -286,12 +287,13 @@ class Batcher:
         """
         provider = endpoint.provider
         if provider.is_doubtful(endpoint):
+            sent_at = time.monotonic()
             try:
                 if await provider.look_at(endpoint):
                     self._go_by_rules_of(endpoint)
             except ServiceError as error:
                 fault = error if isinstance(error, Transient) else Transient(error.detail)
-                self._report(endpoint, fault)
+                self._report(endpoint, fault, sent_at)
                 self._waiting.put_back(provider, window)
                 return False
         is_as_needed = all(part.rules is provider.rules for part in window)
@@ -300,12 +302,12 @@ class Batcher:
             return False
         return True
 
-    def _report(self, endpoint: Endpoint, error: Transient) -> None:
+    def _report(self, endpoint: Endpoint, error: Transient, sent_at: float) -> None:
         others = [e for e in endpoint.provider.endpoints if e is not endpoint and not e.faults]
         if not others:
-            self._failed(endpoint, error)
+            self._failed(endpoint, error, sent_at)
         else:
-            endpoint.provider.failed(endpoint, error)
+            endpoint.provider.failed(endpoint, error, sent_at)
             self._metrics.retries.labels("embedder").inc()
             if endpoint.faults == 1:
                 self._log.warning("left out", endpoint=endpoint.client.name, reason=error.detail)

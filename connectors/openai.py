@@ -43,6 +43,11 @@ def endpoint_of(url: str) -> str:
     return str(parsed.with_path(path, encoded=True))
 
 
+CONCURRENCY = 4
+"""Requests at the same time: its server works on many, 32 pages take half a second, and 200 pages
+a second are wanted."""
+
+
 class OpenAIClient(VouchedClient):
     """OpenAI, or a server compatible with it.
 

@@ -15,7 +15,9 @@ from connectors.embedding import EmbeddingClient, ServerFacts, TextRules, Vector
 from connectors.failures import ServiceError, Transient
 from connectors.pace import Pace
 
-IN_FLIGHT_PER_ENDPOINT = 2
+CONCURRENCY = 2
+"""Requests at an endpoint at the same time: one computing, and one queued behind it. More of them
+only make a server like Ollama's, which does one at a time, less fresh."""
 SILENT_S = 10.0
 """A server that has not answered for so long may have been updated."""
 SEEN_S = 60.0
@@ -23,6 +25,23 @@ SEEN_S = 60.0
 _CONTEXT_TOKENS = 2048
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """What people are shown of an endpoint.
+
+    Attributes:
+        name: Scheme, host and port.
+        in_flight: Requests in flight.
+        concurrency: The most of them.
+        faults: Failed requests since its latest answer.
+    """
+
+    name: str
+    in_flight: int
+    concurrency: int
+    faults: int
 
 
 @dataclass(slots=True, eq=False)
@@ -33,11 +52,13 @@ class Endpoint:
         client: How it is asked.
         index: Its number in the metrics.
         provider: Whose it is.
+        concurrency: The most requests that it is to have at the same time.
         pace: How fast it is.
         in_flight: Requests in flight.
         in_flight_chars: What they cost.
-        faults: Failed requests since its latest answer.
+        faults: Failed requests since its latest answer; those that failed together are one.
         failing_since: When the first of them began (monotonic seconds).
+        failed_at: When the latest of them was told (monotonic seconds).
         retry_at: When it may be asked again after a fault (monotonic seconds).
         free_since: When its latest answer came: the start of the next one's computing.
         seen_at: When it told what its model is like (monotonic seconds); never, after a fault.
@@ -47,11 +68,13 @@ class Endpoint:
     client: EmbeddingClient
     index: int
     provider: Provider
+    concurrency: int = CONCURRENCY
     pace: Pace = field(default_factory=Pace)
     in_flight: int = 0
     in_flight_chars: int = 0
     faults: int = 0
     failing_since: float = 0.0
+    failed_at: float = 0.0
     retry_at: float = 0.0
     free_since: float = 0.0
     seen_at: float = -math.inf
@@ -60,22 +83,30 @@ class Endpoint:
     @property
     def slots(self) -> int:
         """How many requests it may have: one, as a trial, after a fault."""
-        return 1 if self.faults else IN_FLIGHT_PER_ENDPOINT
+        return 1 if self.faults else self.concurrency
+
+    @property
+    def status(self) -> EndpointStatus:
+        """What people are shown of it."""
+        return EndpointStatus(self.client.name, self.in_flight, self.concurrency, self.faults)
 
     def load(self) -> tuple[bool, float, int]:
         """What to compare by: the least loaded of the sound endpoints comes first."""
         return self.faults > 0, self.pace.expected_s(self.in_flight_chars), self.in_flight
 
-    def failed(self, error: Transient) -> None:
-        """Leave it alone for a while."""
+    def failed(self, error: Transient, sent_at: float) -> None:
+        """Leave it alone for a while, however many requests failed together."""
+        now = time.monotonic()
         if not self.faults:
-            self.failing_since = time.monotonic() - error.lasted_s
-        self.faults += 1
+            self.failing_since = now - error.lasted_s
+        if not self.faults or sent_at >= self.failed_at:
+            self.faults += 1
+            self.failed_at = now
         self.seen_at = -math.inf
         wait = min(_FIRST_WAIT_S * 2 ** min(self.faults - 1, 10), _LONGEST_WAIT_S)
         asked_for = (error.retry_after_s or 0.0) * random.uniform(1.0, 1.2)  # never before it
         wait = max(wait * random.uniform(0.8, 1.2), asked_for)
-        self.retry_at = max(self.retry_at, time.monotonic() + wait)
+        self.retry_at = max(self.retry_at, now + wait)
 
 
 class Provider:
@@ -89,6 +120,7 @@ class Provider:
         chosen_by: The settings that say what and where it is, for messages.
         stands_in: Whether it is the fallback, whose vectors are of another space.
         first_index: The number of its first endpoint in the metrics.
+        concurrency: The most requests that each endpoint is to have at the same time.
 
     Attributes:
         endpoints: The endpoints.
@@ -109,9 +141,10 @@ class Provider:
         chosen_by: str = "EMBED_MODEL and EMBED_URL",
         stands_in: bool = False,
         first_index: int = 0,
+        concurrency: int = CONCURRENCY,
     ) -> None:
         numbered = enumerate(clients, first_index)
-        self.endpoints = [Endpoint(client, n, self) for n, client in numbered]
+        self.endpoints = [Endpoint(client, n, self, concurrency) for n, client in numbered]
         self.chosen_by = chosen_by
         self.stands_in = stands_in
         self.away = asyncio.Event()
@@ -172,9 +205,9 @@ class Provider:
             self.rules = self._wanted_rules.lowercased()
             return True
 
-    def failed(self, endpoint: Endpoint, error: Transient) -> None:
-        """Note that an endpoint did not do what was asked of it."""
-        endpoint.failed(error)
+    def failed(self, endpoint: Endpoint, error: Transient, sent_at: float) -> None:
+        """Note that an endpoint did not do what it was asked for at that moment."""
+        endpoint.failed(error, sent_at)
         if all(one.faults for one in self.endpoints):
             self.latest_fault = error
             self.away.set()
@@ -205,11 +238,12 @@ class Provider:
         return False
 
     async def _tells(self, endpoint: Endpoint) -> bool:
+        sent_at = time.monotonic()
         try:
             facts = await endpoint.client.check()
         except ServiceError as error:
             fault = error if isinstance(error, Transient) else Transient(error.detail)
-            self.failed(endpoint, fault)
+            self.failed(endpoint, fault, sent_at)
             return False
         if self.rules is None:
             self.learn(facts)

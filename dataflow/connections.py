@@ -22,10 +22,11 @@ from connectors.kafka import KafkaAccess
 from connectors.kafka_source import PagesSource, Reading
 from connectors.offsets import OffsetCommitter
 from connectors.ollama import OllamaClient
+from connectors.openai import CONCURRENCY as OPENAI_CONCURRENCY
 from connectors.openai import OpenAIClient
 from connectors.outbox import Outbox
 from connectors.probation import Probation
-from connectors.provider import Provider
+from connectors.provider import CONCURRENCY, Provider
 from connectors.rag import SERVICE as RAG
 from connectors.rag import RagNotifier
 from connectors.recent import Recent
@@ -212,6 +213,8 @@ def _primary(process: Process) -> Provider:
         ),
         detect_lowercase=settings.embed_lowercase == "auto" and not is_openai,
         chosen_by=_OPENAI if is_openai else "EMBED_MODEL and EMBED_URL",
+        concurrency=settings.embed_concurrency
+        or (OPENAI_CONCURRENCY if is_openai else CONCURRENCY),
     )
 
 
@@ -225,6 +228,7 @@ def _fallback(process: Process, primary: Provider) -> Fallback:
         chosen_by=_OPENAI,
         stands_in=True,
         first_index=len(primary.endpoints),
+        concurrency=settings.embed_concurrency or OPENAI_CONCURRENCY,
     )
     return Fallback(provider, primary, settings.embed_fallback_after, process.metrics)
 

@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     """How many numbers a vector has."""
     embed_api_key: Secret | None = None
     """Sent as Bearer token to EMBED_URL, for a proxy; or EMBED_API_KEY_FILE."""
+    embed_concurrency: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Requests to each embedder at the same time, at most; 2 where none is given, 4 with OpenAI.
+    More where one address stands for several servers."""
     embed_prefix: str = ""
     """Put before each page, for example "search_document: ". After a change, backfill."""
     embed_query_prefix: str = ""

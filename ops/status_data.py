@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 from connectors.outbox import MAX_OPEN_ROWS
-from connectors.provider import IN_FLIGHT_PER_ENDPOINT
 from connectors.stalls import Stall
 from ops import health, verdict
 from ops.history import RATES_OVER_S, SAMPLE_S, SPREADS_OVER_S, History
@@ -134,14 +133,13 @@ class StatusData:
     def _embedder(self, reading: Reading) -> Json:
         now = self._history.back(reading, RATES_OVER_S)
         endpoints = self._view.batcher.endpoints()
-        slots = IN_FLIGHT_PER_ENDPOINT * len(endpoints)
+        slots = sum(e.concurrency for e in endpoints)
         return {
             "rate_per_s": _rounded(now.spread("window_pages").total / now.seconds),
             "slots": slots,
             "load": _load(now, "embed", slots),
             "endpoints": [
-                {"name": name, "in_flight": flying, "faults": faults}
-                for name, flying, faults in endpoints
+                {"name": e.name, "in_flight": e.in_flight, "faults": e.faults} for e in endpoints
             ],
             "cache": reading.by_label("cache"),
             **self._latency(reading, "embed"),
@@ -210,7 +208,7 @@ class StatusData:
             "recovery_dir": launch.recovery_dir,
             "open_pages": view.ledger.open_pages,
             "open_bytes": view.ledger.open_bytes,
-            "windows_in_flight": sum(flying for _, flying, _ in view.batcher.endpoints()),
+            "windows_in_flight": sum(e.in_flight for e in view.batcher.endpoints()),
         }
 
     def _process(self, reading: Reading) -> Json:

@@ -10,6 +10,7 @@ from connectors.fallback import StandingIn
 from connectors.heartbeat import Heartbeat
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
+from connectors.provider import EndpointStatus
 from connectors.recent import Recent
 from connectors.stalls import Stalls
 
@@ -37,8 +38,8 @@ class BatcherView(Protocol):
     def waiting_texts(self) -> int:
         """Texts that wait for a window."""
 
-    def endpoints(self) -> Sequence[tuple[str, int, int]]:
-        """Name, requests in flight and faults in a row of each endpoint."""
+    def endpoints(self) -> Sequence[EndpointStatus]:
+        """Each endpoint that is made use of."""
 
     @property
     def standing_in(self) -> StandingIn | None:

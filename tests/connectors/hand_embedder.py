@@ -11,7 +11,7 @@ from connectors.embedding import ServerFacts, TextRules, VectorCache
 from connectors.fallback import Fallback
 from connectors.io_loop import IoLoop
 from connectors.metrics import Metrics
-from connectors.provider import Provider
+from connectors.provider import CONCURRENCY, Provider
 from connectors.stalls import Stalls
 from connectors.waiting_texts import WindowLimits
 from tests.deadline import eventually
@@ -121,6 +121,7 @@ class Line:
         fallback: HandEmbedder | None = None,
         fallback_rules: TextRules | None = None,
         after_s: float = 0.0,
+        concurrency: int = CONCURRENCY,
     ) -> None:
         self.crashes: list[BaseException] = []
         self.outputs_busy = False
@@ -132,6 +133,7 @@ class Line:
             rules or TextRules("m"),
             cache=VectorCache(cache_pages, self.metrics),
             detect_lowercase=detect_lowercase,
+            concurrency=concurrency,
         )
         self.fallback = self._fallback(fallback, fallback_rules, after_s, cache_pages)
         self.batcher = Batcher(

@@ -15,6 +15,7 @@ from connectors.embed_jobs import EmbedJob
 from connectors.embedding import ServerFacts, TextRules, TooLong
 from connectors.failures import PageRefused, SetupFault, Transient
 from connectors.judging import SUSPICIOUS_REFUSALS
+from connectors.provider import EndpointStatus
 from connectors.waiting_texts import WindowLimits
 from tests.connectors.hand_embedder import VECTOR, HandEmbedder, Line, takes_all
 from tests.deadline import eventually
@@ -85,9 +86,23 @@ def test_while_two_windows_are_in_flight_the_next_one_fills(open_line):
     line.settle()
     assert embedder.windows == [["a"], ["b"]]
     assert line.batcher.waiting_texts == 3
-    assert line.batcher.endpoints() == [("e", 2, 0)]
+    (endpoint,) = line.batcher.endpoints()
+    assert endpoint == EndpointStatus("e", in_flight=2, concurrency=2, faults=0)
     embedder.request(0).answer()
     assert embedder.request(2).texts == ["c", "d", "e"]
+
+
+def test_an_endpoint_gets_as_many_requests_at_once_as_it_may_have(open_line):
+    embedder = HandEmbedder()
+    line = open_line(embedder, concurrency=4)
+    for text in "abcdefg":
+        line.submit(text)
+    embedder.request(3)
+    line.settle()
+    assert embedder.windows == [["a"], ["b"], ["c"], ["d"]]
+    assert line.batcher.endpoints() == [EndpointStatus("e", 4, concurrency=4, faults=0)]
+    embedder.request(2).answer()  # whichever is first
+    assert embedder.request(4).texts == ["e", "f", "g"]
 
 
 def test_pages_of_many_submitters_share_a_window(open_line):
@@ -182,7 +197,7 @@ def test_the_least_loaded_endpoint_gets_the_next_window(open_line):
     line.submit("e")
     second.request(1).answer()
     assert second.request(2).texts == ["e"]
-    assert [in_flight for _, in_flight, _ in line.batcher.endpoints()] == [2, 2]
+    assert [e.in_flight for e in line.batcher.endpoints()] == [2, 2]
 
 
 def test_a_text_that_is_known_costs_no_request(open_line):
@@ -638,6 +653,21 @@ def test_after_a_fault_one_text_goes_ahead_to_try(open_line):
     assert embedder.request(2).texts == ["b", "c"]
 
 
+def test_requests_that_fail_together_are_one_fault(open_line):
+    """Sixteen faults in a row would mean five seconds' pause for a server that restarts."""
+    embedder = HandEmbedder()
+    line = open_line(embedder, concurrency=16)
+    for number in range(16):
+        line.submit(f"{number}")
+    embedder.request(15)
+    for asked in list(embedder.asked):
+        asked.fail(AWAY)
+    trial = embedder.request(16)
+    assert line.batcher.endpoints()[0].faults == 1
+    trial.fail(AWAY)
+    eventually(lambda: line.batcher.endpoints()[0].faults == 2)
+
+
 def test_a_dead_endpoint_is_left_out_and_tried_again(open_line):
     dead, sound = HandEmbedder(name="dead"), HandEmbedder(name="sound")
     line = open_line(dead, sound)
@@ -647,13 +677,13 @@ def test_a_dead_endpoint_is_left_out_and_tried_again(open_line):
     lost = [*dead.request(0).texts, *dead.request(1).texts]
     dead.request(0).fail(AWAY)
     dead.request(1).fail(AWAY)
-    eventually(lambda: line.batcher.endpoints()[0][2] >= 2)
+    eventually(lambda: line.batcher.endpoints()[0].faults == 1)
     assert line.stalls.current() == []  # the other one works
     assert dead.request(2).texts == lost[-1:]  # a trial, while the sound one is full
     sound.request(0).answer()
     assert sound.request(2).texts == lost[:1]
     dead.request(2).answer()
-    eventually(lambda: line.batcher.endpoints()[0][2] == 0)
+    eventually(lambda: line.batcher.endpoints()[0].faults == 0)
 
 
 def test_an_endpoint_that_may_be_asked_soon_is_not_forgotten_for_one_that_may_be_late(open_line):
@@ -666,7 +696,8 @@ def test_an_endpoint_that_may_be_asked_soon_is_not_forgotten_for_one_that_may_be
     eventually(lambda: len(patient.asked) == len(hasty.asked) == 2)
     for asked in patient.asked:
         asked.fail(Transient("busy", retry_after_s=300.0))
-    eventually(lambda: line.batcher.endpoints()[0] == ("patient", 0, 2))
+    left_out = EndpointStatus("patient", in_flight=0, concurrency=2, faults=1)
+    eventually(lambda: line.batcher.endpoints()[0] == left_out)
     for asked in list(hasty.asked):
         asked.fail(AWAY)
     hasty.request(2)  # soon, and not in five minutes

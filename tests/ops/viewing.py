@@ -10,6 +10,7 @@ from connectors.fallback import StandingIn
 from connectors.heartbeat import Heartbeat
 from connectors.ledger import Ledger
 from connectors.metrics import Metrics
+from connectors.provider import EndpointStatus
 from connectors.recent import Recent
 from connectors.stalls import Stalls
 from ops.status_view import KafkaStatus, StatusView
@@ -29,8 +30,8 @@ class FakeBatcher:
     in_flight: int = 0
     standing_in: StandingIn | None = None
 
-    def endpoints(self) -> Sequence[tuple[str, int, int]]:
-        return [("http://ollama:11434", self.in_flight, 0)]
+    def endpoints(self) -> Sequence[EndpointStatus]:
+        return [EndpointStatus("http://ollama:11434", self.in_flight, 2, 0)]
 
 
 @dataclass

@@ -37,6 +37,7 @@ class Speed:
     Attributes:
         request_s: The embedder, a request.
         text_s: The embedder, a text.
+        embed_at_once: Requests that each embedder works on at once.
         store_s: Stargate, a request.
         store_row_s: Stargate, a row of a bulk.
         store_at_once: Requests that Stargate works on at once; 0: any number.
@@ -46,6 +47,7 @@ class Speed:
 
     request_s: float = 0.0
     text_s: float = 0.0
+    embed_at_once: int = 1
     store_s: float = 0.0
     store_row_s: float = 0.0
     store_at_once: int = 0
@@ -88,7 +90,8 @@ class Rig:
         speed = self._speed
 
         def embedder() -> Service:
-            return Service("ollama", request_s=speed.request_s, text_s=speed.text_s, cheap=True)
+            times = {"request_s": speed.request_s, "text_s": speed.text_s}
+            return Service("ollama", **times, servers=speed.embed_at_once, cheap=True)
 
         def stargate() -> Service:
             times = {"delay_s": speed.store_s, "row_s": speed.store_row_s}

@@ -9,7 +9,7 @@ last request in every slot.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bench.launch import LAUNCHES
@@ -85,6 +85,15 @@ def embedder(request_s: float, text_s: float) -> Slow:
     return Slow("embedder", "embedder", speed, 1, request_s, text_s, WINDOW_PAGES)
 
 
+def embedders(request_s: float, text_s: float, at_once: int) -> Slow:
+    """Several of them behind one address."""
+    one = embedder(request_s, text_s)
+    speed = replace(one.speed, embed_at_once=at_once)
+    told = {"EMBED_CONCURRENCY": str(at_once + 1)}
+    name = f"of {at_once} embedders at one address"
+    return replace(one, name=name, speed=speed, slots=at_once, settings=told)
+
+
 def rest(delay_s: float, at_once: int) -> Slow:
     """Stargate, a row a request."""
     speed = Speed(text_s=EMBED_S, store_s=delay_s, store_at_once=at_once)
@@ -104,7 +113,13 @@ def rag(delay_s: float, at_once: int) -> Slow:
     return Slow("RAG", "RAG", speed, at_once, delay_s)
 
 
-MEDIUM = embedder(0.005, 0.003), rest(0.04, 10), graphql(0.05, 0.015, 4), rag(0.04, 10)
+MEDIUM = (
+    embedder(0.005, 0.003),
+    embedders(0.1, 0.01, 4),
+    rest(0.04, 10),
+    graphql(0.05, 0.015, 4),
+    rag(0.04, 10),
+)
 OTHERS = (
     embedder(0.001, 0.0033),
     embedder(0.5, 0.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import heapq
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -37,13 +38,15 @@ class KilledError(Exception):
 class Ollama(StandIn):
     """An Ollama on a real socket.
 
-    One request computes at a time, the others wait, as in the real one; `stats.busy_s` is the
-    time spent computing, `stats.items` the texts. Vectors of each model but the first are of a
-    space of their own: each text is embedded behind the model's name.
+    One request computes at a time, the others wait, as in the real one; several do where several
+    servers stand behind its address. `stats.busy_s` is the time spent computing, `stats.items` the
+    texts. Vectors of each model but the first are of a space of their own: each text is embedded
+    behind the model's name.
 
     Args:
         request_s: Seconds that each request computes, beside `text_s`.
         text_s: Seconds that each text computes.
+        servers: How many stand behind its address, each with a queue in common.
         version: Whose answers: `0.13` or `0.24`.
         legacy_only: Whether `/api/embed` is missing, as in old servers.
         queue: Requests that may wait before a 503; 512 is the real default.
@@ -68,6 +71,7 @@ class Ollama(StandIn):
         *,
         request_s: float = 0.0,
         text_s: float = 0.0,
+        servers: int = 1,
         version: Version = "0.24",
         legacy_only: bool = False,
         queue: int = 512,
@@ -95,7 +99,7 @@ class Ollama(StandIn):
         self.texts: deque[str] | None = deque(maxlen=TEXTS_KEPT) if record else None
         self.batches: deque[int] = deque(maxlen=TEXTS_KEPT)
         self._waiting = 0
-        self._free_at = 0.0
+        self._free_at = [0.0] * servers
         self.renew()
 
     @property
@@ -137,8 +141,8 @@ class Ollama(StandIn):
             self._loop.call_soon_threadsafe(self._kill, recover_s)
 
     def renew(self) -> None:
-        """Makes the one computing place anew."""
-        self._computing = asyncio.Lock()
+        """Makes the computing places anew."""
+        self._computing = asyncio.Semaphore(len(self._free_at))
         self._killed = asyncio.Event()
 
     def details(self) -> dict[str, object]:
@@ -251,7 +255,8 @@ class Ollama(StandIn):
         async with self._computing:
             if killed.is_set():
                 raise KilledError(NO_RUNNER)
-            began = max(arrived, self._free_at)  # not now: a late timer is no idle embedder
+            # not now: a late timer is no idle embedder
+            began = max(arrived, heapq.heappop(self._free_at))
             ends = began + self.load_s + self.request_s + self.text_s * texts
             self.load_s = 0.0
             self.stats.hold(began)
@@ -260,11 +265,14 @@ class Ollama(StandIn):
                     await asyncio.wait_for(killed.wait(), wait_s)
                     raise KilledError(EOF)
             except asyncio.TimeoutError:
-                self._free_at = ends
+                pass
+            except BaseException:
+                ends = max(began, min(time.monotonic(), ends))
+                raise
             finally:
-                self._free_at = max(self._free_at, min(time.monotonic(), ends))
-                self.stats.busy_s += self._free_at - began
-                self.stats.release(self._free_at)
+                self.stats.busy_s += ends - began
+                self.stats.release(ends)
+                heapq.heappush(self._free_at, ends)
 
     def _kill(self, recover_s: float) -> None:
         killed, self._killed = self._killed, asyncio.Event()
@@ -317,6 +325,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--request-s", type=float, default=0.0, help="seconds a request")
     parser.add_argument("--text-s", type=float, default=0.0, help="seconds a text")
+    parser.add_argument("--servers", type=int, default=1, help="how many stand behind the address")
     parser.add_argument("--version", choices=("0.13", "0.24"), default="0.24")
     parser.add_argument("--queue", type=int, default=512)
     parser.add_argument("--cheap", action="store_true", help="vectors by hash, for benchmarks")

@@ -124,6 +124,14 @@ def test_keep_alive_needs_a_unit(ollama: Ollama, keep_alive: object, status: int
     assert embed(ollama, "a", keep_alive=keep_alive).status_code == status
 
 
+def test_several_servers_behind_one_address_compute_at_the_same_time() -> None:
+    with Ollama(request_s=0.5, servers=4) as ollama, ThreadPoolExecutor(4) as pool:
+        began = time.monotonic()
+        list(pool.map(lambda text: embed(ollama, text), "abcd"))
+        assert 0.5 <= time.monotonic() - began < 1.5
+        assert ollama.stats.busy_s == pytest.approx(2.0)
+
+
 def test_a_killed_runner_fails_what_is_in_flight_and_the_next_request_works(
     versioned: Ollama,
 ) -> None:

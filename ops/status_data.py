@@ -67,7 +67,8 @@ class StatusData:
         stages = self._stages(reading)
         freshness = self._freshness(reading)
         other_space = reading.total("other_space")
-        state = verdict.state(view, stages, freshness, reading.total("lag"), other_space)
+        lag = self._lag(reading)
+        state = verdict.state(view, stages, freshness, lag["total"], other_space)
         at_work = view.batcher.standing_in
         for name, word in verdict.stage_states(view, stages, state["bottleneck"]).items():
             stages[name]["state"] = word
@@ -80,7 +81,7 @@ class StatusData:
             "stalls": [_stall(stall, reading.at) for stall in view.stalls.current()],
             "fallback": asdict(at_work) if at_work else None,
             "stages": stages,
-            "lag": self._lag(reading),
+            "lag": lag,
             "freshness": freshness,
             "tasks": self._tasks(),
             "process": self._process(reading),
@@ -184,8 +185,9 @@ class StatusData:
         numbered = {ident: n for n, ident in enumerate(sorted(set(threads.values())))}
         lags = {int(number): int(lag) for number, lag in reading.by_label("lag").items()}
         numbers = sorted({*lags, *kafka.get("partitions", ())})
+        is_known = kafka.get("topic_partitions", 0) and len(lags) == len(numbers)
         return {
-            "total": sum(lags.values()),
+            "total": sum(lags.values()) if is_known else None,
             "partitions": [
                 {
                     "partition": number,

@@ -41,7 +41,7 @@ def state(
     view: StatusView,
     stages: Stages,
     freshness: Mapping[str, Any],
-    lag: float,
+    lag: int | None,
     other_space: float = 0.0,
 ) -> dict[str, object]:
     """Judge the stream.
@@ -50,7 +50,7 @@ def state(
         view: The stream.
         stages: What the stages do.
         freshness: How fresh the pages of the last minute were.
-        lag: Messages that are not settled.
+        lag: Messages that are not settled; None where they are not counted yet.
         other_space: Pages that have a vector of the fallback.
 
     Returns:
@@ -64,7 +64,7 @@ def state(
     slowest = _bottleneck(view, stages, lag)
     to_go_s = _to_go_s(view, stages, lag)
     if alive.ok and ready.ok:
-        is_idle = not lag and not view.ledger.open_pages
+        is_idle = lag == 0 and not view.ledger.open_pages
         level, text = _working(is_idle, freshness["kafka"]["p95_s"], lag, to_go_s, slowest)
         level, text = _with_fallback(view.batcher.standing_in, level, text, other_space)
     else:
@@ -130,7 +130,7 @@ def _with_fallback(
     return level, text
 
 
-def _bottleneck(view: StatusView, stages: Stages, lag: float) -> str | None:
+def _bottleneck(view: StatusView, stages: Stages, lag: int | None) -> str | None:
     """The stage that the others wait for; None while none of them is near its limit."""
     stalls = view.stalls.current()
     if stalls:
@@ -140,25 +140,27 @@ def _bottleneck(view: StatusView, stages: Stages, lag: float) -> str | None:
     if loads[name] >= BUSY:
         return name
     # None of them is near its limit, and yet there is a queue: it is the reading that is slow.
-    return "kafka" if lag > MANY and view.ledger.open_pages < MANY else None
+    return "kafka" if (lag or 0) > MANY and view.ledger.open_pages < MANY else None
 
 
-def _to_go_s(view: StatusView, stages: Stages, lag: float) -> float | None:
+def _to_go_s(view: StatusView, stages: Stages, lag: int | None) -> float | None:
     if any(stall.service == "kafka" for stall in view.stalls.current()):
         return None  # what has come since is not known
     rate = stages["kafka"]["rate_per_s"]
     if not lag:
-        return 0.0
+        return None if lag is None else 0.0
     return round(lag / rate, 1) if rate else None
 
 
 def _working(
-    is_idle: bool, p95_s: float | None, lag: float, to_go_s: float | None, slowest: str | None
+    is_idle: bool, p95_s: float | None, lag: int | None, to_go_s: float | None, slowest: str | None
 ) -> tuple[str, str]:
     who = f"; the slowest stage is {_NAMES.get(slowest, slowest)}" if slowest else ""
     if is_idle:
         late = "; the pages of the last minute were late" if _is_late(p95_s) else ""
         return "idle", f"nothing to do: every change is in its outputs{late}"
+    if lag is None:
+        return "starting", "the events that wait are being counted"
     if to_go_s is None:
         return "behind", f"{lag:,.0f} events wait and nothing has been settled for 10 s{who}"
     if to_go_s > LATE_S:

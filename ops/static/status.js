@@ -79,14 +79,14 @@ function showVerdict(data) {
   const stall = data.stalls[0];
   say(level, stall ? ` · ${format.span(stall.for_s)}` : "", text, stall?.remedy);
   const isBlind = data.stalls.some(({ service }) => service === "kafka"); // what is new is not known
-  showBacklog(toGo, isBlind);
+  showBacklog(toGo, isBlind || data.lag.total === null);
   put(byId("lag-unit"), isBlind ? "last known" : "events");
 }
 
 /** How long it takes to work off what waits; null: it does not move. */
-function showBacklog(toGo, isBlind) {
+function showBacklog(toGo, isUnknown) {
   const [figure, unit] =
-    toGo == null ? ["–", isBlind ? "not known" : "not moving"]
+    toGo == null ? ["–", isUnknown ? "not known" : "not moving"]
     : toGo === 0 ? ["none", "nothing waits"]
     : [toGo < 1 ? "< 1 s" : format.span(toGo), "at this rate"];
   put(byId("to-go"), figure);

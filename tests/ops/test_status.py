@@ -164,7 +164,7 @@ def test_the_json_says_how_the_stream_does(port: Port, stream: Stream):
     assert status["lag"]["total"] == 12
     assert status["lag"]["partitions"] == [
         {"partition": 0, "lag": 7, "open": 0, "worker": 0},
-        {"partition": 1, "lag": None, "open": 0, "worker": 1},
+        {"partition": 1, "lag": 0, "open": 0, "worker": 1},
         {"partition": 2, "lag": 5, "open": 1, "worker": 0},
     ]
     assert status["counts"]["events"] == {"embedded": 42}

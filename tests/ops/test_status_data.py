@@ -98,6 +98,15 @@ def test_rates_are_those_of_the_last_ten_seconds(watched: Watched):
     assert watched.status["stages"]["stargate"]["rate_per_s"] == 0
 
 
+def test_a_lag_that_was_not_counted_yet_is_not_taken_for_none(watched: Watched):
+    watched.stream.metrics.lag.labels("0").set(600)
+    watched.stream.metrics.lag.remove("2")
+    status = watched.status
+    assert status["lag"]["total"] is None
+    assert [partition["lag"] for partition in status["lag"]["partitions"]] == [600, 0, None]
+    assert (status["state"]["level"], status["state"]["to_go_s"]) == ("starting", None)
+
+
 def test_a_backlog_is_told_with_the_time_that_is_left(watched: Watched):
     watched.settle(100, seconds=10)
     watched.stream.metrics.lag.labels("0").set(600)

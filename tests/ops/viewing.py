@@ -63,6 +63,8 @@ class Stream:
         self.stalls = Stalls(self.metrics, self.clock)
         self.heartbeat = Heartbeat(self.clock)
         self.heartbeat.beat()
+        for partition in self.kafka["partitions"]:
+            self.metrics.lag.labels(str(partition)).set(0)
 
     def view(self, **changes: Any) -> StatusView:
         settings = {

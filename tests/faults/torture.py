@@ -232,6 +232,8 @@ class Torture:
         return {
             "ON_DELETE": "delete" if self.deletes else "ignore",
             "STATUS_PORT": "0",
+            "EMBED_CONCURRENCY": str(self.rng.choice((1, 2, 5, 16))),
+            "WINDOW_PAGES": str(self.rng.choice((1, 4, 32))),
             "STARGATE_BULK": self.bulk,
             "STARGATE_BULK_URL": self.stream.stargate.bulk_url if self.bulk == "custom" else "",
         }
@@ -379,7 +381,7 @@ def torture(
     """Run with stand-ins of its own; returns how often each thing was done."""
     with ExitStack() as stack:
         kafka = stack.enter_context(MockKafka())
-        ollama = stack.enter_context(Ollama(request_s=0.002, text_s=0.002))
+        ollama = stack.enter_context(Ollama(request_s=0.002, text_s=0.002, servers=3))
         stargate = stack.enter_context(Stargate(delay_s=0.005))
         rag = stack.enter_context(Rag(delay_s=0.005))
         stream = Stream(directory, kafka, ollama, stargate, rag)

@@ -209,7 +209,9 @@ class Batcher:
 
     def _free_endpoint(self) -> Endpoint | None:
         now = time.monotonic()
-        idle = [e for e in self._waiting.provider.endpoints if e.in_flight < e.slots]
+        alone = self._waiting.begins_with_suspect  # or its neighbours would be suspected with it
+        endpoints = self._waiting.provider.endpoints
+        idle = [e for e in endpoints if e.in_flight < (1 if alone else e.slots)]
         free = [e for e in idle if e.retry_at <= now]
         if free:
             return min(free, key=Endpoint.load)
@@ -253,6 +255,7 @@ class Batcher:
         self._metrics.window_pages.observe(len(window))
         self._io.spawn(self._run(endpoint, window))
         cost = sum(cost_chars(p.text) for p in window)
+        endpoint.on_trial = window[0].is_suspect
         endpoint.in_flight += 1
         endpoint.in_flight_chars += cost
         self._in_flight[endpoint.index].set(endpoint.in_flight)
@@ -268,6 +271,7 @@ class Batcher:
             self._report(endpoint, error, sent_at)
             await self._judge.failed(endpoint, window, error)
         finally:
+            endpoint.on_trial = False  # where it was, this was the only one
             endpoint.in_flight -= 1
             endpoint.in_flight_chars -= cost
             self._in_flight[endpoint.index].set(endpoint.in_flight)
@@ -307,7 +311,8 @@ class Batcher:
         if not others:
             self._failed(endpoint, error, sent_at)
         else:
+            was_sound = not endpoint.faults
             endpoint.provider.failed(endpoint, error, sent_at)
             self._metrics.retries.labels("embedder").inc()
-            if endpoint.faults == 1:
+            if was_sound:
                 self._log.warning("left out", endpoint=endpoint.client.name, reason=error.detail)

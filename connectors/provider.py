@@ -56,7 +56,9 @@ class Endpoint:
         pace: How fast it is.
         in_flight: Requests in flight.
         in_flight_chars: What they cost.
+        on_trial: Whether a text is in flight that may make the server fail: nothing else is then.
         faults: Failed requests since its latest answer; those that failed together are one.
+        fault: The latest of them.
         failing_since: When the first of them began (monotonic seconds).
         failed_at: When the latest of them was told (monotonic seconds).
         retry_at: When it may be asked again after a fault (monotonic seconds).
@@ -72,7 +74,9 @@ class Endpoint:
     pace: Pace = field(default_factory=Pace)
     in_flight: int = 0
     in_flight_chars: int = 0
+    on_trial: bool = False
     faults: int = 0
+    fault: Transient | None = None
     failing_since: float = 0.0
     failed_at: float = 0.0
     retry_at: float = 0.0
@@ -83,7 +87,7 @@ class Endpoint:
     @property
     def slots(self) -> int:
         """How many requests it may have: one, as a trial, after a fault."""
-        return 1 if self.faults else self.concurrency
+        return 1 if self.faults or self.on_trial else self.concurrency
 
     @property
     def status(self) -> EndpointStatus:
@@ -97,6 +101,7 @@ class Endpoint:
     def failed(self, error: Transient, sent_at: float) -> None:
         """Leave it alone for a while, however many requests failed together."""
         now = time.monotonic()
+        self.fault = error
         if not self.faults:
             self.failing_since = now - error.lasted_s
         if not self.faults or sent_at >= self.failed_at:
@@ -193,9 +198,12 @@ class Provider:
         """Ask a server, if it is doubtful; whether that has changed the rules.
 
         Raises:
-            ServiceError: It does not tell.
+            ServiceError: It does not tell, or has not told one that asked just before.
         """
+        since = time.monotonic()
         async with endpoint.looking:
+            if endpoint.fault is not None and endpoint.failed_at > since:
+                raise endpoint.fault  # or each window in flight would wait for its own time-out
             if not self.is_doubtful(endpoint):
                 return False
             facts = await endpoint.client.check()

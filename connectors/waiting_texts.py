@@ -53,6 +53,11 @@ class WaitingTexts:
         return self._parts[0].job
 
     @property
+    def begins_with_suspect(self) -> bool:
+        """Whether the text at the head may make the server fail: it goes with no other."""
+        return self._parts[0].is_suspect
+
+    @property
     def held(self) -> int:
         """Pages that wait for another provider than the present one."""
         return len(self._held)
@@ -116,10 +121,12 @@ class WaitingTexts:
             if part.job.dropped or part.job.refused is not None:
                 self._parts.popleft()
                 continue
+            if part.is_suspect and (window or endpoint.in_flight):
+                break
             chars += len(part.text)
             cost += cost_chars(part.text)
             full = chars > limits.chars or cost > endpoint.pace.window_chars
-            if window and (full or part.is_suspect):
+            if window and full:
                 break
             window.append(self._parts.popleft())
             if part.is_suspect:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import math
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -666,6 +668,68 @@ def test_requests_that_fail_together_are_one_fault(open_line):
     assert line.batcher.endpoints()[0].faults == 1
     trial.fail(AWAY)
     eventually(lambda: line.batcher.endpoints()[0].faults == 2)
+
+
+def test_a_text_under_suspicion_goes_while_no_other_is_in_flight(open_line):
+    """A page that kills the model fails what is in flight with it, and that would be suspected."""
+    embedder = HandEmbedder()
+    line = open_line(embedder, limits=WindowLimits(pages=1), concurrency=3)
+    killed = Transient("EOF", status=500)
+    line.submit("killer", "a", "b")
+    embedder.request(2)
+
+    def end(fails: int, answers: int) -> None:
+        embedder.request(fails).fail(killed)
+        line.settle()
+        embedder.request(answers).answer()
+
+    end(0, 1)
+    end(3, 2)
+    embedder.request(4)
+    line.submit("c")
+    line.submit("d")
+    embedder.request(6)
+    end(4, 5)
+    time.sleep(0.05)  # longer than an endpoint is left alone here
+    assert embedder.windows[3:] == [["killer"], ["killer"], ["c"], ["d"]]
+    embedder.request(6).answer()
+    trial = embedder.request(7)
+    line.submit("e")
+    line.settle()
+    assert embedder.windows[7:] == [["killer"]]
+    trial.answer()
+    assert embedder.request(8).texts == ["e"]
+
+
+def test_what_waits_for_a_look_at_a_server_fails_with_it(open_line):
+    """Each of them asking it again would take as many time-outs of a server that hangs."""
+    embedder = HandEmbedder(takes_all)
+    limits = WindowLimits(pages=1)
+    line = open_line(embedder, detect_lowercase=True, limits=limits, concurrency=8)
+    embedder.facts = [Transient("it hangs", retry_after_s=300.0)]
+    embedder.check_s = 0.05
+    line.primary.endpoints[0].seen_at = -math.inf
+    line.submit(*"abcdefgh")
+    eventually(lambda: line.batcher.endpoints()[0].faults)
+    line.settle()
+    assert line.batcher.endpoints() == [EndpointStatus("e", 0, concurrency=8, faults=1)]
+    assert line.batcher.waiting_texts == 8
+    assert embedder.checks == 2  # one at the start
+
+
+def test_that_an_endpoint_is_left_out_is_said_once(open_line, monkeypatch):
+    dead, sound = HandEmbedder(name="dead"), HandEmbedder(name="sound")
+    line = open_line(dead, sound, limits=WindowLimits(pages=1), concurrency=4)
+    said: list[str] = []
+    log = SimpleNamespace(warning=lambda words, **_: said.append(words))
+    monkeypatch.setattr(line.batcher, "_log", log)
+    line.submit(*"abcdefgh")
+    dead.request(3)
+    for asked in list(dead.asked):
+        asked.fail(AWAY)
+    dead.request(4).fail(AWAY)
+    eventually(lambda: line.batcher.endpoints()[0].faults == 2)
+    assert said == ["left out"]
 
 
 def test_a_dead_endpoint_is_left_out_and_tried_again(open_line):

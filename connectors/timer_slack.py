@@ -21,7 +21,8 @@ RESTS_AFTER_S = 5.0
 CROWD_PAGES = 512
 """With so many open, each waits for far longer than the slack."""
 
-_SLACK_NS = 10_000_000  # little beside how long a slot sleeps at rest
+_REST_NS = 10_000_000  # little beside how long a slot sleeps at rest
+_CROWD_NS = 30_000_000  # beside the third of a second that so many wait at six thousand a second
 _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 29, 30
 
 
@@ -46,11 +47,15 @@ class TimerSlack:
 
     def look(self) -> None:
         """Have the calling thread, a worker, woken as exactly as is needed now."""
-        rests = time.monotonic() - self._worked_at > RESTS_AFTER_S
-        has_time = rests or self._open_pages() > CROWD_PAGES
-        if has_time != getattr(self._thread, "has_time", None):
-            self._thread.has_time = has_time
-            _set_slack(_SLACK_NS if has_time else _USUAL_NS)
+        slack_ns = self._slack_ns()
+        if slack_ns != getattr(self._thread, "slack_ns", None):
+            self._thread.slack_ns = slack_ns
+            _set_slack(slack_ns)
+
+    def _slack_ns(self) -> int:
+        if self._open_pages() > CROWD_PAGES:
+            return _CROWD_NS
+        return _REST_NS if time.monotonic() - self._worked_at > RESTS_AFTER_S else _USUAL_NS
 
 
 def give_slack() -> None:
@@ -59,7 +64,7 @@ def give_slack() -> None:
     For the main thread, where workers have threads of their own: it looks each millisecond
     whether they have ended or a signal came, and wants the interpreter's lock for that.
     """
-    _set_slack(_SLACK_NS)
+    _set_slack(_REST_NS)
 
 
 @contextmanager
@@ -68,14 +73,15 @@ def exact_threads() -> Iterator[None]:
 
     A thread inherits for good what the one that starts it has at that moment.
     """
-    has_slack = _prctl(_PR_GET_TIMERSLACK) == _SLACK_NS
+    slack_ns = _prctl(_PR_GET_TIMERSLACK)
+    has_slack = slack_ns in (_REST_NS, _CROWD_NS)
     if has_slack:
         _set_slack(_USUAL_NS)
     try:
         yield
     finally:
         if has_slack:
-            _set_slack(_SLACK_NS)
+            _set_slack(slack_ns)
 
 
 def _set_slack(nanoseconds: int) -> None:

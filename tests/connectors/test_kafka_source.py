@@ -91,11 +91,11 @@ def test_workers_rest_while_nothing_is_read_and_no_longer(mock_kafka, monkeypatc
         told.clear()
         monkeypatch.setattr(process.reading.slack, "_worked_at", time.monotonic() - 60)
         slot.next_awake()
-        assert told == [timer_slack._SLACK_NS]
+        assert told == [timer_slack._REST_NS]
         fill(mock_kafka, 1)
         process.read(1)
         slot.next_awake()
-        assert told == [timer_slack._SLACK_NS, timer_slack._USUAL_NS]
+        assert told == [timer_slack._REST_NS, timer_slack._USUAL_NS]
 
 
 def test_a_resume_continues_after_the_last_record_that_was_emitted(mock_kafka):

@@ -46,9 +46,9 @@ def test_a_worker_is_woken_less_exactly_while_there_is_nothing_to_do(worker):
     assert worker(slack_ns) == usual
     quiet(process)
     worker(process.look)
-    assert worker(slack_ns) == timer_slack._SLACK_NS
+    assert worker(slack_ns) == timer_slack._REST_NS
     process.worked()
-    assert worker(slack_ns) == timer_slack._SLACK_NS, "each thread sets its own"
+    assert worker(slack_ns) == timer_slack._REST_NS, "each thread sets its own"
     worker(process.look)
     assert worker(slack_ns) == usual
     quiet(process)
@@ -62,7 +62,7 @@ def test_the_other_threads_of_the_process_are_left_alone(worker):
     quiet(process)
     before = slack_ns()
     worker(process.look)
-    assert worker(slack_ns) == timer_slack._SLACK_NS
+    assert worker(slack_ns) == timer_slack._REST_NS
     assert slack_ns() == before
 
 
@@ -82,8 +82,8 @@ def test_a_worker_of_bytewax_is_woken_exactly_again():
     items = op.input("items", flow, TestingSource(range(2)))
     op.output("seen", op.map("step", items, step), TestingSink(seen))
     cluster_main(flow, [], 0, worker_count_per_proc=2)
-    assert seen[0] == timer_slack._SLACK_NS
-    assert 0 < seen[1] < timer_slack._SLACK_NS
+    assert seen[0] == timer_slack._REST_NS
+    assert 0 < seen[1] < timer_slack._REST_NS
 
 
 def test_the_kernel_is_told_only_of_changes(worker, monkeypatch):
@@ -94,7 +94,7 @@ def test_the_kernel_is_told_only_of_changes(worker, monkeypatch):
         if look == 2:
             quiet(process)
         worker(process.look)
-    assert told == [timer_slack._USUAL_NS, timer_slack._SLACK_NS]
+    assert told == [timer_slack._USUAL_NS, timer_slack._REST_NS]
 
 
 def test_a_worker_of_a_crowded_process_has_time_and_loses_it_with_the_crowd(worker):
@@ -103,7 +103,7 @@ def test_a_worker_of_a_crowded_process_has_time_and_loses_it_with_the_crowd(work
     process = TimerSlack(lambda: crowd[0])
     usual = slack_ns()
     worker(process.worked)
-    assert worker(slack_ns) == timer_slack._SLACK_NS
+    assert worker(slack_ns) == timer_slack._CROWD_NS
     crowd[0] -= 1
     worker(process.look)
     assert worker(slack_ns) == usual
@@ -120,7 +120,7 @@ def test_a_thread_that_is_started_for_a_consumer_does_not_inherit_the_slack(work
             return pool.submit(slack_ns).result(5)
 
     assert worker(start_one) == usual
-    assert worker(slack_ns) == timer_slack._SLACK_NS
+    assert worker(slack_ns) == timer_slack._REST_NS
 
 
 def test_workers_are_woken_exactly_though_the_main_thread_that_starts_them_is_not(worker):
@@ -140,6 +140,6 @@ def test_workers_are_woken_exactly_though_the_main_thread_that_starts_them_is_no
         cluster_main(flow, [], 0, worker_count_per_proc=2)
         return slack_ns()
 
-    assert worker(main_thread) == timer_slack._SLACK_NS
-    assert seen[0] == (timer_slack._SLACK_NS, usual)
+    assert worker(main_thread) == timer_slack._REST_NS
+    assert seen[0] == (timer_slack._REST_NS, usual)
     assert slack_ns() == usual

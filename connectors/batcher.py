@@ -1,8 +1,8 @@
 """Gathers the texts of all workers into windows and has them embedded.
 
 A window closes the moment an embedder has a free slot, so light load means windows of one text
-and no waiting, heavy load full windows. Each endpoint has two requests in flight, or
-more: one computing and one queued behind it, so that it is never idle between two windows.
+and no waiting, heavy load full windows. Each endpoint has two requests in flight or
+more, one computing and one queued behind it, so that it is never idle between two windows.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class Batcher:
         cost = sum(cost_chars(p.text) for p in window)
         sent_at = time.monotonic()
         try:
-            if await self._may_be_sent(endpoint, window):
+            if await self._may_be_sent(endpoint, window, sent_at):
                 await self._judge.embed(endpoint, window)
                 self._answered(endpoint)
         except Transient as error:
@@ -283,7 +283,7 @@ class Batcher:
         if endpoint.provider is self._waiting.provider:
             self._stalls.cleared("embedder")
 
-    async def _may_be_sent(self, endpoint: Endpoint, window: list[Part]) -> bool:
+    async def _may_be_sent(self, endpoint: Endpoint, window: list[Part], sent_at: float) -> bool:
         """Look first at a server that may be another one than it was.
 
         Where it does not tell, or texts must go otherwise than these were prepared, they are put
@@ -291,7 +291,6 @@ class Batcher:
         """
         provider = endpoint.provider
         if provider.is_doubtful(endpoint):
-            sent_at = time.monotonic()
             try:
                 if await provider.look_at(endpoint):
                     self._go_by_rules_of(endpoint)

@@ -26,6 +26,9 @@ CONTEXT_TOKENS = 8192
 MAX_REQUEST_TOKENS = 300_000
 """Of all texts of one request."""
 CHECK_TIMEOUT_S = 30.0
+CONCURRENCY = 4
+"""Requests at the same time: its server works on many, 32 pages take half a second, and 200 pages
+a second are wanted."""
 
 _VERSION = re.compile(r"/v\d+$")
 
@@ -41,11 +44,6 @@ def endpoint_of(url: str) -> str:
     if not path.endswith("/embeddings"):
         path += "/embeddings" if _VERSION.search(path) else "/v1/embeddings"
     return str(parsed.with_path(path, encoded=True))
-
-
-CONCURRENCY = 4
-"""Requests at the same time: its server works on many, 32 pages take half a second, and 200 pages
-a second are wanted."""
 
 
 class OpenAIClient(VouchedClient):

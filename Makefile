@@ -47,7 +47,7 @@ test-browser: $(ENV) ## Run the tests of the status page in a browser
 torture: $(ENV) ## Random faults for MINUTES=10 from SEED=1, then count what was lost
 	@$(BIN)/python -m tests.faults.torture --seed $(SEED) --minutes $(MINUTES) $(ARGS)
 
-bench: $(ENV) ## Measure speed, latency and memory against stand-ins in 10 minutes
+bench: $(ENV) ## Measure speed, latency and memory in 10 minutes (ARGS="--against REF" compares two revisions)
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-long: $(ENV) ## Measure all of it for an hour, over a real Kafka: TEST_KAFKA_BROKER=host:port
@@ -65,5 +65,5 @@ lock: ## Resolve the dependencies anew into the lock files (ARGS=--upgrade for n
 	@scripts/lock $(ARGS)
 
 clean: ## Remove what make and the tests made
-	rm -rf .venv .uv .uv.log build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .uv .uv.log .bench build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

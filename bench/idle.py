@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from bench.program import Program, peer_flow, stream
@@ -14,6 +15,7 @@ from bench.scope import Scope
 REAL_FETCH = '{"fetch.wait.max.ms": 500}'
 """librdkafka's own default: the 5 ms that suit the mock broker are 600 fetches a second."""
 REST_S = 1.0
+UNIT = "% of a core"
 
 
 def steps(scope: Scope) -> list[Step]:
@@ -27,32 +29,63 @@ def steps(scope: Scope) -> list[Step]:
 
 def _idle(scope: Scope, workers: int) -> Iterable[Reading]:
     """Watch the stream, after one page, and an empty flow side by side."""
+    with (
+        peer_flow("empty_flow", {}, workers=workers) as empty,
+        _settled(scope, workers) as program,
+    ):
+        own, floor = _percent_of_a_core((program, empty), scope.idle_s)
+    yield _idle_cpu(workers, own)
+    yield Reading(f"idle CPU of an empty flow, -w {workers}", UNIT, floor)
+    yield Reading(f"idle CPU beyond an empty flow, -w {workers}", UNIT, own - floor, Target(1))
+
+
+def idle_cpu(scope: Scope, workers: int) -> Reading:
+    """Watch the stream, after one page, alone."""
+    with _settled(scope, workers) as program:
+        (own,) = _percent_of_a_core((program,), scope.idle_s)
+    return _idle_cpu(workers, own)
+
+
+def _idle_cpu(workers: int, percent: float) -> Reading:
+    return Reading(f"idle CPU, -w {workers}", UNIT, percent)
+
+
+@contextmanager
+def _settled(scope: Scope, workers: int) -> Iterator[Program]:
+    """The stream after one page and some seconds without work."""
     with Rig(FREE, scope.kafka) as rig:
         rig.feed(1)
-        with (
-            stream(rig.settings(KAFKA_OPTIONS=REAL_FETCH), workers=workers) as program,
-            peer_flow("empty_flow", {}, workers=workers) as empty,
-        ):
+        settings = rig.settings(KAFKA_OPTIONS=REAL_FETCH)
+        with stream(settings, workers=workers, checkout=scope.checkout) as program:
             rig.wait_until_delivered(1, program)
             time.sleep(scope.settle_s)
-            own, floor = _percent_of_a_core((program, empty), scope.idle_s)
-    name, unit = f"-w {workers}", "% of a core"
-    yield Reading(f"idle CPU, {name}", unit, own)
-    yield Reading(f"idle CPU of an empty flow, {name}", unit, floor)
-    yield Reading(f"idle CPU beyond an empty flow, {name}", unit, own - floor, Target(1))
+            yield program
 
 
 def _start_and_stop(scope: Scope) -> Iterable[Reading]:
     """Start the stream with a page in the topic, and stop it once it is idle."""
+    with _started(scope) as (program, started):
+        yield started
+        time.sleep(REST_S)
+        yield Reading("stop while idle", "s", program.stop(), Target(1))
+
+
+def start(scope: Scope) -> Reading:
+    """Start the stream with a page in the topic."""
+    with _started(scope) as (_, started):
+        return started
+
+
+@contextmanager
+def _started(scope: Scope) -> Iterator[tuple[Program, Reading]]:
+    """The stream after its first page, and how long it took to embed it."""
     with Rig(FREE, scope.kafka) as rig:
         rig.feed(1)
-        with stream(rig.settings()) as program:
+        with stream(rig.settings(), checkout=scope.checkout) as program:
             wait_until(lambda: rig.embedded() > 0, program, every_s=0.01)
             first_s = time.monotonic() - program.started_at
-            yield Reading("start to first page embedded", "s", first_s, Target(1.5))
             rig.wait_until_delivered(1, program)
-            time.sleep(REST_S)
-            yield Reading("stop while idle", "s", program.stop(), Target(1))
+            yield program, Reading("start to first page embedded", "s", first_s, Target(1.5))
 
 
 def _percent_of_a_core(programs: tuple[Program, ...], seconds: float) -> list[float]:

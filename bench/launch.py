@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from bench.checkout import THIS, Checkout
 from bench.program import Processes, Program, cluster, stream
 from bench.rig import Rig
 
 Start = Callable[[Rig], Program | Processes]
 
 
-def workers(number: int, **settings: str) -> Start:
+def workers(number: int, checkout: Checkout = THIS, **settings: str) -> Start:
     """One process with so many workers."""
-    return partial(_stream, number, settings)
+    return partial(_stream, number, checkout, settings)
 
 
-def processes(number: int, **settings: str) -> Start:
+def processes(number: int, checkout: Checkout = THIS, **settings: str) -> Start:
     """So many processes with two workers each."""
-    return partial(_cluster, number, settings)
+    return partial(_cluster, number, checkout, settings)
 
 
 LAUNCHES: dict[str, Callable[..., Start]] = {
@@ -28,9 +29,10 @@ LAUNCHES: dict[str, Callable[..., Start]] = {
 }
 
 
-def _stream(workers: int, settings: dict[str, str], rig: Rig) -> Program:
-    return stream(rig.settings(**settings), workers=workers)
+def _stream(workers: int, checkout: Checkout, settings: dict[str, str], rig: Rig) -> Program:
+    return stream(rig.settings(**settings), workers=workers, checkout=checkout)
 
 
-def _cluster(processes: int, settings: dict[str, str], rig: Rig) -> Processes:
-    return cluster(rig.settings(**settings), processes=processes, workers=2)
+def _cluster(processes: int, checkout: Checkout, settings: dict[str, str], rig: Rig) -> Processes:
+    whole = rig.settings(**settings)
+    return cluster(whole, processes=processes, workers=2, checkout=checkout)

@@ -144,16 +144,17 @@ class _Rag(Rag):
 
 
 @contextmanager
-def _started(kafka: str | None) -> Iterator[_Services]:
+def _started(scope: Scope, workers: int = 1) -> Iterator[_Services]:
     """Services and stream, warmed up."""
     with (
-        open_broker(kafka) as broker,
+        open_broker(scope.kafka) as broker,
         _Ollama() as ollama,
         _Stargate() as stargate,
         _Rag() as rag,
     ):
         services = _Services(broker, ollama, stargate, rag)
-        with stream(services.settings()) as program:
+        settings = services.settings()
+        with stream(settings, workers=workers, checkout=scope.checkout) as program:
             _warm_up(services, program)
             yield services
 
@@ -167,16 +168,31 @@ def _warm_up(services: _Services, program: Program) -> None:
 
 def _idle(scope: Scope) -> Iterable[Reading]:
     """Change one page after the other, with pauses, and time each change."""
-    with _started(scope.kafka) as services, _Meanwhile() as meanwhile:
-        numbers = range(PAGES + 1, PAGES + scope.edits + 1)
-        timed = [_after_a_pause(services, number) for number in numbers]
+    with _started(scope) as services, _Meanwhile() as meanwhile:
+        freshness, overhead = _edits(services, scope.edits)
         floor = uvloop.run(_bare_edits(services, scope.edits // 3))
-    freshness, overhead = zip(*timed, strict=True)
     around = meanwhile.around
     yield Reading("live edit, freshness p50", "ms", percentile(freshness, 50), None, around)
     yield Reading("live edit, overhead p50", "ms", percentile(overhead, 50), P50, around)
     yield Reading("live edit, overhead p99", "ms", percentile(overhead, 99), P99, around)
     yield Reading("live edit, floor: two bare requests, p50", "ms", statistics.median(floor))
+
+
+def edits(scope: Scope, workers: int) -> Iterable[Reading]:
+    """The same with so many workers, and without the floor."""
+    with _started(scope, workers) as services, _Meanwhile() as meanwhile:
+        freshness, overhead = _edits(services, scope.edits)
+    name, around = f"live edit, -w {workers}", meanwhile.around
+    yield Reading(f"{name}, freshness p50", "ms", percentile(freshness, 50), None, around)
+    yield Reading(f"{name}, freshness p99", "ms", percentile(freshness, 99), None, around)
+    yield Reading(f"{name}, overhead p50", "ms", percentile(overhead, 50), None, around)
+
+
+def _edits(services: _Services, edits: int) -> tuple[Sequence[float], Sequence[float]]:
+    """Milliseconds until each edit had arrived, and our part of them."""
+    numbers = range(PAGES + 1, PAGES + edits + 1)
+    freshness, overhead = zip(*(_after_a_pause(services, n) for n in numbers), strict=True)
+    return freshness, overhead
 
 
 def _after_a_pause(services: _Services, number: int) -> tuple[float, float]:
@@ -212,7 +228,7 @@ async def _bare_edits(services: _Services, edits: int) -> list[float]:
 
 def _loaded(scope: Scope) -> Iterable[Reading]:
     """Change pages at random moments, as many a second as are the load."""
-    with _started(scope.kafka) as services:
+    with _started(scope) as services:
         requests = services.ollama.stats.requests
         with _Meanwhile() as meanwhile:
             sent = _send_for(services.broker, scope.loaded_s)

@@ -42,6 +42,11 @@ def cpu_s() -> float:
     return (user + nice + system + irq + softirq) / TICKS_PER_S
 
 
+def foreign_cpu_s() -> float:
+    """The same without this process and the processes that it has started and waited for."""
+    return cpu_s() - sum(os.times()[:4])
+
+
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty"]
     try:

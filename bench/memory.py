@@ -27,9 +27,9 @@ def steps(scope: Scope) -> list[Step]:
 
 def _measure(scope: Scope) -> Iterable[Reading]:
     small, large = scope.memory_pages
-    few, many = (_samples_mb(pages, scope.kafka) for pages in (small, large))
-    yield Reading(f"resident, {small:,} pages", "MB", _second_half(few))
-    yield Reading(f"resident, {large:,} pages", "MB", _second_half(many))
+    few, many = (_samples_mb(pages, scope) for pages in (small, large))
+    yield _resident(small, few)
+    yield _resident(large, many)
     growth = _second_half(many) / _second_half(few) - 1
     yield Reading(f"resident, {large:,} pages beyond {small:,}", "%", 100 * growth, SAME)
     quarter = len(many) // 4
@@ -37,17 +37,27 @@ def _measure(scope: Scope) -> Iterable[Reading]:
     yield Reading(f"growth from the 2nd to the 4th quarter of {large:,}", "%", 100 * (later - 1))
 
 
+def resident(scope: Scope) -> Reading:
+    """The resident set over the smaller backlog."""
+    pages, _ = scope.memory_pages
+    return _resident(pages, _samples_mb(pages, scope))
+
+
+def _resident(pages: int, samples: list[float]) -> Reading:
+    return Reading(f"resident, {pages:,} pages", "MB", _second_half(samples))
+
+
 def _second_half(samples: list[float]) -> float:
     return statistics.median(samples[len(samples) // 2 :])
 
 
-def _samples_mb(pages: int, kafka: str | None) -> list[float]:
+def _samples_mb(pages: int, scope: Scope) -> list[float]:
     """The resident set (MB) over a backlog of new pages, in order of time."""
-    with Rig(FREE, kafka) as rig:
-        feeding = None if kafka else rig.feed_in_portions(pages)
-        if kafka:
+    with Rig(FREE, scope.kafka) as rig:
+        feeding = None if scope.kafka else rig.feed_in_portions(pages)
+        if scope.kafka:
             rig.feed(pages)
-        with stream(rig.settings()) as program:
+        with stream(rig.settings(), checkout=scope.checkout) as program:
             sampler = Sampler(program)
             rig.wait_until_delivered(pages, program)
             samples = sampler.stop()

@@ -42,6 +42,21 @@ class Around:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """A value of each of two revisions, measured one right after the other.
+
+    Attributes:
+        other: The other revision's.
+        this: This revision's.
+        foreign_percent: How much of all cores processes used meanwhile that are not of the bench.
+    """
+
+    other: float
+    this: float
+    foreign_percent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """A value.
 
@@ -51,6 +66,7 @@ class Reading:
         value: How much.
         target: What it should be, if anybody said.
         around: What else went on, where that could have been the limit.
+        pair: What was measured, where the value is the ratio of two revisions.
     """
 
     name: str
@@ -58,6 +74,7 @@ class Reading:
     value: float
     target: Target | None = None
     around: Around | None = None
+    pair: Pair | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +15,7 @@ from rich.table import Table
 from bench.reading import Reading
 
 RESULTS = Path(__file__).parent / "results"
-HEAD = ("figure", "median", "least", "most", "runs", "target", "busiest stand-in", "machine")
-LEFT = ("figure", "target", "busiest stand-in")
+LEFT = ("figure", "target", "bound", "busiest stand-in")
 LIMIT_PERCENT = 80
 """Of the core that a stand-in can use: beyond, it may have been the limit itself."""
 
@@ -29,6 +29,9 @@ class Figure:
     """
 
     readings: Sequence[Reading]
+    HEAD: ClassVar[tuple[str, ...]] = (
+        "figure", "median", "least", "most", "runs", "target", "busiest stand-in", "machine",
+    )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -74,8 +77,7 @@ class Figure:
 
     def cells(self) -> tuple[str, ...]:
         """Its row in a table."""
-        numbers = (self.median, min(self.values), max(self.values))
-        median, least, most = (f"{number:,.{_decimals(self.median)}f}" for number in numbers)
+        median, least, most = rounded(self.median, min(self.values), max(self.values))
         runs = len(self.values)
         spread = (least, most) if runs > 1 else ("", "")
         name = f"{self.name} ({self.readings[0].unit})"
@@ -105,11 +107,13 @@ class Results:
 
     Attributes:
         facts: The machine.
+        kind: What the values of a figure are shown as.
         readings: The values by figure, in the order in which they came first.
         notes: What failed and what was left out.
     """
 
     facts: dict[str, str]
+    kind: type[Figure] = Figure
     readings: dict[str, list[Reading]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -120,7 +124,7 @@ class Results:
     @property
     def figures(self) -> list[Figure]:
         """What has been measured so far."""
-        return [Figure(readings) for readings in self.readings.values()]
+        return [self.kind(readings) for readings in self.readings.values()]
 
     def medians(self, names: Iterable[str]) -> list[float]:
         """The medians of some figures, in order."""
@@ -129,7 +133,7 @@ class Results:
     def show(self) -> None:
         """Print the table."""
         table = Table(title="gibsey-embedder", caption=_line(self.facts), title_justify="left")
-        for name in HEAD:
+        for name in self.kind.HEAD:
             table.add_column(name, justify="left" if name in LEFT else "right")
         for figure in self.figures:
             table.add_row(*figure.cells(), style="bold red" if figure.met is False else None)
@@ -149,8 +153,8 @@ class Results:
         path.with_suffix(".md").write_text(self._markdown(), encoding="utf-8")
 
     def _markdown(self) -> str:
-        lines = ["---" if name in LEFT else "---:" for name in HEAD]
-        rows = [HEAD, lines, *(figure.cells() for figure in self.figures)]
+        lines = ["---" if name in LEFT else "---:" for name in self.kind.HEAD]
+        rows = [self.kind.HEAD, lines, *(figure.cells() for figure in self.figures)]
         table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
         notes = "".join(f"- {note}\n" for note in self.notes)
         return f"{table}\n\n{_line(self.facts)}\n" + (f"\n{notes}" if notes else "")
@@ -158,6 +162,11 @@ class Results:
 
 def _line(facts: Mapping[str, str]) -> str:
     return " · ".join(f"{name}: {value}" for name, value in facts.items())
+
+
+def rounded(*values: float) -> list[str]:
+    """Values as text, all with as many decimals as suit the first."""
+    return [f"{value:,.{_decimals(values[0])}f}" for value in values]
 
 
 def _decimals(value: float) -> int:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bench.checkout import THIS, Checkout
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -14,6 +16,7 @@ class Scope:
     Attributes:
         name: Of its files under `bench/results/`.
         kafka: Address of a real Kafka; None is librdkafka's mock, in the bench's own process.
+        checkout: The revision of the stream that is measured.
         runs: Runs of a measure; those that are not named are run once.
         limit_s: Seconds after which figures that have a value get no further one.
         epochs: Snapshot intervals (5 s each) that a slowest service is watched for.
@@ -31,6 +34,7 @@ class Scope:
 
     name: str = "core"
     kafka: str | None = None
+    checkout: Checkout = THIS
     runs: Mapping[str, int] = field(default_factory=dict)
     limit_s: float = math.inf
     epochs: float = 2
@@ -58,6 +62,8 @@ class Scope:
 
 
 CORE = Scope(runs={"free": 4, "edits": 2, "start": 3}, limit_s=570)
+AGAINST = Scope(name="against", free_pages=20_000, settle_s=8.0)
+"""For a comparison of two revisions: as much as seven rounds of both can do in 25 minutes."""
 LONG = Scope(
     name="long",
     runs=dict.fromkeys(("slowest", "cluster", "scaling", "idle", "peers", "loaded", "floor"), 3)
@@ -75,7 +81,7 @@ TINY = Scope(
     name="tiny",
     epochs=0.2,
     warm_up_s=0.1,
-    free_pages=400,
+    free_pages=3000,
     edits=3,
     loaded_s=0.5,
     settle_s=0,

@@ -1,0 +1,150 @@
+"""Another revision beside this one: which it is, who comes first, and what their ratio means."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import against, checkout
+from bench.against import Comparison, Row
+from bench.checkout import ROOT, Checkout, RevisionError, open_checkout, resolved
+from bench.reading import Pair, Reading
+from bench.report import Results
+from bench.scope import AGAINST, TINY, Scope
+
+SETUP = """#!/bin/sh
+echo made >> ../made
+mkdir -p .venv/bin && ln -s "$PYTHON" .venv/bin/python
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository of one commit, whose environment is made at once."""
+    setup = tmp_path / "scripts" / "setup-env"
+    setup.parent.mkdir()
+    setup.write_text(SETUP)
+    setup.chmod(0o755)
+    git(tmp_path, "init", "--quiet")
+    commit(tmp_path)
+    return tmp_path
+
+
+def git(repository: Path, *arguments: str) -> str:
+    author = ["-c", "user.name=a", "-c", "user.email=a@localhost", "-c", "commit.gpgsign=false"]
+    command = ["git", *author, *arguments]
+    return subprocess.check_output(command, cwd=repository, text=True).strip()
+
+
+def commit(repository: Path) -> str:
+    git(repository, "add", "scripts")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message", "one more")
+    return git(repository, "rev-parse", "HEAD")
+
+
+def scopes(other: Checkout) -> against.Scopes:
+    return {"other": replace(TINY, checkout=other), "this": TINY}
+
+
+def row(measure: Callable[[Scope], float], unit: str) -> Row:
+    return Row("row", 1, lambda scope: [Reading("row", unit, measure(scope))])
+
+
+def test_a_release_is_known_by_its_commit_where_the_clone_has_no_tags(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert checkout.RELEASES["v0.2.0"].startswith("1753530")
+    released = git(repository, "rev-parse", "HEAD")
+    monkeypatch.setitem(checkout.RELEASES, "v0.2.0", released)
+    tagged = commit(repository)
+    assert resolved("v0.2.0", repository) == released
+    git(repository, "tag", "v0.2.0")
+    assert resolved("v0.2.0", repository) == tagged
+
+
+def test_a_revision_that_does_not_exist_is_named(repository: Path) -> None:
+    with pytest.raises(RevisionError, match="no revision nonsense"):
+        resolved("nonsense", repository)
+
+
+def test_a_checkout_is_made_by_its_own_script_and_used_again(repository: Path) -> None:
+    first = open_checkout("HEAD", repository)
+    assert (first.directory / "scripts" / "setup-env").read_text() == SETUP
+    assert first.python.exists()
+    assert open_checkout("HEAD", repository) == first
+    assert (repository / ".bench" / "made").read_text() == "made\n"
+
+
+def test_a_checkout_whose_environment_was_not_completed_is_made_again(repository: Path) -> None:
+    first = open_checkout("HEAD", repository)
+    (first.directory / checkout.READY).unlink()
+    assert open_checkout("HEAD", repository) == first
+    assert (repository / ".bench" / "made").read_text() == "made\nmade\n"
+
+
+@pytest.mark.parametrize(("unit", "ratio"), [("pages/s", 0.8), ("ms", 1.25), ("MB", 1.25)])
+def test_a_ratio_beyond_one_means_that_this_revision_is_better(unit: str, ratio: float) -> None:
+    assert against.ratio(unit, Pair(other=100, this=80)) == pytest.approx(ratio)
+
+
+def test_each_revision_comes_first_in_every_other_round() -> None:
+    order: list[str] = []
+
+    def measure(scope: Scope) -> float:
+        order.append(scope.checkout.name)
+        return 1.0
+
+    other = Checkout("other", ROOT, Path(sys.executable))
+    for number in (1, 2, 3):
+        list(against.pairs(row(measure, "ms"), scopes(other), number, 0.95))
+    assert order == ["other", "this", "this", "other", "other", "this"]
+
+
+def test_the_median_of_the_paired_ratios_is_judged() -> None:
+    results = Results({}, Comparison)
+    other = Checkout("other", ROOT, Path(sys.executable))
+    for number, (old, new) in enumerate([(100, 94), (200, 188), (100, 120)], 1):
+        values = {"other": old, "this": new}
+        measured = row(lambda scope, values=values: values[scope.checkout.name], "pages/s")
+        for reading in against.pairs(measured, scopes(other), number, 0.95):
+            results.add(reading)
+    (figure,) = results.figures
+    shown = ("row (pages/s)", "100", "120", "0.940", "0.940", "1.200", "3", "≥ 0.95: MISSED")
+    assert figure.cells()[:8] == shown
+    assert figure.met is False
+
+
+def test_rows_are_chosen_by_name_or_by_kind() -> None:
+    rows = against.chosen(["rest", "edits-w4"])
+    assert [row.name for row in rows] == ["rest-w1", "rest-w4", "edits-w4"]
+    assert against.chosen([]) == list(against.ROWS)
+
+
+def test_rounds_follow_a_warm_up_that_does_not_count() -> None:
+    turns = against.turns(against.chosen(["idle", "start"]), AGAINST, checkout.THIS, 2, 0.95)
+    order = [(turn.number, turn.step.measure) for turn in turns]
+    assert order == [(1, "warm-up"), (1, "idle"), (1, "start"), (2, "idle"), (2, "start")]
+
+
+def test_a_row_of_two_checkouts_is_measured(tmp_path: Path) -> None:
+    link = tmp_path / "checkout"
+    link.symlink_to(ROOT)
+    (idle,) = against.chosen(["idle"])
+    (reading,) = against.pairs(idle, scopes(Checkout("link", link, Path(sys.executable))), 1, 0.95)
+    assert reading.pair is not None
+    assert min(reading.value, reading.pair.other, reading.pair.this) > 0
+
+
+def test_the_other_revision_runs_from_its_own_checkout(tmp_path: Path) -> None:
+    (tmp_path / "dataflow").mkdir()
+    (tmp_path / "dataflow" / "__init__.py").touch()
+    (tmp_path / "dataflow" / "main.py").write_text("raise SystemExit('the other one')\n")
+    (idle,) = against.chosen(["idle"])
+    other = Checkout("broken", tmp_path, Path(sys.executable))
+    with pytest.raises(RuntimeError, match="the other one"):
+        list(against.pairs(idle, scopes(other), 1, 0.95))

@@ -19,8 +19,7 @@ RUN python -m venv /opt/build \
 COPY pyproject.toml README.md LICENSE ./
 COPY dataflow/ dataflow/
 COPY connectors/ connectors/
-COPY ops/ ops/
-COPY demo/ demo/
+COPY gibsey_embedder/ gibsey_embedder/
 RUN /opt/build/bin/python -m hatchling build --target wheel --directory /tmp/wheel \
     && /opt/gibsey/bin/pip install --no-deps /tmp/wheel/*.whl \
     && /opt/gibsey/bin/python -m compileall -q /opt/gibsey/lib \

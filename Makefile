@@ -54,7 +54,7 @@ bench-long: $(ENV) ## Measure all of it for an hour, over a real Kafka: TEST_KAF
 	@$(BIN)/python -m bench --long $(ARGS)
 
 dev: $(ENV) ## Run the worker and restart it when the code changes
-	@$(BIN)/watchfiles --filter python '$(BIN)/gibsey-embedder run' dataflow connectors ops
+	@$(BIN)/watchfiles --filter python '$(BIN)/gibsey-embedder run' dataflow connectors gibsey_embedder
 
 image: ## Build the container image gibsey-embedder:latest (DOCKER=podman for another builder)
 	@version=$$(sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml); \

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from bench.memory import MB, Sampler
 from bench.program import Program
-from demo.message import Answer, Request
-from demo.ngrams import embed_text
-from demo.ollama import Ollama
-from demo.server import StandIn
-from demo.stargate import TOKEN
+from gibsey_embedder.fakes.message import Answer, Request
+from gibsey_embedder.fakes.ngrams import embed_text
+from gibsey_embedder.fakes.ollama import Ollama
+from gibsey_embedder.fakes.server import StandIn
+from gibsey_embedder.fakes.stargate.server import TOKEN
 
 MISSING_EVERY, ORPHAN_EVERY, BAD_EVERY = 10_000, 10_000, 20_000
 GOOD = json.dumps(embed_text("a page")).encode()
@@ -81,7 +81,9 @@ def measure(command: list[str], rows: int) -> tuple[list[int], float, str]:
             "KAFKA_BROKER": "127.0.0.1:9",
         }
         directory = Path(tempfile.mkdtemp(prefix="gibsey-bench-"))
-        program = open_.enter_context(Program(["-m", "ops.cli", *command], settings, directory))
+        program = open_.enter_context(
+            Program(["-m", "gibsey_embedder.cli", *command], settings, directory)
+        )
         sampler = Sampler(program)
         said = program.wait()
         return sampler.stop(), time.monotonic() - program.started_at, said

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from typing_extensions import Self, override
 
-from demo.kafka import CLIENT_OPTIONS, MockKafka
+from gibsey_embedder.fakes.kafka import CLIENT_OPTIONS, MockKafka
 
 PARTITIONS = 3
 TIMEOUT_S = 60.0

@@ -23,7 +23,7 @@ from rich.table import Table
 from typing_extensions import override
 
 from bench.bare import connect, request_bytes
-from connectors.http import Http
+from connectors.http.client import Http
 
 IN_FLIGHT = 32
 REQUESTS = 4000
@@ -127,7 +127,7 @@ async def _measure(url: str) -> Table:
     table = Table("way to ask", "us of CPU a request", title="one PUT of a vector")
     for name, measure in (
         ("bare asyncio (the floor)", _bare_us),
-        ("connectors.wire (Http.exchange)", partial(_http_us, way="exchange")),
+        ("connectors.http.pool (Http.exchange)", partial(_http_us, way="exchange")),
         ("aiohttp's client", _aiohttp_us),
         ("httpx over aiohttp (Http.ask)", partial(_http_us, way="ask")),
         ("httpx's own client", _httpx_us),

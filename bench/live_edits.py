@@ -34,11 +34,11 @@ from bench.rig import (
 )
 from bench.scope import Scope
 from bench.slowest import embedder
-from demo.message import Answer, Request
-from demo.ngrams import cheap_vector
-from demo.ollama import Ollama
-from demo.rag import Rag
-from demo.stargate import Stargate
+from gibsey_embedder.fakes.message import Answer, Request
+from gibsey_embedder.fakes.ngrams import cheap_vector
+from gibsey_embedder.fakes.ollama import Ollama
+from gibsey_embedder.fakes.rag import Rag
+from gibsey_embedder.fakes.stargate.server import Stargate
 
 PAGES = 20
 SPEED = EMBEDDER_SLOWEST

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from bench.checkout import THIS, Checkout
-from demo.worker import free_port
+from gibsey_embedder.demo.worker import free_port
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 STOP_TIMEOUT_S = 30.0

@@ -19,7 +19,7 @@ import orjson
 from bench.broker import Broker, open_broker
 from bench.program import Processes, Program
 from bench.service import Service
-from demo.stargate import TOKEN
+from gibsey_embedder.fakes.stargate.server import TOKEN
 
 PAGE_CHARS = 400
 PAGES_BETWEEN_LOOKS = 1000

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from demo.process import StandInProcess
+from gibsey_embedder.fakes.process import StandInProcess
 
 
 @dataclass(frozen=True, slots=True)

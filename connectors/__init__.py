@@ -1,1 +1,1 @@
-"""How the stream talks to the world: one file a system, none of which knows the dataflow."""
+"""How the stream talks to the world: one folder per system."""

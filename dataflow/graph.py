@@ -18,16 +18,16 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 
-from connectors.ledger import Ledger
-from connectors.metrics import Metrics
-from connectors.outbox import Outbox
-from connectors.records import BUCKET_KEYS, DeadLetter, Outcome, PageVector, Record
-from connectors.shutdown import Shutdown
-from connectors.sinks import LetterSink, VectorSink
-from dataflow.changes import Change
-from dataflow.decode import Decoded, decode
-from dataflow.filter import Filter
-from dataflow.window import WindowStep
+from connectors.core.offset_tracker import Ledger
+from connectors.core.records import BUCKET_KEYS, DeadLetter, Outcome, PageVector, Record
+from connectors.delivery.sinks import LetterSink, VectorSink
+from connectors.delivery.write_queue import Outbox
+from connectors.observability.metrics import Metrics
+from connectors.runtime.shutdown import Shutdown
+from dataflow.events.decoder import Decoded, decode
+from dataflow.steps.changes import Change
+from dataflow.steps.filter import Filter
+from dataflow.steps.window import WindowStep
 
 FLOW_ID = "pages"
 

@@ -7,12 +7,13 @@ import sys
 
 from bytewax.dataflow import Dataflow
 
-from connectors import allocator, logs, timer_slack
-from connectors.recent import Recent
-from dataflow import connections, graph
-from dataflow.launch import LaunchError, launch
-from dataflow.recovery import check_recovery, make_ready
-from dataflow.settings import Settings, SettingsError, load
+from connectors.observability import logs
+from connectors.observability.recent_events import Recent
+from connectors.runtime.tuning import allocator, timer_slack
+from dataflow import graph, wiring
+from dataflow.config.settings import Settings, SettingsError, load
+from dataflow.startup.launch import LaunchError, launch
+from dataflow.startup.recovery import check_recovery, make_ready
 
 
 def flow() -> Dataflow:
@@ -40,7 +41,7 @@ def flow() -> Dataflow:
             "Bytewax's own web server is on: it listens on all addresses, port 3030, for anybody",
             remedy="unset BYTEWAX_DATAFLOW_API_ENABLED; any value, even 0, turns it on",
         )
-    built = graph.build(connections.open_all(settings, started, recent))
+    built = graph.build(wiring.open_all(settings, started, recent))
     if started.has_worker_threads:
         timer_slack.give_slack()  # last: other threads would inherit it
     return built

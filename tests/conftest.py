@@ -8,11 +8,11 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from demo.kafka import MockKafka
-from demo.ollama import Ollama
-from demo.openai import OpenAI
-from demo.rag import Rag
-from demo.stargate import Stargate
+from gibsey_embedder.fakes.kafka import MockKafka
+from gibsey_embedder.fakes.ollama import Ollama
+from gibsey_embedder.fakes.openai import OpenAI
+from gibsey_embedder.fakes.rag import Rag
+from gibsey_embedder.fakes.stargate.server import Stargate
 
 HISTORY = 100_000
 

@@ -16,7 +16,7 @@ import uvloop
 from bench.bare import Bare, ask_all, connect, request_bytes
 from bench.peers.services import EMBED_URL, HEADERS, MODEL, RAG_URL, STARGATE_URL
 from bench.rig import page_text
-from demo.ngrams import cheap_vector
+from gibsey_embedder.fakes.ngrams import cheap_vector
 
 PAGES = int(os.environ.get("PAGES", "1"))
 WINDOW_PAGES, BULK_ROWS = 32, 100

@@ -14,7 +14,7 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
 
-from tests.deadline import eventually
+from tests.eventually import eventually
 
 WITHIN_S = 20.0
 UNKNOWN = "\N{EN DASH}"

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from demo.kafka import MockKafka
+from gibsey_embedder.fakes.kafka import MockKafka
 from tests.browser.status_page import StatusPage
-from tests.deadline import eventually
+from tests.eventually import eventually
 from tests.flow.stream import Stream
 from tests.flow.worker import Worker, free_port
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from demo.stargate import Stargate
-from tests.connectors.posting import open_post  # noqa: F401 - a fixture
-from tests.connectors.writing import Watched
+from gibsey_embedder.fakes.stargate.server import Stargate
+from tests.connectors.delivery.manual_writer import open_post  # noqa: F401 - a fixture
+from tests.connectors.stores.writers import Watched
 
 
 @pytest.fixture

@@ -15,16 +15,16 @@ import pytest
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSource, cluster_main
 
-from connectors.failures import Refusal
-from connectors.ledger import Ledger
-from connectors.outbox import Outbox
-from connectors.records import DeadLetter, Outcome, PageVector, Record, bucket_of
-from connectors.shutdown import Shutdown
-from dataflow.changes import Change
+from connectors.core.errors import Refusal
+from connectors.core.offset_tracker import Ledger
+from connectors.core.records import DeadLetter, Outcome, PageVector, Record, bucket_of
+from connectors.delivery.write_queue import Outbox
+from connectors.runtime.shutdown import Shutdown
 from dataflow.graph import Parts, build
-from dataflow.window import Window, WindowStep
-from tests.connectors.hand_embedder import VECTOR, HandEmbedder, Line
-from tests.deadline import eventually
+from dataflow.steps.changes import Change
+from dataflow.steps.window import Window, WindowStep
+from tests.connectors.embedders.manual_embedder import VECTOR, HandEmbedder, Line
+from tests.eventually import eventually
 
 EOF, ABORT = TestingSource.EOF, TestingSource.ABORT
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dataflow.settings import SECRETS, Settings
+from dataflow.config.settings import SECRETS, Settings
 from tests.deploy.stack import STACK, example_settings
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dataflow.settings import SECRETS, Settings, SettingsError
+from dataflow.config.settings import SECRETS, Settings, SettingsError
 from tests.deploy.stack import EXAMPLE
 
 

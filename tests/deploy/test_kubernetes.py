@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dataflow.launch import launch
-from dataflow.settings import SECRETS, Settings
+from dataflow.config.settings import SECRETS, Settings
+from dataflow.startup.launch import launch
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"

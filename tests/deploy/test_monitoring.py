@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import ProcessCollector
 
-from ops import health
-from tests.ops.viewing import Stream
+from gibsey_embedder.status import health
+from tests.gibsey_embedder.status.streams import Stream
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"

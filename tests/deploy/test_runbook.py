@@ -26,8 +26,12 @@ def text_of(node: ast.AST) -> str:
 
 def messages() -> Iterator[tuple[str, str]]:
     """Each message, with where it stands."""
-    files = [f for room in ("connectors", "dataflow") for f in sorted((ROOT / room).glob("*.py"))]
-    for path in [*files, ROOT / "ops/status.py", ROOT / "ops/recovery_store.py"]:
+    files = [f for room in ("connectors", "dataflow") for f in sorted((ROOT / room).rglob("*.py"))]
+    for path in [
+        *files,
+        ROOT / "gibsey_embedder/status/server.py",
+        ROOT / "gibsey_embedder/run/recovery_store.py",
+    ]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and node.args:
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
@@ -53,7 +57,7 @@ def test_every_message_has_an_entry(where: str, text: str):
 def test_every_entry_is_said_somewhere():
     sources = "\n".join(
         text_of(node)
-        for room in ("connectors", "dataflow", "ops")
+        for room in ("connectors", "dataflow", "gibsey_embedder")
         for path in (ROOT / room).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
     )

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed")
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("dataflow", "connectors", "ops", "demo")
+PACKAGES = ("dataflow", "connectors", "gibsey_embedder")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,10 @@ def uv() -> str:
 
 
 def run(installed: Path, folder: Path, *arguments: str) -> str:
-    code = "import ops, sys; from ops.cli import main; print(ops.__file__); sys.exit(main())"
+    code = (
+        "import gibsey_embedder, sys; from gibsey_embedder.cli import main; "
+        "print(gibsey_embedder.__file__); sys.exit(main())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin"},

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.deadline import eventually
+from tests.eventually import eventually
 from tests.flow.stream import DONE_S, Stream
 
 pytestmark = pytest.mark.timeout(400)

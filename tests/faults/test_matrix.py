@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from demo.kafka import MockKafka
-from tests.deadline import eventually
-from tests.faults.orders import (
+from gibsey_embedder.fakes.kafka import MockKafka
+from tests.eventually import eventually
+from tests.faults.fault_orders import (
     FAULTS,
     WRONG_VECTORS,
     accounted_for,
@@ -18,7 +18,7 @@ from tests.faults.orders import (
     service_of,
     wait_named,
 )
-from tests.flow.healing import assert_healed, feed_through
+from tests.flow.recovery_checks import assert_healed, feed_through
 from tests.flow.stream import DONE_S, Stream
 
 pytestmark = pytest.mark.timeout(400)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from connectors.ledger import MAX_OPEN_PAGES
-from connectors.outbox import ROWS_AHEAD
-from tests.deadline import eventually
-from tests.faults.orders import SHORT_LIMITS, service_of
-from tests.flow.healing import feed_through
+from connectors.core.offset_tracker import MAX_OPEN_PAGES
+from connectors.delivery.write_queue import ROWS_AHEAD
+from tests.eventually import eventually
+from tests.faults.fault_orders import SHORT_LIMITS, service_of
+from tests.flow.recovery_checks import feed_through
 from tests.flow.stream import DONE_S, Stream
 from tests.flow.worker import ROOT, Worker, passed_on
 
@@ -30,7 +30,7 @@ NEVER = ("-s", "3600")
 def replay(stream: Stream) -> subprocess.Popen[str]:
     """Begin to give all dead letters another chance."""
     return subprocess.Popen(
-        [sys.executable, "-m", "ops.cli", "replay", "--yes"],
+        [sys.executable, "-m", "gibsey_embedder.cli", "replay", "--yes"],
         env=passed_on() | stream.settings() | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from demo.kafka import MockKafka
-from demo.ollama import Ollama
-from demo.rag import Rag
-from demo.server import StandIn
-from demo.stargate import Stargate
+from gibsey_embedder.fakes.kafka import MockKafka
+from gibsey_embedder.fakes.ollama import Ollama
+from gibsey_embedder.fakes.rag import Rag
+from gibsey_embedder.fakes.server import StandIn
+from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.flow.stream import Stream, same
 from tests.flow.worker import ROOT, Worker, passed_on
 
@@ -305,7 +305,7 @@ class Torture:
 
     def _send_letters(self) -> None:
         settings = self._settings() | {"PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "ops.cli", "replay", "--yes"]
+        command = [sys.executable, "-m", "gibsey_embedder.cli", "replay", "--yes"]
         done = subprocess.run(
             command,
             env=passed_on() | self.stream.settings(**settings),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from demo.kafka import MockKafka
-from demo.ollama import Ollama
-from demo.rag import Rag
-from demo.stargate import Stargate
+from gibsey_embedder.fakes.kafka import MockKafka
+from gibsey_embedder.fakes.ollama import Ollama
+from gibsey_embedder.fakes.rag import Rag
+from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.flow.stream import Stream
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 
-from demo.openai import OpenAI
+from gibsey_embedder.fakes.openai import OpenAI
 from tests.flow.stream import TOLERANCE, Stream
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from demo.kafka import MockKafka
+from gibsey_embedder.fakes.kafka import MockKafka
 
 EXPECTED = "expected.json"
 STORE = "store"

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from demo.kafka import Record
-from demo.ngrams import embed_text
-from demo.ollama import Ollama
-from demo.rag import Rag
-from demo.stargate import TOKEN, Stargate
-from tests.deadline import eventually
+from gibsey_embedder.fakes.kafka import Record
+from gibsey_embedder.fakes.ngrams import embed_text
+from gibsey_embedder.fakes.ollama import Ollama
+from gibsey_embedder.fakes.rag import Rag
+from gibsey_embedder.fakes.stargate.server import TOKEN, Stargate
+from tests.eventually import eventually
 from tests.flow.worker import SNAPSHOT_S, Worker, free_port, make_store
 
 TOPIC = "cdc.pages"

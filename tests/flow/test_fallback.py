@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from demo.openai import API_KEY, OpenAI
-from ops.cli import app
-from tests.deadline import eventually
+from gibsey_embedder.cli import app
+from gibsey_embedder.fakes.openai import API_KEY, OpenAI
+from tests.eventually import eventually
 from tests.flow.openai_vectors import of_openai
 from tests.flow.stream import DONE_S, Stream
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from tests.deadline import eventually
-from tests.flow.healing import assert_healed, feed_through
+from tests.eventually import eventually
+from tests.flow.recovery_checks import assert_healed, feed_through
 from tests.flow.stream import DONE_S, Stream
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from demo.openai import API_KEY, OpenAI, Rate
-from tests.deadline import eventually
+from gibsey_embedder.fakes.openai import API_KEY, OpenAI, Rate
+from tests.eventually import eventually
 from tests.flow.openai_vectors import of_openai
 from tests.flow.stream import DONE_S, Stream
 from tests.flow.worker import Worker
 
 LARGE_WINDOWS = {"WINDOW_PAGES": "2048", "WINDOW_CHARS": "10000000"}
-QUOTA_PAUSE_OF_1_S = "from connectors import openai_answers; openai_answers.QUOTA_PAUSE_S = 1.0"
+QUOTA_PAUSE_OF_1_S = "from connectors.embedders.openai import errors; errors.QUOTA_PAUSE_S = 1.0"
 
 
 def start(stream: Stream, openai: OpenAI, *, code: str = "", **settings: Any) -> Worker:

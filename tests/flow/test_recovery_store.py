@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from demo.kafka import MockKafka
-from demo.ngrams import embed_text
-from tests.deadline import eventually
+from gibsey_embedder.fakes.kafka import MockKafka
+from gibsey_embedder.fakes.ngrams import embed_text
+from tests.eventually import eventually
 from tests.flow.recovery_sample import Event, Sample, copy_store, partition_files, produce
 from tests.flow.stream import DONE_S, TOLERANCE, TOPIC, Stream
 from tests.flow.worker import ROOT, Worker

@@ -12,10 +12,10 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from demo.ngrams import embed_text
-from ops import audit_scan
-from ops.cli import app
-from tests.deadline import eventually
+from gibsey_embedder.cli import app
+from gibsey_embedder.fakes.ngrams import embed_text
+from gibsey_embedder.tables import audit_scan
+from tests.eventually import eventually
 from tests.flow.stream import DONE_S, TOPIC, Stream
 from tests.flow.worker import ROOT
 
@@ -27,7 +27,7 @@ def command(stream: Stream, *arguments: str, **settings: str) -> subprocess.Pope
     """Start a command of the program beside the stream."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-m", "ops.cli", *arguments],
+        [sys.executable, "-m", "gibsey_embedder.cli", *arguments],
         cwd=stream.directory,
         env=environment | stream.settings(**settings),
         stdout=subprocess.PIPE,

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from demo.stargate import Stargate
-from tests.deadline import eventually
+from gibsey_embedder.fakes.stargate.server import Stargate
+from tests.eventually import eventually
 from tests.flow.stream import DONE_S, Stream
 from tests.flow.worker import ROOT, passed_on
 
@@ -82,7 +82,7 @@ def test_secrets_are_in_nothing_that_a_command_prints(stream: Stream) -> None:
         environment["PYTHONPATH"] = str(ROOT)
         started = [
             subprocess.Popen(
-                [sys.executable, "-m", "ops.cli", *command.split()],
+                [sys.executable, "-m", "gibsey_embedder.cli", *command.split()],
                 env=environment | more,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -20,8 +20,8 @@ import httpx
 import orjson
 import pytest
 
-from demo.ngrams import embed_text
-from ops.change_sender import event_of
+from gibsey_embedder.fakes.ngrams import embed_text
+from gibsey_embedder.topic.change_sender import event_of
 from tests.flow.stream import TOPIC, Stream
 from tests.flow.worker import ROOT
 

@@ -11,7 +11,7 @@ import time
 import pytest
 from confluent_kafka import Producer
 
-from tests.deadline import eventually
+from tests.eventually import eventually
 from tests.flow.stream import DONE_S, TOPIC, Stream
 from tests.flow.worker import free_port
 
@@ -272,7 +272,7 @@ def test_without_a_store_it_resumes_from_what_the_group_has_committed(stream: St
 
 def test_a_store_of_another_version_is_fatal_in_one_line(stream: Stream) -> None:
     stream.feed(5)
-    other = stream.start(code="import dataflow.window as w; w.STATE_VERSION = 99")
+    other = stream.start(code="import dataflow.steps.window as w; w.STATE_VERSION = 99")
     stream.wait_complete()
     other.stop()
     worker = stream.start()
@@ -285,7 +285,7 @@ def test_a_store_of_another_version_is_fatal_in_one_line(stream: Stream) -> None
 
 def test_a_store_with_the_buckets_of_version_0_1_is_refused_in_one_line(stream: Stream) -> None:
     stream.feed(5)
-    names = "import connectors.records as r; r.BUCKET_KEYS = [f'{n:02d}' for n in range(16)]"
+    names = "import connectors.core.records as r; r.BUCKET_KEYS = [f'{n:02d}' for n in range(16)]"
     old = stream.start(code=names)
     stream.wait_complete()
     old.stop()

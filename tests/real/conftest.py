@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.rag import Rag
-from demo.stargate import Stargate
+from gibsey_embedder.fakes.rag import Rag
+from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.real.servers import Server, given
 from tests.real.stream import Embedder, RealStream, Topic
 

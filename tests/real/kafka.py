@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from demo.kafka import Record
-from tests.deadline import eventually
+from gibsey_embedder.fakes.kafka import Record
+from tests.eventually import eventually
 from tests.real.servers import Server, given
 
 ANSWER_S = 60.0

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from tests.deadline import eventually
+from tests.eventually import eventually
 from tests.flow.worker import ROOT, free_port
 
 DEPLOY = ROOT / "deploy"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from demo.process import end
+from gibsey_embedder.fakes.process import end
 
 SCRIPT = Path(__file__).with_name("cql.py")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deadline import eventually
+from tests.eventually import eventually
 
 START_S = 120.0
 END_S = 30.0

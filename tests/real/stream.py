@@ -16,9 +16,9 @@ import httpx
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from demo.rag import Rag
-from demo.stargate import TOKEN, Stargate
-from tests.deadline import eventually
+from gibsey_embedder.fakes.rag import Rag
+from gibsey_embedder.fakes.stargate.server import TOKEN, Stargate
+from tests.eventually import eventually
 from tests.flow.stream import wait_committed
 from tests.flow.worker import BYTEWAX_RUN, Worker, free_port, make_store
 from tests.real.kafka import KafkaContents
@@ -197,7 +197,7 @@ class RealStream:
                 "BYTEWAX_POD_NAME": f"pages-{number}",
                 "RECOVERY_DIR": str(self.recovery_dir(number)),
             }
-            pods.append(self._start(settings | own, program=("-m", "ops.cli", "run")))
+            pods.append(self._start(settings | own, program=("-m", "gibsey_embedder.cli", "run")))
             pods[-1].status_port += number
         return pods
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from demo.ollama import Ollama
-from ops.gather import gather_store, partitions_in
-from tests.deadline import eventually
+from gibsey_embedder.fakes.ollama import Ollama
+from gibsey_embedder.run.gather import gather_store, partitions_in
+from tests.eventually import eventually
 from tests.flow.worker import Worker
 from tests.real.stream import Embedder, RealStream
 

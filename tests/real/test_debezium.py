@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from demo.rag import Rag
-from demo.stargate import Stargate
-from tests.deadline import eventually
+from gibsey_embedder.fakes.rag import Rag
+from gibsey_embedder.fakes.stargate.server import Stargate
+from tests.eventually import eventually
 from tests.flow.worker import Worker
 from tests.real.pages import Pages
 from tests.real.servers import Connector, given

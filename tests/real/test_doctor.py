@@ -15,9 +15,9 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from connectors.kafka import KafkaAccess
-from ops.checks.finding import Finding
-from ops.checks.kafka import check_kafka
+from connectors.kafka.config import KafkaAccess
+from gibsey_embedder.doctor.findings import Finding
+from gibsey_embedder.doctor.kafka import check_kafka
 from tests.real.test_kafka_misconfiguration import (
     MISSING,
     PASSWORD,

@@ -16,11 +16,11 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from connectors.dead_letters import DeadLetters
-from connectors.kafka_source import SLOTS, STATE_VERSION
-from connectors.records import DeadLetter, Record
-from tests.connectors.reading import Process
-from tests.deadline import eventually
+from connectors.core.records import DeadLetter, Record
+from connectors.kafka.dead_letters.producer import DeadLetters
+from connectors.kafka.source import SLOTS, STATE_VERSION
+from tests.connectors.kafka.slots import Process
+from tests.eventually import eventually
 
 BROKER = os.environ.get("TEST_KAFKA_BROKER", "")
 

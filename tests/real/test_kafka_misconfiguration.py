@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from connectors.kafka_source import Slot
-from tests.connectors.reading import Process
+from connectors.kafka.source import Slot
+from tests.connectors.kafka.slots import Process
 from tests.flow.worker import free_port
 
 NAMES = (

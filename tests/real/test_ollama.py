@@ -7,10 +7,10 @@ import os
 
 import pytest
 
-from connectors.embedding import TooLong
-from connectors.failures import PageRefused, SetupFault
-from connectors.ollama import OllamaClient, root_of
-from tests.connectors.asking import using, vectors_of
+from connectors.core.errors import PageRefused, SetupFault
+from connectors.embedders.base import TooLong
+from connectors.embedders.ollama.client import OllamaClient, root_of
+from tests.connectors.http.clients import using, vectors_of
 
 URL = os.environ.get("TEST_EMBED_URL", "")
 MODEL = os.environ.get("TEST_EMBED_MODEL", "nomic-embed-text")

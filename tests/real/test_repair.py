@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli import app
-from tests.deadline import eventually
+from gibsey_embedder.cli import app
+from tests.eventually import eventually
 from tests.real.stream import Embedder, RealStream
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.deadline import eventually
+from tests.eventually import eventually
 from tests.real.servers import Server
 from tests.real.stream import Arrivals, RealStream, percentiles
 

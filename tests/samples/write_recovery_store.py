@@ -26,12 +26,12 @@ from typing import Any
 
 from confluent_kafka import KafkaError
 
-from demo.kafka import MockKafka
-from demo.message import Request
-from demo.ollama import Ollama
-from demo.rag import Rag
-from demo.stargate import Stargate
-from tests.deadline import eventually
+from gibsey_embedder.fakes.kafka import MockKafka
+from gibsey_embedder.fakes.message import Request
+from gibsey_embedder.fakes.ollama import Ollama
+from gibsey_embedder.fakes.rag import Rag
+from gibsey_embedder.fakes.stargate.server import Stargate
+from tests.eventually import eventually
 from tests.flow.recovery_sample import STORE, Event, Sample, partition_files, produce
 from tests.flow.stream import DONE_S, LETTERS, TOPIC, Stream
 from tests.flow.worker import ROOT, SNAPSHOT_S, Worker

@@ -14,10 +14,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.deadline import eventually
+from tests.eventually import eventually
 from tests.faults import test_matrix as matrix
-from tests.faults.orders import SHORT_LIMITS, accounted_for, bulk_orders, go_through, orders_for
-from tests.flow.healing import assert_healed, feed_through
+from tests.faults.fault_orders import (
+    SHORT_LIMITS,
+    accounted_for,
+    bulk_orders,
+    go_through,
+    orders_for,
+)
+from tests.flow.recovery_checks import assert_healed, feed_through
 from tests.flow.stream import DONE_S, Stream
 from tests.real.kafka import RealKafka
 

@@ -1,0 +1,1 @@
+"""The values, errors and bookkeeping that everything else shares."""

@@ -1,0 +1,1 @@
+"""From the window to the services: queues, sinks, acknowledgement, back-pressure."""

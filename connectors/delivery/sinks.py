@@ -1,0 +1,178 @@
+"""The Bytewax face of an outbox."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, Generic, TypeGuard, TypeVar
+
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from typing_extensions import override
+
+from connectors.core.errors import IncompatibleStoreError
+from connectors.core.records import BUCKET_KEYS, DeadLetter, Outcome, PageVector, Record, Seal
+from connectors.delivery.write_queue import Outbox
+from connectors.runtime.shutdown import Shutdown
+
+Row = TypeVar("Row")
+
+STATE_VERSION = 1
+
+VectorState = tuple[int, list[tuple[Any, ...]]]
+"""Version, and the rows on their way: in all buckets at most as many as an outbox holds, each a
+vector (up to 16 KB) and its event."""
+
+
+class _Partition(StatefulSinkPartition[Sequence[Outcome], Any], Generic[Row]):
+    """One bucket of an output."""
+
+    def __init__(self, sink: OutboxSink[Row], bucket: str) -> None:
+        self._sink = sink
+        self._bucket = bucket
+
+    @override
+    def write_batch(self, values: list[Sequence[Outcome]]) -> None:
+        with self._sink.shutdown.guard(self._sink.name):
+            takes = self._sink.takes
+            rows = [row for group in values for row in group if takes(row)]
+            if rows:
+                self._sink.arrived(rows)
+                self._sink.outbox.put(self._bucket, rows)
+
+
+class _VectorPartition(_Partition[PageVector]):
+    """A bucket whose snapshot holds the rows on their way."""
+
+    def __init__(self, sink: VectorSink, bucket: str, state: VectorState | None) -> None:
+        super().__init__(sink, bucket)
+        self._settles = False
+        rows = _restored(state)
+        sink.resumed(rows)
+        sink.outbox.put(bucket, rows, wait=False)
+
+    @override
+    def write_batch(self, values: list[Sequence[Outcome]]) -> None:
+        super().write_batch(values)
+        for item in chain.from_iterable(values):  # after anything else another seal comes
+            self._settles = isinstance(item, Seal) and (item.settles or self._settles)
+
+    @override
+    def snapshot(self) -> VectorState:
+        with self._sink.shutdown.guard(self._sink.name):
+            if self._settles:
+                self._settles = False
+                self._sink.outbox.wait_settled(self._bucket)
+            return STATE_VERSION, [_plain(r) for r in self._sink.outbox.unsettled(self._bucket)]
+
+
+class _LetterPartition(_Partition[DeadLetter]):
+    """A bucket whose snapshot waits until all is confirmed, so that it need not hold anything."""
+
+    @override
+    def snapshot(self) -> None:
+        with self._sink.shutdown.guard(self._sink.name):
+            self._sink.outbox.wait_settled(self._bucket)
+
+
+class OutboxSink(FixedPartitionedSink[Sequence[Outcome], Any], Generic[Row]):
+    """A sink for `(bucket, outcomes)` items.
+
+    Unit of parallelism: the bucket; the partitions are the buckets, so building the flow needs
+    no service. Delivery: at least once; rows of one page in order.
+
+    Args:
+        name: The step's name, for messages.
+        outbox: Where rows go; shared by all partitions of the process.
+        takes: Whether an outcome is a row of this output.
+        arrived: Called with the rows before they are handed over.
+        shutdown: Ends the process on an error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        outbox: Outbox[Row],
+        takes: Callable[[Outcome], TypeGuard[Row]],
+        arrived: Callable[[Sequence[Row]], None],
+        shutdown: Shutdown,
+    ) -> None:
+        self.name = name
+        self.outbox = outbox
+        self.takes = takes
+        self.arrived = arrived
+        self.shutdown = shutdown
+
+    @override
+    def list_parts(self) -> list[str]:
+        return list(BUCKET_KEYS)
+
+    @override
+    def part_fn(self, item_key: str) -> int:
+        return BUCKET_KEYS.index(item_key)
+
+    @override
+    @abstractmethod
+    def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _Partition[Row]: ...
+
+
+class VectorSink(OutboxSink[PageVector]):
+    """Vectors to one service.
+
+    An epoch is closed over rows on their way: they are in its snapshot, and sent again after a
+    restart. To wait for them instead would let the service stand still at the end of each epoch,
+    for as long as a request takes. In an epoch that ends with a `Seal` they are waited for.
+
+    Args:
+        name: The step's name, for messages.
+        outbox: Where rows go.
+        takes: Whether an outcome is a row of this output.
+        arrived: Called with rows before they are handed over.
+        resumed: Called with rows of a snapshot before they are.
+        shutdown: Ends the process on an error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        outbox: Outbox[PageVector],
+        takes: Callable[[Outcome], TypeGuard[PageVector]],
+        arrived: Callable[[Sequence[PageVector]], None],
+        resumed: Callable[[Sequence[PageVector]], None],
+        shutdown: Shutdown,
+    ) -> None:
+        super().__init__(name, outbox, takes, arrived, shutdown)
+        self.resumed = resumed
+
+    @override
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: VectorState | None
+    ) -> _VectorPartition:
+        with self.shutdown.guard(self.name):
+            return _VectorPartition(self, for_part, resume_state)
+
+
+class LetterSink(OutboxSink[DeadLetter]):
+    """Dead letters: no epoch is closed before the broker has confirmed what was written in it."""
+
+    @override
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _LetterPartition:
+        return _LetterPartition(self, for_part)
+
+
+def _plain(row: PageVector) -> tuple[Any, ...]:
+    """A row as plain values: what a snapshot holds must be readable by later versions."""
+    record = row.record.plain()
+    return row.page_id, row.vector, record, row.written_us, row.model, row.other_space
+
+
+def _restored(state: VectorState | None) -> list[PageVector]:
+    if state is None:
+        return []
+    version, rows = state
+    if version != STATE_VERSION:
+        raise IncompatibleStoreError(f"layout {version} of rows on their way", f"{STATE_VERSION}")
+    return [
+        PageVector(page_id, vector, Record(*record), *more)
+        for page_id, vector, record, *more in rows
+    ]

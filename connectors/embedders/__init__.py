@@ -1,0 +1,1 @@
+"""Embedders: what they have in common, and one folder per kind."""

@@ -1,0 +1,1 @@
+"""Texts gathered into windows, and the windows sent to free endpoints."""

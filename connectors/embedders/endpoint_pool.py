@@ -1,0 +1,287 @@
+"""Who makes the vectors: the endpoints of one model, and how texts are prepared for it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from connectors.core.errors import ServiceError, Transient
+from connectors.embedders import chunking
+from connectors.embedders.base import EmbeddingClient, ServerFacts, TextRules, VectorCache
+from connectors.embedders.batching.jobs import EmbedJob, Part
+from connectors.embedders.batching.throughput import Pace
+
+CONCURRENCY = 2
+"""Requests at an endpoint at the same time: one computing, and one queued behind it. More of them
+only make a server like Ollama's, which does one at a time, less fresh."""
+SILENT_S = 10.0
+"""A server that has not answered for so long may have been updated."""
+SEEN_S = 60.0
+"""And one that was not looked at for so long, however often it answers."""
+_CONTEXT_TOKENS = 2048
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """What people are shown of an endpoint.
+
+    Attributes:
+        name: Scheme, host and port.
+        in_flight: Requests in flight.
+        concurrency: The most of them.
+        faults: Failed requests since its latest answer.
+    """
+
+    name: str
+    in_flight: int
+    concurrency: int
+    faults: int
+
+
+@dataclass(slots=True, eq=False)
+class Endpoint:
+    """One embedder of a provider, and what is known of it.
+
+    Attributes:
+        client: How it is asked.
+        index: Its number in the metrics.
+        provider: Whose it is.
+        concurrency: The most requests that it is to have at the same time.
+        pace: How fast it is.
+        in_flight: Requests in flight.
+        in_flight_chars: What they cost.
+        on_trial: Whether a text is in flight that may make the server fail: nothing else is then.
+        faults: Failed requests since its latest answer; those that failed together are one.
+        fault: The latest of them.
+        failing_since: When the first of them began (monotonic seconds).
+        failed_at: When the latest of them was told (monotonic seconds).
+        retry_at: When it may be asked again after a fault (monotonic seconds).
+        free_since: When its latest answer came: the start of the next one's computing.
+        seen_at: When it told what its model is like (monotonic seconds); never, after a fault.
+        looking: Held while it is asked that.
+    """
+
+    client: EmbeddingClient
+    index: int
+    provider: Provider
+    concurrency: int = CONCURRENCY
+    pace: Pace = field(default_factory=Pace)
+    in_flight: int = 0
+    in_flight_chars: int = 0
+    on_trial: bool = False
+    faults: int = 0
+    fault: Transient | None = None
+    failing_since: float = 0.0
+    failed_at: float = 0.0
+    retry_at: float = 0.0
+    free_since: float = 0.0
+    seen_at: float = -math.inf
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def slots(self) -> int:
+        """How many requests it may have: one, as a trial, after a fault."""
+        return 1 if self.faults or self.on_trial else self.concurrency
+
+    @property
+    def status(self) -> EndpointStatus:
+        """What people are shown of it."""
+        return EndpointStatus(self.client.name, self.in_flight, self.concurrency, self.faults)
+
+    def load(self) -> tuple[bool, float, int]:
+        """What to compare by: the least loaded of the sound endpoints comes first."""
+        return self.faults > 0, self.pace.expected_s(self.in_flight_chars), self.in_flight
+
+    def failed(self, error: Transient, sent_at: float) -> None:
+        """Leave it alone for a while, however many requests failed together."""
+        now = time.monotonic()
+        self.fault = error
+        if not self.faults:
+            self.failing_since = now - error.lasted_s
+        if not self.faults or sent_at >= self.failed_at:
+            self.faults += 1
+            self.failed_at = now
+        self.seen_at = -math.inf
+        wait = min(_FIRST_WAIT_S * 2 ** min(self.faults - 1, 10), _LONGEST_WAIT_S)
+        asked_for = (error.retry_after_s or 0.0) * random.uniform(1.0, 1.2)  # never before it
+        wait = max(wait * random.uniform(0.8, 1.2), asked_for)
+        self.retry_at = max(self.retry_at, now + wait)
+
+
+class Provider:
+    """Endpoints whose vectors are of one space.
+
+    Args:
+        clients: The endpoints.
+        rules: How texts are prepared; `lowercase` may be corrected by what the server shows.
+        detect_lowercase: Whether the server is asked if texts must be lower-cased.
+        cache: Vectors of the latest texts, all of this provider's.
+        chosen_by: The settings that say what and where it is, for messages.
+        stands_in: Whether it is the fallback, whose vectors are of another space.
+        first_index: The number of its first endpoint in the metrics.
+        concurrency: The most requests that each endpoint is to have at the same time.
+
+    Attributes:
+        endpoints: The endpoints.
+        rules: As given or corrected; None until a server has told about its model.
+        facts: What it told.
+        away: Set while no endpoint answers.
+        latest_fault: Why not, as the latest one put it; None while one answers.
+        pages: Pages it has made vectors of.
+    """
+
+    def __init__(
+        self,
+        clients: Sequence[EmbeddingClient],
+        rules: TextRules,
+        *,
+        cache: VectorCache,
+        detect_lowercase: bool = False,
+        chosen_by: str = "EMBED_MODEL and EMBED_URL",
+        stands_in: bool = False,
+        first_index: int = 0,
+        concurrency: int = CONCURRENCY,
+    ) -> None:
+        numbered = enumerate(clients, first_index)
+        self.endpoints = [Endpoint(client, n, self, concurrency) for n, client in numbered]
+        self.chosen_by = chosen_by
+        self.stands_in = stands_in
+        self.away = asyncio.Event()
+        self.latest_fault: Transient | None = None
+        self.pages = 0
+        self.rules: TextRules | None = None
+        self.facts: ServerFacts | None = None
+        self._wanted_rules = rules
+        self._detect_lowercase = detect_lowercase
+        self._cache = cache
+        self._piece_chars = chunking.chars_for(_CONTEXT_TOKENS)
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._wanted_rules.model
+
+    @property
+    def is_lowercased(self) -> bool:
+        """Whether texts are lower-cased for what a server showed, and not as was wished."""
+        return self.rules is not None and self.rules != self._wanted_rules
+
+    def learn(self, facts: ServerFacts) -> None:
+        """Take what a server told about its model."""
+        rules = self._wanted_rules
+        if self._detect_lowercase and facts.capitals_defect:
+            rules = rules.lowercased()
+        if facts.context_tokens:
+            self._piece_chars = chunking.chars_for(facts.context_tokens)
+        self.facts, self.rules = facts, rules
+        for endpoint in self.endpoints:
+            self.answered(endpoint)
+
+    def is_doubtful(self, endpoint: Endpoint) -> bool:
+        """Whether its server may need lower-cased texts by now, or ever since, unlike the others.
+
+        That is a matter of Ollama's version; and whoever updates it stops it for a while.
+        """
+        if not self._detect_lowercase or self.rules is None or self.rules.lowercase:
+            return False
+        now = time.monotonic()
+        silent_s = now - max(endpoint.free_since, endpoint.seen_at)
+        return silent_s > SILENT_S or now - endpoint.seen_at > SEEN_S
+
+    async def look_at(self, endpoint: Endpoint) -> bool:
+        """Ask a server, if it is doubtful; whether that has changed the rules.
+
+        Raises:
+            ServiceError: It does not tell, or has not told one that asked just before.
+        """
+        since = time.monotonic()
+        async with endpoint.looking:
+            if endpoint.fault is not None and endpoint.failed_at > since:
+                raise endpoint.fault  # or each window in flight would wait for its own time-out
+            if not self.is_doubtful(endpoint):
+                return False
+            facts = await endpoint.client.check()
+            endpoint.seen_at = time.monotonic()
+            if not facts.capitals_defect or (self.rules and self.rules.lowercase):
+                return False
+            self.rules = self._wanted_rules.lowercased()
+            return True
+
+    def failed(self, endpoint: Endpoint, error: Transient, sent_at: float) -> None:
+        """Note that an endpoint did not do what it was asked for at that moment."""
+        endpoint.failed(error, sent_at)
+        if all(one.faults for one in self.endpoints):
+            self.latest_fault = error
+            self.away.set()
+
+    def answered(self, endpoint: Endpoint) -> None:
+        """Note that an endpoint is sound."""
+        endpoint.faults = 0
+        self.latest_fault = None
+        self.away.clear()
+
+    @property
+    def away_s(self) -> float:
+        """For how long no endpoint has answered; 0 while one does."""
+        if not self.away.is_set():
+            return 0.0
+        return time.monotonic() - max(one.failing_since for one in self.endpoints)
+
+    async def answers(self) -> bool:
+        """Ask all endpoints about their model; whether one of them tells."""
+        asked = [asyncio.ensure_future(self._tells(one)) for one in self.endpoints]
+        try:
+            for answer in asyncio.as_completed(asked):
+                if await answer:
+                    return True
+        finally:
+            for one in asked:
+                one.cancel()
+        return False
+
+    async def _tells(self, endpoint: Endpoint) -> bool:
+        sent_at = time.monotonic()
+        try:
+            facts = await endpoint.client.check()
+        except ServiceError as error:
+            fault = error if isinstance(error, Transient) else Transient(error.detail)
+            self.failed(endpoint, fault, sent_at)
+            return False
+        if self.rules is None:
+            self.learn(facts)
+        endpoint.retry_at = 0.0
+        self.answered(endpoint)
+        endpoint.seen_at = -math.inf  # the texts that wait may not be as it needs them
+        return True
+
+    def parts_of(self, job: EmbedJob) -> list[Part]:
+        """Have a page go in texts that are prepared for this provider."""
+        return job.split(self._texts(job.text), self.rules)
+
+    def _texts(self, body: str) -> list[str]:
+        """The texts that a page goes in; the body as it is until the rules are known."""
+        rules = self.rules
+        if rules is None:
+            return [body]
+        if rules.long_pages == "mean" and len(body) > self._piece_chars:
+            return [rules.prepare(piece) for piece in chunking.split(body, self._piece_chars)]
+        return [rules.prepare(body)]
+
+    def remembered(self, body: str) -> bytes | None:
+        """The vector of a body that was embedded lately."""
+        return self._cache.get(self.rules, body) if self.rules else None
+
+    def remember(self, body: str, vector: bytes) -> None:
+        """Keep the vector of a body."""
+        if self.rules is not None:
+            self._cache.put(self.rules, body, vector)
+
+    def forget(self) -> None:
+        """Drop all vectors that are kept."""
+        self._cache.clear()

@@ -1,0 +1,1 @@
+"""Kafka: the source, its consumer and monitors, committed offsets and lag."""

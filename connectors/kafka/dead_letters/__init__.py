@@ -1,0 +1,1 @@
+"""Dead letters on their topic: the message and its producer."""

@@ -1,0 +1,1 @@
+"""Logs, metrics, stalls and liveness, with secrets redacted."""

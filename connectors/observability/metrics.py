@@ -1,0 +1,107 @@
+"""What the stream counts; labels are bounded by design.
+
+Dashboards, alerts and the status page know these names (deploy/,
+gibsey_embedder/status/metric_samples.py): one that is changed here is changed there, too.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from connectors.observability.histogram import Histogram
+
+SERVICES = ("kafka", "embedder", "stargate", "rag", "dead-letters")
+REASONS = (
+    "undecodable",
+    "refused-by-embedder",
+    "refused-by-stargate",
+    "rag-unreachable",
+    "refused-by-rag",
+    "other-space",
+)
+"""Why there are dead letters; each counts from 0, so that an alert sees the first one, too."""
+
+_FRESHNESS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 3600)
+_STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100, 300)
+_WINDOW_PAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._make_counters()
+        self._make_histograms()
+        self._make_gauges()
+        for service in SERVICES:
+            self.stalled.labels(service).set(0)
+            self.retries.labels(service)
+        for reason in REASONS:
+            self.dead_letters.labels(reason)
+
+    def _make_counters(self) -> None:
+        counter = partial(Counter, registry=self.registry)
+        self.events = counter(
+            "gibsey_events",
+            "Change events by operation and by what became of them.",
+            ["op", "outcome"],
+        )
+        self.upserts = counter("gibsey_page_vectors_upserts", "Vectors that Stargate acknowledged.")
+        self.notifications = counter(
+            "gibsey_rag_notifications", "Notifications of the RAG service.", ["outcome"]
+        )
+        self.dead_letters = counter("gibsey_dead_letters", "Confirmed dead letters.", ["reason"])
+        self.cache = counter("gibsey_cache", "Look-ups in the embedding cache.", ["result"])
+        self.retries = counter(
+            "gibsey_retries", "Requests that failed and are tried again.", ["service"]
+        )
+        self.offset_resets = counter(
+            "gibsey_offset_resets",
+            "Partitions whose position was gone and that went on at the earliest.",
+        )
+
+    def _make_histograms(self) -> None:
+        self.freshness = Histogram(  # this and the next are observed on the I/O loop only
+            "gibsey_freshness_seconds",
+            "From the change to the last output's acknowledgement.",
+            "since",
+            _FRESHNESS_S,
+            self.registry,
+        )
+        self.stage = Histogram(
+            "gibsey_stage_seconds",
+            "Time that pages or requests spend in a stage.",
+            "stage",
+            _STAGE_S,
+            self.registry,
+        )
+        self.window_pages = prometheus_client.Histogram(
+            "gibsey_window_pages",
+            "Texts in an embedding request.",
+            buckets=_WINDOW_PAGES,
+            registry=self.registry,
+        )
+
+    def _make_gauges(self) -> None:
+        gauge = partial(Gauge, registry=self.registry)
+        self.lag = gauge(
+            "gibsey_consumer_lag", "Messages in the topic that are not yet settled.", ["partition"]
+        )
+        self.embed_in_flight = gauge(
+            "gibsey_embed_in_flight", "Embedding requests in flight.", ["endpoint"]
+        )
+        self.stalled = gauge(
+            "gibsey_stalled", "1 while the stream waits for the service.", ["service"]
+        )
+        self.fallback_at_work = gauge("gibsey_fallback_at_work", "1 while the fallback embeds.")
+        self.other_space_pages = gauge(
+            "gibsey_other_space_pages",
+            "Pages, of those remembered, whose newest vector is the fallback's.",
+        )
+        self.build_info = gauge(
+            "gibsey_build_info", "Version and model in use; always 1.", ["version", "model"]
+        )

@@ -1,0 +1,1 @@
+"""The process: its event loop, how it stops, how it reports a crash."""

@@ -1,0 +1,169 @@
+"""Whose fault it is that a row is refused: the row's own, or the set-up's or the service's.
+
+A service says 400 both to a row that it will never take and, of a table that does not fit, to
+every row; and 500 both for a row that it stumbles over and for hard times of its own. One answer
+does not tell these apart; how the other rows fare does. Mistaken one way a good row becomes a
+dead letter (in hard times, the whole backlog), the other way one bad row stops the stream for
+ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from connectors.core.errors import PageRefused, SetupFault, Transient
+
+FIRST_ROWS = 3
+"""So many different rows refused before one was ever accepted: it is the set-up."""
+
+ROWS_IN_A_ROW = 20
+"""The same once rows have been accepted: somebody changed the table, or the service."""
+
+HOLD_S = 5.0
+"""A refused row waits so long to see how others fare."""
+
+MIN_FAILURES = 10
+MIN_FAILING_S = 30.0
+"""A row that gets nothing but 500 is given up after both, if other rows fare well."""
+
+LONE_FAILING_S = 300.0
+"""The same where no others are written, so that nothing is known of them."""
+
+FEW_ROWS = 3
+"""More rows than these, all failing and none accepted, are no accident of single rows."""
+
+
+@dataclass(slots=True, eq=False)
+class Trial:
+    """One row's case, from its first request to its end.
+
+    Attributes:
+        page_id: The row's page.
+        accepted_before: Rows accepted before it began.
+        failures_before: 500s answered before it began.
+        failures: 500s that it got.
+        since: When it was first answered 400 or 500 (seconds of the monotonic clock).
+        accepted_at_refusal: Rows accepted before its first 400.
+    """
+
+    page_id: str
+    accepted_before: int
+    failures_before: int
+    failures: int = 0
+    since: float | None = None
+    accepted_at_refusal: int | None = None
+
+
+class Blame:
+    """How the rows of one output fare; used on the I/O loop only.
+
+    Args:
+        clock: Seconds, for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._accepted = 0
+        self._failures = 0
+        self._failing: set[Trial] = set()
+        self._refused: set[str] = set()  # pages refused since the last one was accepted
+
+    def begin(self, page_id: str) -> Trial:
+        """Open the case of a row."""
+        return Trial(page_id, self._accepted, self._failures)
+
+    def end(self, trial: Trial) -> None:
+        """Close it, however it went."""
+        self._failing.discard(trial)
+
+    def accepted(self, rows: int = 1) -> None:
+        """Note rows that were stored."""
+        self._accepted += rows
+        if self._refused:
+            self._refused.clear()
+
+    def accepted_since(self, trial: Trial) -> int:
+        """How many rows were stored since a row's case began."""
+        return self._accepted - trial.accepted_before
+
+    def judge_refused(self, trial: Trial, error: PageRefused, remedy: str) -> Transient:
+        """Say what a refusal (400) means that names no fault of the set-up.
+
+        Where another row was accepted between two refusals of this one, it is this row's fault;
+        where none comes, after `HOLD_S`. Before one ever was accepted, three rows refused mean the
+        set-up; the ones given up meanwhile count too. After that it takes twenty in a row, since
+        bad rows do come in groups.
+
+        Args:
+            trial: The row's case.
+            error: What the service said.
+            remedy: What to do if it is the set-up.
+
+        Returns:
+            The error to try again after.
+
+        Raises:
+            PageRefused: The row is to be given up.
+        """
+        if trial.accepted_at_refusal is None:
+            trial.accepted_at_refusal = self._accepted
+        if len(self._refused) < ROWS_IN_A_ROW:
+            self._refused.add(trial.page_id)
+        enough = ROWS_IN_A_ROW if self._accepted else FIRST_ROWS
+        if len(self._refused) >= enough:
+            return SetupFault(f"every row is refused: {error.detail}", remedy=remedy)
+        others_fare_well = self._accepted > trial.accepted_at_refusal
+        if self._failing_for(trial) >= HOLD_S or others_fare_well:
+            raise error
+        return Transient(f"a row is refused, others may be too: {error.detail}")
+
+    async def judge_failed(
+        self, trial: Trial, error: Transient, answers: Callable[[], Awaitable[bool]]
+    ) -> Transient:
+        """Say what a 500 means.
+
+        It is the row's fault when it got at least ten over at least 30 s, the service answers
+        otherwise, and the other rows fare well: since the row began, at least one was accepted,
+        and no fewer than got a 500. Where that says nothing, after five minutes, unless many
+        rows fail and none is accepted. So a service that answers 500 to everybody never causes
+        a dead letter by itself.
+
+        Args:
+            trial: The row's case.
+            error: What the service said.
+            answers: Asks whether the service answers a read of the row.
+
+        Returns:
+            The error to try again after.
+
+        Raises:
+            PageRefused: The row is to be given up.
+        """
+        self._failures += 1
+        trial.failures += 1
+        self._failing.add(trial)
+        failing_s = self._failing_for(trial)
+        if trial.failures < MIN_FAILURES or failing_s < MIN_FAILING_S:
+            return error
+        if self._is_suspect(trial, failing_s) and await answers():
+            raise PageRefused(
+                f"answered with an error {trial.failures} times in {failing_s:.0f} s, "
+                f"while other requests went well: {error.detail}"
+            )
+        return error
+
+    def _is_suspect(self, trial: Trial, failing_s: float) -> bool:
+        accepted = self.accepted_since(trial)
+        others_failed = self._failures - trial.failures_before - trial.failures
+        if accepted and accepted >= others_failed:
+            return True
+        exception = accepted > 0 or len(self._failing) <= FEW_ROWS
+        return failing_s >= LONE_FAILING_S and exception
+
+    def _failing_for(self, trial: Trial) -> float:
+        now = self._clock()
+        if trial.since is None:
+            trial.since = now
+        return now - trial.since

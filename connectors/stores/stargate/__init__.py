@@ -1,0 +1,1 @@
+"""Stargate: REST, GraphQL and custom bulk writes over HTTP."""

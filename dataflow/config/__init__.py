@@ -1,0 +1,1 @@
+"""The settings: where they come from, how they are read and checked."""

@@ -1,0 +1,1 @@
+"""How a process starts: its launch options, its recovery store, its parts."""

@@ -1,0 +1,55 @@
+"""What a process of the stream has one of, whatever it talks to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from connectors.core.offset_tracker import Ledger
+from connectors.http.client import Http
+from connectors.observability.liveness import Heartbeat
+from connectors.observability.metrics import Metrics
+from connectors.observability.recent_events import Recent
+from connectors.observability.stalls import Stalls
+from connectors.runtime.event_loop import IoLoop
+from connectors.runtime.shutdown import Shutdown
+from connectors.runtime.tuning.timer_slack import TimerSlack
+from dataflow.config.settings import Settings
+from dataflow.startup.launch import Launch
+
+
+@dataclass(slots=True)
+class Process:
+    """What a process has one of, whatever it talks to.
+
+    Attributes:
+        settings: The settings in force.
+        started: How the process was started.
+        metrics: What is counted.
+        recent: The latest warnings and errors, for the status page.
+        shutdown: Ends the process.
+        stalls: What it waits for.
+        io: Its event loop.
+        http: Its HTTP client.
+        ledger: Its open records.
+        heartbeat: Whether its workers turn.
+        slack: How exactly they are woken.
+    """
+
+    settings: Settings
+    started: Launch
+    recent: Recent
+    metrics: Metrics = field(default_factory=Metrics)
+    shutdown: Shutdown = field(default_factory=Shutdown)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    stalls: Stalls = field(init=False)
+    io: IoLoop = field(init=False)
+    http: Http = field(init=False)
+    ledger: Ledger = field(init=False)
+    slack: TimerSlack = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stalls = Stalls(self.metrics)
+        self.io = IoLoop(lambda error: self.shutdown.fatal(error, "I/O loop"))
+        self.http = Http(self.settings.http_ca_file)
+        self.ledger = Ledger(shared=self.started.is_cluster)
+        self.slack = TimerSlack(lambda: self.ledger.open_pages)

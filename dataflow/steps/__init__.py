@@ -1,0 +1,1 @@
+"""The steps of the graph, in stream order, and what they keep."""

@@ -1,0 +1,1 @@
+"""`gibsey-embedder demo`: the real worker on fakes."""

@@ -1,0 +1,102 @@
+"""What the demo shows: figures, counts, a search over the vectors, and the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum
+from operator import mul
+
+from rich.console import Console
+from rich.table import Table
+
+from gibsey_embedder.demo.checks import SHOWN, Check
+from gibsey_embedder.demo.feed import percentile
+from gibsey_embedder.demo.services import Services
+
+QUESTIONS = (
+    "How do I parse a JSON document from a string?",
+    "wait until all threads have reached the same point",
+    "read and write compressed zip archives",
+)
+BEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured.
+
+    Attributes:
+        pages: Pages of the backlog.
+        seconds: From the first request to the embedder to the last notification.
+        busy_share: Share of that time that the embedder computed; None if it is a real one.
+        freshness_s: Of each live edit.
+    """
+
+    pages: int
+    seconds: float
+    busy_share: float | None
+    freshness_s: Sequence[float]
+
+
+def show_figures(console: Console, services: Services, figures: Figures) -> None:
+    """Shows speed, freshness and each service's counts."""
+    table = Table(title="The stream", title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_row("pages", f"{figures.pages:,} in {figures.seconds:.1f} s")
+    table.add_row("pages a second", f"{figures.pages / figures.seconds:,.0f}")
+    if figures.busy_share is not None:
+        table.add_row("embedder busy", f"{figures.busy_share:.1%} of that time")
+    fresh = [f"{percentile(figures.freshness_s, share) * 1000:.0f}" for share in (0.5, 0.95, 0.99)]
+    edits = len(figures.freshness_s)
+    table.add_row("freshness", f"p50 {fresh[0]} ms, p95 {fresh[1]} ms, p99 {fresh[2]} ms")
+    table.add_row("", f"of {edits} live edits, from Kafka to the last service's answer")
+    console.print(table, "")
+    _show_counts(console, services)
+
+
+def show_search(console: Console, services: Services) -> None:
+    """Shows the pages nearest to a few questions."""
+    vectors = services.stargate.vectors
+    stored = {page_id: vectors.vector(page_id) or [] for page_id in list(vectors.rows)}
+    table = Table(title="A search over the vectors", title_justify="left")
+    table.add_column("question", ratio=2)
+    table.add_column("best pages", ratio=3)
+    for question in QUESTIONS:
+        best = nearest(services.question_vector(question), stored)
+        table.add_row(question, "\n".join(f"{score:.2f}  {page_id}" for score, page_id in best))
+    console.print(table, "")
+
+
+def nearest(
+    question: list[float], stored: Mapping[str, list[float]], count: int = BEST
+) -> list[tuple[float, str]]:
+    """The pages whose unit vectors are nearest to a question's, best first."""
+    scored = ((fsum(map(mul, question, vector)), page_id) for page_id, vector in stored.items())
+    return sorted(scored, reverse=True)[:count]
+
+
+def show_checks(console: Console, checks: Sequence[Check]) -> None:
+    """Shows each check, with what is wrong."""
+    for check in checks:
+        console.print(f"[green]✓[/] {check.name}" if check.good else f"[red]✗ {check.name}[/]")
+        for fault in check.faults[:SHOWN]:
+            console.print(f"    {fault}", markup=False)
+        if (more := len(check.faults) - SHOWN) > 0:
+            console.print(f"    and {more} more")
+
+
+def _show_counts(console: Console, services: Services) -> None:
+    table = Table(title="The services", title_justify="left")
+    for name in ("service", "requests", "carried out", "at once, at most"):
+        table.add_column(name, justify="left" if name == "service" else "right")
+    rows = [
+        ("Ollama (stand-in)", services.ollama.stats, "texts"),
+        ("Stargate (stand-in)", services.stargate.stats, "rows"),
+        ("RAG service (stand-in)", services.rag.stats, "notifications"),
+    ]
+    for name, stats, what in rows[1 if services.real_url else 0 :]:
+        table.add_row(
+            name, f"{stats.requests:,}", f"{stats.items:,} {what}", str(stats.max_in_flight)
+        )
+    console.print(table, "")

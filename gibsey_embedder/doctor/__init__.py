@@ -1,0 +1,1 @@
+"""`gibsey-embedder doctor`: one file per service that it checks."""

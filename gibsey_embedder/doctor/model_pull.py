@@ -1,0 +1,62 @@
+"""Pulls the model on every Ollama that lacks it."""
+
+from __future__ import annotations
+
+import orjson
+
+from connectors.core.errors import ServiceError
+from connectors.embedders.ollama.client import root_of
+from connectors.embedders.ollama.errors import words_of
+from connectors.http.client import Http, place
+from dataflow.config.settings import Settings
+from gibsey_embedder.doctor.findings import Finding, bad, good, of_fault
+
+SHOW_S = 10.0
+PULL_S = 3600.0
+"""How long a download may take."""
+
+
+async def pull_missing(settings: Settings, http: Http) -> list[Finding]:
+    """Pull EMBED_MODEL where it is missing, one server after the other.
+
+    Returns:
+        A finding for each server that lacked it.
+    """
+    if settings.embed_provider != "ollama":
+        return []
+    findings = []
+    for root in settings.embed_endpoints:
+        try:
+            if await _lacks(settings, http, root):
+                findings.append(await _pull(settings, http, root))
+        except ServiceError as error:
+            findings.append(of_fault(f"embedder {place(root)} pull", error))
+    return findings
+
+
+async def _lacks(settings: Settings, http: Http, root: str) -> bool:
+    order = orjson.dumps({"model": settings.embed_model})
+    headers = _headers(settings)
+    url = f"{root_of(root)}/api/show"
+    answer = await http.ask("POST", url, body=order, headers=headers, timeout_s=SHOW_S)
+    return answer.status == 404 and "not found" in words_of(answer.body)
+
+
+async def _pull(settings: Settings, http: Http, root: str) -> Finding:
+    model, check = settings.embed_model, f"embedder {place(root)} pull"
+    order = orjson.dumps({"model": model, "stream": True})
+    headers = _headers(settings)
+    url = f"{root_of(root)}/api/pull"
+    answer = await http.ask("POST", url, body=order, headers=headers, timeout_s=PULL_S)
+    last = (answer.body.strip().splitlines() or [b""])[-1]
+    if answer.ok and b'"success"' in last:
+        return good(check, f"{model} was pulled")
+    remedy = f"correct EMBED_MODEL, or run `ollama pull {model}` on the server"
+    return bad(check, f"{model} could not be pulled: {words_of(last)}", remedy)
+
+
+def _headers(settings: Settings) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"}
+    if settings.embed_api_key:
+        headers["Authorization"] = f"Bearer {settings.embed_api_key.get_secret_value()}"
+    return headers

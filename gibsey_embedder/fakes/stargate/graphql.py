@@ -1,0 +1,82 @@
+"""Stargate's GraphQL, as far as the stream asks it: `bulkInsert` of a table."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+
+import orjson
+
+from gibsey_embedder.fakes.message import Answer, Request, json_answer
+from gibsey_embedder.fakes.stargate.table import BadColumnError, Table, UnhealingError
+
+BULK_INSERT = re.compile(r"\bbulkInsert(\w+)\s*\(\s*values\s*:\s*\$(\w+)")
+MAX_KEY_BYTES = 65_535
+
+
+def answer_graphql(tables: Mapping[str, Table], request: Request, order: random.Random) -> Answer:
+    """Carries out a bulk.
+
+    A wrong column, type or null stops the whole bulk; an empty or too long id only its own row;
+    both are 200 with `errors` that name no index. Of two rows of one id an arbitrary one wins.
+
+    Args:
+        tables: The keyspace's tables.
+        request: `{"query", "variables"}`.
+        order: Decides which of two rows of one id wins.
+    """
+    try:
+        asked = orjson.loads(request.body)
+        query, variables = str(asked["query"]), asked.get("variables") or {}
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return json_answer({"errors": ["Bad request"]}, 400)
+    call = BULK_INSERT.search(query)
+    table = tables.get(call[1]) if call else None
+    if call is None or table is None:
+        field = call[0].partition("(")[0] if call else query[:40]
+        return _errors(f"Validation error (FieldUndefined) : Field '{field}' is undefined")
+    rows = variables.get(call[2])
+    if not isinstance(rows, list):
+        return _errors(f"Variable '{call[2]}' has an invalid value")
+    if (fault := _input_fault(table, call[2], rows)) is not None:
+        return _errors(fault)
+    return _store(table, f"bulkInsert{table.name}", rows, order)
+
+
+def _input_fault(table: Table, variable: str, rows: list[object]) -> str | None:
+    for row in rows:
+        if not isinstance(row, dict) or not isinstance(row.get("page_id"), str):
+            return f"Variable '{variable}' has an invalid value: page_id"
+        values = {name: value for name, value in row.items() if name != "page_id"}
+        if unknown := next((name for name in values if name not in table.columns), None):
+            return (
+                f"The variables input contains a field name '{unknown}' that is not defined "
+                f"for input object type '{table.name}Input' "
+            )
+        try:
+            table.check(values)
+        except (BadColumnError, UnhealingError) as error:
+            return f"Variable '{variable}' has an invalid value: {error}"
+    return None
+
+
+def _store(table: Table, field: str, rows: list[dict[str, object]], order: random.Random) -> Answer:
+    good = [row for row in rows if 0 < len(str(row["page_id"]).encode()) <= MAX_KEY_BYTES]
+    shuffled = order.sample(good, len(good)) if len(_ids(good)) < len(good) else good
+    for row in shuffled:
+        values = {name: value for name, value in row.items() if name != "page_id"}
+        table.put(str(row["page_id"]), orjson.dumps(values))
+    if len(good) < len(rows):
+        return _errors(f"Exception while fetching data (/{field}) : Key may not be empty", field)
+    done = [{"applied": True, "value": {"page_id": row["page_id"]}} for row in rows]
+    return json_answer({"data": {field: done}})
+
+
+def _ids(rows: list[dict[str, object]]) -> set[object]:
+    return {row["page_id"] for row in rows}
+
+
+def _errors(message: str, field: str | None = None) -> Answer:
+    data = {"data": {field: None}} if field else {}
+    return json_answer({"errors": [{"message": message}], **data})

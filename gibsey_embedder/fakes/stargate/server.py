@@ -1,0 +1,239 @@
+"""Stargate's stand-in: REST v2, GraphQL bulks, tokens, health, and a bulk writer beside it.
+
+The real one spreads them over four ports; here one port has them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+import orjson
+
+from gibsey_embedder.fakes.message import Answer, Request, json_answer, text_answer
+from gibsey_embedder.fakes.server import StandIn, wait_until_terminated
+from gibsey_embedder.fakes.stargate.auth import Tokens
+from gibsey_embedder.fakes.stargate.graphql import answer_graphql
+from gibsey_embedder.fakes.stargate.rest import (
+    answer_insert,
+    answer_row,
+    answer_rows,
+    describe,
+    described,
+    not_found,
+    split_path,
+)
+from gibsey_embedder.fakes.stargate.table import BadColumnError, Table, UnhealingError
+
+TOKEN = "demo-token"  # noqa: S105 - the demo's own
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "page_vectors": {"vector": "frozen<list<float>>"},
+    "pages": {"body": "text"},
+}
+MAX_TARGET_BYTES = 65_535
+
+
+class Stargate(StandIn):
+    """A Stargate on a real socket.
+
+    Args:
+        token: A token that is always good; None accepts given ones alone.
+        users: Who may fetch a token at `POST /v1/auth`.
+        keyspace: The one keyspace.
+        tables: Column types by table; the key `page_id text` comes by itself.
+        history: How many writes each table keeps in order; 0 keeps none.
+        rest_on_wrong_port: Whether `/v2` is answered as on the GraphQL port.
+        row_s: Seconds that each row of a bulk takes, beside `delay_s`.
+        delay_s: Seconds that each request takes.
+        workers: How many requests are served at once; 0 is no limit.
+        host: Address to listen on.
+        port: Port; 0 takes a free one.
+
+    Attributes:
+        tables: The tables, with their rows and counts.
+        tokens: What is accepted; `tokens.expire()` ends all.
+    """
+
+    CONTROLS: ClassVar[frozenset[str]] = frozenset({"delay_s", "row_s", "rest_on_wrong_port"})
+
+    def __init__(
+        self,
+        *,
+        token: str | None = TOKEN,
+        users: Mapping[str, str] | None = None,
+        keyspace: str = "gibsey",
+        tables: Mapping[str, Mapping[str, str]] = TABLES,
+        history: int = 0,
+        rest_on_wrong_port: bool = False,
+        row_s: float = 0.0,
+        delay_s: float = 0.0,
+        workers: int = 0,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        super().__init__(host=host, port=port, delay_s=delay_s, workers=workers)
+        self.tokens = Tokens(token, users or {"cassandra": "cassandra"})
+        self.keyspace, self.history = keyspace, history
+        self.rest_on_wrong_port, self.row_s = rest_on_wrong_port, row_s
+        self.tables = {name: Table(name, columns, history) for name, columns in tables.items()}
+        self._random = random.Random(0)
+
+    @property
+    def vectors(self) -> Table:
+        """The table `page_vectors`."""
+        return self.tables["page_vectors"]
+
+    @property
+    def pages(self) -> Table:
+        """The table `pages`."""
+        return self.tables["pages"]
+
+    @property
+    def auth_url(self) -> str:
+        """What STARGATE_AUTH_URL is set to."""
+        return f"{self.url}/v1/auth"
+
+    @property
+    def graphql_url(self) -> str:
+        """What STARGATE_GRAPHQL_URL is set to."""
+        return f"{self.url}/graphql"
+
+    @property
+    def bulk_url(self) -> str:
+        """What STARGATE_BULK_URL is set to."""
+        return f"{self.url}/bulk"
+
+    def drop_table(self, name: str) -> Table:
+        """Makes a table missing; gives it back for `add_table`."""
+        return self.tables.pop(name)
+
+    def add_table(self, table: Table) -> None:
+        """Makes a table present."""
+        self.tables[table.name] = table
+
+    def details(self) -> dict[str, object]:
+        """Rows and writes of each table."""
+        return {
+            "rows": {name: len(table.rows) for name, table in self.tables.items()},
+            "writes": {name: table.writes.total() for name, table in self.tables.items()},
+        }
+
+    async def answer(self, request: Request) -> Answer:
+        """Answers one request."""
+        if len(request.target) > MAX_TARGET_BYTES:
+            return Answer(414)
+        segments = split_path(request.path)
+        if segments[:1] == ["v2"]:
+            return self._rest(request, segments[1:])
+        if segments[:1] == ["graphql"]:
+            return self._graphql(request, segments[1:])
+        if segments == ["v1", "auth"]:
+            return self._auth(request)
+        if segments == ["checker", "readiness"]:
+            return text_answer("READY")
+        if segments == ["bulk"]:
+            return self._bulk(request)
+        return not_found()
+
+    def _rest(self, request: Request, segments: list[str]) -> Answer:
+        if self.rest_on_wrong_port:
+            return not_found()
+        if (fault := self._token_fault(request)) is not None:
+            description = f"Role unauthorized for operation: {fault}"
+            return json_answer({"description": description, "code": 401}, 401)
+        if segments[:2] == ["schemas", "keyspaces"]:
+            return self._schema(segments[2:])
+        if len(segments) < 3 or segments[0] != "keyspaces":
+            return not_found()
+        if segments[1] != self.keyspace:
+            return described(f"Keyspace '{segments[1]}' not found", 404)
+        table = self.tables.get(segments[2])
+        if table is None:
+            return described(f"Table '{segments[2]}' not found", 404)
+        if len(segments) == 3:
+            return answer_insert(table, request, self.stats)
+        if segments[3:] == ["rows"] and request.method == "GET":
+            return answer_rows(table, request)
+        return answer_row(table, request, segments[3:], self.stats)
+
+    def _schema(self, segments: list[str]) -> Answer:
+        if segments[:1] != [self.keyspace]:
+            return described(f"Keyspace '{''.join(segments[:1])}' not found", 404)
+        if len(segments) == 1:
+            return json_answer({"data": {"name": self.keyspace}})
+        if segments[1] != "tables":
+            return not_found()
+        if len(segments) == 2:
+            return json_answer({"data": [describe(self.keyspace, t) for t in self.tables.values()]})
+        table = self.tables.get(segments[2])
+        if table is None:
+            return described(f"Table '{segments[2]}' not found", 404)
+        return json_answer({"data": describe(self.keyspace, table)})
+
+    def _graphql(self, request: Request, segments: list[str]) -> Answer:
+        if self._token_fault(request) is not None:
+            return json_answer({"errors": ["Authentication required"]}, 401)
+        if segments != [self.keyspace]:
+            return not_found()
+        answer = answer_graphql(self.tables, request, self._random)
+        self.stats.carry_out(rows := answer.body.count(b'"applied":true'))
+        return replace(answer, takes_s=self.row_s * rows)
+
+    def _bulk(self, request: Request) -> Answer:
+        if request.method != "PUT":
+            return json_answer({"error": "PUT is wanted"}, 405)
+        if (fault := self._token_fault(request)) is not None:
+            return json_answer({"error": fault}, 401)
+        try:
+            rows = [(str(row.pop("page_id")), row) for row in orjson.loads(request.body)]
+            for _, values in rows:
+                self.vectors.check(values)
+        except (
+            ValueError,
+            KeyError,
+            AttributeError,
+            TypeError,
+            BadColumnError,
+            UnhealingError,
+        ) as error:
+            return json_answer({"error": str(error)}, 400)
+        for page_id, values in rows:
+            self.vectors.put(page_id, orjson.dumps(values))
+        self.stats.carry_out(len(rows))
+        return Answer(204, takes_s=self.row_s * len(rows))
+
+    def _token_fault(self, request: Request) -> str | None:
+        return self.tokens.fault(request.headers.get("X-Cassandra-Token"))
+
+    def _auth(self, request: Request) -> Answer:
+        try:
+            order = orjson.loads(request.body)
+            user, password = order["username"], order["password"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return described("Must provide a body to the request", 400)
+        if (token := self.tokens.give(user, password)) is None:
+            reason = f"Provided username {user} and/or password are incorrect"
+            return json_answer({"description": f"Failed to create token: {reason}"}, 401)
+        return json_answer({"authToken": token}, 201)
+
+
+def main() -> None:
+    """Runs a Stargate as a process of its own."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gibsey_embedder.fakes.stargate.server", description=__doc__
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--delay-s", type=float, default=0.0, help="seconds a request")
+    parser.add_argument("--row-s", type=float, default=0.0, help="seconds a row of a bulk")
+    parser.add_argument("--workers", type=int, default=0, help="requests at once; 0: no limit")
+    parser.add_argument("--token", default=TOKEN, help="the token that is always good")
+    parser.add_argument("--history", type=int, default=0, help="writes to keep in order")
+    wait_until_terminated(Stargate(**vars(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`gibsey-embedder run` and the recovery store that it makes."""

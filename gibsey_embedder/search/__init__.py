@@ -1,0 +1,1 @@
+"""`gibsey-embedder search`."""

@@ -1,0 +1,1 @@
+"""The status port: its page, JSON, metrics and health."""

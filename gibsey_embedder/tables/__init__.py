@@ -1,0 +1,1 @@
+"""`audit` and `backfill`: the tables of pages and vectors as a whole."""

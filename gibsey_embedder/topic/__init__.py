@@ -1,0 +1,1 @@
+"""How commands read the topic and send changes into it."""

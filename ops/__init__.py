@@ -1,1 +1,0 @@
-"""What people run, and look at, beside the stream."""

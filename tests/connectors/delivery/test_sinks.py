@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import pickle
+from typing import TypeGuard
+
+import pytest
+from structlog.testing import capture_logs
+
+from connectors.core.records import (
+    BUCKET_KEYS,
+    DeadLetter,
+    Outcome,
+    PageVector,
+    Record,
+    Seal,
+    bucket_of,
+)
+from connectors.delivery.sinks import LetterSink, VectorSink
+from connectors.runtime.shutdown import Shutdown
+from tests.connectors.delivery.manual_writer import HandWriter, Post, in_thread
+from tests.eventually import eventually
+
+
+class Exit(BaseException):
+    pass
+
+
+def refuse_to_end(code: int):
+    raise Exit(code)
+
+
+def vector(page: str, number: int = 0) -> PageVector:
+    record = Record("cdc.pages", 1, number, 5, b"key", b"value", 2, "cdc.pages:0:7")
+    return PageVector(page, b"[%d]" % number, record, 9, "nomic-embed-text")
+
+
+def vectors(*pages: str) -> list[PageVector]:
+    return [vector(page, number) for number, page in enumerate(pages)]
+
+
+def is_row(outcome: Outcome) -> TypeGuard[PageVector]:
+    return isinstance(outcome, PageVector)
+
+
+def is_letter(outcome: Outcome) -> TypeGuard[DeadLetter]:
+    return isinstance(outcome, DeadLetter)
+
+
+@pytest.fixture
+def post(open_post) -> Post:
+    return open_post(HandWriter(), key=lambda row: row.page_id)
+
+
+class Opened:
+    """A sink, and the rows it told of."""
+
+    def __init__(self, post: Post) -> None:
+        self.arrived: list[PageVector] = []
+        self.resumed: list[PageVector] = []
+        self.sink = VectorSink(
+            "stargate",
+            post.outbox,
+            is_row,
+            self.arrived.extend,
+            self.resumed.extend,
+            Shutdown(exit_process=refuse_to_end),
+        )
+
+    def part(self, state=None):
+        return self.sink.build_part("stargate", "03", state)
+
+
+def test_the_partitions_are_the_buckets_and_a_page_goes_to_its_own(post):
+    sink = Opened(post).sink
+    assert sink.list_parts() == list(BUCKET_KEYS)
+    for page in ("a", "b", "漢"):
+        assert sink.list_parts()[sink.part_fn(bucket_of(page))] == bucket_of(page)
+
+
+def test_an_epoch_closes_over_rows_on_their_way_and_its_snapshot_holds_them(post):
+    opened = Opened(post)
+    part = opened.part()
+    part.write_batch([vectors("a", "b")])
+    assert opened.arrived == vectors("a", "b")
+    post.writer.answer(0)
+    eventually(lambda: post.ended)
+    _, kept = part.snapshot()
+    assert [row[0] for row in kept] == ["b"]
+    post.writer.answer(1)
+    eventually(lambda: post.outbox.open_rows == 0)
+    assert part.snapshot()[1] == []
+
+
+def test_rows_of_a_snapshot_are_sent_again_in_their_order_before_any_other(post, open_post):
+    part = Opened(post).part()
+    part.write_batch([[vector("a", 1), vector("b", 2)]])
+    state = pickle.loads(pickle.dumps(part.snapshot()))
+    later = open_post(HandWriter(concurrency=1), key=lambda row: row.page_id)
+    opened = Opened(later)
+    part = opened.part(state)
+    assert opened.resumed == [vector("a", 1), vector("b", 2)]
+    assert opened.arrived == []
+    eventually(lambda: later.writer.calls)
+    part.write_batch([[vector("a", 3)]])
+    for number in range(3):
+        later.writer.answer(number)
+    later.outbox.wait_settled("03")
+    assert later.writer.batches == [[vector("a", 1)], [vector("b", 2)], [vector("a", 3)]]
+
+
+def test_an_output_takes_only_its_own(post):
+    opened = Opened(post)
+    letter = DeadLetter(vector("a").record, "refused-by-embedder", "too long")
+    opened.part().write_batch([[letter], [vector("b"), letter, Seal()]])
+    assert opened.arrived == [vector("b")]
+    assert post.outbox.open_rows == 1
+
+
+def test_a_full_outbox_does_not_hold_up_the_start(open_post):
+    post = open_post(HandWriter(), max_open=1, key=lambda row: row.page_id)
+    part = Opened(post).part()
+    part.write_batch([vectors("a", "b", "c")])
+    Opened(post).part(part.snapshot())
+    assert post.outbox.open_rows == 6
+
+
+@pytest.mark.parametrize("values", [[Seal()], [vector("b"), Seal()], [Seal(), Seal(settles=False)]])
+def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(post, values):
+    part = Opened(post).part()
+    part.write_batch([vectors("a")])
+    part.snapshot()
+    part.write_batch([values])
+    snapshot = in_thread(part.snapshot)
+    eventually(lambda: post.writer.calls)
+    assert snapshot.is_alive()
+    for number in range(post.outbox.open_rows):
+        post.writer.answer(number)
+    snapshot.join(10)
+    assert not snapshot.is_alive()
+    part.write_batch([vectors("c")])
+    assert len(part.snapshot()[1]) == 1  # the next epoch is another one
+
+
+@pytest.mark.parametrize("values", [[Seal(settles=False)], [Seal(), vector("b")]])
+def test_an_epoch_whose_seal_is_no_last_word_closes_over_rows_on_their_way(post, values):
+    part = Opened(post).part()
+    part.write_batch([vectors("a")])
+    part.write_batch([values])
+    assert len(part.snapshot()[1]) == len(values)
+
+
+def test_a_snapshot_of_another_layout_is_refused_with_the_remedy(post):
+    with capture_logs() as lines, pytest.raises(Exit):
+        Opened(post).part((0, []))
+    assert "finish with the old version, or remove the store" in lines[0]["error"]
+
+
+def test_dead_letters_are_waited_for_at_each_epoch_s_end(open_post):
+    post = open_post(HandWriter(), key=lambda letter: letter.record.origin)
+    arrived: list[DeadLetter] = []
+    part = LetterSink(
+        "dead letters", post.outbox, is_letter, arrived.extend, Shutdown()
+    ).build_part("dead_letters", "03", None)
+    letter = DeadLetter(vector("a").record, "undecodable", "no JSON")
+    part.write_batch([[letter]])
+    assert arrived == [letter]
+    snapshot = in_thread(part.snapshot)
+    eventually(lambda: post.writer.calls)
+    assert snapshot.is_alive()
+    post.writer.answer(0)
+    snapshot.join(10)
+    assert not snapshot.is_alive()
+
+
+def test_an_error_in_the_sink_is_fatal(post, monkeypatch):
+    opened = Opened(post)
+    monkeypatch.setattr(opened.sink, "arrived", lambda rows: 1 / 0)
+    with pytest.raises(Exit):
+        opened.part().write_batch([vectors("a")])

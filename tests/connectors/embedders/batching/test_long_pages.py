@@ -1,0 +1,102 @@
+"""What LONG_PAGES=mean is for, over real text: the end of a long page can be found."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import math
+from concurrent.futures import Future
+
+import orjson
+
+from connectors.embedders.base import LongPages, TextRules, VectorCache
+from connectors.embedders.batching.batch_queue import WindowLimits
+from connectors.embedders.batching.batcher import Batcher
+from connectors.embedders.batching.jobs import EmbedJob
+from connectors.embedders.endpoint_pool import Provider
+from connectors.embedders.ollama.client import OllamaClient
+from connectors.http.client import Http
+from connectors.observability.metrics import Metrics
+from connectors.observability.stalls import Stalls
+from connectors.runtime.event_loop import IoLoop
+from gibsey_embedder.fakes.ngrams import embed_text
+from gibsey_embedder.fakes.ollama import Ollama
+
+MODULES = (
+    "argparse", "asyncio.events", "calendar", "cmd", "codecs", "configparser", "contextlib",
+    "csv", "datetime", "decimal", "difflib", "dis", "email.message", "fractions", "ftplib",
+    "gettext", "heapq", "http.cookies", "imaplib", "inspect", "ipaddress", "json", "locale",
+    "logging", "mailbox", "optparse", "pathlib", "pickle", "random", "sched", "shelve",
+    "smtplib", "socket", "statistics", "string", "subprocess", "tarfile", "textwrap",
+    "threading", "traceback", "turtle", "typing", "unittest.mock", "uuid", "zipfile",
+)  # fmt: skip
+CHAPTERS = 3
+CHAPTER_CHARS = 5_000
+"""Three chapters are more than the context of 2,048 tokens."""
+
+
+def _long_pages() -> list[str]:
+    """Handbooks of several chapters, each the prose of another module's docstrings."""
+    chapters = [text for text in map(_chapter, MODULES) if len(text) >= CHAPTER_CHARS]
+    starts = range(0, len(chapters) - CHAPTERS + 1, CHAPTERS)
+    return ["\n\n".join(c[:CHAPTER_CHARS] for c in chapters[n : n + CHAPTERS]) for n in starts]
+
+
+def _chapter(module: str) -> str:
+    tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    found = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds))
+    return "\n\n".join(text for text in found if text)
+
+
+def _last_third_paragraph(page: str) -> str:
+    """The longest paragraph of a page's last third."""
+    paragraphs = page[2 * len(page) // 3 :].split("\n\n")[1:]
+    return max(paragraphs, key=len)
+
+
+def _vectors(url: str, pages: list[str], long_pages: LongPages) -> list[list[float]]:
+    metrics, failed = Metrics(), list[BaseException]()
+    io, http = IoLoop(failed.append), Http()
+    batcher = Batcher(
+        Provider(
+            [OllamaClient(http, url, "nomic-embed-text", 768)],
+            TextRules("nomic-embed-text", long_pages=long_pages),
+            cache=VectorCache(0, metrics),
+        ),
+        limits=WindowLimits(),
+        io=io,
+        stalls=Stalls(metrics),
+        metrics=metrics,
+    )
+    waits: list[Future[EmbedJob]] = [Future() for _ in pages]
+    batcher.submit(
+        [EmbedJob(page, wait.set_result) for page, wait in zip(pages, waits, strict=True)]
+    )
+    done = [wait.result(60) for wait in waits]
+    io.submit(http.close()).result(10)
+    io.close()
+    assert not failed
+    return [orjson.loads(job.vector or b"[]") for job in done]
+
+
+def _found(query: str, vectors: list[list[float]]) -> int:
+    """Which of the pages is nearest to a text."""
+    wanted = embed_text(query)
+    nearness = [math.fsum(map(float.__mul__, wanted, map(float, v))) for v in vectors]
+    return nearness.index(max(nearness))
+
+
+def test_the_last_third_of_a_long_page_is_found_with_mean_and_not_with_truncate() -> None:
+    pages = _long_pages()
+    assert len(pages) >= 6
+    queries = [_last_third_paragraph(page) for page in pages]
+    with Ollama() as ollama:
+        found = {
+            way: sum(_found(query, vectors) == number for number, query in enumerate(queries))
+            for way in ("mean", "truncate")
+            for vectors in [_vectors(ollama.url, pages, way)]
+        }
+    assert found["mean"] >= 0.8 * len(pages)
+    assert found["truncate"] <= 0.5 * len(pages)

@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import threading
+
+import pytest
+
+from connectors.core.errors import PageRefused, SetupFault, Transient
+from connectors.embedders.base import EmbeddingClient, ServerFacts, TooLong
+from connectors.embedders.ollama.client import LEGACY_S, OllamaClient, root_of
+from connectors.http.client import Http
+from gibsey_embedder.fakes.message import Request
+from gibsey_embedder.fakes.ollama import Ollama
+from tests.connectors.http.clients import using, vectors_of
+
+MODEL = "nomic-embed-text"
+
+
+def client_of(server: Ollama, **other):
+    return lambda http: OllamaClient(http, server.embed_url, MODEL, 768, **other)
+
+
+def is_batch(request: Request) -> bool:
+    return request.path == "/api/embed"
+
+
+def test_vectors_are_passed_on_in_the_server_s_own_text():
+    with Ollama() as server:
+        server.faults.status(200, b'{"model":"m","embeddings":[[6e-1,0.80],[-1,0E0]]}')
+        embed = using(
+            lambda http: OllamaClient(http, server.embed_url, MODEL, 2),
+            lambda client: client.embed(["a", "b"], timeout_s=10, truncate=False),
+        )
+    assert embed == [b"[6e-1,0.80]", b"[-1,0E0]"]
+
+
+def complain(server: Ollama, status: int, words: str, headers=None) -> None:
+    body = b'{"error":"%s"}' % words.replace('"', '\\"').encode()
+    server.faults.status(status, body, headers)
+
+
+@pytest.mark.parametrize(
+    ("given", "root"),
+    [
+        ("http://ollama:11434/api/embeddings", "http://ollama:11434"),
+        ("http://ollama:11434/api/embed", "http://ollama:11434"),
+        ("http://ollama:11434/api/embed/", "http://ollama:11434"),
+        ("http://ollama:11434/api", "http://ollama:11434"),
+        ("http://ollama:11434/v1/embeddings", "http://ollama:11434"),
+        ("http://ollama:11434/", "http://ollama:11434"),
+        ("http://ollama:11434", "http://ollama:11434"),
+        ("https://proxy/gpu%20one/api/embeddings", "https://proxy/gpu%20one"),
+        ("https://proxy/gpu", "https://proxy/gpu"),
+        ("http://user:pass@proxy:80/api/embed", "http://user:pass@proxy"),
+    ],
+)
+def test_the_root_is_found_from_any_url_that_people_give(given, root):
+    assert root_of(given) == root
+
+
+def test_a_client_is_an_embedding_client_and_shows_no_secret():
+    http = Http()
+    url = "http://user:hunter2@127.0.0.1:1/secret-path/api/embeddings"
+    client: EmbeddingClient = OllamaClient(http, url, MODEL, 768, "sk-key")
+    assert client.name == "http://127.0.0.1:1"
+    shown = repr(client) + client.name + str(client)
+    assert not any(secret in shown for secret in ("hunter2", "secret-path", "sk-key"))
+
+
+def test_the_key_is_sent_as_bearer_and_a_missing_one_names_its_setting():
+    with Ollama(api_key="sk-key") as server:
+        assert len(vectors_of(client_of(server, api_key="sk-key"), ["a"])) == 1
+        for key in (None, "sk-wrong"):
+            with pytest.raises(SetupFault, match="credentials") as caught:
+                vectors_of(client_of(server, api_key=key), ["a"])
+            assert "EMBED_API_KEY" in caught.value.remedy
+            assert "sk-" not in caught.value.detail + caught.value.remedy
+
+
+def test_a_server_that_quotes_the_key_does_not_bring_it_into_a_message():
+    with Ollama() as server:
+        complain(server, 500, "key sk-secret is odd")
+        with pytest.raises(Transient) as caught:
+            vectors_of(client_of(server, api_key="sk-secret"), ["a"])
+        assert "key *** is odd" in caught.value.detail
+
+
+def test_a_password_in_the_url_is_sent_and_gives_way_to_a_key():
+    seen: list[str | None] = []
+
+    def note(request: Request) -> bool:
+        seen.append(request.headers.get("Authorization"))
+        return False
+
+    with Ollama() as server:
+        server.faults.drop(when=note)
+        url = server.url.replace("http://", "http://user:pass@")
+        for key in (None, "sk-key"):
+            vectors_of(lambda http, key=key: OllamaClient(http, url, MODEL, 768, key), ["a"])
+    assert seen == ["Basic dXNlcjpwYXNz", "Bearer sk-key"]
+
+
+def test_a_model_that_is_not_pulled_names_the_command_and_heals_when_it_is():
+    with Ollama(models=()) as server:
+        for ask in (lambda c: c.check(), lambda c: c.embed(["a"], timeout_s=5, truncate=False)):
+            with pytest.raises(SetupFault, match=f"no model {MODEL}") as caught:
+                using(client_of(server), ask)
+            assert f"ollama pull {MODEL}" in caught.value.remedy
+        server.pull(MODEL)
+        assert len(vectors_of(client_of(server), ["a"])[0] or []) == 768
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, 'do embedding request: Post "http://127.0.0.1:34117/embedding": EOF'),
+        (500, 'do embedding request: Post "http://127.0.0.1:34117/embedding": EOF'),
+        (400, "llama runner process no longer running: -1 "),
+        (500, "llama runner process has terminated: signal: killed"),
+        (400, "dial tcp 127.0.0.1:34117: connect: connection refused"),
+        (500, "unexpected server status: llm server loading model"),
+        (400, "model requires more system memory (8.0 GiB) than is available (1.0 GiB)"),
+        (499, "request canceled"),
+        (500, "whatever"),
+        (502, "Bad Gateway"),
+    ],
+)
+def test_a_server_in_trouble_is_waited_for_whatever_its_status(status, words):
+    with Ollama() as server:
+        complain(server, status, words)
+        with pytest.raises(Transient) as caught:
+            vectors_of(client_of(server), ["a"])
+        assert not isinstance(caught.value, SetupFault)
+        assert caught.value.status == status
+
+
+def test_a_full_queue_is_said_to_be_one_and_its_wish_to_wait_is_passed_on():
+    with Ollama() as server:
+        words = "server busy, please try again.  maximum pending requests exceeded"
+        complain(server, 503, words, {"Retry-After": "7"})
+        with pytest.raises(Transient, match="queue is full") as caught:
+            vectors_of(client_of(server), ["a"])
+        assert caught.value.retry_after_s == 7
+
+
+@pytest.mark.parametrize("version", ["0.13", "0.24"])
+def test_a_killed_runner_fails_the_request_in_flight_as_transient(version):
+    with Ollama(version=version, request_s=30) as server:
+        computing = threading.Event()
+        server.faults.slow(0, when=lambda request: computing.set() or False)
+
+        async def kill(client):
+            asking = asyncio.create_task(client.embed(["a"], timeout_s=20, truncate=False))
+            await asyncio.to_thread(computing.wait)
+            while not asking.done():  # until the request has come as far as the runner
+                server.kill_runner()
+                await asyncio.sleep(0.01)
+            return await asking
+
+        with pytest.raises(Transient) as caught:
+            using(client_of(server), kill)
+        assert not isinstance(caught.value, SetupFault)
+
+
+@pytest.mark.parametrize("version", ["0.13", "0.24"])
+def test_a_text_that_is_longer_than_the_context_is_told_apart_unless_it_may_be_cut(version):
+    texts = ["short", "word " * 3000]
+    with Ollama(version=version) as server:
+        with pytest.raises(TooLong):
+            vectors_of(client_of(server), texts)
+        assert len(vectors_of(client_of(server), texts, truncate=True)) == 2
+
+
+def test_a_body_that_a_proxy_finds_too_large_counts_as_too_long():
+    with Ollama() as server:
+        server.faults.html(413)
+        with pytest.raises(TooLong):
+            vectors_of(client_of(server), ["a", "b"])
+
+
+def test_where_even_a_plain_word_is_too_long_it_is_no_text_s_fault():
+    with Ollama() as server:
+        server.faults.html(413)
+        with pytest.raises(SetupFault, match="no usable vector of any text"):
+            vectors_of(client_of(server), ["a"])
+
+
+def test_a_refused_text_refuses_the_request_that_it_is_in_and_is_refused_alone():
+    with Ollama() as server:
+        server.spoil("refused", match="bad")
+        for texts in (["good", "bad"], ["bad"]):
+            with pytest.raises(PageRefused, match="bad input"):
+                vectors_of(client_of(server), texts)
+        assert len(vectors_of(client_of(server), ["good"])) == 1
+
+
+@pytest.mark.parametrize("version", ["0.13", "0.24"])
+def test_a_vector_of_nan_refuses_its_text_not_the_server(version):
+    with Ollama(version=version) as server:
+        server.spoil("nan", match="bad")
+        with pytest.raises(PageRefused, match="NaN"):
+            vectors_of(client_of(server), ["bad"])
+
+
+def test_a_text_that_has_no_utf_8_is_refused_without_being_sent():
+    with Ollama() as server, pytest.raises(PageRefused, match="UTF-8"):
+        vectors_of(client_of(server), ["\ud800"])
+
+
+def test_texts_come_through_whatever_they_contain():
+    texts = ["nul \x00", "emoji \U0001f469\u200d\U0001f4bb", '"quoted" \\ ', "\u2028", "tab\t\n"]
+    with Ollama() as server:
+        vectors_of(client_of(server), texts)
+        assert list(server.texts or ()) == texts
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_redirect_names_the_setting_to_change_and_where_it_leads(status):
+    with Ollama() as server:
+        server.faults.status(status, headers={"Location": "https://other:444/secret?key=1"})
+        with pytest.raises(SetupFault, match=r"https://other:444") as caught:
+            vectors_of(client_of(server), ["a"])
+        assert "EMBED_URL" in caught.value.remedy
+        assert "secret" not in caught.value.detail
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_an_address_where_nothing_of_ollama_is_found_names_the_setting(status):
+    with Ollama() as server:
+        server.faults.html(status)
+        with pytest.raises(SetupFault, match=f"answered {status}") as caught:
+            vectors_of(client_of(server), ["a"])
+        assert "EMBED_URL" in caught.value.remedy
+
+
+def test_garbage_a_page_of_html_and_a_cut_answer_are_transient_and_name_what_came():
+    with Ollama() as server:
+        for spoil, words in (
+            (server.faults.garbage, "something else than vectors: {"),
+            (server.faults.html, "Bad Gateway"),
+            (server.faults.cut, "without a whole answer"),
+            (server.faults.drop, "without a whole answer"),
+        ):
+            spoil(times=1)
+            with pytest.raises(Transient, match=words):
+                vectors_of(client_of(server), ["a"])
+        server.faults.status(200, b'{"error":"odd"}')
+        with pytest.raises(Transient, match="odd"):
+            vectors_of(client_of(server), ["a"])
+
+
+def test_a_server_that_does_not_answer_or_is_not_there_is_transient():
+    with Ollama() as server:
+        server.faults.hang()
+        with pytest.raises(Transient, match=r"within 0 s|within 1 s"):
+            vectors_of(client_of(server), ["a"], timeout_s=0.3)
+        server.refuse()
+        with pytest.raises(Transient, match="cannot connect"):
+            vectors_of(client_of(server), ["a"])
+
+
+def test_a_server_without_the_new_path_is_asked_one_text_a_call_and_normalised():
+    texts = ["one", "two", "three"]
+    with Ollama() as new, Ollama(legacy_only=True) as old:
+        expected = vectors_of(client_of(new), texts)
+        got = vectors_of(client_of(old), texts)
+        assert list(old.batches) == [1, 1, 1]
+    for vector, other in zip(got, expected, strict=True):
+        assert math.hypot(*vector) == pytest.approx(1.0, abs=1e-6)
+        assert math.dist(vector, other) < 1e-6
+
+
+@pytest.mark.parametrize("body", [b"", b'{"detail":"Not Found"}', b"<html>no</html>"])
+def test_any_way_of_saying_that_the_new_path_is_missing_leads_to_the_old_one(body):
+    with Ollama() as server:
+        server.faults.status(404, body, when=is_batch)
+        assert len(vectors_of(client_of(server), ["a", "b"])) == 2
+
+
+def test_a_path_that_was_missing_for_a_moment_only_is_not_remembered_as_missing():
+    with Ollama() as server:
+        server.faults.status(404, b"", times=1)
+        client = client_of(server)
+
+        async def ask_twice(client):
+            for _ in range(2):
+                await client.embed(["a", "b"], timeout_s=5, truncate=False)
+
+        using(client, ask_twice)
+        assert list(server.batches) == [1, 1, 2, 2]
+
+
+def test_a_missing_path_is_remembered_for_ten_minutes():
+    now = [1000.0]
+    with Ollama(legacy_only=True) as server:
+
+        async def ask_thrice(client):
+            ask = lambda: client.embed(["a", "b"], timeout_s=5, truncate=False)  # noqa: E731
+            await ask()
+            server.legacy_only = False  # updated meanwhile
+            await ask()
+            now[0] += LEGACY_S
+            await ask()
+
+        using(client_of(server, clock=lambda: now[0]), ask_thrice)
+        assert list(server.batches) == [1, 1, 1, 1, 2]
+
+
+def test_a_legacy_server_that_may_cut_in_silence_is_sent_no_text_that_it_could_cut():
+    with Ollama(legacy_only=True, version="0.13") as server:
+        with pytest.raises(TooLong, match="may cut"):
+            vectors_of(client_of(server), ["word " * 3000])
+        assert len(vectors_of(client_of(server), ["word " * 3000], truncate=True)) == 1
+
+
+def test_a_legacy_call_has_one_timeout_for_all_its_texts():
+    with Ollama(legacy_only=True) as server:
+        server.faults.slow(0.2)
+        with pytest.raises(Transient, match="did not answer"):
+            vectors_of(client_of(server), ["a"] * 20, timeout_s=0.5)
+
+
+def test_the_check_tells_what_the_model_is_like():
+    with Ollama(context=512) as server:
+        facts = using(client_of(server), lambda client: client.check())
+        assert facts == ServerFacts(dimensions=768, context_tokens=512, capitals_defect=False)
+
+
+def test_the_check_finds_a_tokeniser_that_knows_no_capitals():
+    with Ollama(capitals_defect=True) as server:
+        assert using(client_of(server), lambda client: client.check()).capitals_defect
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+def test_the_check_does_without_what_a_proxy_hides(status):
+    with Ollama() as server:
+        server.faults.status(status, when=lambda request: request.path == "/api/show")
+        facts = using(client_of(server), lambda client: client.check())
+        assert facts == ServerFacts(dimensions=768, context_tokens=None)
+
+
+def test_the_check_refuses_a_model_that_makes_no_embeddings():
+    with Ollama() as server:
+        body = b'{"capabilities":["completion"],"model_info":{}}'
+        server.faults.status(200, body, when=lambda request: request.path == "/api/show")
+        with pytest.raises(SetupFault, match="no embeddings") as caught:
+            using(client_of(server), lambda client: client.check())
+        assert "EMBED_MODEL" in caught.value.remedy
+
+
+def test_the_check_heeds_a_context_that_was_made_smaller():
+    with Ollama() as server:
+        body = b'{"parameters":"num_ctx    1024\\nstop x","model_info":{"a.context_length":2048}}'
+        server.faults.status(200, body, when=lambda request: request.path == "/api/show")
+        facts = using(client_of(server), lambda client: client.check())
+        assert facts.context_tokens == 1024
+
+
+def test_a_port_where_something_else_speaks_is_transient():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def talk() -> None:
+            connection, _ = listener.accept()
+            connection.recv(65536)
+            connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+            connection.close()
+
+        threading.Thread(target=talk, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(Transient):
+            vectors_of(lambda http: OllamaClient(http, url, MODEL, 768), ["a"])

@@ -1,0 +1,40 @@
+"""How tests of clients ask: each with connections of its own, closed at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import orjson
+
+from connectors.embedders.base import EmbeddingClient
+from connectors.http.client import Http
+
+C = TypeVar("C")
+T = TypeVar("T")
+
+
+def using(make: Callable[[Http], C], use: Callable[[C], Awaitable[T]]) -> T:
+    """Make a client, await what `use` does with it, close its connections."""
+
+    async def run() -> T:
+        http = Http()
+        try:
+            return await use(make(http))
+        finally:
+            await http.close()
+
+    return asyncio.run(run())
+
+
+def vectors_of(
+    make: Callable[[Http], EmbeddingClient],
+    texts: Sequence[str],
+    *,
+    truncate: bool = False,
+    timeout_s: float = 10.0,
+) -> list[Any]:
+    """What `embed` answers, parsed: a list of floats or None a text."""
+    answer = using(make, lambda client: client.embed(texts, timeout_s=timeout_s, truncate=truncate))
+    return [None if vector is None else orjson.loads(vector) for vector in answer]

@@ -1,0 +1,452 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime as dt
+import email.utils
+import gzip
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.core.errors import SetupFault, Transient
+from connectors.http import client as http_module
+from connectors.http.client import Http, place
+from connectors.http.response import MAX_RETRY_AFTER_S, Answer
+from connectors.runtime.event_loop import IoLoop
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[IoLoop]:
+    """The loop, in a thread of its own, on which all servers of these tests run."""
+    loop = IoLoop(lambda error: None)
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def serve(servers) -> Iterator[Callable[..., str]]:
+    """Starts a real server that answers by a function; returns its URL."""
+    runners: list[web.AppRunner] = []
+
+    async def start(handler: Handler, context: ssl.SSLContext | None) -> int:
+        runner = web.AppRunner(_app(handler), shutdown_timeout=0.1)
+        await runner.setup()
+        runners.append(runner)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        return runner.addresses[0][1]
+
+    def begin(handler: Handler, context: ssl.SSLContext | None = None) -> str:
+        port = servers.submit(start(handler, context)).result(10)
+        return f"http{'s' if context else ''}://127.0.0.1:{port}"
+
+    yield begin
+    for runner in runners:
+        servers.submit(runner.cleanup()).result(10)
+
+
+def _app(handler: Handler) -> web.Application:
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", handler)
+    return app
+
+
+@pytest.fixture
+def talk(servers) -> Iterator[Callable[[Talk], str]]:
+    """Starts a server that says what it wants on a connection; returns its URL."""
+    started: list[asyncio.AbstractServer] = []
+
+    def begin(conversation: Talk) -> str:
+        async def start() -> int:
+            server = await asyncio.start_server(conversation, "127.0.0.1", 0)
+            started.append(server)
+            return server.sockets[0].getsockname()[1]
+
+        return f"http://127.0.0.1:{servers.submit(start()).result(10)}"
+
+    yield begin
+    for server in started:
+        servers.loop.call_soon_threadsafe(server.close)
+
+
+def says(answer: bytes) -> Talk:
+    """Read a question, answer these bytes, and hang up."""
+
+    async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    return conversation
+
+
+@asynccontextmanager
+async def client(ca_file: str | None = None) -> AsyncIterator[Http]:
+    http = Http(ca_file)
+    try:
+        yield http
+    finally:
+        await http.close()
+
+
+@pytest.fixture(params=["exchange", "ask"])
+def ask(request) -> Callable[..., Answer]:
+    """Asks once, by each of the two paths."""
+
+    def run(method: str, url: str, *, ca_file: str | None = None, **options) -> Answer:
+        async def once() -> Answer:
+            async with client(ca_file) as http:
+                return await getattr(http, request.param)(
+                    method, url, **{"timeout_s": 5.0, **options}
+                )
+
+        return asyncio.run(once())
+
+    return run
+
+
+# --- answers ---
+
+
+def test_method_path_headers_and_body_arrive_and_the_whole_answer_comes_back(ask, serve):
+    async def echo(request: web.Request) -> web.Response:
+        body = await request.read()
+        said = f"{request.method} {request.raw_path} {request.headers['X-Token']} {body!r}"
+        return web.Response(status=201, text=said, headers={"X-Answer": "yes"})
+
+    url = serve(echo) + "/v2/rows/a%2Fb?x=1"
+    answer = ask("PUT", url, body=b"\x00text", headers={"X-Token": "t"})
+    assert answer.text() == r"PUT /v2/rows/a%2Fb?x=1 t b'\x00text'"
+    assert (answer.status, answer.ok, answer.headers["x-answer"]) == (201, True, "yes")
+
+
+@pytest.mark.parametrize("path", ["/%2E%2E", "/'..'", "/a%2Fb", "/%25", "/%3F%23%3B+", "/%20x%20"])
+def test_the_hot_path_sends_a_path_exactly_as_it_was_encoded(serve, path):
+    async def echo(request: web.Request) -> web.Response:
+        return web.Response(text=request.raw_path)
+
+    async def run() -> Answer:
+        async with client() as http:
+            return await http.exchange("PUT", serve(echo) + "/rows" + path, timeout_s=5)
+
+    assert asyncio.run(run()).text() == "/rows" + path
+
+
+@pytest.mark.parametrize("status", [204, 302, 400, 404, 429, 500, 503])
+def test_a_status_is_an_answer_whatever_it_says(ask, serve, status):
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+    answer = ask("POST", serve(refuse))
+    assert (answer.status, answer.ok) == (status, status == 204)
+
+
+@pytest.mark.parametrize("path", ["exchange", "ask"])
+def test_connections_are_kept(serve, path):
+    peers: set[object] = set()
+
+    async def note(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        return web.Response(text="ok")
+
+    async def run() -> None:
+        url = serve(note)
+        async with client() as http:
+            for _ in range(3):
+                await getattr(http, path)("GET", url, timeout_s=5)
+
+    asyncio.run(run())
+    assert len(peers) == 1
+
+
+def test_a_login_in_the_url_is_sent(ask, serve):
+    async def show(request: web.Request) -> web.Response:
+        return web.Response(text=request.headers["Authorization"])
+
+    url = serve(show).replace("http://", "http://us%40er:pass@")
+    assert ask("GET", url).text() == "Basic " + base64.b64encode(b"us@er:pass").decode()
+
+
+def test_cookies_are_not_kept(ask, serve):
+    async def bake(request: web.Request) -> web.Response:
+        response = web.Response(text=str(dict(request.cookies)))
+        response.set_cookie("a", "b")
+        return response
+
+    url = serve(bake)
+
+    async def run() -> bytes:
+        async with client() as http:
+            await http.exchange("GET", url, timeout_s=5)
+            return (await http.exchange("GET", url, timeout_s=5)).body
+
+    assert asyncio.run(run()) == b"{}"
+
+
+def test_an_answer_is_shown_on_one_line_and_shortened():
+    answer = Answer(500, {}, b"<html>\n  <b>no\xff</b>\r\n" + b"x" * 10_000)
+    assert answer.text(20) == "<html> <b>no\ufffd</b> xx"
+    assert len(answer.text()) == 300
+
+
+# --- no answer ---
+
+
+def test_a_refused_connection_passes_and_names_the_place(ask):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with pytest.raises(Transient) as caught:
+            ask("GET", f"http://user:secret@127.0.0.1:{port}/path?key=secret")
+    assert type(caught.value) is Transient
+    assert caught.value.detail == f"cannot connect to http://127.0.0.1:{port}: Connection refused"
+
+
+def test_an_unknown_host_passes(ask):
+    with pytest.raises(Transient, match=r"cannot connect to http://no\.such\.host\.invalid:80"):
+        ask("GET", "http://no.such.host.invalid/")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal",
+        b"HTTP/1.1 200 OK\r\nContent-",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
+        b"I speak\nsomething else\r\n\r\n",
+    ],
+    ids=["nothing", "half", "half a chunk", "half a header", "long header", "no gzip", "no http"],
+)
+def test_an_answer_that_is_cut_or_none_passes_and_is_told_on_one_line(ask, talk, answer):
+    with pytest.raises(Transient, match="ended the connection without a whole answer") as caught:
+        ask("POST", talk(says(answer)), body=b"x")
+    assert type(caught.value) is Transient
+    assert "\n" not in caught.value.detail
+    assert len(caught.value.detail) < 300
+
+
+def test_a_message_never_holds_the_password_of_a_url(ask, talk):
+    url = talk(says(b"garbage\r\n\r\n")).replace("http://", "http://user:secret@") + "/?key=secret"
+    with pytest.raises(Transient) as caught:
+        ask("GET", url)
+    assert "secret" not in caught.value.detail
+
+
+@pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhalf"])
+def test_a_server_that_hangs_is_given_up_after_the_time_out(ask, talk, beginning):
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(beginning)
+        await reader.read()
+        writer.close()
+
+    with pytest.raises(Transient, match="did not answer within 0 s"):
+        ask("GET", talk(hang), timeout_s=0.1)
+
+
+def test_a_server_that_trickles_is_given_up_too(ask, talk):
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while not reader.at_eof() and not writer.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+        writer.close()
+
+    with pytest.raises(Transient, match="did not answer within"):
+        ask("GET", talk(trickle), timeout_s=0.2)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by its length", "without end"])
+def test_an_answer_longer_than_any_of_ours_is_not_read(ask, talk, told, monkeypatch):
+    monkeypatch.setattr(http_module, "MAX_ANSWER_BYTES", 1 << 20)
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        length = b"Content-Length: 1000000000000\r\n" if told else b""
+        writer.write(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n")
+        while not writer.is_closing():
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    with pytest.raises(Transient, match="more than 1 MB"):
+        ask("GET", talk(flood))
+
+
+def test_an_answer_that_is_small_only_as_long_as_it_is_packed_is_not_read(ask, talk, monkeypatch):
+    monkeypatch.setattr(http_module, "MAX_ANSWER_BYTES", 1 << 20)
+    packed = gzip.compress(b"x" * (8 << 20))
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
+    with pytest.raises(Transient, match="more than 1 MB"):
+        ask("GET", talk(says(head.encode() + packed)))
+
+
+def test_a_packed_answer_is_unpacked(ask, talk):
+    packed = gzip.compress(b"text")
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
+    assert ask("GET", talk(says(head.encode() + packed))).body == b"text"
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://h:99999/", "http://[::1/", "http:///path"])
+def test_an_address_that_is_none_is_the_set_up_s_fault(ask, url):
+    with pytest.raises(SetupFault) as caught:
+        ask("GET", url)
+    assert "URL" in caught.value.remedy
+
+
+def test_a_token_that_cannot_be_sent_is_the_set_up_s_fault_and_injects_nothing(ask, serve):
+    async def fine(request: web.Request) -> web.Response:
+        return web.Response()
+
+    with pytest.raises(SetupFault) as caught:
+        ask("GET", serve(fine), headers={"X-Token": "secret\r\nX-Admin: yes"})
+    assert "token" in caught.value.remedy
+    assert "secret" not in caught.value.detail
+
+
+# --- TLS ---
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> tuple[Path, ssl.SSLContext]:
+    """A self-signed certificate, and what a server needs to show it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    command += " -addext subjectAltName=DNS:localhost"
+    subprocess.run(
+        [*command.split(), "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    return cert, context
+
+
+async def hello(request: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+def test_a_certificate_is_trusted_through_its_authority(ask, serve, certificate):
+    cert, context = certificate
+    url = serve(hello, context).replace("127.0.0.1", "localhost")
+    assert ask("GET", url, ca_file=str(cert)).body == b"hello"
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_with_the_setting(ask, serve, certificate):
+    with pytest.raises(SetupFault, match="not trusted") as caught:
+        ask("GET", serve(hello, certificate[1]))
+    assert "HTTP_CA_FILE" in caught.value.remedy
+
+
+def test_a_certificate_of_another_host_is_refused(ask, serve, certificate):
+    cert, context = certificate
+    with pytest.raises(SetupFault, match="not trusted"):
+        ask("GET", serve(hello, context), ca_file=str(cert))
+
+
+def test_tls_to_a_port_that_speaks_plain_http_is_the_set_up_s_fault(ask, serve):
+    with pytest.raises(SetupFault, match="TLS with") as caught:
+        ask("GET", serve(hello).replace("http:", "https:"))
+    assert "http://" in caught.value.remedy
+
+
+def test_plain_http_to_a_port_that_speaks_tls_is_the_set_up_s_fault_where_the_server_says_so(
+    ask, talk
+):
+    alert = b"\x15\x03\x03\x00\x02\x02\x46"  # fatal: protocol version
+    with pytest.raises(SetupFault, match="speaks TLS") as caught:
+        ask("GET", talk(says(alert)))
+    assert "https://" in caught.value.remedy
+
+
+def test_plain_http_to_a_port_that_speaks_tls_passes_where_it_just_hangs_up(
+    ask, serve, certificate
+):
+    with pytest.raises(Transient):
+        ask("GET", serve(hello, certificate[1]).replace("https:", "http:"))
+
+
+def test_a_ca_file_that_is_missing_or_none_is_the_set_up_s_fault(ask, tmp_path):
+    (tmp_path / "none.pem").write_text("none")
+    for name in ("missing.pem", "none.pem"):
+        with pytest.raises(SetupFault, match="cannot be used") as caught:
+            ask("GET", "https://127.0.0.1:1/", ca_file=str(tmp_path / name))
+        assert "HTTP_CA_FILE" in caught.value.remedy
+
+
+# --- Retry-After ---
+
+
+def retry_after(**headers: str) -> float | None:
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(503, fields, b"").retry_after_s
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        ("1.5", 1.5),
+        ("100000", MAX_RETRY_AFTER_S),
+        ("9" * 5000, MAX_RETRY_AFTER_S),
+        ("inf", MAX_RETRY_AFTER_S),
+        ("", None),
+        ("-1", None),
+        ("nan", None),
+        ("soon", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", None),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+        ("Mon, 01 Jan 9999 00:00:00 GMT", MAX_RETRY_AFTER_S),
+        ("Wed, 21 Oct 2015 07:28:00 +99999999999999", None),
+    ],
+)
+def test_a_retry_after_is_read_in_seconds_and_bounded(value, seconds):
+    assert retry_after(retry_after=value) == seconds
+
+
+@pytest.mark.parametrize("zone", [dt.timezone.utc, dt.timezone(dt.timedelta(hours=5))])
+def test_a_retry_after_may_be_a_date(zone):
+    date = dt.datetime.now(zone) + dt.timedelta(seconds=100)
+    assert 95 < (retry_after(retry_after=email.utils.format_datetime(date)) or 0) <= 100
+
+
+def test_milliseconds_come_first():
+    assert retry_after(retry_after="9", retry_after_ms="250") == 0.25
+    assert retry_after(retry_after="9", retry_after_ms="soon") == 9.0
+    assert retry_after(retry_after_ms="9" * 5000) == MAX_RETRY_AFTER_S
+
+
+@given(st.text(), st.text())
+def test_no_header_makes_it_raise(value, ms):
+    seconds = retry_after(retry_after=value, retry_after_ms=ms)
+    assert seconds is None or 0 <= seconds <= MAX_RETRY_AFTER_S
+
+
+@given(st.text())
+def test_a_place_can_be_named_whatever_the_url_is(url):
+    assert isinstance(place(url), str)
+
+
+def test_a_place_names_no_secret():
+    assert place("https://user:secret@host/path?key=secret#secret") == "https://host:443"

@@ -1,0 +1,330 @@
+"""Texts as librdkafka 2.16 wrote them against a real broker (Kafka 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from connectors.kafka.config import KafkaAccess
+from connectors.kafka.error_monitor import FRESH_S, LASTING_S, KafkaFaults
+from connectors.observability.metrics import Metrics
+from connectors.observability.stalls import Stalls
+
+PLAIN = KafkaAccess("kafka:9092")
+TLS = replace(PLAIN, tls=True, ca_file="/etc/ca.pem")
+SASL = replace(PLAIN, username="alice", password="alice-secret", sasl_mechanism="PLAIN")
+SCRAM = replace(SASL, sasl_mechanism="SCRAM-SHA-256")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Told:
+    """Faults, and what a person is told of them."""
+
+    def __init__(self, access: KafkaAccess) -> None:
+        self.clock = Clock()
+        self.stalls = Stalls(Metrics(), clock=self.clock)
+        self.faults = KafkaFaults(access, self.stalls, clock=self.clock)
+
+    def log(self, text: str, times: int = 1) -> None:
+        for _ in range(times):
+            self.faults.log(20, "%s [%s] %s", "FAIL", "rdkafka#consumer-1", text)
+
+    def error(self, code: int, text: str) -> None:
+        self.faults.on_error(KafkaError(code, text))
+
+    @property
+    def words(self) -> tuple[str, str]:
+        stall = self.stalls._stalls.get("kafka")
+        return (stall.reason, stall.remedy) if stall else ("", "")
+
+
+AT = "(after 1ms in state"
+LOGGED = "[thrd:kafka:9092/bootstrap]: kafka:9092/bootstrap: "
+TLS_AT = "ssl://kafka:9093/bootstrap: "
+SASL_AT = "sasl_plaintext://kafka:9094/bootstrap: "
+
+ROWS = {
+    "plaintext client, TLS listener": (
+        PLAIN,
+        LOGGED
+        + f"Disconnected: connection closed by peer: receive 0 after POLLIN {AT} APIVERSION_QUERY)",
+        None,
+        "kafka:9092 closes the connection before Kafka's first answer",
+        "KAFKA_BROKER=kafka+ssl://",
+    ),
+    "SASL client without TLS, TLS listener": (
+        SASL,
+        "[thrd:x]: "
+        + SASL_AT
+        + f"Disconnected: connection closed by peer: receive 0 after POLLIN {AT} APIVERSION_QUERY)",
+        None,
+        "kafka:9094 closes the connection before Kafka's first answer",
+        "KAFKA_BROKER=kafka+ssl://",
+    ),
+    "TLS client, plaintext listener": (
+        TLS,
+        TLS_AT
+        + "SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a "
+        f"PLAINTEXT broker listener? {AT} SSL_HANDSHAKE)",
+        KafkaError._TRANSPORT,
+        "kafka:9093 ends the TLS handshake: that port does not speak TLS",
+        "KAFKA_BROKER without kafka+ssl://",
+    ),
+    "no CA, or another host name": (
+        TLS,
+        TLS_AT
+        + "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker "
+        "certificate could not be verified, verify that ssl.ca.location is correctly configured or "
+        f"root CA certificates are installed (install ca-certificates package) {AT} SSL_HANDSHAKE)",
+        KafkaError._SSL,
+        "the certificate of kafka:9093 is not trusted: /etc/ca.pem does not vouch for it",
+        "KAFKA_CA_FILE",
+    ),
+    "wrong password": (
+        SASL,
+        SASL_AT
+        + f"SASL authentication error: Authentication failed: Invalid username or password {AT} AUTH_REQ)",
+        KafkaError._AUTHENTICATION,
+        "kafka:9094 refuses the login of user 'alice'",
+        "KAFKA_USERNAME and KAFKA_PASSWORD",
+    ),
+    "wrong password with SCRAM": (
+        SCRAM,
+        SASL_AT
+        + "SASL authentication error: Authentication failed during authentication due to invalid "
+        f"credentials with SASL mechanism SCRAM-SHA-256 {AT} AUTH_REQ)",
+        KafkaError._AUTHENTICATION,
+        "refuses the login of user 'alice'",
+        "KAFKA_PASSWORD",
+    ),
+    "wrong mechanism": (
+        SCRAM,
+        SASL_AT
+        + "SASL SCRAM-SHA-256 mechanism handshake failed: Broker: Unsupported SASL mechanism: "
+        f"broker's supported mechanisms: PLAIN {AT} AUTH_HANDSHAKE)",
+        KafkaError._AUTHENTICATION,
+        "kafka:9094 does not know the login mechanism SCRAM-SHA-256",
+        "KAFKA_SASL_MECHANISM to what the broker supports: PLAIN",
+    ),
+    "plaintext client, SASL listener": (
+        PLAIN,
+        LOGGED + f"Disconnected: connection closed by peer: receive 0 after POLLIN {AT} UP)",
+        None,
+        "that port wants a login",
+        "KAFKA_USERNAME, KAFKA_PASSWORD",
+    ),
+    "TLS client, SASL_SSL listener": (
+        TLS,
+        "[thrd:x]: " + TLS_AT + f"Disconnected: SSL connection closed by peer {AT} UP)",
+        None,
+        "kafka:9093 closes the connection at the first question: that port wants a login",
+        "KAFKA_USERNAME, KAFKA_PASSWORD",
+    ),
+    "SASL client, plain listener": (
+        SASL,
+        SASL_AT
+        + "SASL PLAIN mechanism handshake failed: Broker: Request not valid in current SASL state: "
+        f"broker's supported mechanisms:  {AT} AUTH_HANDSHAKE)",
+        KafkaError._AUTHENTICATION,
+        "kafka:9094 takes no login",
+        "remove KAFKA_USERNAME",
+    ),
+    "broker down": (
+        PLAIN,
+        f"kafka:9092/bootstrap: Connect to ipv4#10.0.0.7:9092 failed: Connection refused {AT} CONNECT)",
+        KafkaError._TRANSPORT,
+        "cannot connect to kafka:9092: connection refused",
+        "KAFKA_BROKER",
+    ),
+    "unknown host": (
+        PLAIN,
+        f"kafka:9092/bootstrap: Failed to resolve 'kafka:9092': Name or service not known {AT} CONNECT)",
+        KafkaError._RESOLVE,
+        "the host of kafka:9092 is not known here",
+        "KAFKA_BROKER",
+    ),
+    "host without an answer": (
+        PLAIN,
+        (
+            "[thrd:x]: kafka:9092/bootstrap: Connection setup timed out in state CONNECT "
+            "(after 5003ms in state CONNECT)"
+        ),
+        None,
+        "cannot connect to kafka:9092: no answer",
+        "KAFKA_BROKER",
+    ),
+    "a web server's port": (
+        PLAIN,
+        (
+            "kafka:9092/bootstrap: Receive failed: Invalid response size 1213486160 (0..100000000): "
+            f"increase receive.message.max.bytes {AT} APIVERSION_QUERY)"
+        ),
+        KafkaError._BAD_MSG,
+        "what listens at kafka:9092 does not answer like Kafka",
+        "KAFKA_BROKER",
+    ),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_misconfiguration_is_told_with_the_setting_to_change(row):
+    access, text, code, reason, remedy = ROWS[row]
+    told = Told(access)
+    for _ in range(3):  # librdkafka tries again many times a second
+        if code is None:
+            told.log(text)
+        else:
+            told.error(code, text)
+        told.error(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
+    said, what_to_do = told.words
+    assert reason in said
+    assert remedy in what_to_do
+    assert "alice-secret" not in said + what_to_do
+
+
+CONSTRUCTORS = {
+    "CA file missing": (
+        TLS,
+        (
+            "Failed to create consumer: ssl.ca.location failed: error:05880020:x509 certificate "
+            "routines::BIO lib"
+        ),
+        "/etc/ca.pem is missing",
+        "KAFKA_CA_FILE",
+    ),
+    "unknown property": (
+        PLAIN,
+        'No such configuration property: "foo.bar"',
+        "no property 'foo.bar'",
+        "KAFKA_OPTIONS",
+    ),
+    "bad value": (
+        PLAIN,
+        'Invalid value for configuration property "fetch.wait.max.ms"',
+        "the value of 'fetch.wait.max.ms'",
+        "KAFKA_OPTIONS",
+    ),
+    "GSSAPI": (
+        replace(SASL, sasl_mechanism="GSSAPI"),
+        (
+            "Failed to create consumer: No provider for SASL mechanism GSSAPI: recompile librdkafka "
+            "with libsasl2 or openssl support. Current build options: PLAIN SASL_SCRAM OAUTHBEARER"
+        ),
+        "cannot log in with GSSAPI",
+        "KAFKA_SASL_MECHANISM",
+    ),
+    "no user": (
+        replace(SASL, username=None),
+        "Failed to create consumer: sasl.username and sasl.password must be set",
+        "needs a user and a password",
+        "KAFKA_USERNAME and KAFKA_PASSWORD",
+    ),
+    "anything else": (
+        PLAIN,
+        "something new",
+        "refuses its configuration: something new",
+        "KAFKA_OPTIONS",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONSTRUCTORS)
+def test_a_client_that_cannot_be_made_is_told_and_heals(case):
+    access, text, reason, remedy = CONSTRUCTORS[case]
+    told = Told(access)
+    told.faults.unusable(KafkaException(KafkaError(KafkaError._INVALID_ARG, text)))
+    assert reason in told.words[0]
+    assert remedy in told.words[1]
+    told.faults.usable()
+    assert told.words == ("", "")
+
+
+def test_an_idle_connection_that_ends_is_no_fault():
+    told = Told(PLAIN)
+    told.faults.answered()
+    told.log(ROWS["plaintext client, SASL listener"][1], times=10)
+    told.clock.now += FRESH_S + 1
+    told.log(ROWS["plaintext client, SASL listener"][1])
+    assert told.words == ("", "")
+
+
+def test_a_broker_that_restarts_is_waited_for_without_a_remedy():
+    told = Told(PLAIN)
+    told.faults.answered()
+    told.clock.now += FRESH_S + 1
+    for _ in range(20):
+        told.error(KafkaError._TRANSPORT, ROWS["broker down"][1])
+    assert told.words == ("cannot connect to kafka:9092: connection refused", "")
+    told.faults.answered()
+    assert told.words == ("", "")
+
+
+def test_a_broker_that_stays_away_needs_a_person_in_the_end():
+    told = Told(PLAIN)
+    told.faults.answered()
+    told.clock.now += LASTING_S + 1
+    for _ in range(3):
+        told.error(KafkaError._TRANSPORT, ROWS["broker down"][1])
+    assert "KAFKA_BROKER" in told.words[1]
+
+
+def test_one_broker_of_several_that_is_away_is_no_fault_while_the_others_answer():
+    told = Told(replace(PLAIN, brokers="one:9092,two:9092"))
+    for _ in range(60):
+        told.clock.now += 1
+        told.faults.answered()
+        told.error(
+            KafkaError._TRANSPORT,
+            "two:9092/2: Connect to ipv4#10.0.0.2:9092 failed: Connection refused (after 1ms in state CONNECT)",
+        )
+    assert told.words == ("", "")
+
+
+def test_all_brokers_down_alone_tells_only_that_nothing_is_reached():
+    told = Told(PLAIN)
+    told.error(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
+    assert told.words == ("no broker of kafka:9092 can be reached", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "remedy"),
+    [
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, "there is no topic cdc.pages", "KAFKA_TOPIC"),
+        (KafkaError._UNKNOWN_PARTITION, "there is no topic cdc.pages", "KAFKA_TOPIC"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, "may not read the topic", "Read and Describe"),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, "may not use the group", "KAFKA_GROUP"),
+    ],
+)
+def test_what_the_broker_refuses_outlasts_its_other_answers(code, reason, remedy):
+    told = Told(PLAIN)
+    told.error(code, "Broker: no")
+    told.faults.answered()
+    assert reason in told.words[0]
+    assert remedy in told.words[1]
+
+
+def test_of_several_troubles_the_one_that_the_others_follow_from_is_told():
+    told = Told(PLAIN)
+    told.faults.trouble("group", "group")
+    told.faults.trouble("connection", "connection")
+    told.faults.repeat()
+    assert told.words[0] == "connection"
+    told.faults.answered()
+    told.faults.repeat()
+    assert told.words[0] == "group"
+    told.faults.over("group")
+    assert told.words == ("", "")
+
+
+def test_an_ordinary_log_line_is_no_fault():
+    told = Told(PLAIN)
+    told.faults.log(20, "%s [%s] %s", "CONFWARN", "rdkafka#consumer-1", "Configuration property x")
+    assert told.words == ("", "")

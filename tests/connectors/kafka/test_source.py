@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime, timezone
+from typing import Any
+
+import bytewax.operators as op
+import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSink, cluster_main, run_main
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+
+from connectors.core.offset_tracker import Ledger
+from connectors.delivery.read_quota import EpochBudget
+from connectors.kafka.source import BATCH_RECORDS, SLOTS, STATE_VERSION, PagesSource
+from connectors.runtime.tuning import timer_slack
+from gibsey_embedder.fakes.kafka import MockKafka
+from tests.connectors.kafka.slots import TOPIC, Process
+from tests.eventually import eventually
+
+GOOD = b'{"page_id":"1","body":"x","op":"c"}'
+FRAME = b"\0\0\0\0\1avro"
+
+
+def fill(kafka: MockKafka, count: int, *, partition: int = 0, value: bytes | None = GOOD) -> None:
+    for number in range(count):
+        kafka.produce(TOPIC, str(number), value, partition=partition)
+    kafka.flush()
+
+
+def commit(kafka: MockKafka, group: str, offsets: dict[int, int]) -> None:
+    consumer = Consumer({"bootstrap.servers": kafka.broker, "group.id": group, "log_level": 0})
+    places = [TopicPartition(TOPIC, p, offset) for p, offset in offsets.items()]
+    consumer.commit(offsets=places, asynchronous=False)
+    consumer.close()
+
+
+def test_all_partitions_are_read_in_order_with_key_value_and_time(mock_kafka):
+    for partition in range(3):
+        fill(mock_kafka, 500, partition=partition)
+    with Process(mock_kafka.broker) as process:
+        records = process.read(1500)
+        assert process.places() == [(p, o) for p in range(3) for o in range(500)]
+        for partition in range(3):
+            offsets = [r.offset for r in records if r.partition == partition]
+            assert offsets == sorted(offsets)
+        assert records[0].value == GOOD
+        assert records[0].key == str(records[0].offset).encode()
+        assert abs(records[0].timestamp_ms - time.time() * 1000) < 60_000
+        assert records[0].era == 0
+
+
+def test_a_slot_without_partitions_opens_no_consumer_and_sleeps(mock_kafka):
+    with Process(mock_kafka.broker) as process:
+        process.turn_until(lambda: process.reading.assigned)
+        idle = process.slots["slot-05"]
+        assert idle._reader._consumer is None
+        assert idle.next_awake() is not None
+        assert process.slots["slot-00"]._reader._consumer is not None
+
+
+@pytest.mark.parametrize(
+    ("silence_s", "pause_s"), [(0.0, 0.0003), (0.3, None), (4.0, None), (7.0, 0.07), (60.0, 0.25)]
+)
+def test_the_longer_a_slot_has_read_nothing_the_more_seldom_it_looks(
+    mock_kafka, monkeypatch, silence_s, pause_s
+):
+    fill(mock_kafka, 3)
+    with Process(mock_kafka.broker) as process:
+        slot = process.slots["slot-00"]
+        process.read(3)
+        assert slot.next_awake() is None  # theirs is the time now: by Bytewax's own turn
+        process.settle()
+        monkeypatch.setattr(slot, "_read_at", time.monotonic() - silence_s)
+        awake = slot.next_awake()
+        if pause_s is None:
+            assert awake is None
+        else:
+            pause = awake - datetime.now(timezone.utc)
+            assert pause_s - 0.05 < pause.total_seconds() < pause_s + 0.01
+
+
+def test_workers_rest_while_nothing_is_read_and_no_longer(mock_kafka, monkeypatch):
+    told: list[int] = []
+    monkeypatch.setattr(timer_slack, "_set_slack", told.append)
+    with Process(mock_kafka.broker) as process:
+        slot = process.slots["slot-00"]
+        slot.next_awake()
+        assert told == [timer_slack._USUAL_NS]
+        told.clear()
+        monkeypatch.setattr(process.reading.slack, "_worked_at", time.monotonic() - 60)
+        slot.next_awake()
+        assert told == [timer_slack._REST_NS]
+        fill(mock_kafka, 1)
+        process.read(1)
+        slot.next_awake()
+        assert told == [timer_slack._REST_NS, timer_slack._USUAL_NS]
+
+
+def test_a_resume_continues_after_the_last_record_that_was_emitted(mock_kafka):
+    fill(mock_kafka, 300)
+    with Process(mock_kafka.broker) as first:
+        first.read(300)
+        states = first.states()
+    fill(mock_kafka, 5)
+    with Process(mock_kafka.broker, states=states) as second:
+        second.read(5)
+        assert second.places() == [(0, n) for n in range(300, 305)]
+        assert second.resets == 0
+
+
+def test_without_a_state_reading_starts_at_the_committed_offset_else_at_the_earliest(mock_kafka):
+    fill(mock_kafka, 10, partition=0)
+    fill(mock_kafka, 10, partition=1)
+    commit(mock_kafka, "gibsey-embedder", {0: 7})
+    with Process(mock_kafka.broker) as process:
+        process.read(13)
+        assert process.places() == [(0, 7), (0, 8), (0, 9)] + [(1, n) for n in range(10)]
+        assert process.resets == 0
+
+
+def test_the_state_wins_over_the_committed_offset(mock_kafka):
+    fill(mock_kafka, 10)
+    commit(mock_kafka, "gibsey-embedder", {0: 2})
+    state = (STATE_VERSION, SLOTS, "", True, {0: (8, 3)})
+    with Process(mock_kafka.broker, states={"slot-00": state}) as process:
+        process.read(2)
+        assert process.places() == [(0, 8), (0, 9)]
+        assert {record.era for record in process.records} == {3}
+
+
+def test_deleted_records_are_read_over_with_an_error_and_a_count(mock_kafka, capsys):
+    fill(mock_kafka, 50)
+    mock_kafka.delete_records(TOPIC, 0, 30)
+    state = (STATE_VERSION, SLOTS, "", True, {0: (10, 0)})
+    with Process(mock_kafka.broker, states={"slot-00": state}) as process:
+        process.read(20)
+        assert process.places() == [(0, n) for n in range(30, 50)]
+        assert {record.era for record in process.records} == {1}
+        assert process.resets == 1
+    said = capsys.readouterr()
+    assert "position lost" in said.out + said.err
+    assert "lost=20" in (said.out + said.err)
+
+
+def test_a_position_beyond_the_end_begins_anew(mock_kafka):
+    fill(mock_kafka, 5)
+    state = (STATE_VERSION, SLOTS, "", True, {0: (1000, 2)})
+    with Process(mock_kafka.broker, states={"slot-00": state}) as process:
+        process.read(5)
+        assert process.places() == [(0, n) for n in range(5)]
+        assert {record.era for record in process.records} == {3}
+        assert process.states()["slot-00"][4] == {0: (5, 3)}
+        assert process.resets == 1
+
+
+def test_a_partition_begins_anew_only_when_its_old_offsets_are_settled(mock_kafka):
+    fill(mock_kafka, 40)
+    with Process(mock_kafka.broker) as process:
+        process.read(40)
+        process.slots["slot-00"]._reader.begin_anew("made anew")
+        ends = time.monotonic() + 1.5
+        while time.monotonic() < ends:
+            assert process.turn() == []
+        process.settle()
+        process.read(80)
+        assert [r.era for r in process.records] == [0] * 40 + [1] * 40
+
+
+def test_a_topic_with_another_id_is_read_from_its_beginning(mock_kafka):
+    fill(mock_kafka, 40)
+    state = (STATE_VERSION, SLOTS, "the-old-id", True, {0: (10, 0)})
+    with Process(mock_kafka.broker, states={"slot-00": state}) as process:
+        process.watch.topic_id = "the-new-id"
+        process.turn_until(lambda: process.resets == 1)
+        assert process.states()["slot-00"][2:] == ("the-new-id", False, {0: (OFFSET_BEGINNING, 1)})
+        process.read(40)
+        assert process.states()["slot-00"][3]
+        assert process.places() == [(0, n) for n in range(40)]
+        assert {record.era for record in process.records} == {1}
+
+
+def test_a_topic_with_another_id_is_not_emptied_into_dead_letters_either(mock_kafka):
+    fill(mock_kafka, 300, value=b"<xml/>")
+    state = (STATE_VERSION, SLOTS, "the-old-id", True, {0: (10, 0)})
+    with Process(mock_kafka.broker, states={"slot-00": state}) as process:
+        process.watch.topic_id = "the-new-id"
+        stall = process.turn_until(process.stall)
+        assert "none of the first 100 events" in stall.reason
+        assert process.records == []
+
+
+def test_a_consumer_that_is_given_up_is_replaced_where_it_was(mock_kafka):
+    count = BATCH_RECORDS + 50
+    fill(mock_kafka, count)
+    with Process(mock_kafka.broker) as process:
+        process.read(BATCH_RECORDS)
+        process.slots["slot-00"]._reader._begin_again("Local: Fatal error")
+        process.read(count)
+        assert process.places() == [(0, n) for n in range(count)]
+        assert process.resets == 0
+
+
+def test_records_behind_an_end_in_the_same_read_leave_no_position_before_them(mock_kafka):
+    fill(mock_kafka, 5)
+    with Process(mock_kafka.broker) as process:
+        process.read(5)
+        slot = process.slots["slot-00"]
+        fetched: list[Message] = []
+        for count in (5, 10):
+            fill(mock_kafka, 5)
+            eventually(lambda count=count: fetch(slot, fetched) == count, 20)
+        *before, end = fetched
+        assert end.error()
+        assert any(message.error() for message in before)
+        slot._reader._fetched = before  # with an end among them, and none behind them
+        process.read(15)
+        assert process.states()["slot-00"][-1] == {0: (15, 0)}
+
+
+def fetch(slot, into):
+    """Take what librdkafka has for a slot, ends too; returns how many records there are."""
+    into += slot._reader._consumer.consume(32, 0.05)
+    ended = bool(into) and bool(into[-1].error())
+    return ended and sum(message.error() is None for message in into)
+
+
+def test_an_incompatible_state_is_refused_with_the_remedy(mock_kafka):
+    said: list[str] = []
+    with Process(mock_kafka.broker) as process:
+        process.shutdown.fatal = lambda error, where: said.append(str(error))
+        state: Any = (STATE_VERSION, SLOTS + 1, "", False, {})
+        process.source.build_part("in", "slot-00", state)
+    assert "13 reader slots" in said[0]
+    assert "remove the store" in said[0]
+
+
+def test_reading_pauses_while_the_ledger_has_no_room(mock_kafka):
+    fill(mock_kafka, 3000)
+    with Process(mock_kafka.broker, ledger=Ledger(max_pages=300)) as process:
+        process.read(300)
+        for _ in range(50):
+            process.turn()
+            time.sleep(0.001)
+        assert 300 <= len(process.records) < 300 + BATCH_RECORDS
+        assert process.ledger.open_pages == len(process.records)
+        while len(process.records) < 3000:
+            process.settle(process.turn())
+            process.settle()
+
+
+def test_a_batch_is_bounded_in_records_and_bytes(mock_kafka):
+    fill(mock_kafka, BATCH_RECORDS + 600)
+    fill(mock_kafka, 5, partition=1, value=b"x" * 900_000)
+    with Process(mock_kafka.broker) as process:
+        sizes = []
+        process.turn_until(lambda: len(process.records) >= BATCH_RECORDS + 605)
+        with Process(mock_kafka.broker) as again:
+            while len(again.records) < BATCH_RECORDS + 605:
+                for slot in again.slots.values():
+                    batch = list(slot.next_batch())
+                    sizes.append((len(batch), sum(r.size_bytes for r in batch)))
+                    again.records += batch
+    assert max(count for count, _ in sizes) <= BATCH_RECORDS
+    assert max(size for _, size in sizes) < 6 * 1024 * 1024
+
+
+def test_in_a_cluster_reading_pauses_until_the_epoch_ends(mock_kafka):
+    fill(mock_kafka, 2 * BATCH_RECORDS)
+    ledger = Ledger(shared=True)
+    with Process(mock_kafka.broker, ledger=ledger, budget=EpochBudget(pages=100)) as process:
+        process.read(100)
+        ledger.departed(process.records)
+        before = len(process.records)
+        for _ in range(50):
+            assert process.turn() == []
+        process.states()
+        process.turn_until(lambda: len(process.records) > before)
+
+
+def test_frames_are_not_emitted_and_not_in_the_snapshot_until_a_plain_record_comes(mock_kafka):
+    fill(mock_kafka, 3, value=FRAME)
+    with Process(mock_kafka.broker, proven=False) as process:
+        stall = process.turn_until(process.stall)
+        assert "schema-registry" in stall.reason
+        assert process.records == []
+        assert process.states()["slot-00"][4] == {}
+        assert process.ledger.open_pages == 0
+        fill(mock_kafka, 1, partition=1, value=GOOD)
+        process.read(4)
+        assert process.places() == [(0, 0), (0, 1), (0, 2), (1, 0)]
+        assert process.states()["slot-00"][4] == {0: (3, 0)}
+        process.turn_until(lambda: process.stall() is None)
+
+
+def test_a_topic_of_undecodable_events_stalls_before_any_of_them_is_emitted(mock_kafka):
+    fill(mock_kafka, 500, value=b"<xml/>")
+    with Process(mock_kafka.broker, proven=False) as process:
+        stall = process.turn_until(process.stall)
+        assert "none of the first 100 events" in stall.reason
+        assert process.records == []
+        assert process.states()["slot-00"][4] == {}
+        fill(mock_kafka, 1, partition=1, value=GOOD)
+        process.read(501)
+
+
+def test_a_few_undecodable_events_are_emitted_after_a_moment(mock_kafka):
+    fill(mock_kafka, 5, value=b"<xml/>")
+    with Process(mock_kafka.broker, proven=False) as process:
+        process.read(5)
+        assert process.stall() is None
+
+
+def test_tombstones_need_no_credit(mock_kafka):
+    fill(mock_kafka, 250, value=None)
+    with Process(mock_kafka.broker, proven=False) as process:
+        process.read(250)
+
+
+def test_a_topic_that_was_proven_stays_so_over_a_resume(mock_kafka):
+    fill(mock_kafka, 1)
+    with Process(mock_kafka.broker) as first:
+        first.read(1)
+        states = first.states()
+    fill(mock_kafka, 300, value=b"<xml/>")
+    with Process(mock_kafka.broker, states=states, proven=False) as second:
+        second.read(300)
+
+
+def test_a_missing_topic_is_waited_for(mock_kafka):
+    with Process(mock_kafka.broker, topic="late.pages") as process:
+        stall = process.turn_until(process.stall)
+        assert stall.reason == "there is no topic late.pages"
+        assert "KAFKA_TOPIC" in stall.remedy
+        mock_kafka.create_topic("late.pages", 2)
+        mock_kafka.produce("late.pages", "k", GOOD, partition=1)
+        process.read(1)
+        process.turn_until(lambda: process.stall() is None)
+
+
+def test_a_broker_that_is_away_is_waited_for_and_read_on(mock_kafka):
+    fill(mock_kafka, 10)
+    with Process(mock_kafka.broker) as process:
+        process.read(10)
+        mock_kafka.down()
+        process.turn_until(process.stall, within_s=60)
+        mock_kafka.up()
+        fill(mock_kafka, 10)
+        process.read(20)
+        assert process.places() == [(0, n) for n in range(20)]
+        process.turn_until(lambda: process.stall() is None)
+
+
+def test_a_certificate_file_that_appears_late_heals(mock_kafka, tmp_path):
+    missing = tmp_path / "ca.pem"
+    with Process(mock_kafka.broker, tls=True, ca_file=str(missing)) as process:
+        stall = process.turn_until(process.stall)
+        assert str(missing) in stall.reason
+        assert "KAFKA_CA_FILE" in stall.remedy
+
+
+def test_lag_counts_what_is_unread_and_what_is_open(mock_kafka):
+    fill(mock_kafka, 20)
+    with Process(mock_kafka.broker, ledger=Ledger(max_pages=20)) as process:
+        process.read(20)
+        process.turn_until(lambda: process.lag().get("0") == 20)
+        fill(mock_kafka, 15)
+        process.turn_until(lambda: process.lag().get("0") == 35)
+        process.settle()
+        process.turn_until(lambda: process.settle() or process.lag().get("0") == 0)
+        assert process.lag() == {"0": 0, "1": 0, "2": 0}
+
+
+def test_lag_is_known_after_a_resume_that_may_read_nothing(mock_kafka):
+    fill(mock_kafka, 30)
+    state = (STATE_VERSION, SLOTS, "", True, {0: (10, 0)})
+    full = Ledger(max_pages=0)
+    with Process(mock_kafka.broker, states={"slot-00": state}, ledger=full) as process:
+        process.turn_until(lambda: process.lag().get("0") == 20)
+        assert not process.records
+
+
+def test_lag_is_known_of_partitions_that_nothing_was_read_of_yet(mock_kafka):
+    for partition in range(3):
+        fill(mock_kafka, 30, partition=partition)
+    with Process(mock_kafka.broker, ledger=Ledger(max_pages=0)) as process:
+        commit(mock_kafka, process.access.group, {1: 25})
+        process.turn_until(lambda: process.lag() == {"0": 30, "1": 5, "2": 30})
+        assert not process.records
+
+
+def test_an_empty_partition_has_a_position_and_a_watermark(mock_kafka):
+    with Process(mock_kafka.broker) as process:
+        process.turn_until(lambda: process.ledger.low_watermarks() == {0: 0, 1: 0, 2: 0})
+
+
+@pytest.mark.parametrize(
+    ("header", "replay_of"),
+    [
+        (b"cdc.pages:2:17", "cdc.pages:2:17"),
+        (b"with:colon:2:17", "with:colon:2:17"),
+        (b"nonsense", None),
+        (b"cdc.pages:two:17", None),
+        (b"\xff\xfe", None),
+    ],
+)
+def test_a_replayed_record_knows_its_origin(mock_kafka, header, replay_of):
+    mock_kafka.produce(TOPIC, "k", GOOD, headers=[("other", b"x"), ("gibsey-replay-of", header)])
+    mock_kafka.flush()
+    with Process(mock_kafka.broker) as process:
+        assert process.read(1)[0].replay_of == replay_of
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_flow_reads_everything_and_ends_when_a_stop_is_asked_for(mock_kafka, workers):
+    for partition in range(3):
+        fill(mock_kafka, 400, partition=partition)
+    with Process(mock_kafka.broker) as process:
+        out: list[tuple[int, int]] = []
+        flow = Dataflow("pages")
+        records = op.input("kafka", flow, PagesSource(process.reading))
+        places = op.map("place", records, lambda r: (r.partition, r.offset))
+        op.output("out", places, TestingSink(out))
+
+        def stop() -> None:
+            eventually(lambda: len(out) >= 1200)
+            process.shutdown.stopping.set()
+
+        threading.Thread(target=stop).start()
+        began = time.monotonic()
+        if workers == 1:
+            run_main(flow)
+        else:
+            cluster_main(flow, [], 0, worker_count_per_proc=workers)
+        assert sorted(out) == [(p, o) for p in range(3) for o in range(400)]
+        assert time.monotonic() - began < 20

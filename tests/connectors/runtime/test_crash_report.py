@@ -1,0 +1,35 @@
+"""Bytewax's own errors, in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from connectors.runtime.crash_report import explain
+
+FULL = (
+    "(src/run.rs:292:17) panicked at src/recovery.rs:626:22: called `Result::unwrap()` on an "
+    "`Err` value: SqliteFailure(Error { code: SystemIoFailure, extended_code: 778 }, "
+    'Some("disk I/O error"))'
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "remedy"),
+    [
+        (RuntimeError(FULL), "recovery store cannot be written: disk I/O error", "disk has space"),
+        (RuntimeError("Send thread panic: Any { .. }"), "another process", "start all"),
+        (ValueError("MissingPartitionsError: x"), "lacks partitions", "gather"),
+        (ValueError("InconsistentPartitionsError: x"), "different ages", "put back"),
+        (ValueError("odd"), "ValueError: odd", ""),
+    ],
+)
+def test_an_error_is_told_with_its_remedy(error: Exception, reason: str, remedy: str) -> None:
+    found = explain(error)
+    assert reason in found[0]
+    assert remedy in found[1]
+
+
+def test_the_cause_is_told_not_what_wraps_it() -> None:
+    wrapped = RuntimeError("wrapped")
+    wrapped.__cause__ = KeyError("cause")
+    assert explain(wrapped)[0] == "KeyError: 'cause'"

@@ -1,0 +1,145 @@
+"""How exactly worker threads are woken."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import bytewax.operators as op
+import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSink, TestingSource, cluster_main
+
+from connectors.runtime.tuning import timer_slack
+from connectors.runtime.tuning.thread_state import keep_thread_state
+from connectors.runtime.tuning.timer_slack import TimerSlack
+
+PR_GET_TIMERSLACK = 30
+
+
+def slack_ns() -> int:
+    return int(ctypes.CDLL(None).prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0))
+
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or slack_ns() < 0, reason="this kernel has no timer slack"
+)
+
+
+@pytest.fixture
+def worker():
+    """Runs code in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda call: pool.submit(call).result(5)
+
+
+def quiet(process: TimerSlack) -> None:
+    process._worked_at = time.monotonic() - timer_slack.RESTS_AFTER_S - 0.1
+
+
+def test_a_worker_is_woken_less_exactly_while_there_is_nothing_to_do(worker):
+    process = TimerSlack()
+    usual = worker(slack_ns)
+    worker(process.look)
+    assert worker(slack_ns) == usual
+    quiet(process)
+    worker(process.look)
+    assert worker(slack_ns) == timer_slack._REST_NS
+    process.worked()
+    assert worker(slack_ns) == timer_slack._REST_NS, "each thread sets its own"
+    worker(process.look)
+    assert worker(slack_ns) == usual
+    quiet(process)
+    worker(process.look)
+    worker(process.worked)
+    assert worker(slack_ns) == usual, "where there is work, at once"
+
+
+def test_the_other_threads_of_the_process_are_left_alone(worker):
+    process = TimerSlack()
+    quiet(process)
+    before = slack_ns()
+    worker(process.look)
+    assert worker(slack_ns) == timer_slack._REST_NS
+    assert slack_ns() == before
+
+
+def test_a_worker_of_bytewax_is_woken_exactly_again():
+    process, seen = TimerSlack(), list[int]()
+
+    def step(item: int) -> int:
+        keep_thread_state()
+        if item == 0:
+            quiet(process)
+            process.look()
+        else:
+            process.worked()
+        return slack_ns()
+
+    flow = Dataflow("rest")
+    items = op.input("items", flow, TestingSource(range(2)))
+    op.output("seen", op.map("step", items, step), TestingSink(seen))
+    cluster_main(flow, [], 0, worker_count_per_proc=2)
+    assert seen[0] == timer_slack._REST_NS
+    assert 0 < seen[1] < timer_slack._REST_NS
+
+
+def test_the_kernel_is_told_only_of_changes(worker, monkeypatch):
+    told: list[int] = []
+    monkeypatch.setattr(timer_slack, "_set_slack", told.append)
+    process = TimerSlack()
+    for look in range(4):
+        if look == 2:
+            quiet(process)
+        worker(process.look)
+    assert told == [timer_slack._USUAL_NS, timer_slack._REST_NS]
+
+
+def test_a_worker_of_a_crowded_process_has_time_and_loses_it_with_the_crowd(worker):
+    """Where hundreds of pages wait in line, a few milliseconds are nothing to one of them."""
+    crowd = [timer_slack.CROWD_PAGES + 1]
+    process = TimerSlack(lambda: crowd[0])
+    usual = slack_ns()
+    worker(process.worked)
+    assert worker(slack_ns) == timer_slack._CROWD_NS
+    crowd[0] -= 1
+    worker(process.look)
+    assert worker(slack_ns) == usual
+
+
+def test_a_thread_that_is_started_for_a_consumer_does_not_inherit_the_slack(worker):
+    process = TimerSlack()
+    usual = worker(slack_ns)
+    quiet(process)
+
+    def start_one() -> int:
+        process.look()
+        with timer_slack.exact_threads(), ThreadPoolExecutor(1) as pool:
+            return pool.submit(slack_ns).result(5)
+
+    assert worker(start_one) == usual
+    assert worker(slack_ns) == timer_slack._REST_NS
+
+
+def test_workers_are_woken_exactly_though_the_main_thread_that_starts_them_is_not(worker):
+    process, usual, seen = TimerSlack(), slack_ns(), list[tuple[int, int]]()
+
+    def step(_: int) -> tuple[int, int]:
+        keep_thread_state()
+        before = slack_ns()
+        process.look()
+        return before, slack_ns()
+
+    def main_thread() -> int:
+        timer_slack.give_slack()
+        flow = Dataflow("slack")
+        items = op.input("items", flow, TestingSource(range(2)))
+        op.output("seen", op.map("step", items, step), TestingSink(seen))
+        cluster_main(flow, [], 0, worker_count_per_proc=2)
+        return slack_ns()
+
+    assert worker(main_thread) == timer_slack._REST_NS
+    assert seen[0] == (timer_slack._REST_NS, usual)
+    assert slack_ns() == usual

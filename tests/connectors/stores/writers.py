@@ -1,0 +1,138 @@
+"""How tests of the outputs write: rows, and a writer with connections of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+import orjson
+
+from connectors.core.errors import Refusal
+from connectors.core.records import PageVector, Record
+from connectors.http.client import Http
+from connectors.observability.metrics import Metrics
+from connectors.observability.stalls import Stalls
+from connectors.stores.error_attribution import Blame
+from connectors.stores.stargate.auth import FixedToken, Tokens
+from connectors.stores.stargate.errors import StargateTable
+from connectors.stores.stargate.rest import StargateRest, StargateSession
+from gibsey_embedder.fakes.stargate.server import TOKEN, Stargate
+from tests.connectors.http.clients import using
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Writes(Protocol):
+    async def write(self, rows: Sequence[PageVector]) -> dict[int, Refusal]: ...
+
+
+class HurriedClock:
+    """A clock on which every look costs seconds, so that patience ends within a test."""
+
+    def __init__(self, step_s: float) -> None:
+        self._now, self._step_s = 0.0, step_s
+
+    def __call__(self) -> float:
+        self._now += self._step_s
+        return self._now
+
+
+class Watched:
+    """What a writer reports to, to look at from a test."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.stalls = Stalls(self.metrics)
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    @property
+    def upserts(self) -> float:
+        return self.count("gibsey_page_vectors_upserts_total")
+
+    def requests(self, stage: str) -> float:
+        return self.count("gibsey_stage_seconds_count", stage=stage)
+
+    def stall(self, service: str) -> str:
+        """Reason and remedy of a stall that is reported now."""
+        return "".join(
+            f"{s.reason} / {s.remedy}" for s in self.stalls.current() if s.service == service
+        )
+
+
+def vector_of(seed: int) -> bytes:
+    return _vector_of(seed % 97)
+
+
+@functools.cache
+def _vector_of(seed: int) -> bytes:
+    return orjson.dumps([round(seed / 1000 + i / 7680, 6) for i in range(768)])
+
+
+def row_of(page_id: str, seed: int = 1, *, model: str = "nomic", vector: bytes = b"") -> PageVector:
+    record = Record("cdc.pages", 0, seed, 0, None, b"{}")
+    return PageVector(page_id, vector or vector_of(seed), record, model=model)
+
+
+def pages(count: int) -> list[PageVector]:
+    return [row_of(f"p{n}", n) for n in range(count)]
+
+
+def delete_of(page_id: str) -> PageVector:
+    return PageVector(page_id, None, Record("cdc.pages", 0, 0, 0, None, b"{}"))
+
+
+def rest_of(
+    server: Stargate,
+    watched: Watched,
+    *,
+    tokens: Tokens | None = None,
+    timeout_s: float = 5.0,
+    blame: Blame | None = None,
+    table: str = "page_vectors",
+    model_column: str | None = None,
+    concurrency: int = 32,
+) -> Callable[[Http], StargateRest]:
+    def make(http: Http) -> StargateRest:
+        session = StargateSession(http, tokens or FixedToken(TOKEN), watched.metrics, timeout_s)
+        where = StargateTable(server.url, "gibsey", table, model_column)
+        return StargateRest(session, watched.stalls, watched.metrics, where, concurrency, blame)
+
+    return make
+
+
+def write(make: Callable[[Http], Writes], *rows: PageVector) -> dict[int, Refusal]:
+    """Write rows in one call, with connections of its own."""
+    return using(make, lambda writer: writer.write(rows))
+
+
+def with_writer(make: Callable[[Http], T], use: Callable[[T], Awaitable[R]]) -> R:
+    return using(make, use)
+
+
+def heals(make, watched: Watched, heal: Callable[[], object], *rows: PageVector):
+    """Write rows to a Stargate that is out of order; heal it once the stall is reported.
+
+    Returns:
+        The words of the stall, and what was refused in the end.
+    """
+
+    async def use(writer: Writes) -> tuple[str, dict[int, Refusal]]:
+        writing = asyncio.ensure_future(writer.write(rows))
+        words = await until(lambda: watched.stall("stargate"))
+        assert not writing.done()
+        heal()
+        return words, await writing
+
+    return with_writer(make, use)
+
+
+async def until(found: Callable[[], T]) -> T:
+    """Ask again and again until the answer is true; what changes it is another thread or task."""
+    while not (answer := found()):
+        await asyncio.sleep(0.005)
+    return answer

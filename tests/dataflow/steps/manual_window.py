@@ -1,0 +1,149 @@
+"""The step "window" under the hand of a test: a batcher that answers when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+from itertools import chain
+
+from connectors.core.offset_tracker import Ledger
+from connectors.core.records import DeadLetter, Outcome, PageVector, Record
+from connectors.embedders.base import TextRules
+from connectors.embedders.batching.jobs import EmbedJob
+from connectors.observability.metrics import Metrics
+from connectors.runtime.shutdown import Shutdown
+from dataflow.steps.changes import ANY_ERA, Change, Op, Version
+from dataflow.steps.window import Window, WindowStep
+
+
+class HandBatcher:
+    """Keeps jobs until the test sends and answers them."""
+
+    def __init__(self, rules: TextRules | None = None) -> None:
+        self.rules = rules or TextRules("m")
+        self.jobs: list[EmbedJob] = []
+        self.halts: list[Future[None]] = []
+        self.other_space = False  # whether the fallback answers
+
+    def submit(self, jobs: Iterable[EmbedJob]) -> None:
+        self.jobs.extend(jobs)
+
+    def halt(self) -> Future[None]:
+        self.halts.append(Future())
+        return self.halts[-1]
+
+    @property
+    def waiting(self) -> list[EmbedJob]:
+        return [job for job in self.jobs if not job.sent and not job.dropped]
+
+    @property
+    def in_flight(self) -> list[EmbedJob]:
+        return [job for job in self.jobs if job.sent and job.vector is None and job.refused is None]
+
+    def send(self, count: int = 1) -> list[EmbedJob]:
+        """Put the first so many waiting jobs into a request."""
+        sent = self.waiting[:count]
+        for job in sent:
+            job.sent = True
+        return sent
+
+    def answer(self, job: EmbedJob, *, mended: bool = False) -> None:
+        """Answer with a vector that shows the text, or refuse a text that is "bad"."""
+        job.model = "f" if self.other_space else "m"
+        job.other_space = self.other_space
+        if job.text == "bad" and not mended:
+            job.refused = "it is bad"
+        else:
+            job.vector = f"[{job.text}]".encode()
+        job.finished(job)
+
+    def answer_all(self, *, mended: bool = False) -> None:
+        self.send(len(self.jobs))
+        for job in self.in_flight:
+            self.answer(job, mended=mended)
+
+
+class Bench:
+    """A bucket's logic with what it stands on."""
+
+    def __init__(
+        self,
+        *,
+        delete_rows: bool = False,
+        snapshot: bytes | None = None,
+        shared: bool = False,
+        rules: TextRules | None = None,
+    ) -> None:
+        self.batcher = HandBatcher(rules)
+        self.ledger = Ledger(shared=shared)
+        self.metrics = Metrics()
+        self.step = WindowStep(
+            self.batcher, self.ledger, self.metrics, Shutdown(exit_process=_exit), delete_rows
+        )
+        self.window: Window = self.step(snapshot)
+
+    def take(self, *changes: Change) -> list[Outcome]:
+        """Bring changes, as the source and the filter would."""
+        if not self.ledger.shared:
+            self.ledger.opened(change.record for change in changes)
+        return list(chain.from_iterable(self.window.on_batch([list(changes)])[0]))
+
+    def finished(self, *, mended: bool = False) -> list[Outcome]:
+        """What comes out once everything is answered; "bad" texts too where it is mended."""
+        self.batcher.answer_all(mended=mended)
+        return self.emitted()
+
+    def emitted(self) -> list[Outcome]:
+        return list(chain.from_iterable(self.window.on_notify()[0]))
+
+    def counts(self) -> dict[str, int]:
+        """Events by outcome."""
+        samples = next(iter(self.metrics.events.collect())).samples
+        found: dict[str, int] = {}
+        for sample in samples:
+            if sample.name.endswith("_total") and sample.value:
+                outcome = sample.labels["outcome"]
+                found[outcome] = found.get(outcome, 0) + int(sample.value)
+        return found
+
+    def restarted(self) -> Bench:
+        """A new process that goes on from this one's snapshot."""
+        return Bench(delete_rows=self.step.delete_rows, snapshot=self.window.snapshot())
+
+
+class ProcessEndedError(Exception):
+    """The step asked for the end of the process."""
+
+
+def _exit(code: int) -> None:
+    raise ProcessEndedError(code)
+
+
+def change(
+    page_id: str = "p",
+    body: str | None = "text",
+    *,
+    at: int,
+    op: Op | None = None,
+    written: int | None = None,
+    partition: int = 0,
+    replay: bool = False,
+) -> Change:
+    """A change whose record is at offset `at`; a delete where there is no body."""
+    origin = f"cdc.pages:{partition}:{at}" if replay else None
+    offset = at + 1000 if replay else at
+    record = Record("cdc.pages", partition, offset, 1000 + at, b"key", b"value", 0, origin)
+    version = Version(written, 1000 + at, partition, ANY_ERA if replay else 0, at)
+    return Change(record, page_id, op or ("d" if body is None else "u"), body, version)
+
+
+def texts(outcomes: Iterable[Outcome]) -> list[str]:
+    """Outcomes in short: `page=[text]`, `page=gone`, or `page refused` by its record."""
+    short = []
+    for outcome in outcomes:
+        if isinstance(outcome, DeadLetter):
+            short.append(f"{outcome.record.offset} {outcome.reason}")
+        elif isinstance(outcome, PageVector):
+            shown = "gone" if outcome.vector is None else outcome.vector.decode()
+            short.append(f"{outcome.page_id}={shown}")
+    return short

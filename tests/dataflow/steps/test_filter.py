@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.core.offset_tracker import Ledger
+from connectors.core.records import BUCKET_KEYS, Record, bucket_of
+from connectors.observability.metrics import Metrics
+from dataflow.steps.changes import Change, Skipped, Version
+from dataflow.steps.filter import Filter
+
+
+def record(offset: int) -> Record:
+    return Record("cdc.pages", 0, offset, 1, None, b"{}")
+
+
+def change(page_id: str, offset: int = 0) -> Change:
+    return Change(record(offset), page_id, "c", "b", Version(None, 1, 0, 0, offset))
+
+
+def test_changes_pass_in_order_and_skipped_events_are_counted_and_settled():
+    ledger, metrics = Ledger(), Metrics()
+    ledger.opened([record(n) for n in range(3)])
+    skipped = Skipped(record(1), "other", "skipped_op")
+    passed = Filter(ledger, metrics)([change("a", 0), skipped, change("b", 2)])
+    assert passed == [(bucket_of("a"), [change("a", 0)]), (bucket_of("b"), [change("b", 2)])]
+    assert metrics.events.labels("other", "skipped_op")._value.get() == 1
+    assert ledger.open_pages == 2
+    ledger.settled(record(0))
+    assert ledger.low_watermarks() == {0: 2}
+
+
+def test_in_a_cluster_a_change_departs_for_the_process_of_its_bucket():
+    ledger = Ledger(shared=True)
+    ledger.opened([record(0)])
+    assert len(Filter(ledger, Metrics())([change("a")])) == 1
+    assert ledger.open_pages == 0
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_all_changes_of_a_page_go_to_one_bucket(page_id):
+    changes = [change(page_id, offset) for offset in range(3)]
+    assert Filter(Ledger(), Metrics())(changes) == [(bucket_of(page_id), changes)]
+    assert bucket_of(page_id) in BUCKET_KEYS
+
+
+def test_a_page_is_in_the_same_bucket_in_every_process_and_version():
+    known = {"42": "08-fi", "a/b": "12-2eu", "漢字": "15-5m3", " ": "05-2wu"}
+    assert {page_id: bucket_of(page_id) for page_id in known} == known
+
+
+def test_pages_spread_over_all_buckets():
+    sizes = dict.fromkeys(BUCKET_KEYS, 0)
+    for n in range(16_000):
+        sizes[bucket_of(f"page-{n}")] += 1
+    assert min(sizes.values()) > 800
+    assert max(sizes.values()) < 1200

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone, tzinfo
+
+import pytest
+
+from dataflow.steps.poll_interval import SHORTEST_S, Patience
+
+
+@pytest.fixture
+def waited(monkeypatch):
+    """Sets how long ago the last page came or went (seconds)."""
+    now = 1000.0
+    monkeypatch.setattr("dataflow.steps.poll_interval.time.monotonic", lambda: now)
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    return wait
+
+
+class Clock(datetime):
+    """The time of day, which a test sets."""
+
+    at = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Clock:
+        return cls.fromtimestamp(cls.at.timestamp(), tz)
+
+
+def pauses_s(monkeypatch, look: Patience, open_pages: int) -> list[float]:
+    """How long it waits for its next look, at many a time of day."""
+    monkeypatch.setattr("dataflow.steps.poll_interval.datetime", Clock)
+    found = []
+    for phase in range(100):
+        monkeypatch.setattr(Clock, "at", Clock.at + timedelta(microseconds=137 * phase))
+        found.append((look.next_look(open_pages) - Clock.at).total_seconds())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "open_pages", "at_most_s"),
+    [
+        (0.0, 1, 0.0006),
+        (0.02, 1, 0.0006),
+        (0.4, 2, 0.009),
+        (3600.0, 2048, 0.1),
+        (0.0, 2048, 0.0385),
+    ],
+)
+def test_looking_adds_little_to_what_a_page_takes_anyway(
+    waited, monkeypatch, waited_s, open_pages, at_most_s
+):
+    look = Patience()
+    waited(waited_s)
+    pauses = pauses_s(monkeypatch, look, open_pages)
+    assert max(pauses) <= at_most_s
+    assert max(pauses) > 0
+
+
+def test_a_page_that_moved_makes_looking_frequent_again(waited, monkeypatch):
+    look = Patience()
+    waited(60)
+    look.moved()
+    assert max(pauses_s(monkeypatch, look, 1)) <= 2 * SHORTEST_S
+
+
+def test_buckets_with_like_pauses_look_at_the_same_time(waited):
+    first, second = Patience(), Patience()
+    waited(1.0)
+    third = Patience()
+    waited(1.0)
+    looks = [one.next_look(100) for one in (first, second)]
+    step_s = 0.0384  # both wait 41 ms, rounded down to a power of two of the shortest pause
+    assert (looks[1] - looks[0]).total_seconds() in (0.0, pytest.approx(step_s, abs=1e-5))
+    finer = (third.next_look(100) - looks[0]).total_seconds() / (step_s / 2)
+    assert finer == pytest.approx(round(finer), abs=1e-3)

@@ -1,0 +1,151 @@
+"""Faults by name: what is done to a service, and what undoes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from gibsey_embedder.fakes.server import StandIn
+from tests.eventually import eventually
+from tests.flow.stream import DONE_S, Stream
+from tests.flow.worker import Worker
+
+NAMED_S = 150.0
+"""A service that hangs is named when its time limit is over: 30 s, at the embedder 60 s."""
+
+SHORT_LIMITS = """
+import connectors.embedders.batching.throughput, connectors.stores.stargate.rest
+connectors.embedders.batching.throughput.SLOWEST_START_S = 4.0
+connectors.stores.stargate.rest.StargateSession.__init__.__defaults__ = (4.0,)
+"""
+"""Run before the program: what hangs is given up after 4 s instead."""
+
+Undo = Callable[[], object]
+Order = Callable[[StandIn], Undo]
+
+
+def _refuse(service: StandIn) -> Undo:
+    service.refuse()
+    return service.accept
+
+
+def _status(code: int, **headers: str) -> Order:
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def order(service: StandIn) -> Undo:
+        service.faults.status(code, b'{"error":"out of order"}', fields)
+        return service.faults.clear
+
+    return order
+
+
+def _ordered(name: str, *arguments: int) -> Order:
+    def order(service: StandIn) -> Undo:
+        getattr(service.faults, name)(*arguments)
+        return service.faults.clear
+
+    return order
+
+
+FAULTS: dict[str, Order] = {
+    "refused": _refuse,
+    "hanging": _ordered("hang"),
+    "429": _status(429, Retry_After="1"),
+    "429 with a date": _status(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"),
+    "500": _status(500),
+    "503": _status(503),
+    "cut": _ordered("cut"),
+    "dropped": _ordered("drop"),
+    "garbage": _ordered("garbage"),
+    "HTML": _ordered("html"),
+    "HTML 502": _ordered("html", 502),
+    "redirect": _status(302, Location="http://127.0.0.1:9/login"),
+    "401": _status(401),
+    "404": _status(404),
+}
+
+WRONG_VECTORS = ("few", "many", "short", "nan", "nan_literal", "infinity", "zero", "refused")
+"""How an embedder can be wrong about every text."""
+
+
+def service_of(stream: Stream, name: str) -> StandIn:
+    """The stand-in behind a service's name."""
+    return {"embedder": stream.ollama, "stargate": stream.stargate, "rag": stream.rag}[name]
+
+
+def wait_named(worker: Worker, service: str) -> None:
+    """Wait until the log and the status port say what the stream waits for."""
+    worker.wait_for(rf"waiting +service={service} ", NAMED_S)
+    eventually(lambda: service in worker.stalled(), DONE_S)
+
+
+def orders_for(
+    stream: Stream, name: str, faults: Iterable[str] = FAULTS
+) -> dict[str, Callable[[], Undo]]:
+    """What can be done to a service of this stream, by name, each with what undoes it."""
+    service = service_of(stream, name)
+    orders: dict[str, Callable[[], Undo]] = {
+        fault: partial(FAULTS[fault], service) for fault in faults
+    }
+    if name == "embedder":
+        orders |= {quirk: partial(_spoil, stream, quirk) for quirk in WRONG_VECTORS}
+        orders["model removed"] = partial(_remove_model, stream)
+    if name == "stargate":
+        orders["table dropped"] = partial(_drop_table, stream)
+    return orders
+
+
+def bulk_orders(
+    stream: Stream, bulk: str, faults: Iterable[str] = FAULTS
+) -> dict[str, Callable[[], Undo]]:
+    """The same for STARGATE_BULK=graphql or custom; to hang takes no other way than rest."""
+    orders = orders_for(stream, "stargate", faults)
+    left_out = ["hanging"]
+    if bulk == "custom":  # it has no tables, and any 2xx, even cut, means that all rows are stored
+        left_out += ["cut", "garbage", "HTML", "table dropped"]
+    return {fault: order for fault, order in orders.items() if fault not in left_out}
+
+
+def _spoil(stream: Stream, quirk: str) -> Undo:
+    stream.ollama.spoil(quirk)  # type: ignore[arg-type]
+    return stream.ollama.heal
+
+
+def _remove_model(stream: Stream) -> Undo:
+    stream.ollama.remove("nomic-embed-text")
+    return lambda: stream.ollama.pull("nomic-embed-text")
+
+
+def _drop_table(stream: Stream) -> Undo:
+    table = stream.stargate.drop_table("page_vectors")
+    return lambda: stream.stargate.add_table(table)
+
+
+def go_through(
+    stream: Stream,
+    worker: Worker,
+    name: str,
+    orders: dict[str, Callable[[], Undo]],
+    pages: int = 10,
+) -> None:
+    """Do one thing after another to a service, and see each named and healed by one worker.
+
+    Raises:
+        AssertionError: It was not named, not healed, or cost a page or a dead letter.
+    """
+    for number, (fault, order) in enumerate(orders.items(), 1):
+        undo = order()
+        stream.feed(pages, start=1000 * number)
+        eventually(lambda: name in worker.stalled(), NAMED_S)
+        undo()
+        stream.wait_complete()
+        eventually(lambda: not worker.stalled(), DONE_S)
+        assert not stream.letters(), fault
+    stream.wait_committed()
+
+
+def accounted_for(stream: Stream) -> bool:
+    """Whether each page was notified of its text, or its notification is a dead letter."""
+    notified = {page for page in stream.texts if stream.rag.vector(page)}
+    given_up = {letter.key.decode() for letter in stream.letters() if letter.key}
+    return notified | given_up == set(stream.texts)

@@ -1,0 +1,93 @@
+"""A stream to look at: real metrics, stalls, ledger and heartbeat, and a batcher without work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from connectors.core.offset_tracker import Ledger
+from connectors.embedders.endpoint_pool import EndpointStatus
+from connectors.embedders.failover import StandingIn
+from connectors.observability.liveness import Heartbeat
+from connectors.observability.metrics import Metrics
+from connectors.observability.recent_events import Recent
+from connectors.observability.stalls import Stalls
+from gibsey_embedder.status.view import KafkaStatus, StatusView
+
+
+class Clock:
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class FakeBatcher:
+    waiting_texts: int = 0
+    in_flight: int = 0
+    standing_in: StandingIn | None = None
+
+    def endpoints(self) -> Sequence[EndpointStatus]:
+        return [EndpointStatus("http://ollama:11434", self.in_flight, 2, 0)]
+
+
+@dataclass
+class FakeBox:
+    open_rows: int = 0
+
+
+@dataclass
+class Stream:
+    """What a test turns to change what the status port shows."""
+
+    clock: Clock = field(default_factory=Clock)
+    batcher: FakeBatcher = field(default_factory=FakeBatcher)
+    metrics: Metrics = field(default_factory=Metrics)
+    ledger: Ledger = field(default_factory=Ledger)
+    recent: Recent = field(default_factory=Recent)
+    unanswered: list[str] = field(default_factory=list)
+    stopping: bool = False
+    kafka: KafkaStatus = field(
+        default_factory=lambda: KafkaStatus(
+            topic="cdc.pages",
+            topic_partitions=3,
+            partitions=[0, 1, 2],
+            workers={0: 77, 1: 99, 2: 77},
+        )
+    )
+
+    def __post_init__(self) -> None:
+        self.stalls = Stalls(self.metrics, self.clock)
+        self.heartbeat = Heartbeat(self.clock)
+        self.heartbeat.beat()
+        for partition in self.kafka["partitions"]:
+            self.metrics.lag.labels(str(partition)).set(0)
+
+    def view(self, **changes: Any) -> StatusView:
+        settings = {
+            "KAFKA_TOPIC": "cdc.pages",
+            "DEAD_LETTER_TOPIC": "cdc.pages.dlq",
+            "STARGATE_AUTH_TOKEN": "***",
+            "STARGATE_CONCURRENCY": "32",
+            "RAG_CONCURRENCY": "32",
+        }
+        view = StatusView(
+            settings_masked=settings,
+            metrics=self.metrics,
+            stalls=self.stalls,
+            ledger=self.ledger,
+            heartbeat=self.heartbeat,
+            batcher=self.batcher,
+            outboxes={"stargate": FakeBox(3), "rag": FakeBox(), "dead-letters": FakeBox()},
+            kafka_status=lambda: self.kafka,
+            version="0.1.0",
+            model="nomic-embed-text",
+            started_at=self.clock.now - 60,
+            recent=self.recent,
+            unanswered=lambda: self.unanswered,
+            stopping=lambda: self.stopping,
+        )
+        return replace(view, **changes)

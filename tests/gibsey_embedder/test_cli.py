@@ -1,0 +1,329 @@
+"""The command line: its help, its exit codes, and what `run` makes and starts."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import bytewax.run
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from dataflow.config.settings import SECRETS, Settings
+from dataflow.startup.launch import Launch, LaunchError, launch
+from dataflow.startup.recovery import RecoveryError, check_recovery, lock_store, read_partition
+from gibsey_embedder import cli
+from gibsey_embedder.run import run
+from gibsey_embedder.run.recovery_store import make_store
+from gibsey_embedder.run.run import FLOW, bytewax_arguments, wait_for_own_name
+
+ROOT = Path(__file__).parents[2]
+
+NO_OPTIONS = dict.fromkeys(
+    ("workers", "recovery_dir", "snapshot_seconds", "process_id", "addresses")
+)
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    for name in os.environ:
+        if name in Settings.names() or name.startswith("BYTEWAX_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    handlers = logging.getLogger().handlers[:]
+    yield
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = handlers
+    logging.captureWarnings(False)
+
+
+def command(*arguments, **variables):
+    """Run `gibsey-embedder` as a process of its own."""
+    inherited = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, "-m", "gibsey_embedder.cli", *arguments],
+        env=inherited | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class Started(Exception):
+    """What `run` would have become."""
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Run `gibsey-embedder run` here, and return what it would become."""
+
+    def execv(_path, argv):
+        raise Started(argv)
+
+    def run(*arguments):
+        before = os.umask(0o022)
+        try:
+            result = CliRunner().invoke(cli.app, ["run", *arguments])
+        finally:
+            os.umask(before)
+        if not isinstance(result.exception, Started):
+            raise result.exception or AssertionError(result.output)
+        return result.exception.args[0]
+
+    monkeypatch.setattr(os, "execv", execv)
+    return run
+
+
+def partitions(directory):
+    return sorted(path.name for path in directory.glob("*.sqlite3"))
+
+
+@pytest.mark.parametrize("name", [None, *cli.COMMANDS])
+def test_each_command_explains_itself(name):
+    result = CliRunner().invoke(cli.app, [name, "--help"] if name else ["--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+@pytest.mark.parametrize("name", [None, *cli.COMMANDS])
+def test_help_speaks_no_python(name):
+    told = CliRunner().invoke(cli.app, [name, "--help"] if name else ["--help"]).output
+    for of_python in ("<", "{", "range", "Path", "None"):
+        assert of_python not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ("run -w 0", "0 is too small; it must be 1 or more"),
+        ("run -s x", "x is no whole number"),
+        ("replay --limit 10001", "10001 is too large; it must be 10000 or less"),
+        ("audit --skew nan", "nan is no number of seconds"),
+        ("audit --skew -1", "-1.0 is too small; it must be 0 or more"),
+    ],
+)
+def test_a_wrong_number_is_refused_in_words(arguments, what):
+    result = CliRunner().invoke(cli.app, arguments.split(), env={"COLUMNS": "100"})
+    assert result.exit_code == 2
+    assert what in result.output
+
+
+def test_only_commands_that_work_are_shown():
+    for name, command in cli.COMMANDS.items():
+        assert command.__module__.startswith("gibsey_embedder."), name
+
+
+def test_wrong_usage_exits_2():
+    assert CliRunner().invoke(cli.app, ["run", "--workers", "0"]).exit_code == 2
+    assert CliRunner().invoke(cli.app, ["fly"]).exit_code == 2
+
+
+def test_the_version_is_said():
+    assert CliRunner().invoke(cli.app, ["--version"]).exit_code == 0
+
+
+def test_wrong_settings_exit_2_with_their_list_and_no_traceback(tmp_path):
+    ended = command("run", WORKERS="x", RAG_TIMEOUT="0", STARGATE_AUTH_TOKEN="s3cret-token")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("2 settings are wrong:\n  RAG_TIMEOUT")
+    assert "Traceback" not in ended.stderr
+    assert "s3cret" not in ended.stderr + ended.stdout
+    assert not (tmp_path / "recovery").exists()
+
+
+def test_a_slip_in_a_name_is_told_beside_wrong_values():
+    ended = command("run", WORKERS="x", KAFKA_GRUOP="pages")
+    assert "2 settings are wrong" in ended.stderr
+    assert "KAFKA_GRUOP is no setting; meant is KAFKA_GROUP?" in ended.stderr
+
+
+def test_half_a_cluster_exits_2_in_one_line():
+    ended = command("run", "-i", "1")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "-a ADDRESSES" in ended.stderr
+
+
+def test_a_recovery_directory_that_cannot_be_made_exits_1_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    ended = command("run", RECOVERY_DIR=str(tmp_path / "file"))
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "give the path of a directory" in ended.stderr
+
+
+# --- what run starts
+
+
+def test_run_makes_the_store_and_starts_bytewax_on_it(started, tmp_path):
+    argv = started()
+    assert argv == [
+        *(sys.executable, "-m", "bytewax.run", f"{FLOW}:flow"),
+        *("-w", "1", "-r", "./recovery", "-s", "5", "-b", "0"),
+    ]
+    assert partitions(tmp_path / "recovery") == [f"part-{n}.sqlite3" for n in range(4)]
+    launched = launch(["bytewax/run.py", *argv[3:]], {})
+    lock = check_recovery(launched)
+    assert lock is not None
+    lock.release()
+
+
+def test_run_takes_the_settings(started, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKERS", "3")
+    monkeypatch.setenv("RECOVERY_DIR", str(tmp_path / "deep" / "store"))
+    monkeypatch.setenv("RECOVERY_PARTITIONS", "2")
+    monkeypatch.setenv("SNAPSHOT_SECONDS", "7")
+    started_as = launch(["bytewax/run.py", *started()[3:]], {})
+    assert started_as == Launch(
+        workers=3, recovery_dir=tmp_path / "deep" / "store", snapshot_seconds=7
+    )
+    assert len(partitions(tmp_path / "deep" / "store")) == 2
+
+
+def test_an_option_wins_over_a_setting_and_that_over_bytewax_s_own_variable():
+    environ = {"BYTEWAX_WORKERS_PER_PROCESS": "8", "BYTEWAX_RECOVERY_DIRECTORY": "theirs"}
+
+    def read(options, **given):
+        settings = Settings(_env_file=None, **given)
+        arguments = bytewax_arguments(NO_OPTIONS | options, settings, environ)
+        return launch(["bytewax/run.py", *arguments], environ)
+
+    assert read({"workers": 2}, workers=4).workers == 2
+    assert read({}, workers=4).workers == 4
+    assert read({}).workers == 8
+    assert read({}).recovery_dir == Path("theirs")
+    assert read({"recovery_dir": Path("mine")}).recovery_dir == Path("mine")
+
+
+def test_bytewax_finds_the_program_from_any_directory(tmp_path, monkeypatch):
+    (tmp_path / "dataflow").mkdir()
+    (tmp_path / "dataflow" / "__init__.py").write_text("")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert bytewax.run._prepare_import(f"{FLOW}:flow") == ("dataflow.main", "flow")
+    assert sys.path[0] == str(ROOT)
+
+
+# --- the store
+
+
+def test_a_process_whose_own_name_is_not_known_yet_waits_for_it(monkeypatch):
+    asked = []
+
+    def resolve(host, _port):
+        asked.append(host)
+        if len(asked) < 3:
+            raise OSError("not known")
+        return []
+
+    monkeypatch.setattr("gibsey_embedder.run.run.socket.getaddrinfo", resolve)
+    monkeypatch.setattr(run, "NAME_AGAIN_S", 0.0)
+    wait_for_own_name(Launch(process_id=1, addresses=("pages-0.pages:1", "pages-1.pages:1")))
+    assert asked == ["pages-1.pages"] * 3
+
+
+def test_a_name_that_nobody_knows_is_told_with_the_settings_to_correct():
+    started = Launch(addresses=("no-such-host.invalid:1", "localhost:2"))
+    with pytest.raises(LaunchError, match=r"no-such-host\.invalid:1 is not known.*HOSTFILE"):
+        wait_for_own_name(started, within_s=0)
+    wait_for_own_name(Launch(process_id=1, addresses=started.addresses), within_s=0)
+
+
+def test_the_store_is_for_its_owner_only(started, tmp_path):
+    started()
+    directory = tmp_path / "recovery"
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert not any(file.stat().st_mode & 0o077 for file in directory.iterdir())
+
+
+def test_an_empty_volume_is_made_private_and_used(tmp_path):
+    volume = tmp_path / "volume"
+    volume.mkdir(0o755)
+    make_store(Launch(recovery_dir=volume), 3)
+    assert volume.stat().st_mode & 0o777 == 0o700
+    assert len(partitions(volume)) == 3
+
+
+def test_a_directory_with_other_things_keeps_its_rights(tmp_path):
+    (tmp_path / "other").write_text("")
+    tmp_path.chmod(0o755)
+    make_store(Launch(recovery_dir=tmp_path), 1)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_store_that_is_there_is_kept_with_its_partitions_and_that_is_said(tmp_path):
+    directory = tmp_path / "recovery"
+    make_store(Launch(recovery_dir=directory), 3)
+    before = {file.name: file.read_bytes() for file in directory.glob("*.sqlite3")}
+    script = (
+        "import sys; from pathlib import Path; from connectors.observability import logs; "
+        "from dataflow.startup.launch import Launch; from gibsey_embedder.run.recovery_store import make_store; "
+        "logs.configure(); make_store(Launch(recovery_dir=Path(sys.argv[1])), 5)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(directory)],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {file.name: file.read_bytes() for file in directory.glob("*.sqlite3")} == before
+    assert read_partition(directory / "part-0.sqlite3") == (0, 3)
+    assert "keeps its partitions" in ended.stderr
+    assert "RECOVERY_PARTITIONS=5" in ended.stderr
+
+
+def test_only_process_0_of_a_cluster_makes_the_store(tmp_path):
+    addresses = ("a:1", "b:1")
+    make_store(Launch(process_id=1, addresses=addresses, recovery_dir=tmp_path / "one"), 4)
+    make_store(Launch(process_id=0, addresses=addresses, recovery_dir=tmp_path / "zero"), 4)
+    assert partitions(tmp_path / "one") == []
+    assert len(partitions(tmp_path / "zero")) == 4
+
+
+def test_what_a_killed_start_left_half_made_is_made_anew(tmp_path):
+    (tmp_path / ".being-made").mkdir()
+    (tmp_path / ".being-made" / "part-0.sqlite3").write_bytes(b"half")
+    make_store(Launch(recovery_dir=tmp_path), 2)
+    assert [read_partition(tmp_path / name) for name in partitions(tmp_path)] == [(0, 2), (1, 2)]
+    assert not (tmp_path / ".being-made").exists()
+
+
+def test_a_store_in_use_by_another_process_is_not_touched(tmp_path):
+    holder = (
+        "import sys; from pathlib import Path; from dataflow.startup.recovery import lock_store; "
+        "held = lock_store(Path(sys.argv[1]), 0); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path)],
+        env={"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RecoveryError, match=f"in use by process {other.pid} "):
+            make_store(Launch(recovery_dir=tmp_path), 4)
+        assert partitions(tmp_path) == []
+        other.kill()
+
+
+def test_the_lock_is_free_again_for_the_worker(tmp_path):
+    make_store(Launch(recovery_dir=tmp_path), 1)
+    lock_store(tmp_path, 0).release()
+
+
+def test_no_secret_shows_anywhere_in_what_a_command_prints(tmp_path):
+    secrets = {name.upper(): f"s3cret-{name}" for name in SECRETS}
+    (tmp_path / "file").write_text("")
+    others = {
+        "KAFKA_USERNAME": "u",
+        "STARGATE_USERNAME": "u",
+        "STARGATE_AUTH_URL": "http://u:s3cret-url@auth",
+        "KAFKA_OPTIONS": '{"ssl.key.password": "s3cret-key"}',
+        "RECOVERY_DIR": str(tmp_path / "file"),
+    }
+    for extra in ({}, {"LOG_FORMAT": "json"}, {"WORKERS": "0"}, {"STARGATE_BULK": "custom"}):
+        ended = command("run", **secrets, **others, **extra)
+        assert ended.returncode in (1, 2)
+        assert "s3cret" not in ended.stdout + ended.stderr

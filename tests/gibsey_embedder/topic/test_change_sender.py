@@ -1,0 +1,108 @@
+"""Pages sent as changes: what the stream makes of them, and what the topic does not take."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from connectors.core.records import Record
+from connectors.kafka.config import KafkaAccess
+from dataflow.events.decoder import decode
+from dataflow.events.json_parser import MAX_EVENT_BYTES
+from dataflow.steps.changes import Change, Version
+from gibsey_embedder.fakes.kafka import MockKafka
+from gibsey_embedder.terminal.retry_policy import Patience
+from gibsey_embedder.topic import change_sender
+from gibsey_embedder.topic.change_sender import ChangeSender, event_of
+from gibsey_embedder.topic.reader import KafkaUnusable
+from gibsey_embedder.topic.send_rules import beginning_us
+
+SAMPLES = Path(__file__).parents[2] / "samples" / "debezium-cassandra.jsonl"
+S = 1_700_000_000_000_000
+"""A time in microseconds."""
+
+
+def sender(broker: str, console: Console | None = None) -> ChangeSender:
+    access = KafkaAccess(broker, options={"fetch.wait.max.ms": 5})
+    return ChangeSender(access, S, Patience(console or Console(quiet=True)))
+
+
+def change_of(key: bytes, value: bytes, *, offset: int = 7, timestamp_ms: int = 1) -> Change:
+    decoded = decode(Record("cdc.pages", 0, offset, timestamp_ms, key, value))
+    assert isinstance(decoded, Change)
+    return decoded
+
+
+@pytest.mark.parametrize("page_id", ["p1", "ü '\"/\n", "42"])
+def test_the_stream_takes_it_for_an_insert_of_that_time(page_id: str) -> None:
+    change = change_of(*event_of(page_id, "the text", S))
+    assert (change.page_id, change.op, change.body) == (page_id, "c", "the text")
+    assert change.version.written_us == S
+
+
+def test_it_loses_to_every_later_write_and_wins_over_every_earlier_one() -> None:
+    ours = change_of(*event_of("p", "old", S), offset=100, timestamp_ms=S // 1000 + 60_000).version
+    flat_later = Version(None, S // 1000 + 1, 0, 0, 50)  # of the same partition, sent before ours
+    flat_earlier = Version(None, S // 1000 - 1, 1, 0, 150)
+    assert flat_later.compare(ours) > 0 > ours.compare(flat_later)
+    assert flat_earlier.compare(ours) < 0 < ours.compare(flat_earlier)
+    for written_us, wins in ((S - 1, False), (S + 1, True)):
+        assert (Version(written_us, 0, 0, 0, 0).compare(ours) > 0) is wins
+
+
+def test_sent_twice_it_is_the_same_change() -> None:
+    first, second = (change_of(*event_of("p", "x", S), offset=n).version for n in (1, 2))
+    assert second.compare(first) == 0
+
+
+def test_its_key_is_what_debezium_writes() -> None:
+    recorded = json.loads(SAMPLES.read_text(encoding="utf-8").splitlines()[0])
+    key, value = event_of("p1", "The first page.", S)
+    assert key.decode() == recorded["key"]
+    cells = recorded["value"]["after"]
+    after = json.loads(value)["after"]
+    assert after == {"page_id": cells["page_id"], "body": cells["body"]}
+
+
+def test_what_is_confirmed_is_in_the_topic(mock_kafka: MockKafka) -> None:
+    sending = sender(mock_kafka.broker)
+    for number in range(30):
+        sending.send(f"p{number}", "text")
+    assert sending.flush() == []
+    records = mock_kafka.read("cdc.pages")
+    assert len(records) == 30
+    assert {record.partition for record in records} == {0, 1, 2}
+
+
+def test_a_page_larger_than_the_stream_takes_is_named_and_not_sent(mock_kafka: MockKafka) -> None:
+    sending = sender(mock_kafka.broker)
+    sending.send("huge", "x" * MAX_EVENT_BYTES)
+    sending.send("p", "text")
+    assert [unsent.page_id for unsent in sending.flush()] == ["huge"]
+    assert sending.flush() == []
+    assert len(mock_kafka.read("cdc.pages")) == 1
+
+
+def test_a_broker_that_is_away_is_said_and_then_given_up_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(change_sender, "PATIENCE_S", 1.5)
+    console = Console(width=200)
+    sending = sender("127.0.0.1:9", console)
+    sending.send("p", "text")
+    began = time.monotonic()
+    with console.capture() as said, pytest.raises(KafkaUnusable, match=r"127\.0\.0\.1:9"):
+        sending.flush()
+    assert time.monotonic() - began < 10
+    assert "waiting: " in said.get()
+    assert "127.0.0.1:9" in said.get()
+
+
+def test_a_flat_event_of_the_same_millisecond_counts_as_later() -> None:
+    ours = change_of(*event_of("p", "old", beginning_us())).version
+    flat = Version(None, time.time_ns() // 1_000_000, 0, 0, 50)
+    assert flat.compare(ours) > 0

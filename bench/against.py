@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from bench import free, idle, live_edits, machine, memory
 from bench.checkout import Checkout
-from bench.reading import Around, Pair, Reading, Step, Target
+from bench.reading import Around, Measurement, Pair, Step, Target
 from bench.report import Figure, rounded
 from bench.rounds import Turn
 from bench.scope import Scope
@@ -47,26 +47,26 @@ class Row:
 
     name: str
     seconds: float
-    run: Callable[[Scope], Iterable[Reading]]
+    run: Callable[[Scope], Iterable[Measurement]]
 
 
-def _free(way: str, workers: int, scope: Scope) -> Iterable[Reading]:
+def _free(way: str, workers: int, scope: Scope) -> Iterable[Measurement]:
     return free.speed_and_cpu(scope, way, f"-w {workers}")
 
 
-def _edits(workers: int, scope: Scope) -> Iterable[Reading]:
+def _edits(workers: int, scope: Scope) -> Iterable[Measurement]:
     return live_edits.edits(scope, workers)
 
 
-def _idle(scope: Scope) -> Iterable[Reading]:
+def _idle(scope: Scope) -> Iterable[Measurement]:
     return [idle.idle_cpu(scope, 1)]
 
 
-def _memory(scope: Scope) -> Iterable[Reading]:
+def _memory(scope: Scope) -> Iterable[Measurement]:
     return [memory.resident(scope)]
 
 
-def _start(scope: Scope) -> Iterable[Reading]:
+def _start(scope: Scope) -> Iterable[Measurement]:
     starts = [idle.start(scope) for _ in range(STARTS)]
     return [sorted(starts, key=lambda start: start.value)[STARTS // 2]]
 
@@ -112,7 +112,7 @@ def turns(
     ]
 
 
-def _warm_up(scopes: Scopes) -> Iterable[Reading]:
+def _warm_up(scopes: Scopes) -> Iterable[Measurement]:
     """Start each once, so that Python has compiled what it imports."""
     for scope in scopes.values():
         idle.start(scope)
@@ -124,7 +124,7 @@ def order(number: int) -> tuple[Side, Side]:
     return ("other", "this") if number % 2 else ("this", "other")
 
 
-def pairs(row: Row, scopes: Scopes, number: int, at_least: float) -> Iterable[Reading]:
+def pairs(row: Row, scopes: Scopes, number: int, at_least: float) -> Iterable[Measurement]:
     """Measure a row of both revisions in one round."""
     began, foreign_s = time.monotonic(), machine.foreign_cpu_s()
     readings = {side: list(row.run(scopes[side])) for side in order(number)}
@@ -132,7 +132,7 @@ def pairs(row: Row, scopes: Scopes, number: int, at_least: float) -> Iterable[Re
     for other, this in zip(readings["other"], readings["this"], strict=True):
         pair = Pair(other.value, this.value, 100 * foreign)
         around = busier(other.around, this.around)
-        yield Reading(
+        yield Measurement(
             this.name,
             this.unit,
             ratio(this.unit, pair),
@@ -190,7 +190,7 @@ class Comparison(Figure):
             *ratios,
             runs,
             self.verdict,
-            self.stand_in,
+            self.fake,
             self.foreign,
         )
 
@@ -207,6 +207,6 @@ class Comparison(Figure):
             "pairs": [(pair.other, pair.this) for pair in self.pairs],
             "bound": str(self.readings[0].target),
             "met": self.met,
-            "busiest_stand_in": self.stand_in,
+            "busiest_stand_in": self.fake,
             "other_processes": self.foreign,
         }

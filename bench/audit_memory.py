@@ -16,10 +16,10 @@ from pathlib import Path
 
 from bench.memory import MB, Sampler
 from bench.program import Program
-from gibsey_embedder.fakes.message import Answer, Request
+from gibsey_embedder.fakes.message import Reply, Request
 from gibsey_embedder.fakes.ngrams import embed_text
 from gibsey_embedder.fakes.ollama import Ollama
-from gibsey_embedder.fakes.server import StandIn
+from gibsey_embedder.fakes.server import FakeServer
 from gibsey_embedder.fakes.stargate.server import TOKEN
 
 MISSING_EVERY, ORPHAN_EVERY, BAD_EVERY = 10_000, 10_000, 20_000
@@ -27,7 +27,7 @@ GOOD = json.dumps(embed_text("a page")).encode()
 BAD = b"[0.5]"
 
 
-class EndlessStargate(StandIn):
+class EndlessStargate(FakeServer):
     """Tables of any size without a row in memory: row n is what n says.
 
     Of every 10,000 pages the first has no vector, and the second vector no page; of every 20,000
@@ -41,18 +41,18 @@ class EndlessStargate(StandIn):
         super().__init__()
         self.rows = rows
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> Reply:
         if "/schemas/" in request.path:
-            return Answer(200, b'{"data":{}}')  # it tells no columns, so none is missing
+            return Reply(200, b'{"data":{}}')  # it tells no columns, so none is missing
         table, _, key = request.path.rpartition("/v2/keyspaces/gibsey/")[2].partition("/")
         if key != "rows":
             row = self._row(table, int(key.partition("-")[2]))
-            return Answer(200, b'{"count":1,"data":[' + row + b"]}")
+            return Reply(200, b'{"count":1,"data":[' + row + b"]}")
         first = int(request.query.get("page-state", 0))
         end = min(self.rows, first + int(request.query["page-size"]))
         rows = filter(None, (self._row(table, number) for number in range(first, end)))
         state = b'"pageState":"%d",' % end if end < self.rows else b""
-        return Answer(200, b'{"count":0,' + state + b'"data":[' + b",".join(rows) + b"]}")
+        return Reply(200, b'{"count":0,' + state + b'"data":[' + b",".join(rows) + b"]}")
 
     def _row(self, table: str, number: int) -> bytes:
         digest = hashlib.blake2b(str(number).encode(), digest_size=8).hexdigest()

@@ -23,7 +23,7 @@ from rich.table import Table
 from typing_extensions import override
 
 from bench.bare import connect, request_bytes
-from connectors.http.client import Http
+from connectors.http.client import HttpClient
 
 IN_FLIGHT = 32
 REQUESTS = 4000
@@ -95,8 +95,8 @@ async def _bare_us(url: str) -> float:
 
 
 async def _http_us(url: str, way: str) -> float:
-    """One of the two ways of `Http`: `exchange` or `ask`."""
-    http = Http()
+    """One of the two ways of `HttpClient`: `exchange` or `ask`."""
+    http = HttpClient()
     send = getattr(http, way)
     try:
         return await _cost_us(
@@ -127,9 +127,9 @@ async def _measure(url: str) -> Table:
     table = Table("way to ask", "us of CPU a request", title="one PUT of a vector")
     for name, measure in (
         ("bare asyncio (the floor)", _bare_us),
-        ("connectors.http.pool (Http.exchange)", partial(_http_us, way="exchange")),
+        ("connectors.http.pool (HttpClient.exchange)", partial(_http_us, way="exchange")),
         ("aiohttp's client", _aiohttp_us),
-        ("httpx over aiohttp (Http.ask)", partial(_http_us, way="ask")),
+        ("httpx over aiohttp (HttpClient.request)", partial(_http_us, way="ask")),
         ("httpx's own client", _httpx_us),
     ):
         table.add_row(name, f"{await measure(url):.1f}")

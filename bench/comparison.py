@@ -7,7 +7,7 @@ from functools import partial
 
 from bench.launch import Start, workers
 from bench.program import Program, peer, peer_flow
-from bench.reading import Around, Reading, Step, Target
+from bench.reading import Around, Measurement, Step, Target
 from bench.rig import EMBEDDER_SLOWEST, Rig
 from bench.scope import Scope
 from bench.steady import work_off_whole
@@ -21,13 +21,13 @@ def steps(scope: Scope) -> list[Step]:
     return [Step("peers", "other ways", seconds, partial(_measure, scope))]
 
 
-def _measure(scope: Scope) -> Iterable[Reading]:
+def _measure(scope: Scope) -> Iterable[Measurement]:
     own, around = _work_off(scope, workers(1), scope.peer_pages)
-    yield Reading("as a whole, the stream", "pages/s", own, around=around)
+    yield Measurement("as a whole, the stream", "pages/s", own, around=around)
     for name, start, share in OTHERS:
         other, around = _work_off(scope, start, scope.peer_pages // share)
-        yield Reading(f"as a whole, {name}", "pages/s", other, around=around)
-        yield Reading(f"the stream against {name}", "times", own / other, FASTER)
+        yield Measurement(f"as a whole, {name}", "pages/s", other, around=around)
+        yield Measurement(f"the stream against {name}", "times", own / other, FASTER)
 
 
 def _work_off(scope: Scope, start: Start, pages: int) -> tuple[float, Around]:

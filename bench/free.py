@@ -7,7 +7,7 @@ from functools import partial
 
 from bench.launch import LAUNCHES
 from bench.program import peer
-from bench.reading import Reading, Step, Target
+from bench.reading import Measurement, Step, Target
 from bench.rig import FREE, Rig
 from bench.scope import Scope
 from bench.slowest import START_S
@@ -32,16 +32,16 @@ def steps(scope: Scope) -> list[Step]:
     ]
 
 
-def _measure(scope: Scope, way: str) -> Iterable[Reading]:
+def _measure(scope: Scope, way: str) -> Iterable[Measurement]:
     speeds = []
     for launch in ("-w 1", "-w 4"):
         speed, cpu = speed_and_cpu(scope, way, launch)
         speeds.append(speed.value)
         yield from (speed, cpu)
-    yield Reading(f"free services, {way}, -w 4 against -w 1", "times", speeds[1] / speeds[0])
+    yield Measurement(f"free services, {way}, -w 4 against -w 1", "times", speeds[1] / speeds[0])
 
 
-def speed_and_cpu(scope: Scope, way: str, launch: str) -> tuple[Reading, Reading]:
+def speed_and_cpu(scope: Scope, way: str, launch: str) -> tuple[Measurement, Measurement]:
     """Work off a backlog: pages a second, and CPU for a page."""
     name, pages = f"{way}, {launch}", scope.free_pages
     start = LAUNCHES[launch](checkout=scope.checkout, STARGATE_BULK=way)
@@ -49,16 +49,16 @@ def speed_and_cpu(scope: Scope, way: str, launch: str) -> tuple[Reading, Reading
         steady = work_off(rig, start, Part(FIRST * pages, LAST * pages, pages))
     speed, target = steady.pages_per_s, SPEED.get(way)
     return (
-        Reading(f"free services, {name}", "pages/s", speed, target, steady.around),
-        Reading(f"own CPU, {name}", "ms a page", steady.cpu_ms_per_page, CPU[way]),
+        Measurement(f"free services, {name}", "pages/s", speed, target, steady.around),
+        Measurement(f"own CPU, {name}", "ms a page", steady.cpu_ms_per_page, CPU[way]),
     )
 
 
-def _floor(scope: Scope, way: str) -> Iterable[Reading]:
+def _floor(scope: Scope, way: str) -> Iterable[Measurement]:
     with Rig(FREE, scope.kafka) as rig:
         settings = rig.settings(STARGATE_BULK=way, PAGES=str(scope.free_pages))
         with peer("floor", settings) as program:
             said = program.wait()
         if (reached := rig.delivered()) != scope.free_pages:
-            raise RuntimeError(f"only {reached:,} of {scope.free_pages:,} pages arrived: {said}")
-    yield Reading(f"own CPU, {way}, floor: a bare asyncio loop", "ms a page", float(said))
+            raise RuntimeError(f"only {reached:,} of {scope.free_pages:,} pages received: {said}")
+    yield Measurement(f"own CPU, {way}, floor: a bare asyncio loop", "ms a page", float(said))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from bench.program import Program, peer_flow, stream
-from bench.reading import Reading, Step, Target
+from bench.reading import Measurement, Step, Target
 from bench.rig import FREE, Rig, wait_until
 from bench.scope import Scope
 
@@ -27,7 +27,7 @@ def steps(scope: Scope) -> list[Step]:
     ]
 
 
-def _idle(scope: Scope, workers: int) -> Iterable[Reading]:
+def _idle(scope: Scope, workers: int) -> Iterable[Measurement]:
     """Watch the stream, after one page, and an empty flow side by side."""
     with (
         peer_flow("empty_flow", {}, workers=workers) as empty,
@@ -35,19 +35,19 @@ def _idle(scope: Scope, workers: int) -> Iterable[Reading]:
     ):
         own, floor = _percent_of_a_core((program, empty), scope.idle_s)
     yield _idle_cpu(workers, own)
-    yield Reading(f"idle CPU of an empty flow, -w {workers}", UNIT, floor)
-    yield Reading(f"idle CPU beyond an empty flow, -w {workers}", UNIT, own - floor, Target(1))
+    yield Measurement(f"idle CPU of an empty flow, -w {workers}", UNIT, floor)
+    yield Measurement(f"idle CPU beyond an empty flow, -w {workers}", UNIT, own - floor, Target(1))
 
 
-def idle_cpu(scope: Scope, workers: int) -> Reading:
+def idle_cpu(scope: Scope, workers: int) -> Measurement:
     """Watch the stream, after one page, alone."""
     with _settled(scope, workers) as program:
         (own,) = _percent_of_a_core((program,), scope.idle_s)
     return _idle_cpu(workers, own)
 
 
-def _idle_cpu(workers: int, percent: float) -> Reading:
-    return Reading(f"idle CPU, -w {workers}", UNIT, percent)
+def _idle_cpu(workers: int, percent: float) -> Measurement:
+    return Measurement(f"idle CPU, -w {workers}", UNIT, percent)
 
 
 @contextmanager
@@ -62,22 +62,22 @@ def _settled(scope: Scope, workers: int) -> Iterator[Program]:
             yield program
 
 
-def _start_and_stop(scope: Scope) -> Iterable[Reading]:
+def _start_and_stop(scope: Scope) -> Iterable[Measurement]:
     """Start the stream with a page in the topic, and stop it once it is idle."""
     with _started(scope) as (program, started):
         yield started
         time.sleep(REST_S)
-        yield Reading("stop while idle", "s", program.stop(), Target(1))
+        yield Measurement("stop while idle", "s", program.stop(), Target(1))
 
 
-def start(scope: Scope) -> Reading:
+def start(scope: Scope) -> Measurement:
     """Start the stream with a page in the topic."""
     with _started(scope) as (_, started):
         return started
 
 
 @contextmanager
-def _started(scope: Scope) -> Iterator[tuple[Program, Reading]]:
+def _started(scope: Scope) -> Iterator[tuple[Program, Measurement]]:
     """The stream after its first page, and how long it took to embed it."""
     with Rig(FREE, scope.kafka) as rig:
         rig.feed(1)
@@ -85,7 +85,7 @@ def _started(scope: Scope) -> Iterator[tuple[Program, Reading]]:
             wait_until(lambda: rig.embedded() > 0, program, every_s=0.01)
             first_s = time.monotonic() - program.started_at
             rig.wait_until_delivered(1, program)
-            yield program, Reading("start to first page embedded", "s", first_s, Target(1.5))
+            yield program, Measurement("start to first page embedded", "s", first_s, Target(1.5))
 
 
 def _percent_of_a_core(programs: tuple[Program, ...], seconds: float) -> list[float]:

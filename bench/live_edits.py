@@ -23,7 +23,7 @@ from bench import machine
 from bench.bare import connect, request_bytes
 from bench.broker import Broker, open_broker
 from bench.program import Program, stream
-from bench.reading import Around, Reading, Step, Target
+from bench.reading import Around, Measurement, Step, Target
 from bench.rig import (
     EMBEDDER_SLOWEST,
     TIMEOUT_S,
@@ -34,7 +34,7 @@ from bench.rig import (
 )
 from bench.scope import Scope
 from bench.slowest import embedder
-from gibsey_embedder.fakes.message import Answer, Request
+from gibsey_embedder.fakes.message import Reply, Request
 from gibsey_embedder.fakes.ngrams import cheap_vector
 from gibsey_embedder.fakes.ollama import Ollama
 from gibsey_embedder.fakes.rag import Rag
@@ -107,7 +107,7 @@ class _Ollama(Ollama):
         self.served_s = 0.0
 
     @override
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> Reply:
         began = time.perf_counter()
         try:
             return await super().answer(request)
@@ -123,7 +123,7 @@ class _Stargate(Stargate):
         self.answered: dict[str, float] = {}
 
     @override
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> Reply:
         answer = await super().answer(request)
         self.answered[request.path.rpartition("/")[2]] = time.perf_counter()
         return answer
@@ -137,7 +137,7 @@ class _Rag(Rag):
         self.answered: dict[str, float] = {}
 
     @override
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> Reply:
         answer = await super().answer(request)
         self.answered[orjson.loads(request.body)["page_id"]] = time.perf_counter()
         return answer
@@ -166,30 +166,30 @@ def _warm_up(services: _Services, program: Program) -> None:
         services.edit(number)
 
 
-def _idle(scope: Scope) -> Iterable[Reading]:
+def _idle(scope: Scope) -> Iterable[Measurement]:
     """Change one page after the other, with pauses, and time each change."""
     with _started(scope) as services, _Meanwhile() as meanwhile:
         freshness, overhead = _edits(services, scope.edits)
         floor = uvloop.run(_bare_edits(services, scope.edits // 3))
     around = meanwhile.around
-    yield Reading("live edit, freshness p50", "ms", percentile(freshness, 50), None, around)
-    yield Reading("live edit, overhead p50", "ms", percentile(overhead, 50), P50, around)
-    yield Reading("live edit, overhead p99", "ms", percentile(overhead, 99), P99, around)
-    yield Reading("live edit, floor: two bare requests, p50", "ms", statistics.median(floor))
+    yield Measurement("live edit, freshness p50", "ms", percentile(freshness, 50), None, around)
+    yield Measurement("live edit, overhead p50", "ms", percentile(overhead, 50), P50, around)
+    yield Measurement("live edit, overhead p99", "ms", percentile(overhead, 99), P99, around)
+    yield Measurement("live edit, floor: two bare requests, p50", "ms", statistics.median(floor))
 
 
-def edits(scope: Scope, workers: int) -> Iterable[Reading]:
+def edits(scope: Scope, workers: int) -> Iterable[Measurement]:
     """The same with so many workers, and without the floor."""
     with _started(scope, workers) as services, _Meanwhile() as meanwhile:
         freshness, overhead = _edits(services, scope.edits)
     name, around = f"live edit, -w {workers}", meanwhile.around
-    yield Reading(f"{name}, freshness p50", "ms", percentile(freshness, 50), None, around)
-    yield Reading(f"{name}, freshness p99", "ms", percentile(freshness, 99), None, around)
-    yield Reading(f"{name}, overhead p50", "ms", percentile(overhead, 50), None, around)
+    yield Measurement(f"{name}, freshness p50", "ms", percentile(freshness, 50), None, around)
+    yield Measurement(f"{name}, freshness p99", "ms", percentile(freshness, 99), None, around)
+    yield Measurement(f"{name}, overhead p50", "ms", percentile(overhead, 50), None, around)
 
 
 def _edits(services: _Services, edits: int) -> tuple[Sequence[float], Sequence[float]]:
-    """Milliseconds until each edit had arrived, and our part of them."""
+    """Milliseconds until each edit had received, and our part of them."""
     numbers = range(PAGES + 1, PAGES + edits + 1)
     freshness, overhead = zip(*(_after_a_pause(services, n) for n in numbers), strict=True)
     return freshness, overhead
@@ -226,7 +226,7 @@ async def _bare_edits(services: _Services, edits: int) -> list[float]:
     return [1000 * (t + a - b) for t, (a, b) in zip(took, pairwise(served), strict=True)]
 
 
-def _loaded(scope: Scope) -> Iterable[Reading]:
+def _loaded(scope: Scope) -> Iterable[Measurement]:
     """Change pages at random moments, as many a second as are the load."""
     with _started(scope) as services:
         requests = services.ollama.stats.requests
@@ -237,9 +237,9 @@ def _loaded(scope: Scope) -> Iterable[Reading]:
     took = [1000 * (_arrived(services, page) - began) for page, began in sent.items()]
     counted, name = took[int(WARM_UP * len(took)) :], f"live edits, {LOAD:.0%} load"
     around = meanwhile.around
-    yield Reading(f"{name}, freshness p50", "ms", percentile(counted, 50), None, around)
-    yield Reading(f"{name}, freshness p99", "ms", percentile(counted, 99), LOADED_P99, around)
-    yield Reading(f"{name}, pages a request", "pages", size)
+    yield Measurement(f"{name}, freshness p50", "ms", percentile(counted, 50), None, around)
+    yield Measurement(f"{name}, freshness p99", "ms", percentile(counted, 99), LOADED_P99, around)
+    yield Measurement(f"{name}, pages a request", "pages", size)
 
 
 def _send_for(broker: Broker, seconds: float) -> dict[str, float]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from bench.program import Program, stream
-from bench.reading import Reading, Step, Target
+from bench.reading import Measurement, Step, Target
 from bench.rig import FREE, Rig
 from bench.scope import Scope
 from bench.slowest import START_S
@@ -25,26 +25,28 @@ def steps(scope: Scope) -> list[Step]:
     return [Step("memory", "memory", seconds, partial(_measure, scope))]
 
 
-def _measure(scope: Scope) -> Iterable[Reading]:
+def _measure(scope: Scope) -> Iterable[Measurement]:
     small, large = scope.memory_pages
     few, many = (_samples_mb(pages, scope) for pages in (small, large))
     yield _resident(small, few)
     yield _resident(large, many)
     growth = _second_half(many) / _second_half(few) - 1
-    yield Reading(f"resident, {large:,} pages beyond {small:,}", "%", 100 * growth, SAME)
+    yield Measurement(f"resident, {large:,} pages beyond {small:,}", "%", 100 * growth, SAME)
     quarter = len(many) // 4
     later = statistics.median(many[3 * quarter :]) / statistics.median(many[quarter : 2 * quarter])
-    yield Reading(f"growth from the 2nd to the 4th quarter of {large:,}", "%", 100 * (later - 1))
+    yield Measurement(
+        f"growth from the 2nd to the 4th quarter of {large:,}", "%", 100 * (later - 1)
+    )
 
 
-def resident(scope: Scope) -> Reading:
+def resident(scope: Scope) -> Measurement:
     """The resident set over the smaller backlog."""
     pages, _ = scope.memory_pages
     return _resident(pages, _samples_mb(pages, scope))
 
 
-def _resident(pages: int, samples: list[float]) -> Reading:
-    return Reading(f"resident, {pages:,} pages", "MB", _second_half(samples))
+def _resident(pages: int, samples: list[float]) -> Measurement:
+    return Measurement(f"resident, {pages:,} pages", "MB", _second_half(samples))
 
 
 def _second_half(samples: list[float]) -> float:

@@ -31,12 +31,12 @@ class Around:
     """What else the machine did meanwhile.
 
     Attributes:
-        stand_in: The stand-in that used most CPU.
+        fake: The stand-in that used most CPU.
         stand_in_percent: How much of the one core that it can use.
         machine_percent: How much of all cores was used, by whomever.
     """
 
-    stand_in: str
+    fake: str
     stand_in_percent: float
     machine_percent: float
 
@@ -57,7 +57,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Measurement:
     """A value.
 
     Attributes:
@@ -91,4 +91,4 @@ class Step:
     measure: str
     title: str
     seconds: float
-    run: Callable[[], Iterable[Reading]]
+    run: Callable[[], Iterable[Measurement]]

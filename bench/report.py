@@ -12,7 +12,7 @@ from typing import ClassVar
 from rich.console import Console
 from rich.table import Table
 
-from bench.reading import Reading
+from bench.reading import Measurement
 
 RESULTS = Path(__file__).parent / "results"
 LEFT = ("figure", "target", "bound", "busiest stand-in")
@@ -28,7 +28,7 @@ class Figure:
         readings: Its values, at least one.
     """
 
-    readings: Sequence[Reading]
+    readings: Sequence[Measurement]
     HEAD: ClassVar[tuple[str, ...]] = (
         "figure", "median", "least", "most", "runs", "target", "busiest stand-in", "machine",
     )  # fmt: skip
@@ -60,14 +60,14 @@ class Figure:
         return "" if self.met is None else f"{self.readings[0].target}: {VERDICTS[self.met]}"
 
     @property
-    def stand_in(self) -> str:
+    def fake(self) -> str:
         """The busiest one, and how busy; with a warning where it may have been the limit."""
         around = [reading.around for reading in self.readings if reading.around]
         if not around:
             return ""
         most = max(around, key=lambda one: one.stand_in_percent)
         warning = " **its limit?**" if most.stand_in_percent > LIMIT_PERCENT else ""
-        return f"{most.stand_in} {most.stand_in_percent:.0f} %{warning}"
+        return f"{most.fake} {most.stand_in_percent:.0f} %{warning}"
 
     @property
     def machine(self) -> str:
@@ -81,7 +81,7 @@ class Figure:
         runs = len(self.values)
         spread = (least, most) if runs > 1 else ("", "")
         name = f"{self.name} ({self.readings[0].unit})"
-        return (name, median, *spread, str(runs), self.verdict, self.stand_in, self.machine)
+        return (name, median, *spread, str(runs), self.verdict, self.fake, self.machine)
 
     def as_json(self) -> dict[str, object]:
         """Itself as JSON values."""
@@ -93,7 +93,7 @@ class Figure:
             "values": self.values,
             "target": None if target is None else str(target),
             "met": self.met,
-            "busiest_stand_in": self.stand_in,
+            "busiest_stand_in": self.fake,
             "machine": self.machine,
         }
 
@@ -114,10 +114,10 @@ class Results:
 
     facts: dict[str, str]
     kind: type[Figure] = Figure
-    readings: dict[str, list[Reading]] = field(default_factory=dict)
+    readings: dict[str, list[Measurement]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, reading: Reading) -> None:
+    def add(self, reading: Measurement) -> None:
         """Take one more value."""
         self.readings.setdefault(reading.name, []).append(reading)
 

@@ -82,8 +82,8 @@ def _timed(given: Sequence[Turn]) -> Iterator[tuple[Turn, float]]:
     began = time.monotonic()
     for place, turn in enumerate(given):
         done_s = sum(expected_s[:place])
-        pace = (time.monotonic() - began) / done_s if done_s else 1.0
-        yield turn, pace * sum(expected_s[place:])
+        throughput = (time.monotonic() - began) / done_s if done_s else 1.0
+        yield turn, throughput * sum(expected_s[place:])
 
 
 def _minutes(seconds: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from bench.launch import LAUNCHES
-from bench.reading import Reading, Step
+from bench.reading import Measurement, Step
 from bench.rig import EMBEDDER_SLOWEST, Rig
 from bench.scope import Scope
 from bench.slowest import EPOCH_S, START_S, embedder
@@ -38,13 +38,13 @@ def name(embedders: int, launch: str) -> str:
     return f"{embedders} embedder{plural}, {launch}"
 
 
-def _measure(scope: Scope, embedders: int, launch: str) -> Iterable[Reading]:
+def _measure(scope: Scope, embedders: int, launch: str) -> Iterable[Measurement]:
     first = scope.warm_up_s * limit(embedders)
     last = first + EPOCH_S * limit(embedders)
     with Rig(EMBEDDER_SLOWEST, scope.kafka, embedders) as rig:
         part = Part(first, last, round(last + first / 2))
         steady = work_off(rig, LAUNCHES[launch](), part)
-    yield Reading(
+    yield Measurement(
         name(embedders, launch),
         f"pages/s of {limit(embedders):.0f}",
         steady.pages_per_s,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bench.launch import LAUNCHES
-from bench.reading import Reading, Step, Target
+from bench.reading import Measurement, Step, Target
 from bench.rig import Rig, Speed
 from bench.scope import Scope
 from bench.steady import Part, Steady, work_off
@@ -162,8 +162,10 @@ def _step(scope: Scope, measure: str, slow: Slow, launch: str) -> Step:
     )
 
 
-def _measure(scope: Scope, slow: Slow, launch: str, part: Part, title: str) -> Iterable[Reading]:
+def _measure(
+    scope: Scope, slow: Slow, launch: str, part: Part, title: str
+) -> Iterable[Measurement]:
     with Rig(slow.speed, scope.kafka) as rig:
         steady = work_off(rig, LAUNCHES[launch](**slow.settings), part)
     unit = f"% of {slow.pages_per_s:.0f} pages/s"
-    yield Reading(title, unit, slow.percent(steady), TARGET, steady.around)
+    yield Measurement(title, unit, slow.percent(steady), TARGET, steady.around)

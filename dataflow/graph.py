@@ -18,10 +18,10 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 
-from connectors.core.offset_tracker import Ledger
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import BUCKET_KEYS, DeadLetter, Outcome, PageVector, Record
 from connectors.delivery.sinks import LetterSink, VectorSink
-from connectors.delivery.write_queue import Outbox
+from connectors.delivery.write_queue import WriteQueue
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
 from dataflow.events.decoder import Decoded, decode
@@ -33,7 +33,7 @@ FLOW_ID = "pages"
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class StreamParts:
     """What the graph is built of.
 
     Attributes:
@@ -42,23 +42,23 @@ class Parts:
         stargate: Rows on their way to the store.
         rag: Notifications on their way.
         dead_letters: Dead letters on their way.
-        ledger: Where records are settled.
+        tracker: Where records are settled.
         metrics: Where events are counted.
         shutdown: Ends the process on an error.
     """
 
     source: Source[Record]
     window: WindowStep
-    stargate: Outbox[PageVector]
-    rag: Outbox[PageVector]
-    dead_letters: Outbox[DeadLetter]
-    ledger: Ledger
+    stargate: WriteQueue[PageVector]
+    rag: WriteQueue[PageVector]
+    dead_letters: WriteQueue[DeadLetter]
+    tracker: OffsetTracker
     metrics: Metrics
     shutdown: Shutdown
 
 
-def build(parts: Parts) -> Dataflow:
-    """Wire the steps."""
+def build(parts: StreamParts) -> Dataflow:
+    """ConnectionPool the steps."""
     flow = Dataflow(FLOW_ID)
     records = op.input("kafka", flow, parts.source)
     decoded = op.flat_map_batch("decode", records, _Decode(parts))
@@ -77,7 +77,7 @@ def build(parts: Parts) -> Dataflow:
 class _Decode:
     """Step "decode", which counts what cannot be read."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: StreamParts) -> None:
         self._parts = parts
         self._undecodable = parts.metrics.events.labels("other", "refused")
 
@@ -87,12 +87,12 @@ class _Decode:
             bad = [item for item in decoded if isinstance(item, DeadLetter)]
             if bad:
                 self._undecodable.inc(len(bad))
-                self._parts.ledger.departed(letter.record for letter in bad)
+                self._parts.tracker.handed_over(letter.record for letter in bad)
             return decoded
 
 
-def _guarded_filter(parts: Parts) -> _Filter:
-    return _Filter(Filter(parts.ledger, parts.metrics), parts.shutdown)
+def _guarded_filter(parts: StreamParts) -> _Filter:
+    return _Filter(Filter(parts.tracker, parts.metrics), parts.shutdown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,8 @@ def _by_partition(letter: Any) -> tuple[str, list[DeadLetter]]:
 
 def _vector_sink(
     name: str,
-    parts: Parts,
-    outbox: Outbox[PageVector],
+    parts: StreamParts,
+    write_queue: WriteQueue[PageVector],
     takes: Callable[[Outcome], TypeGuard[PageVector]],
 ) -> VectorSink:
     """An output of vectors.
@@ -140,21 +140,21 @@ def _vector_sink(
     Both outputs of a bucket are in the same process (partitions are assigned by name), so in a
     cluster whichever is first opens a row, there, for both.
     """
-    ledger = parts.ledger
+    tracker = parts.tracker
 
-    def arrived(rows: Sequence[PageVector]) -> None:
-        if ledger.shared:
+    def received(rows: Sequence[PageVector]) -> None:
+        if tracker.shared:
             for row in rows:
-                ledger.arrived((row.record,), outputs=1 if row.vector is None else 2)
+                tracker.received((row.record,), outputs=1 if row.vector is None else 2)
 
     def resumed(rows: Sequence[PageVector]) -> None:
-        ledger.resumed(row.record for row in rows)
+        tracker.resumed(row.record for row in rows)
 
-    return VectorSink(name, outbox, takes, arrived, resumed, parts.shutdown)
+    return VectorSink(name, write_queue, takes, received, resumed, parts.shutdown)
 
 
-def _dead_letter_sink(parts: Parts) -> LetterSink:
-    def arrived(letters: Sequence[DeadLetter]) -> None:
-        parts.ledger.arrived(letter.record for letter in letters)
+def _dead_letter_sink(parts: StreamParts) -> LetterSink:
+    def received(letters: Sequence[DeadLetter]) -> None:
+        parts.tracker.received(letter.record for letter in letters)
 
-    return LetterSink("dead letters", parts.dead_letters, _is_dead_letter, arrived, parts.shutdown)
+    return LetterSink("dead letters", parts.dead_letters, _is_dead_letter, received, parts.shutdown)

@@ -8,7 +8,7 @@ import sys
 from bytewax.dataflow import Dataflow
 
 from connectors.observability import logs
-from connectors.observability.recent_events import Recent
+from connectors.observability.recent_events import RecentEvents
 from connectors.runtime.tuning import allocator, timer_slack
 from dataflow import graph, wiring
 from dataflow.config.settings import Settings, SettingsError, load
@@ -25,7 +25,7 @@ def flow() -> Dataflow:
     settings = _settings()
     allocator.keep_one_heap()
     allocator.collect_seldom()
-    recent = Recent()
+    recent = RecentEvents()
     logs.configure(
         settings.log_level, settings.log_format, settings.secret_values(), recent.note_line
     )

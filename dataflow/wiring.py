@@ -1,4 +1,4 @@
-"""What the stream stands on, opened from the settings: clients, outputs, reading."""
+"""What the stream stands on, opened from the settings: clients, outputs, context."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ import stamina
 from pydantic import SecretStr
 
 from connectors.core.records import DeadLetter, PageVector
-from connectors.delivery.acknowledgement import DeadLetterWriter, Delivery
-from connectors.delivery.backpressure import EpochHold
-from connectors.delivery.write_queue import Outbox
-from connectors.embedders.base import NUMBER_BYTES, EmbeddingClient, TextRules, VectorCache
+from connectors.delivery.acknowledgement import Acknowledgement, DeadLetterWriter
+from connectors.delivery.backpressure import Backpressure
+from connectors.delivery.write_queue import WriteQueue
+from connectors.embedders.base import NUMBER_BYTES, EmbedderClient, TextRules, VectorCache
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.batcher import Batcher
-from connectors.embedders.endpoint_pool import CONCURRENCY, Provider
-from connectors.embedders.failover import Fallback
+from connectors.embedders.endpoint_pool import CONCURRENCY, EndpointPool
+from connectors.embedders.failover import Failover
 from connectors.embedders.ollama.client import OllamaClient
 from connectors.embedders.openai.client import CONCURRENCY as OPENAI_CONCURRENCY
 from connectors.embedders.openai.client import OpenAIClient
-from connectors.http.client import Http
-from connectors.kafka.config import KafkaAccess
-from connectors.kafka.dead_letters.producer import DeadLetters
-from connectors.kafka.metadata_monitor import TopicWatch
+from connectors.http.client import HttpClient
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.dead_letters.producer import DeadLetterProducer
+from connectors.kafka.metadata_monitor import MetadataMonitor
 from connectors.kafka.offset_committer import OffsetCommitter
-from connectors.kafka.source import PagesSource, Reading
-from connectors.kafka.topic_validation import Probation
+from connectors.kafka.source import PagesSource, SourceContext
+from connectors.kafka.topic_validation import TopicValidation
 from connectors.observability import logs
-from connectors.observability.recent_events import Recent
+from connectors.observability.recent_events import RecentEvents
 from connectors.rag.notifier import SERVICE as RAG
 from connectors.rag.notifier import RagNotifier
 from connectors.runtime import crash_report
-from connectors.runtime.tuning.epoch_schedule import EpochClock
-from connectors.stores.stargate.auth import FetchedToken, FixedToken, Tokens
+from connectors.runtime.tuning.epoch_schedule import EpochSchedule
+from connectors.stores.stargate.auth import FetchedToken, FixedToken, TokenSource
 from connectors.stores.stargate.bulk import StargateCustom, StargateGraphql
 from connectors.stores.stargate.errors import StargateTable
 from connectors.stores.stargate.rest import SERVICE as STARGATE
 from connectors.stores.stargate.rest import StargateRest, StargateSession
 from dataflow.config.settings import Settings
 from dataflow.events.decoder import can_be_read
-from dataflow.graph import Parts
+from dataflow.graph import StreamParts
 from dataflow.startup.launch import Launch
 from dataflow.startup.process import Process
 from dataflow.startup.status_port import open_status_port
@@ -52,48 +52,48 @@ _OPENAI = "OPENAI_MODEL and OPENAI_URL"
 VectorWriter = StargateRest | StargateGraphql | StargateCustom
 
 
-def open_all(settings: Settings, started: Launch, recent: Recent) -> Parts:
+def open_all(settings: Settings, started: Launch, recent_events: RecentEvents) -> StreamParts:
     """Make everything that the graph is built of; no service is asked for anything yet."""
-    process = Process(settings, started, recent)
-    access = kafka_access(settings)
-    watch = TopicWatch(access, process.stalls, process.shutdown, started.worker_count)
-    dead_letters = DeadLetters(
-        access,
+    process = Process(settings, started, recent_events)
+    config = kafka_config(settings)
+    monitor = MetadataMonitor(config, process.stalls, process.shutdown, started.worker_count)
+    dead_letters = DeadLetterProducer(
+        config,
         settings.dead_letter_topic,
-        faults=watch.faults,
+        errors=monitor.errors,
         stalls=process.stalls,
         metrics=process.metrics,
         shutdown=process.shutdown,
     )
-    delivery = Delivery(process.ledger, dead_letters, process.metrics)
+    delivery = Acknowledgement(process.tracker, dead_letters, process.metrics)
     store = _stargate(process)
-    stargate = Outbox(store, _page, delivery.row_done, process.io)
-    rag = Outbox(_rag(process), _page, delivery.notice_done, process.io)
+    stargate = WriteQueue(store, _page, delivery.row_done, process.io)
+    rag = WriteQueue(_rag(process), _page, delivery.notice_done, process.io)
     batcher = _batcher(process, {STARGATE: stargate, RAG: rag})
-    reading = _reading(process, access, watch)
-    parts = Parts(
-        source=PagesSource(reading),
+    context = _source_context(process, config, monitor)
+    parts = StreamParts(
+        source=PagesSource(context),
         window=_window(process, batcher),
         stargate=stargate,
         rag=rag,
-        dead_letters=Outbox(
+        dead_letters=WriteQueue(
             DeadLetterWriter(dead_letters), _origin, delivery.letter_done, process.io
         ),
-        ledger=process.ledger,
+        tracker=process.tracker,
         metrics=process.metrics,
         shutdown=process.shutdown,
     )
-    _set_going(process, reading, batcher, store)
+    _start_background(process, context, batcher, store)
     model = text_rules(settings).model
     process.metrics.build_info.labels(version("gibsey-embedder"), model).set(1)
     if settings.status_port:
-        open_status_port(process, parts, reading, batcher, model)
+        open_status_port(process, parts, context, batcher, model)
     return parts
 
 
-def kafka_access(settings: Settings) -> KafkaAccess:
+def kafka_config(settings: Settings) -> KafkaConfig:
     """How Kafka is reached, as the settings say."""
-    return KafkaAccess(
+    return KafkaConfig(
         settings.brokers,
         topic=settings.kafka_topic,
         group=settings.kafka_group,
@@ -106,7 +106,7 @@ def kafka_access(settings: Settings) -> KafkaAccess:
     )
 
 
-def embedding_clients(settings: Settings, http: Http) -> list[EmbeddingClient]:
+def embedding_clients(settings: Settings, http: HttpClient) -> list[EmbedderClient]:
     """The embedder's endpoints: one for each URL, or OpenAI's one."""
     if settings.embed_provider == "openai":
         return [_openai_client(settings, http)]
@@ -117,7 +117,7 @@ def embedding_clients(settings: Settings, http: Http) -> list[EmbeddingClient]:
     ]
 
 
-def _openai_client(settings: Settings, http: Http) -> OpenAIClient:
+def _openai_client(settings: Settings, http: HttpClient) -> OpenAIClient:
     return OpenAIClient(
         http,
         settings.openai_url,
@@ -138,7 +138,7 @@ def text_rules(settings: Settings) -> TextRules:
     )
 
 
-def stargate_tokens(settings: Settings, http: Http) -> Tokens:
+def stargate_tokens(settings: Settings, http: HttpClient) -> TokenSource:
     """Where Stargate's tokens come from."""
     username, password = settings.stargate_username, _plain(settings.stargate_password)
     if username and password and settings.stargate_auth_url:
@@ -146,17 +146,19 @@ def stargate_tokens(settings: Settings, http: Http) -> Tokens:
     return FixedToken(_plain(settings.stargate_auth_token) or "")
 
 
-def _reading(process: Process, access: KafkaAccess, watch: TopicWatch) -> Reading:
-    return Reading(
-        access,
-        watch,
-        process.ledger,
-        Probation(can_be_read),
-        process.heartbeat,
+def _source_context(
+    process: Process, config: KafkaConfig, monitor: MetadataMonitor
+) -> SourceContext:
+    return SourceContext(
+        config,
+        monitor,
+        process.tracker,
+        TopicValidation(can_be_read),
+        process.liveness,
         process.metrics,
         process.shutdown,
         assigned={},
-        epoch=EpochClock(process.started.snapshot_seconds),
+        epoch=EpochSchedule(process.started.snapshot_seconds),
         slack=process.slack,
     )
 
@@ -164,23 +166,23 @@ def _reading(process: Process, access: KafkaAccess, watch: TopicWatch) -> Readin
 def _window(process: Process, batcher: Batcher) -> WindowStep:
     return WindowStep(
         batcher,
-        process.ledger,
+        process.tracker,
         process.metrics,
         process.shutdown,
         delete_rows=process.settings.on_delete == "delete",
-        hold=_hold(process, batcher) if process.started.is_cluster else None,
+        backpressure=_backpressure(process, batcher) if process.started.is_cluster else None,
         slack=process.slack,
     )
 
 
-def _hold(process: Process, batcher: Batcher) -> EpochHold:
+def _backpressure(process: Process, batcher: Batcher) -> Backpressure:
     def waiting() -> int:
-        return min(batcher.waiting_texts, process.ledger.open_pages)  # a long page is many texts
+        return min(batcher.waiting_texts, process.tracker.open_pages)  # a long page is many texts
 
-    return EpochHold(waiting, process.shutdown.stopping)
+    return Backpressure(waiting, process.shutdown.stopping)
 
 
-def _batcher(process: Process, outputs: Mapping[str, Outbox[PageVector]]) -> Batcher:
+def _batcher(process: Process, outputs: Mapping[str, WriteQueue[PageVector]]) -> Batcher:
     settings = process.settings
     primary = _primary(process)
 
@@ -201,10 +203,10 @@ def _batcher(process: Process, outputs: Mapping[str, Outbox[PageVector]]) -> Bat
     )
 
 
-def _primary(process: Process) -> Provider:
+def _primary(process: Process) -> EndpointPool:
     settings = process.settings
     is_openai = settings.embed_provider == "openai"
-    return Provider(
+    return EndpointPool(
         embedding_clients(settings, process.http),
         text_rules(settings),
         cache=VectorCache(
@@ -219,19 +221,19 @@ def _primary(process: Process) -> Provider:
     )
 
 
-def _fallback(process: Process, primary: Provider) -> Fallback:
+def _fallback(process: Process, primary: EndpointPool) -> Failover:
     """OpenAI in Ollama's place; prefix and lower-casing are for Ollama's model alone."""
     settings = process.settings
-    provider = Provider(
+    provider = EndpointPool(
         [_openai_client(settings, process.http)],
         TextRules(settings.openai_model, long_pages=settings.long_pages),
         cache=VectorCache(settings.cache_pages, process.metrics),
         chosen_by=_OPENAI,
-        stands_in=True,
+        is_fallback=True,
         first_index=len(primary.endpoints),
         concurrency=settings.embed_concurrency or OPENAI_CONCURRENCY,
     )
-    return Fallback(provider, primary, settings.embed_fallback_after, process.metrics)
+    return Failover(provider, primary, settings.embed_fallback_after, process.metrics)
 
 
 def _stargate(process: Process) -> VectorWriter:
@@ -277,27 +279,29 @@ def _origin(letter: DeadLetter) -> str:
     return letter.record.origin
 
 
-def _set_going(process: Process, reading: Reading, batcher: Batcher, store: VectorWriter) -> None:
+def _start_background(
+    process: Process, context: SourceContext, batcher: Batcher, store: VectorWriter
+) -> None:
     """Start what runs beside the graph, and say how the process ends."""
     stamina.instrumentation.set_on_retry_hooks([])  # `Stalls` says it, once a minute
     shutdown = process.shutdown
     shutdown.install()
     crash_report.install()
-    shutdown.count_open_pages(lambda: process.ledger.open_pages)
+    shutdown.count_open_pages(lambda: process.tracker.open_pages)
     shutdown.on_stop(batcher.halt)
     shutdown.at_end(store.flush)
     if not process.started.is_cluster:
-        stored = reading.stored if process.started.recovery_dir else None
-        faults = reading.watch.faults
-        OffsetCommitter(reading.access, reading.ledger, faults, shutdown, stored).start()
+        stored = context.stored if process.started.recovery_dir else None
+        errors = context.monitor.errors
+        OffsetCommitter(context.config, context.tracker, errors, shutdown, stored).start()
     atexit.register(shutdown.end_process if process.started.is_program else shutdown.end)
     batcher.start()
-    _say_hello(process)
+    _log_start(process)
 
 
-def _say_hello(process: Process) -> None:
+def _log_start(process: Process) -> None:
     settings, started = process.settings, process.started
-    shown = settings.masked()
+    shown = settings.redacted()
     embedder = "OPENAI_URL" if settings.embed_provider == "openai" else "EMBED_URL"
     log = logs.get("stream")
     log.info(

@@ -32,22 +32,22 @@ def log_as_it_was() -> Iterator[None]:
 @pytest.fixture
 def ollama() -> Iterator[Ollama]:
     """An Ollama 0.24 that takes no time; its attributes may be changed at any moment."""
-    with Ollama() as stand_in:
-        yield stand_in
+    with Ollama() as fake:
+        yield fake
 
 
 @pytest.fixture
 def stargate() -> Iterator[Stargate]:
     """A Stargate with the tables `page_vectors` and `pages`; token `demo-token`."""
-    with Stargate(history=HISTORY) as stand_in:
-        yield stand_in
+    with Stargate(history=HISTORY) as fake:
+        yield fake
 
 
 @pytest.fixture
 def rag() -> Iterator[Rag]:
     """A RAG service without a token."""
-    with Rag() as stand_in:
-        yield stand_in
+    with Rag() as fake:
+        yield fake
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def mock_kafka() -> Iterator[MockKafka]:
 
 
 @pytest.fixture
-def openai_stand_in() -> Iterator[OpenAI]:
+def fake_openai() -> Iterator[OpenAI]:
     """An OpenAI-compatible server; key `sk-demo`, answers out of order."""
-    with OpenAI() as stand_in:
-        yield stand_in
+    with OpenAI() as fake:
+        yield fake

@@ -55,7 +55,7 @@ def _decode(record: Any) -> Any:
 
 
 def flow() -> Dataflow:
-    """Wire the steps."""
+    """ConnectionPool the steps."""
     http = httpx.Client()
 
     def embed(item: tuple[str, list[dict[str, str]]]) -> list[Row]:

@@ -1,12 +1,13 @@
-"""The three kinds of failure, and how each is answered.
+"""The errors that clients raise, and what the stream does about each.
 
     ServiceError
-    ├── Transient        the service is away or busy: try again for as long as it takes
-    │   └── SetupFault   it will not heal by itself: name the setting, wait, lose nothing
-    └── PageRefused      this page's own fault: a dead letter, the others go on
+    ├── RetryableError             wait and try again for as long as it takes; nothing is lost
+    │   ├── TransientError         the service is unavailable or busy, and will recover by itself
+    │   └── ConfigurationError     somebody has to change a setting: report the remedy meanwhile
+    └── RejectedError              the service will never accept this page: dead letter
 
-Clients raise these and nothing else; what libraries raise is mapped at the border
-(`connectors.http.client`), so that no step has to know a library's exceptions.
+Clients raise these and nothing else. `connectors.http.client` maps what libraries raise, so no
+step needs to know a library's exceptions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 
 class ServiceError(Exception):
-    """A service did not do what was asked of it.
+    """A service did not do what the stream asked.
 
     Args:
         detail: What happened, in words that a person can act on, without secrets.
@@ -26,14 +27,14 @@ class ServiceError(Exception):
         self.detail = detail
 
 
-class Transient(ServiceError):
-    """A fault that passes: refused connection, time-out, 429, 5xx, a model being loaded.
+class RetryableError(ServiceError):
+    """An error that no page has caused: the request is repeated until it succeeds.
 
     Args:
         detail: What happened.
-        retry_after_s: Seconds the service asked to wait (its Retry-After), if it did.
-        status: The HTTP status of the answer, if there was one.
-        lasted_s: Seconds that the service had been silent for when this was raised.
+        retry_after_s: Seconds that the service asks to wait (its Retry-After), if it does.
+        status: The HTTP status of the response, if there was one.
+        lasted_s: Seconds for which the service had been silent when this was raised.
     """
 
     def __init__(
@@ -50,29 +51,41 @@ class Transient(ServiceError):
         self.lasted_s = lasted_s
 
 
-class SetupFault(Transient):
-    """A fault of the set-up: a wrong model, table, port, password.
+class TransientError(RetryableError):
+    """The service will recover by itself: refused connection, timeout, 429, 5xx, model loading."""
 
-    It is waited for like a transient one, since somebody will mend it and nothing may be lost
-    until then, but it is reported at once and with its remedy.
+
+class ConfigurationError(RetryableError):
+    """The setup is wrong: a wrong model, table, port or password.
+
+    The stream waits, as for a `TransientError`, but reports the error at once, with its remedy.
 
     Args:
         detail: What is wrong.
-        remedy: What to do about it, naming the setting.
+        remedy: What to do about it, with the name of the setting.
+        status: The HTTP status of the response, if there was one.
+        retry_after_s: Seconds to wait before the next try; None: the usual pause.
     """
 
-    def __init__(self, detail: str, *, remedy: str, status: int | None = None) -> None:
-        super().__init__(detail, status=status)
+    def __init__(
+        self,
+        detail: str,
+        *,
+        remedy: str,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(detail, status=status, retry_after_s=retry_after_s)
         self.remedy = remedy
 
 
-class PageRefused(ServiceError):
-    """A page that a service will never take, however often it is asked."""
+class RejectedError(ServiceError):
+    """The service will never accept this page, however often it is asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an output gave one row up, as a dead letter says it.
+class Rejection:
+    """Why an output gave up a row, as its dead letter states it.
 
     Attributes:
         reason: One of `connectors.observability.metrics.REASONS`.
@@ -83,8 +96,8 @@ class Refusal:
     detail: str
 
 
-class IncompatibleStoreError(Exception):
-    """The recovery store was written by a version with another layout.
+class IncompatibleRecoveryStoreError(Exception):
+    """A version with another layout wrote the recovery store.
 
     Args:
         holds: What the store holds.

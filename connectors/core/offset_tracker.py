@@ -1,9 +1,9 @@
 """Which records are open: read, but not yet in every output, skipped or dead-lettered.
 
-The ledger of a process feeds back-pressure (the source stops at its limits), the low watermark
+The tracker of a process feeds back-pressure (the source stops at its limits), the low watermark
 that is committed to the consumer group, lag and freshness. In one process a record is open from
 the source to its last output. In a cluster it may settle in another process than the one that
-read it, so there each hop is a life of its own: `departed` closes it here, `arrived` opens it
+read it, so there each hop is a life of its own: `handed_over` closes it here, `received` opens it
 there, and nothing is committed.
 """
 
@@ -39,7 +39,7 @@ class _Partition:
             heapq.heappop(self.heap)
 
 
-class Ledger:
+class OffsetTracker:
     """The open records of one process; all methods may be called from any thread.
 
     Args:
@@ -94,7 +94,7 @@ class Ledger:
     def expect(self, record: Record, outputs: int) -> None:
         """Say how many outputs must acknowledge a record before it is settled.
 
-        In a cluster the outputs may be in another process, whose `arrived` says it there.
+        In a cluster the outputs may be in another process, whose `received` says it there.
         """
         if self.shared:
             return
@@ -118,13 +118,13 @@ class Ledger:
             partition.forget_settled()
             return True
 
-    def departed(self, records: Iterable[Record]) -> None:
+    def handed_over(self, records: Iterable[Record]) -> None:
         """Close records that leave for a step which may run in another process."""
         if self.shared:
             for record in records:
                 self.settled(record)
 
-    def arrived(self, records: Iterable[Record], outputs: int = 1) -> None:
+    def received(self, records: Iterable[Record], outputs: int = 1) -> None:
         """Open records that come from a step which may have run in another process."""
         if self.shared:
             self.opened(records, outputs)

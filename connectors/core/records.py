@@ -139,7 +139,7 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class FlushMarker:
     """Nothing follows in this bucket for now: its outputs say anew what they hold.
 
     An output's snapshot may hold rows on their way, and is taken only of buckets that something
@@ -154,5 +154,5 @@ class Seal:
     settles: bool = True
 
 
-Outcome = PageVector | DeadLetter | Seal
+Outcome = PageVector | DeadLetter | FlushMarker
 """What comes out of the window step, of which each output takes its own."""

@@ -14,13 +14,13 @@ much again."""
 LOOK_S = 0.05
 
 
-class EpochHold:
+class Backpressure:
     """Keeps an epoch open as long as too many pages wait.
 
     Each process reads as long as few of its own pages are open, but half of what it reads may go to
     a peer whose embedder is slower, where they would pile up without bound (5,800 of 30,000 in a
-    trial with one embedder ten times slower). No process reads beyond its `EpochBudget` before all
-    have closed the epoch, so the slowest one sets the pace.
+    trial with one embedder ten times slower). No process reads beyond its `ReadQuota` before all
+    have closed the epoch, so the slowest one sets the throughput.
 
     Args:
         waiting: How many wait.

@@ -6,10 +6,10 @@ PAGES_PER_EPOCH = 10_000
 BYTES_PER_EPOCH = 64 * 1024 * 1024
 
 
-class EpochBudget:
+class ReadQuota:
     """Bounds what the slots of one process read between two snapshots.
 
-    In a cluster a page may be open in another process, of whose ledger this one knows nothing; and
+    In a cluster a page may be open in another process, of whose tracker this one knows nothing; and
     Bytewax lets a source read without bound inside an epoch. Each slot is one worker's own, so no
     lock is needed.
 

@@ -1,4 +1,4 @@
-"""The Bytewax face of an outbox."""
+"""The Bytewax face of a write queue."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from typing import Any, Generic, TypeGuard, TypeVar
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from typing_extensions import override
 
-from connectors.core.errors import IncompatibleStoreError
-from connectors.core.records import BUCKET_KEYS, DeadLetter, Outcome, PageVector, Record, Seal
-from connectors.delivery.write_queue import Outbox
+from connectors.core.errors import IncompatibleRecoveryStoreError
+from connectors.core.records import (
+    BUCKET_KEYS,
+    DeadLetter,
+    FlushMarker,
+    Outcome,
+    PageVector,
+    Record,
+)
+from connectors.delivery.write_queue import WriteQueue
 from connectors.runtime.shutdown import Shutdown
 
 Row = TypeVar("Row")
@@ -20,14 +27,14 @@ Row = TypeVar("Row")
 STATE_VERSION = 1
 
 VectorState = tuple[int, list[tuple[Any, ...]]]
-"""Version, and the rows on their way: in all buckets at most as many as an outbox holds, each a
+"""Version, and the rows on their way: in all buckets at most as many as a write queue holds, each a
 vector (up to 16 KB) and its event."""
 
 
 class _Partition(StatefulSinkPartition[Sequence[Outcome], Any], Generic[Row]):
     """One bucket of an output."""
 
-    def __init__(self, sink: OutboxSink[Row], bucket: str) -> None:
+    def __init__(self, sink: QueueSink[Row], bucket: str) -> None:
         self._sink = sink
         self._bucket = bucket
 
@@ -37,8 +44,8 @@ class _Partition(StatefulSinkPartition[Sequence[Outcome], Any], Generic[Row]):
             takes = self._sink.takes
             rows = [row for group in values for row in group if takes(row)]
             if rows:
-                self._sink.arrived(rows)
-                self._sink.outbox.put(self._bucket, rows)
+                self._sink.received(rows)
+                self._sink.write_queue.put(self._bucket, rows)
 
 
 class _VectorPartition(_Partition[PageVector]):
@@ -49,21 +56,23 @@ class _VectorPartition(_Partition[PageVector]):
         self._settles = False
         rows = _restored(state)
         sink.resumed(rows)
-        sink.outbox.put(bucket, rows, wait=False)
+        sink.write_queue.put(bucket, rows, wait=False)
 
     @override
     def write_batch(self, values: list[Sequence[Outcome]]) -> None:
         super().write_batch(values)
         for item in chain.from_iterable(values):  # after anything else another seal comes
-            self._settles = isinstance(item, Seal) and (item.settles or self._settles)
+            self._settles = isinstance(item, FlushMarker) and (item.settles or self._settles)
 
     @override
     def snapshot(self) -> VectorState:
         with self._sink.shutdown.guard(self._sink.name):
             if self._settles:
                 self._settles = False
-                self._sink.outbox.wait_settled(self._bucket)
-            return STATE_VERSION, [_plain(r) for r in self._sink.outbox.unsettled(self._bucket)]
+                self._sink.write_queue.wait_settled(self._bucket)
+            return STATE_VERSION, [
+                _plain(r) for r in self._sink.write_queue.unsettled(self._bucket)
+            ]
 
 
 class _LetterPartition(_Partition[DeadLetter]):
@@ -72,10 +81,10 @@ class _LetterPartition(_Partition[DeadLetter]):
     @override
     def snapshot(self) -> None:
         with self._sink.shutdown.guard(self._sink.name):
-            self._sink.outbox.wait_settled(self._bucket)
+            self._sink.write_queue.wait_settled(self._bucket)
 
 
-class OutboxSink(FixedPartitionedSink[Sequence[Outcome], Any], Generic[Row]):
+class QueueSink(FixedPartitionedSink[Sequence[Outcome], Any], Generic[Row]):
     """A sink for `(bucket, outcomes)` items.
 
     Unit of parallelism: the bucket; the partitions are the buckets, so building the flow needs
@@ -83,24 +92,24 @@ class OutboxSink(FixedPartitionedSink[Sequence[Outcome], Any], Generic[Row]):
 
     Args:
         name: The step's name, for messages.
-        outbox: Where rows go; shared by all partitions of the process.
+        write_queue: Where rows go; shared by all partitions of the process.
         takes: Whether an outcome is a row of this output.
-        arrived: Called with the rows before they are handed over.
+        received: Called with the rows before they are handed over.
         shutdown: Ends the process on an error.
     """
 
     def __init__(
         self,
         name: str,
-        outbox: Outbox[Row],
+        write_queue: WriteQueue[Row],
         takes: Callable[[Outcome], TypeGuard[Row]],
-        arrived: Callable[[Sequence[Row]], None],
+        received: Callable[[Sequence[Row]], None],
         shutdown: Shutdown,
     ) -> None:
         self.name = name
-        self.outbox = outbox
+        self.write_queue = write_queue
         self.takes = takes
-        self.arrived = arrived
+        self.received = received
         self.shutdown = shutdown
 
     @override
@@ -116,18 +125,18 @@ class OutboxSink(FixedPartitionedSink[Sequence[Outcome], Any], Generic[Row]):
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _Partition[Row]: ...
 
 
-class VectorSink(OutboxSink[PageVector]):
+class VectorSink(QueueSink[PageVector]):
     """Vectors to one service.
 
     An epoch is closed over rows on their way: they are in its snapshot, and sent again after a
     restart. To wait for them instead would let the service stand still at the end of each epoch,
-    for as long as a request takes. In an epoch that ends with a `Seal` they are waited for.
+    for as long as a request takes. In an epoch that ends with a `FlushMarker` they are waited for.
 
     Args:
         name: The step's name, for messages.
-        outbox: Where rows go.
+        write_queue: Where rows go.
         takes: Whether an outcome is a row of this output.
-        arrived: Called with rows before they are handed over.
+        received: Called with rows before they are handed over.
         resumed: Called with rows of a snapshot before they are.
         shutdown: Ends the process on an error.
     """
@@ -135,13 +144,13 @@ class VectorSink(OutboxSink[PageVector]):
     def __init__(
         self,
         name: str,
-        outbox: Outbox[PageVector],
+        write_queue: WriteQueue[PageVector],
         takes: Callable[[Outcome], TypeGuard[PageVector]],
-        arrived: Callable[[Sequence[PageVector]], None],
+        received: Callable[[Sequence[PageVector]], None],
         resumed: Callable[[Sequence[PageVector]], None],
         shutdown: Shutdown,
     ) -> None:
-        super().__init__(name, outbox, takes, arrived, shutdown)
+        super().__init__(name, write_queue, takes, received, shutdown)
         self.resumed = resumed
 
     @override
@@ -152,7 +161,7 @@ class VectorSink(OutboxSink[PageVector]):
             return _VectorPartition(self, for_part, resume_state)
 
 
-class LetterSink(OutboxSink[DeadLetter]):
+class LetterSink(QueueSink[DeadLetter]):
     """Dead letters: no epoch is closed before the broker has confirmed what was written in it."""
 
     @override
@@ -171,7 +180,9 @@ def _restored(state: VectorState | None) -> list[PageVector]:
         return []
     version, rows = state
     if version != STATE_VERSION:
-        raise IncompatibleStoreError(f"layout {version} of rows on their way", f"{STATE_VERSION}")
+        raise IncompatibleRecoveryStoreError(
+            f"layout {version} of rows on their way", f"{STATE_VERSION}"
+        )
     return [
         PageVector(page_id, vector, Record(*record), *more)
         for page_id, vector, record, *more in rows

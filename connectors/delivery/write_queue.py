@@ -14,14 +14,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from connectors.core.errors import Refusal
+from connectors.core.errors import Rejection
 from connectors.runtime.event_loop import IoLoop
 
 Row = TypeVar("Row")
 Row_contra = TypeVar("Row_contra", contravariant=True)
 
 MAX_OPEN_ROWS = 3072
-"""Rows an outbox holds before the worker that brings more has to wait; 30 MB of vectors. More than
+"""Rows a write queue holds before the worker that brings more has to wait; 30 MB of vectors. More than
 the pages that one process opens: as long as a worker waits, Bytewax keeps the others turning
 without a pause. In a cluster rows of peers can come besides."""
 
@@ -41,7 +41,7 @@ class Writer(Protocol[Row_contra]):
     rows_per_request: int
     concurrency: int
 
-    async def write(self, rows: Sequence[Row_contra]) -> dict[int, Refusal]:
+    async def write(self, rows: Sequence[Row_contra]) -> dict[int, Rejection]:
         """Write rows; returns when each is acknowledged or, by its index, given up."""
         ...
 
@@ -54,7 +54,7 @@ class _Entry(Generic[Row]):
     row: Row
 
 
-class Outbox(Generic[Row]):
+class WriteQueue(Generic[Row]):
     """The rows of one process that are on their way to one service.
 
     Args:
@@ -70,7 +70,7 @@ class Outbox(Generic[Row]):
         self,
         writer: Writer[Row],
         key: Callable[[Row], str],
-        on_done: Callable[[Row, Refusal | None], Awaitable[None]],
+        on_done: Callable[[Row, Rejection | None], Awaitable[None]],
         io: IoLoop,
         max_open: int = MAX_OPEN_ROWS,
     ) -> None:
@@ -199,6 +199,6 @@ class Outbox(Generic[Row]):
             if (next_entry := self._behind.pop(entry.key, None)) is not None:
                 self._waiting[entry.key] = next_entry
 
-    async def _end(self, entry: _Entry[Row], refusal: Refusal | None) -> None:
+    async def _end(self, entry: _Entry[Row], refusal: Rejection | None) -> None:
         await self._on_done(entry.row, refusal)
         self._settled(entry)

@@ -1,13 +1,13 @@
 """What an embedder is to the stream: texts in, admitted vectors out.
 
 A vector is *admitted* when it is what may be stored: the right count of finite
-numbers, of unit length. `admit` holds that border for every provider.
+numbers, of unit length. `admit` holds that border for every pool.
 
-    PageRefused
-    └── TooLong            the text is longer than the model's context
+    RejectedError
+    └── TextTooLongError            the text is longer than the model's context
     ValueError
-    └── BadVector          what came is no vector
-        └── WrongDimensions
+    └── InvalidVectorError          what came is no vector
+        └── DimensionMismatchError
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Literal, Protocol
 import orjson
 from cachetools import LRUCache
 
-from connectors.core.errors import PageRefused
-from connectors.embedders.vector_parser import SentVector
+from connectors.core.errors import RejectedError
+from connectors.embedders.vector_parser import RawVector
 from connectors.observability.metrics import Metrics
 
 LongPages = Literal["mean", "truncate", "refuse"]
@@ -42,11 +42,11 @@ RESERVED_BYTES = 32 * 1024 * 1024
 _NUMBERS = {float, int}
 
 
-class TooLong(PageRefused):
+class TextTooLongError(RejectedError):
     """A text is longer than the model's context, or than what the server takes in one request."""
 
 
-class BadVector(ValueError):
+class InvalidVectorError(ValueError):
     """What came is no vector of unit length, nor can it be made one.
 
     Args:
@@ -58,7 +58,7 @@ class BadVector(ValueError):
         self.reason = reason
 
 
-class WrongDimensions(BadVector):
+class DimensionMismatchError(InvalidVectorError):
     """It has another size than the table's vectors.
 
     Args:
@@ -72,7 +72,7 @@ class WrongDimensions(BadVector):
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFacts:
+class ModelInfo:
     """What an embedder tells about itself when it is asked what it is like.
 
     Attributes:
@@ -87,7 +87,7 @@ class ServerFacts:
     capitals_defect: bool = False
 
 
-class EmbeddingClient(Protocol):
+class EmbedderClient(Protocol):
     """One embedder: a model behind a URL. Used on the I/O loop only."""
 
     @property
@@ -117,18 +117,18 @@ class EmbeddingClient(Protocol):
             bad while others' were good.
 
         Raises:
-            Transient: The embedder is away, busy, or answered nonsense.
-            SetupFault: It will not work before somebody changes something.
-            TooLong: One of the texts, not known which, is too long.
-            PageRefused: One of the texts, not known which, is refused for another reason.
+            TransientError: The embedder is away, busy, or answered nonsense.
+            ConfigurationError: It will not work before somebody changes something.
+            TextTooLongError: One of the texts, not known which, is too long.
+            RejectedError: One of the texts, not known which, is refused for another reason.
         """
 
-    async def check(self) -> ServerFacts:
+    async def check(self) -> ModelInfo:
         """Ask the server whether it can do what `embed` will want, and what its model is like.
 
         Raises:
-            Transient: As `embed`.
-            SetupFault: As `embed`; the model is missing, or is none for embeddings.
+            TransientError: As `embed`.
+            ConfigurationError: As `embed`; the model is missing, or is none for embeddings.
         """
 
 
@@ -140,24 +140,24 @@ def admit(values: object, dimensions: int) -> bytes:
 
     Args:
         values: What the embedder sent, parsed; should be a list of `dimensions` numbers, or a
-            `SentVector`, of which the text is passed on if it is of unit length and not padded.
+            `RawVector`, of which the text is passed on if it is of unit length and not padded.
         dimensions: The size wanted.
 
     Returns:
         The vector as JSON text, `[…]`.
 
     Raises:
-        WrongDimensions: A list of another size.
-        BadVector: Not a list of numbers, one of them not finite, or all of them zero.
+        DimensionMismatchError: A list of another size.
+        InvalidVectorError: Not a list of numbers, one of them not finite, or all of them zero.
     """
     text = None
-    if isinstance(values, SentVector):
+    if isinstance(values, RawVector):
         text = values.text
         values = values.values
     if not isinstance(values, list):
-        raise BadVector(f"it is no list but {_kind(values)}")
+        raise InvalidVectorError(f"it is no list but {_kind(values)}")
     if len(values) != dimensions:
-        raise WrongDimensions(len(values), dimensions)
+        raise DimensionMismatchError(len(values), dimensions)
     try:
         length = math.hypot(*values)
     except OverflowError:  # an integer beyond the largest float
@@ -171,7 +171,7 @@ def admit(values: object, dimensions: int) -> bytes:
             return text
     if not set(map(type, values)) <= _NUMBERS:
         odd = next(v for v in values if type(v) not in _NUMBERS)
-        raise BadVector(f"it holds {_kind(odd)} where a number should be")
+        raise InvalidVectorError(f"it holds {_kind(odd)} where a number should be")
     return _compact(orjson.dumps(_unit(values, length)))
 
 
@@ -186,14 +186,14 @@ def _compact(text: bytes) -> bytes:
 
 def _unit(values: list[float], length: float) -> list[float]:
     if math.isnan(length):
-        raise BadVector("it holds NaN")
+        raise InvalidVectorError("it holds NaN")
     if math.isinf(length):
-        raise BadVector("it holds an infinite number, or is infinitely long")
+        raise InvalidVectorError("it holds an infinite number, or is infinitely long")
     if length == 0.0:
-        raise BadVector("it is zero throughout")
+        raise InvalidVectorError("it is zero throughout")
     scaled = [value / length for value in values]
     if not abs(math.hypot(*scaled) - 1.0) <= UNIT_TOLERANCE:  # numbers near the smallest there are
-        raise BadVector(f"its length, {length}, is too small to be anything but rounding")
+        raise InvalidVectorError(f"its length, {length}, is too small to be anything but rounding")
     return scaled
 
 

@@ -13,17 +13,23 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from connectors.core.errors import PageRefused, ServiceError, SetupFault, Transient
-from connectors.embedders.base import BadVector, WrongDimensions, admit
-from connectors.http.client import Http, place
-from connectors.http.response import Answer
-from connectors.observability.redaction import Secrets
+from connectors.core.errors import (
+    ConfigurationError,
+    RejectedError,
+    RetryableError,
+    ServiceError,
+    TransientError,
+)
+from connectors.embedders.base import DimensionMismatchError, InvalidVectorError, admit
+from connectors.http.client import HttpClient, address_of
+from connectors.http.response import Response
+from connectors.observability.redaction import Redactor
 
-PLAIN_WORD = "page"
+CANARY_TEXT = "page"
 """A text that every embedder takes."""
 
 
-class VouchedClient(ABC):
+class BaseEmbedderClient(ABC):
     """An embedder behind a URL; subclasses say how it is asked and what its answers mean.
 
     Args:
@@ -42,13 +48,13 @@ class VouchedClient(ABC):
     max_texts = 512
 
     def __init__(
-        self, http: Http, url: str, *, model: str, dimensions: int, api_key: str | None
+        self, http: HttpClient, url: str, *, model: str, dimensions: int, api_key: str | None
     ) -> None:
-        self.name = place(url)
+        self.name = address_of(url)
         self.model = model
         self._http = http
         self._dimensions = dimensions
-        self._key = Secrets([api_key] if api_key else [])
+        self._key = Redactor([api_key] if api_key else [])
         self._headers = {"Content-Type": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -59,16 +65,16 @@ class VouchedClient(ABC):
     async def embed(
         self, texts: Sequence[str], *, timeout_s: float, truncate: bool
     ) -> list[bytes | None]:
-        """As in `EmbeddingClient`."""
+        """As in `EmbedderClient`."""
         try:
             values = await self._ask(texts, timeout_s=timeout_s, truncate=truncate)
-        except PageRefused as refusal:
+        except RejectedError as refusal:
             if len(texts) == 1:
-                await self._vouch(refusal, timeout_s)
+                await self._check_with_canary(refusal, timeout_s)
             raise
         vectors, doubt = self._admitted(values)
         if doubt is not None and not any(vectors):
-            await self._vouch(doubt, timeout_s)
+            await self._check_with_canary(doubt, timeout_s)
         return vectors
 
     @abstractmethod
@@ -76,34 +82,38 @@ class VouchedClient(ABC):
         """Ask for vectors: one a text, in order, parsed but not yet admitted."""
 
     @abstractmethod
-    def _size_fault(self, seen: int) -> SetupFault:
+    def _size_fault(self, seen: int) -> ConfigurationError:
         """The fault of a model whose vectors have another size."""
 
     @abstractmethod
-    def _useless_fault(self, reason: str) -> SetupFault:
+    def _useless_fault(self, reason: str) -> ConfigurationError:
         """The fault of an embedder that makes no vector of any text."""
 
-    def _admitted(self, values: list[object]) -> tuple[list[bytes | None], BadVector | None]:
+    def _admitted(
+        self, values: list[object]
+    ) -> tuple[list[bytes | None], InvalidVectorError | None]:
         """The vectors, None for each bad one, and what was wrong with the first of those."""
         tried = [self._tried(value) for value in values]
-        doubts = [vector for vector in tried if isinstance(vector, BadVector)]
-        vectors = [None if isinstance(vector, BadVector) else vector for vector in tried]
+        doubts = [vector for vector in tried if isinstance(vector, InvalidVectorError)]
+        vectors = [None if isinstance(vector, InvalidVectorError) else vector for vector in tried]
         return vectors, doubts[0] if doubts else None
 
-    def _tried(self, values: object) -> bytes | BadVector:
+    def _tried(self, values: object) -> bytes | InvalidVectorError:
         try:
             return admit(values, self._dimensions)
-        except BadVector as error:
+        except InvalidVectorError as error:
             return error
 
-    async def _vouch(self, doubt: BadVector | PageRefused, timeout_s: float) -> None:
+    async def _check_with_canary(
+        self, doubt: InvalidVectorError | RejectedError, timeout_s: float
+    ) -> None:
         """Return if the embedder makes a vector of a plain word; else it is the set-up's fault."""
         try:
-            values = await self._ask([PLAIN_WORD], timeout_s=timeout_s, truncate=True)
-        except PageRefused as refusal:
+            values = await self._ask([CANARY_TEXT], timeout_s=timeout_s, truncate=True)
+        except RejectedError as refusal:
             raise self._useless_fault(refusal.detail) from doubt
         _, wrong = self._admitted(values)
-        if isinstance(wrong, WrongDimensions):
+        if isinstance(wrong, DimensionMismatchError):
             raise self._size_fault(wrong.seen) from doubt
         if wrong is not None:
             raise self._useless_fault(f"the vector of a plain word is bad too: {wrong}") from doubt
@@ -117,13 +127,13 @@ class VouchedClient(ABC):
 
         Raises:
             ServiceError: What the answer means where it is none of 2xx.
-            Transient: No answer, or one that is not JSON.
-            PageRefused: The text holds half a surrogate pair, for which there is no UTF-8.
+            TransientError: No answer, or one that is not JSON.
+            RejectedError: The text holds half a surrogate pair, for which there is no UTF-8.
         """
         try:
             body = orjson.dumps(question)
         except TypeError as error:
-            raise PageRefused(f"its text cannot be written as UTF-8: {error}") from error
+            raise RejectedError(f"its text cannot be written as UTF-8: {error}") from error
         answer = await self._http.exchange(
             "POST", url, body=body, headers=self._headers, timeout_s=timeout_s
         )
@@ -132,14 +142,14 @@ class VouchedClient(ABC):
         return self._parsed(answer)
 
     @abstractmethod
-    def _fault(self, answer: Answer) -> ServiceError:
+    def _fault(self, answer: Response) -> ServiceError:
         """What an answer that is none of 2xx means."""
 
     def _loads(self, body: bytes) -> object:
         """Parse JSON, or raise `orjson.JSONDecodeError`."""
         return orjson.loads(body)
 
-    def _parsed(self, answer: Answer) -> object:
+    def _parsed(self, answer: Response) -> object:
         try:
             return self._loads(answer.body)
         except orjson.JSONDecodeError:
@@ -150,9 +160,9 @@ class VouchedClient(ABC):
             raise self._nonsense(answer) from error
         return parsed
 
-    def _nonsense(self, answer: Answer) -> Transient:
-        came = self._key.struck_from(answer.text())[:80] or "nothing"
-        return Transient(
+    def _nonsense(self, answer: Response) -> RetryableError:
+        came = self._key.redact(answer.text())[:80] or "nothing"
+        return TransientError(
             f"{self.name} answered {answer.status} with something else than vectors: {came}",
             status=answer.status,
         )
@@ -161,12 +171,14 @@ class VouchedClient(ABC):
         """The list of vectors, `field` of an answer.
 
         Raises:
-            Transient: It is no list, or has too few or too many.
+            TransientError: It is no list, or has too few or too many.
         """
         values = answer.get(field) if isinstance(answer, dict) else None
         if not isinstance(values, list):
-            came = self._key.struck_from(" ".join(str(answer).split())[:300])[:80]
-            raise Transient(f"{self.name} answered without a list of {field}: {came}")
+            came = self._key.redact(" ".join(str(answer).split())[:300])[:80]
+            raise TransientError(f"{self.name} answered without a list of {field}: {came}")
         if len(values) != texts:
-            raise Transient(f"{self.name} answered with {len(values)} vectors for {texts} texts")
+            raise TransientError(
+                f"{self.name} answered with {len(values)} vectors for {texts} texts"
+            )
         return values

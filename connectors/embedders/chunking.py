@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import orjson
 
-from connectors.embedders.base import BadVector, admit
+from connectors.embedders.base import InvalidVectorError, admit
 
 CHARS_PER_TOKEN = 3
 """A careful guess: English has about 4 characters a wordpiece, code and other languages fewer.
@@ -45,7 +45,7 @@ def chars_for(context_tokens: int) -> int:
     return max(CHARS_PER_TOKEN * (context_tokens - RESERVED_TOKENS), 1)
 
 
-def split(text: str, max_chars: int) -> list[str]:
+def split_text(text: str, max_chars: int) -> list[str]:
     """Cut a text at its paragraphs, else sentences, else words, else anywhere.
 
     The pieces are about equally long: none is shorter than a third of `max_chars`, up to
@@ -97,7 +97,7 @@ def _inside_character(text: str, place: int) -> bool:
     return follows or text[place - 1] == "\u200d"
 
 
-def mean(vectors: Sequence[bytes], weights: Sequence[int]) -> bytes:
+def mean_vector(vectors: Sequence[bytes], weights: Sequence[int]) -> bytes:
     """The weighted mean of vectors, brought back to unit length.
 
     Args:
@@ -108,7 +108,7 @@ def mean(vectors: Sequence[bytes], weights: Sequence[int]) -> bytes:
         An admitted vector as JSON text.
 
     Raises:
-        BadVector: They cancel each other out.
+        InvalidVectorError: They cancel each other out.
     """
     rows = [orjson.loads(vector) for vector in vectors]
     total = sum(weights)
@@ -117,5 +117,5 @@ def mean(vectors: Sequence[bytes], weights: Sequence[int]) -> bytes:
         for column in zip(*rows, strict=True)
     ]
     if math.hypot(*values) < _ROUNDING:
-        raise BadVector("the vectors cancel each other out")
+        raise InvalidVectorError("the vectors cancel each other out")
     return admit(values, len(values))

@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from connectors.core.errors import ServiceError, Transient
+from connectors.core.errors import RetryableError, ServiceError, TransientError
 from connectors.embedders import chunking
-from connectors.embedders.base import EmbeddingClient, ServerFacts, TextRules, VectorCache
-from connectors.embedders.batching.jobs import EmbedJob, Part
-from connectors.embedders.batching.throughput import Pace
+from connectors.embedders.base import EmbedderClient, ModelInfo, TextRules, VectorCache
+from connectors.embedders.batching.jobs import Chunk, EmbeddingJob
+from connectors.embedders.batching.throughput import Throughput
 
 CONCURRENCY = 2
 """Requests at an endpoint at the same time: one computing, and one queued behind it. More of them
@@ -46,17 +46,17 @@ class EndpointStatus:
 
 @dataclass(slots=True, eq=False)
 class Endpoint:
-    """One embedder of a provider, and what is known of it.
+    """One embedder of a pool, and what is known of it.
 
     Attributes:
         client: How it is asked.
         index: Its number in the metrics.
-        provider: Whose it is.
+        pool: Whose it is.
         concurrency: The most requests that it is to have at the same time.
-        pace: How fast it is.
+        throughput: How fast it is.
         in_flight: Requests in flight.
         in_flight_chars: What they cost.
-        on_trial: Whether a text is in flight that may make the server fail: nothing else is then.
+        has_isolated: Whether a text is in flight that may make the server fail: alone then.
         faults: Failed requests since its latest answer; those that failed together are one.
         fault: The latest of them.
         failing_since: When the first of them began (monotonic seconds).
@@ -67,16 +67,16 @@ class Endpoint:
         looking: Held while it is asked that.
     """
 
-    client: EmbeddingClient
+    client: EmbedderClient
     index: int
-    provider: Provider
+    pool: EndpointPool
     concurrency: int = CONCURRENCY
-    pace: Pace = field(default_factory=Pace)
+    throughput: Throughput = field(default_factory=Throughput)
     in_flight: int = 0
     in_flight_chars: int = 0
-    on_trial: bool = False
+    has_isolated: bool = False
     faults: int = 0
-    fault: Transient | None = None
+    fault: RetryableError | None = None
     failing_since: float = 0.0
     failed_at: float = 0.0
     retry_at: float = 0.0
@@ -87,7 +87,7 @@ class Endpoint:
     @property
     def slots(self) -> int:
         """How many requests it may have: one, as a trial, after a fault."""
-        return 1 if self.faults or self.on_trial else self.concurrency
+        return 1 if self.faults or self.has_isolated else self.concurrency
 
     @property
     def status(self) -> EndpointStatus:
@@ -96,9 +96,9 @@ class Endpoint:
 
     def load(self) -> tuple[bool, float, int]:
         """What to compare by: the least loaded of the sound endpoints comes first."""
-        return self.faults > 0, self.pace.expected_s(self.in_flight_chars), self.in_flight
+        return self.faults > 0, self.throughput.expected_s(self.in_flight_chars), self.in_flight
 
-    def failed(self, error: Transient, sent_at: float) -> None:
+    def failed(self, error: RetryableError, sent_at: float) -> None:
         """Leave it alone for a while, however many requests failed together."""
         now = time.monotonic()
         self.fault = error
@@ -114,23 +114,23 @@ class Endpoint:
         self.retry_at = max(self.retry_at, now + wait)
 
 
-class Provider:
+class EndpointPool:
     """Endpoints whose vectors are of one space.
 
     Args:
         clients: The endpoints.
         rules: How texts are prepared; `lowercase` may be corrected by what the server shows.
         detect_lowercase: Whether the server is asked if texts must be lower-cased.
-        cache: Vectors of the latest texts, all of this provider's.
+        cache: Vectors of the latest texts, all of this pool's.
         chosen_by: The settings that say what and where it is, for messages.
-        stands_in: Whether it is the fallback, whose vectors are of another space.
+        is_fallback: Whether it is the fallback, whose vectors are of another space.
         first_index: The number of its first endpoint in the metrics.
         concurrency: The most requests that each endpoint is to have at the same time.
 
     Attributes:
         endpoints: The endpoints.
         rules: As given or corrected; None until a server has told about its model.
-        facts: What it told.
+        model_info: What it told.
         away: Set while no endpoint answers.
         latest_fault: Why not, as the latest one put it; None while one answers.
         pages: Pages it has made vectors of.
@@ -138,25 +138,25 @@ class Provider:
 
     def __init__(
         self,
-        clients: Sequence[EmbeddingClient],
+        clients: Sequence[EmbedderClient],
         rules: TextRules,
         *,
         cache: VectorCache,
         detect_lowercase: bool = False,
         chosen_by: str = "EMBED_MODEL and EMBED_URL",
-        stands_in: bool = False,
+        is_fallback: bool = False,
         first_index: int = 0,
         concurrency: int = CONCURRENCY,
     ) -> None:
         numbered = enumerate(clients, first_index)
         self.endpoints = [Endpoint(client, n, self, concurrency) for n, client in numbered]
         self.chosen_by = chosen_by
-        self.stands_in = stands_in
+        self.is_fallback = is_fallback
         self.away = asyncio.Event()
-        self.latest_fault: Transient | None = None
+        self.latest_fault: RetryableError | None = None
         self.pages = 0
         self.rules: TextRules | None = None
-        self.facts: ServerFacts | None = None
+        self.model_info: ModelInfo | None = None
         self._wanted_rules = rules
         self._detect_lowercase = detect_lowercase
         self._cache = cache
@@ -172,18 +172,18 @@ class Provider:
         """Whether texts are lower-cased for what a server showed, and not as was wished."""
         return self.rules is not None and self.rules != self._wanted_rules
 
-    def learn(self, facts: ServerFacts) -> None:
+    def learn(self, model_info: ModelInfo) -> None:
         """Take what a server told about its model."""
         rules = self._wanted_rules
-        if self._detect_lowercase and facts.capitals_defect:
+        if self._detect_lowercase and model_info.capitals_defect:
             rules = rules.lowercased()
-        if facts.context_tokens:
-            self._piece_chars = chunking.chars_for(facts.context_tokens)
-        self.facts, self.rules = facts, rules
+        if model_info.context_tokens:
+            self._piece_chars = chunking.chars_for(model_info.context_tokens)
+        self.model_info, self.rules = model_info, rules
         for endpoint in self.endpoints:
             self.answered(endpoint)
 
-    def is_doubtful(self, endpoint: Endpoint) -> bool:
+    def needs_recheck(self, endpoint: Endpoint) -> bool:
         """Whether its server may need lower-cased texts by now, or ever since, unlike the others.
 
         That is a matter of Ollama's version; and whoever updates it stops it for a while.
@@ -194,7 +194,7 @@ class Provider:
         silent_s = now - max(endpoint.free_since, endpoint.seen_at)
         return silent_s > SILENT_S or now - endpoint.seen_at > SEEN_S
 
-    async def look_at(self, endpoint: Endpoint) -> bool:
+    async def recheck(self, endpoint: Endpoint) -> bool:
         """Ask a server, if it is doubtful; whether that has changed the rules.
 
         Raises:
@@ -204,16 +204,16 @@ class Provider:
         async with endpoint.looking:
             if endpoint.fault is not None and endpoint.failed_at > since:
                 raise endpoint.fault  # or each window in flight would wait for its own time-out
-            if not self.is_doubtful(endpoint):
+            if not self.needs_recheck(endpoint):
                 return False
-            facts = await endpoint.client.check()
+            model_info = await endpoint.client.check()
             endpoint.seen_at = time.monotonic()
-            if not facts.capitals_defect or (self.rules and self.rules.lowercase):
+            if not model_info.capitals_defect or (self.rules and self.rules.lowercase):
                 return False
             self.rules = self._wanted_rules.lowercased()
             return True
 
-    def failed(self, endpoint: Endpoint, error: Transient, sent_at: float) -> None:
+    def failed(self, endpoint: Endpoint, error: RetryableError, sent_at: float) -> None:
         """Note that an endpoint did not do what it was asked for at that moment."""
         endpoint.failed(error, sent_at)
         if all(one.faults for one in self.endpoints):
@@ -248,20 +248,20 @@ class Provider:
     async def _tells(self, endpoint: Endpoint) -> bool:
         sent_at = time.monotonic()
         try:
-            facts = await endpoint.client.check()
+            model_info = await endpoint.client.check()
         except ServiceError as error:
-            fault = error if isinstance(error, Transient) else Transient(error.detail)
+            fault = error if isinstance(error, RetryableError) else TransientError(error.detail)
             self.failed(endpoint, fault, sent_at)
             return False
         if self.rules is None:
-            self.learn(facts)
+            self.learn(model_info)
         endpoint.retry_at = 0.0
         self.answered(endpoint)
         endpoint.seen_at = -math.inf  # the texts that wait may not be as it needs them
         return True
 
-    def parts_of(self, job: EmbedJob) -> list[Part]:
-        """Have a page go in texts that are prepared for this provider."""
+    def chunks_of(self, job: EmbeddingJob) -> list[Chunk]:
+        """Have a page go in texts that are prepared for this pool."""
         return job.split(self._texts(job.text), self.rules)
 
     def _texts(self, body: str) -> list[str]:
@@ -270,7 +270,7 @@ class Provider:
         if rules is None:
             return [body]
         if rules.long_pages == "mean" and len(body) > self._piece_chars:
-            return [rules.prepare(piece) for piece in chunking.split(body, self._piece_chars)]
+            return [rules.prepare(piece) for piece in chunking.split_text(body, self._piece_chars)]
         return [rules.prepare(body)]
 
     def remembered(self, body: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""A second provider that embeds while the first one is away.
+"""A second pool that embeds while the first one is away.
 
                  no answer for EMBED_FALLBACK_AFTER seconds,
                  and the fallback answers a plain question
@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from connectors.core.errors import SetupFault, Transient
-from connectors.embedders.endpoint_pool import Provider
+from connectors.core.errors import ConfigurationError, RetryableError, TransientError
+from connectors.embedders.endpoint_pool import EndpointPool
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
 
@@ -31,7 +31,7 @@ REMEDY = "gibsey-embedder replay --reason other-space"
 
 
 @dataclass(frozen=True, slots=True)
-class StandingIn:
+class FallbackStatus:
     """The fallback at its work.
 
     Attributes:
@@ -51,22 +51,22 @@ class StandingIn:
     held: int
 
 
-class Fallback:
-    """Watches a primary provider, and lets another one work as long as that is away.
+class Failover:
+    """Watches a primary pool, and lets another one work as long as that is away.
 
     Used on the I/O loop only.
 
     Args:
-        provider: The fallback.
+        pool: The fallback.
         primary: Whom it stands in for.
         after_s: Seconds without an answer before it does.
         metrics: Where `gibsey_fallback_at_work` is kept.
     """
 
     def __init__(
-        self, provider: Provider, primary: Provider, after_s: float, metrics: Metrics
+        self, pool: EndpointPool, primary: EndpointPool, after_s: float, metrics: Metrics
     ) -> None:
-        self.provider = provider
+        self.pool = pool
         self._primary = primary
         self._after_s = after_s
         self._at_work = metrics.fallback_at_work
@@ -80,25 +80,25 @@ class Fallback:
         self._halted = True
 
     async def watch(
-        self, use: Callable[[Provider], None], failed: Callable[[Transient], None]
+        self, use: Callable[[EndpointPool], None], failed: Callable[[RetryableError], None]
     ) -> None:
         """Take over and go back, until `halt`.
 
         Args:
-            use: Called with the provider that is to embed from now on.
+            use: Called with the pool that is to embed from now on.
             failed: Called with the fault of a fallback that cannot take over.
         """
         while not self._halted:
             await self._primary.away.wait()
             if not await self._is_due():
                 await asyncio.sleep(LOOK_S)
-            elif await self.provider.answers():
+            elif await self.pool.answers():
                 if self._primary.away.is_set() and not self._halted:  # it may be back by now
                     self._take_over(use)
                     await self._until_primary_answers()
                     self._go_back(use)
-            elif self.provider.latest_fault is not None:
-                failed(self.provider.latest_fault)
+            elif self.pool.latest_fault is not None:
+                failed(self.pool.latest_fault)
 
     async def _is_due(self) -> bool:
         """Whether the primary has been away for long enough, and the fallback may be asked.
@@ -107,7 +107,7 @@ class Fallback:
         """
         if self._primary.away_s < self._after_s:
             return False
-        if any(one.retry_at > time.monotonic() for one in self.provider.endpoints):
+        if any(one.retry_at > time.monotonic() for one in self.pool.endpoints):
             return False
         # until it has told about its model, it is being asked all the time
         return self._primary.rules is None or not await self._primary.answers()
@@ -118,23 +118,23 @@ class Fallback:
             if self._primary.rules is not None and self._primary.away.is_set():
                 await self._primary.answers()
 
-    def _take_over(self, use: Callable[[Provider], None]) -> None:
+    def _take_over(self, use: Callable[[EndpointPool], None]) -> None:
         self._since = time.time()
-        self._pages_before = self.provider.pages
+        self._pages_before = self.pool.pages
         self._at_work.set(1)
         self._log.warning(
             "the fallback takes over",
-            model=self.provider.model,
-            at=self.provider.endpoints[0].client.name,
+            model=self.pool.model,
+            at=self.pool.endpoints[0].client.name,
             embedder=self._reason(),
             remedy=f"when the embedder is back: {REMEDY}",
         )
-        use(self.provider)
+        use(self.pool)
 
-    def _go_back(self, use: Callable[[Provider], None]) -> None:
+    def _go_back(self, use: Callable[[EndpointPool], None]) -> None:
         if self._primary.away.is_set():  # a stop was asked for
             return
-        pages = self.provider.pages - self._pages_before
+        pages = self.pool.pages - self._pages_before
         self._log.warning(
             "the embedder is back: the fallback's work ends",
             after_s=round(time.time() - (self._since or 0.0)),
@@ -143,30 +143,32 @@ class Fallback:
         )
         self._since = None
         self._at_work.set(0)
-        self.provider.forget()
+        self.pool.forget()
         use(self._primary)
 
-    def both(self, error: Transient) -> Transient:
+    def both(self, error: RetryableError) -> RetryableError:
         """What is to be said of a fault while neither of the two works."""
-        primary, own = self._primary.latest_fault, self.provider.latest_fault
+        primary, own = self._primary.latest_fault, self.pool.latest_fault
         if primary is None or own is None:
             return error
         detail = f"{primary.detail}; its fallback: {own.detail}"
-        remedies = [fault.remedy for fault in (primary, own) if isinstance(fault, SetupFault)]
+        remedies = [
+            fault.remedy for fault in (primary, own) if isinstance(fault, ConfigurationError)
+        ]
         if remedies:
-            return SetupFault(detail, remedy="; ".join(remedies))
-        return Transient(detail, lasted_s=primary.lasted_s)
+            return ConfigurationError(detail, remedy="; ".join(remedies))
+        return TransientError(detail, lasted_s=primary.lasted_s)
 
-    def status(self, held: int) -> StandingIn | None:
+    def status(self, held: int) -> FallbackStatus | None:
         """What it does at this moment; None while it does not work."""
         if self._since is None:
             return None
-        return StandingIn(
-            name=self.provider.endpoints[0].client.name,
-            model=self.provider.model,
+        return FallbackStatus(
+            name=self.pool.endpoints[0].client.name,
+            model=self.pool.model,
             since=self._since,
             reason=self._reason(),
-            pages=self.provider.pages - self._pages_before,
+            pages=self.pool.pages - self._pages_before,
             held=held,
         )
 

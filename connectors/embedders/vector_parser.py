@@ -16,7 +16,7 @@ _MARK = "vectors stood here"
 
 
 @dataclass(slots=True)
-class SentVector:
+class RawVector:
     """A vector as an embedder sent it.
 
     Attributes:
@@ -33,7 +33,7 @@ def parse(body: bytes) -> object:
 
     Returns:
         As `orjson.loads`, but the lists of an outermost field `embeddings`, where it holds nothing
-        else and is laid out as Ollama does, are `SentVector`.
+        else and is laid out as Ollama does, are `RawVector`.
 
     Raises:
         orjson.JSONDecodeError: It is no JSON.
@@ -53,7 +53,7 @@ def parse(body: bytes) -> object:
     return rest | {"embeddings": vectors}
 
 
-def _vectors(body: bytes, begin: int) -> tuple[list[SentVector], int]:
+def _vectors(body: bytes, begin: int) -> tuple[list[RawVector], int]:
     """The lists of a list, of which the first begins there; and where the outer one ends.
 
     Raises:
@@ -63,7 +63,7 @@ def _vectors(body: bytes, begin: int) -> tuple[list[SentVector], int]:
     while True:
         end = body.index(b"]", begin) + 1
         text = body[begin:end]
-        vectors.append(SentVector(orjson.loads(text), text))
+        vectors.append(RawVector(orjson.loads(text), text))
         if not body.startswith(b",[", end):
             return vectors, end
         begin = end + 1

@@ -15,7 +15,7 @@ GRACE_S = 1.0
 once, and is back before their second try."""
 
 
-class Circuit:
+class CircuitBreaker:
     """Opens after consecutive failures, whichever request they belong to; used on one loop only.
 
     Counting and state are purgatory's. When to probe is not: its clock is the wall's, which may

@@ -1,7 +1,7 @@
 """HTTP as the stream uses it: kept connections, whole answers, one kind of error.
 
-`Http.ask` goes through httpx and serves everything that happens now and then. `Http.exchange`
-goes to `connectors.http.pool` and serves the two hot paths (windows in, vectors out), where a
+`HttpClient.request` goes through httpx and serves everything that happens now and then.
+`HttpClient.exchange` goes to `connectors.http.pool` and serves the two hot paths (windows in, vectors out), where a
 client's layers would cost more than all else that is done for a page. It also sends a path exactly
 as it was encoded, which page ids need.
 """
@@ -18,17 +18,17 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
-from connectors.core.errors import SetupFault, Transient
-from connectors.http.connection import AnswerTooLong, CutOff
-from connectors.http.pool import Wire
-from connectors.http.response import Answer
+from connectors.core.errors import ConfigurationError, RetryableError, TransientError
+from connectors.http.connection import IncompleteResponseError, ResponseTooLargeError
+from connectors.http.pool import ConnectionPool
+from connectors.http.response import Response
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """A batch of 2,048 vectors is 35 MB; what is longer is not an answer to any of our questions."""
 
 
-class Http:
+class HttpClient:
     """The process's HTTP client; used on the I/O loop only, opened at first use.
 
     Args:
@@ -38,7 +38,7 @@ class Http:
     def __init__(self, ca_file: str | None = None) -> None:
         self._ca_file = ca_file
         self._context: ssl.SSLContext | None = None
-        self._wire = Wire(self._tls, CONNECT_TIMEOUT_S)
+        self._pool = ConnectionPool(self._tls, CONNECT_TIMEOUT_S)
         self._session: aiohttp.ClientSession | None = None
         self._client: httpx.AsyncClient | None = None
 
@@ -47,7 +47,7 @@ class Http:
             try:
                 self._context = ssl.create_default_context(cafile=self._ca_file)
             except (OSError, ssl.SSLError) as error:
-                raise SetupFault(
+                raise ConfigurationError(
                     f"the certificate file {self._ca_file} cannot be used: {error}",
                     remedy="set HTTP_CA_FILE to a readable PEM file",
                 ) from error
@@ -61,7 +61,7 @@ class Http:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float,
-    ) -> Answer:
+    ) -> Response:
         """Send one request as it is and read the whole answer.
 
         Args:
@@ -72,11 +72,11 @@ class Http:
             timeout_s: Seconds for the whole exchange.
 
         Raises:
-            Transient: No answer: refused, cut, timed out, too long.
-            SetupFault: TLS does not come about.
+            TransientError: No answer: refused, cut, timed out, too long.
+            ConfigurationError: TLS does not come about.
         """
         try:
-            return await self._wire.exchange(
+            return await self._pool.exchange(
                 method,
                 url,
                 body=body,
@@ -87,7 +87,7 @@ class Http:
         except (OSError, asyncio.TimeoutError, ValueError) as error:
             raise _fault(error, url, timeout_s) from error
 
-    async def ask(
+    async def request(
         self,
         method: str,
         url: str,
@@ -95,25 +95,25 @@ class Http:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float,
-    ) -> Answer:
+    ) -> Response:
         """The same through httpx's client, for all that is not on the hot path."""
         try:
             return await asyncio.wait_for(
-                self._ask(method, url, body, headers, timeout_s), timeout_s
+                self._request(method, url, body, headers, timeout_s), timeout_s
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _fault(error.__cause__ or error, url, timeout_s) from error
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
             raise _fault(error, url, timeout_s) from error
 
-    async def _ask(
+    async def _request(
         self,
         method: str,
         url: str,
         body: bytes | None,
         headers: Mapping[str, str] | None,
         timeout_s: float,
-    ) -> Answer:
+    ) -> Response:
         client = self._client or self._open()
         timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
         target = httpx.URL(url)
@@ -128,7 +128,7 @@ class Http:
             auth=login,
         ) as response:
             chunks = [chunk async for chunk in _limited(response.aiter_bytes(), url)]
-            return Answer(response.status_code, response.headers, b"".join(chunks))
+            return Response(response.status_code, response.headers, b"".join(chunks))
 
     def _open(self) -> httpx.AsyncClient:
         connector = aiohttp.TCPConnector(limit=0, ssl=self._tls(), keepalive_timeout=30)
@@ -140,7 +140,7 @@ class Http:
 
     async def close(self) -> None:
         """Close the connections."""
-        self._wire.close()
+        self._pool.close()
         if self._session is not None:
             await self._session.close()
 
@@ -154,11 +154,11 @@ async def _limited(chunks: AsyncIterator[bytes], url: str) -> AsyncIterator[byte
         yield chunk
 
 
-def _too_long(url: str) -> Transient:
-    return Transient(f"{place(url)} answered with more than {MAX_ANSWER_BYTES >> 20} MB")
+def _too_long(url: str) -> RetryableError:
+    return TransientError(f"{address_of(url)} answered with more than {MAX_ANSWER_BYTES >> 20} MB")
 
 
-def place(url: str) -> str:
+def address_of(url: str) -> str:
     """Scheme, host and port of a URL: what a message may name without giving a secret away."""
     try:
         parsed = URL(url, encoded=True)
@@ -168,37 +168,43 @@ def place(url: str) -> str:
     return named if parsed.host else "the address"
 
 
-def _fault(error: BaseException, url: str, timeout_s: float) -> Transient:
+def _fault(error: BaseException, url: str, timeout_s: float) -> RetryableError:
     """What a library raised, as one of ours."""
-    where = place(url)
-    if isinstance(error, Transient):
+    where = address_of(url)
+    if isinstance(error, RetryableError):
         return error
-    if isinstance(error, AnswerTooLong):
+    if isinstance(error, ResponseTooLargeError):
         return _too_long(url)
     if isinstance(error, (asyncio.TimeoutError, httpx.TimeoutException)):
-        return Transient(f"{where} did not answer within {timeout_s:.0f} s", lasted_s=timeout_s)
+        return TransientError(
+            f"{where} did not answer within {timeout_s:.0f} s", lasted_s=timeout_s
+        )
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
-        return SetupFault(
+        return ConfigurationError(
             f"{where} shows a certificate that is not trusted: {error}",
             remedy="set HTTP_CA_FILE to the authority that signed it",
         )
     if isinstance(error, (aiohttp.ClientConnectorSSLError, ssl.SSLError)):
-        return SetupFault(
+        return ConfigurationError(
             f"TLS with {where} failed: {error}", remedy="use http:// if the port speaks plain HTTP"
         )
     if isinstance(error, (aiohttp.InvalidURL, httpx.InvalidURL)):
-        return SetupFault(f"{where} is no usable address", remedy="correct the URL setting")
+        return ConfigurationError(f"{where} is no usable address", remedy="correct the URL setting")
     if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError):
-        return SetupFault(
+        return ConfigurationError(
             f"the request to {where} cannot be sent: {error}",
             remedy="correct the URL setting or the token",
         )
-    if isinstance(error, (aiohttp.ClientResponseError, CutOff)) and _TLS_ALERT in _reason(error):
-        return SetupFault(f"{where} speaks TLS", remedy="use https:// in the URL setting")
-    is_ours = isinstance(error, OSError) and not isinstance(error, (CutOff, aiohttp.ClientError))
+    if isinstance(
+        error, (aiohttp.ClientResponseError, IncompleteResponseError)
+    ) and _TLS_ALERT in _reason(error):
+        return ConfigurationError(f"{where} speaks TLS", remedy="use https:// in the URL setting")
+    is_ours = isinstance(error, OSError) and not isinstance(
+        error, (IncompleteResponseError, aiohttp.ClientError)
+    )
     if is_ours or isinstance(error, aiohttp.ClientConnectorError):
-        return Transient(f"cannot connect to {where}: {_reason(error)}")
-    return Transient(f"{where} ended the connection without a whole answer ({_reason(error)})")
+        return TransientError(f"cannot connect to {where}: {_reason(error)}")
+    return TransientError(f"{where} ended the connection without a whole answer ({_reason(error)})")
 
 
 _TLS_ALERT = r"\x15\x03"

@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection: one request at a time, and the parser of its answer.
 
 OSError
-├── CutOff             no whole answer, or none that is HTTP
-│   └── AnswerTooLong
+├── IncompleteResponseError             no whole answer, or none that is HTTP
+│   └── ResponseTooLargeError
 └── …                  what sockets and TLS raise
 """
 
@@ -19,8 +19,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from multidict import CIMultiDict
 from typing_extensions import override
 
-from connectors.http.response import Answer
-from connectors.http.timeouts import Deadlines
+from connectors.http.response import Response
+from connectors.http.timeouts import Timeouts
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADS = 64
@@ -29,11 +29,11 @@ MAX_HEADS = 64
 _HEAD_END = b"\r\n\r\n"
 
 
-class CutOff(OSError):
+class IncompleteResponseError(OSError):
     """The connection ended before a whole answer, or what came is no HTTP."""
 
 
-class AnswerTooLong(CutOff):
+class ResponseTooLargeError(IncompleteResponseError):
     """The answer is longer than was allowed."""
 
 
@@ -48,7 +48,7 @@ class _Head:
 
 
 @dataclass(slots=True)
-class Peers:
+class HostConnections:
     """What the connections to one place share.
 
     Attributes:
@@ -58,7 +58,7 @@ class Peers:
             need not be taken apart again.
     """
 
-    limits: Deadlines
+    limits: Timeouts
     idle: list[Connection] = field(default_factory=list)
     heads: dict[bytes, _Head] = field(default_factory=dict)
 
@@ -75,11 +75,11 @@ class Connection(asyncio.Protocol):
         used_at: When its latest answer was complete (seconds of the monotonic clock).
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, peers: Peers) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, peers: HostConnections) -> None:
         self._loop = loop
         self._peers = peers
         self._parser = HttpResponseParser(self)
-        self._reply: asyncio.Future[Answer] | None = None
+        self._reply: asyncio.Future[Response] | None = None
         self._max_bytes = 0
         self._keep = False
         self.heard = False
@@ -87,15 +87,15 @@ class Connection(asyncio.Protocol):
         self._await_answer()
 
     def _await_answer(self) -> None:
-        self._complete: Answer | None = None
+        self._complete: Response | None = None
         self._is_parsing = False  # the parser has had a piece of it
         self._in_body = False
         self._head_bytes = 0
 
-    async def exchange(self, request: bytes, ends: float, max_bytes: int) -> Answer:
+    async def exchange(self, request: bytes, ends: float, max_bytes: int) -> Response:
         """Send a request; the connection is kept for the next one, or closed."""
         if self._transport.is_closing():
-            raise CutOff("it hung up before it was asked anything")
+            raise IncompleteResponseError("it hung up before it was asked anything")
         self.heard = False
         self._max_bytes = max_bytes
         self._await_answer()
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
-            self._fail(CutOff("it wants to speak another protocol"))
+            self._fail(IncompleteResponseError("it wants to speak another protocol"))
         except HttpParserError as error:
             if self._complete is None:
                 self._fail(_meaning(error, data))
@@ -168,10 +168,10 @@ class Connection(asyncio.Protocol):
         if head is None or len(data) - end != head.body_bytes or head.body_bytes > self._max_bytes:
             return False
         self._keep = head.keep
-        self._complete = Answer(head.status, head.fields, data[end:])
+        self._complete = Response(head.status, head.fields, data[end:])
         return True
 
-    def _remember_head(self, data: bytes, answer: Answer) -> None:
+    def _remember_head(self, data: bytes, answer: Response) -> None:
         """Know the head of an answer again, where its end is known by its length alone."""
         end = data.find(_HEAD_END) + len(_HEAD_END)
         length, fields = len(answer.body), answer.headers
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
         elif self._complete is not None:
             self._reply.set_result(self._complete)
         elif not self._in_body and self._head_bytes > MAX_HEAD_BYTES:
-            self._fail(CutOff("its header fields have no end"))
+            self._fail(IncompleteResponseError("its header fields have no end"))
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -202,7 +202,7 @@ class Connection(asyncio.Protocol):
             self._go_on()
         else:
             reason = getattr(exc, "strerror", None) or str(exc or "it said nothing more")
-            self._fail(CutOff(reason))
+            self._fail(IncompleteResponseError(reason))
 
     def _ends_with_connection(self) -> bool:
         return not {"Content-Length", "Transfer-Encoding"} & self._fields.keys()
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Refuse a second answer to one question."""
         if self._complete is not None:
-            raise CutOff("it answered twice")
+            raise IncompleteResponseError("it answered twice")
         self._fields: CIMultiDict[str] = CIMultiDict()
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header field."""
         if len(value) > MAX_HEAD_BYTES:
-            raise CutOff(f"it sent a header field of {len(value)} bytes")
+            raise IncompleteResponseError(f"it sent a header field of {len(value)} bytes")
         self._fields.add(name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
 
     def on_headers_complete(self) -> None:
@@ -228,14 +228,14 @@ class Connection(asyncio.Protocol):
         self._in_body = True
         length = self._fields.get("Content-Length", "")
         if length.isdecimal() and int(length[:20]) > self._max_bytes:
-            raise AnswerTooLong
+            raise ResponseTooLargeError
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._body.append(body)
         self._body_bytes += len(body)
         if self._body_bytes > self._max_bytes:
-            raise AnswerTooLong
+            raise ResponseTooLargeError
 
     def on_message_complete(self) -> None:
         """Make the answer of what was taken."""
@@ -248,14 +248,14 @@ class Connection(asyncio.Protocol):
         if (packing := self._fields.get("Content-Encoding")) is not None:
             body = _unpacked(body, packing, self._max_bytes)
         self._keep = self._parser.should_keep_alive()
-        self._complete = Answer(status, self._fields, body)
+        self._complete = Response(status, self._fields, body)
 
 
-def _meaning(error: HttpParserError, data: bytes) -> CutOff:
+def _meaning(error: HttpParserError, data: bytes) -> IncompleteResponseError:
     raised = error.__context__
-    if isinstance(raised, CutOff):  # by one of the parser's callbacks
+    if isinstance(raised, IncompleteResponseError):  # by one of the parser's callbacks
         return raised
-    return CutOff(f"it does not speak HTTP: {data[:60]!r}")
+    return IncompleteResponseError(f"it does not speak HTTP: {data[:60]!r}")
 
 
 def _unpacked(body: bytes, packing: str, max_bytes: int) -> bytes:
@@ -263,14 +263,14 @@ def _unpacked(body: bytes, packing: str, max_bytes: int) -> bytes:
     if packing.lower() in ("", "identity"):
         return body
     if packing.lower() not in ("gzip", "x-gzip", "deflate"):
-        raise CutOff(f"its answer is packed with {packing!r}")
+        raise IncompleteResponseError(f"its answer is packed with {packing!r}")
     unpacker = zlib.decompressobj(wbits=47)  # gzip's header, or zlib's
     try:
         plain = unpacker.decompress(body, max_bytes + 1)
     except zlib.error as error:
-        raise CutOff(f"its packed answer is broken: {error}") from error
+        raise IncompleteResponseError(f"its packed answer is broken: {error}") from error
     if len(plain) > max_bytes:
-        raise AnswerTooLong
+        raise ResponseTooLargeError
     if not unpacker.eof:
-        raise CutOff("its packed answer is cut")
+        raise IncompleteResponseError("its packed answer is cut")
     return plain

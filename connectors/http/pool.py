@@ -18,9 +18,9 @@ from functools import lru_cache
 
 from yarl import URL
 
-from connectors.http.connection import Connection, CutOff, Peers
-from connectors.http.response import Answer
-from connectors.http.timeouts import Deadlines
+from connectors.http.connection import Connection, HostConnections, IncompleteResponseError
+from connectors.http.response import Response
+from connectors.http.timeouts import Timeouts
 
 IDLE_S = 30.0
 """A connection that was not used for longer is not used again."""
@@ -30,7 +30,7 @@ _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _COMMON = "Accept: */*\r\nAccept-Encoding: identity\r\nUser-Agent: gibsey-embedder\r\n"
 
 
-class Wire:
+class ConnectionPool:
     """Kept connections to any number of places; used on one event loop.
 
     As many connections are open as requests are in flight: the callers bound these.
@@ -43,7 +43,7 @@ class Wire:
     def __init__(self, tls: Callable[[], ssl.SSLContext], connect_timeout_s: float) -> None:
         self._tls = tls
         self._connect_timeout_s = connect_timeout_s
-        self._limits = Deadlines()
+        self._limits = Timeouts()
         self._origins: dict[str, _Origin] = {}
 
     async def exchange(
@@ -55,7 +55,7 @@ class Wire:
         headers: Mapping[str, str],
         timeout_s: float,
         max_bytes: int,
-    ) -> Answer:
+    ) -> Response:
         """Send a request and read its answer.
 
         A kept connection on which no byte of an answer came was closed by the server at that very
@@ -71,7 +71,7 @@ class Wire:
 
         Raises:
             TimeoutError: As asyncio's; no whole answer within `timeout_s`.
-            CutOff: No whole answer.
+            IncompleteResponseError: No whole answer.
             OSError: No connection; `ssl.SSLError` where TLS does not come about.
             ValueError: The URL or a header field cannot be sent.
         """
@@ -82,7 +82,7 @@ class Wire:
         if connection is not None:
             try:
                 return await connection.exchange(request, ends, max_bytes)
-            except CutOff:
+            except IncompleteResponseError:
                 if connection.heard:
                     raise
         connection = await self._connect(origin, ends)
@@ -100,7 +100,7 @@ class Wire:
             raise ValueError("its path is not percent-encoded")
         origin = self._origins.get(place)
         if origin is None:
-            origin = self._origins[place] = _Origin(place, Peers(self._limits))
+            origin = self._origins[place] = _Origin(place, HostConnections(self._limits))
         return origin, target
 
     async def _connect(self, origin: _Origin, ends: float) -> Connection:
@@ -131,7 +131,7 @@ def _place_and_target(url: str) -> tuple[str, str]:
 class _Origin:
     """One scheme, host and port, with the connections to it that wait for work."""
 
-    def __init__(self, place: str, peers: Peers) -> None:
+    def __init__(self, place: str, peers: HostConnections) -> None:
         url = URL(place, encoded=True)
         if url.scheme not in ("http", "https") or not url.raw_host or url.port is None:
             raise ValueError("it is no http or https URL")

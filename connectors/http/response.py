@@ -11,7 +11,7 @@ MAX_RETRY_AFTER_S = 300.0
 
 
 @dataclass(slots=True)
-class Answer:
+class Response:
     """A whole answer.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import stamina
 
-from connectors.core.errors import PageRefused, Transient
+from connectors.core.errors import RejectedError, RetryableError
 from connectors.observability.stalls import Stalls
 
 T = TypeVar("T")
@@ -18,10 +18,10 @@ LONGEST_WAIT_S = 5.0
 
 
 async def until_answered(attempt: Callable[[], Awaitable[T]], *, service: str, stalls: Stalls) -> T:
-    """Call `attempt` until it does not raise `Transient`.
+    """Call `attempt` until it does not raise `TransientError`.
 
     Args:
-        attempt: One try; raises `Transient` (or `SetupFault`) to be tried again.
+        attempt: One try; raises `TransientError` (or `ConfigurationError`) to be tried again.
         service: Under which name the waiting is reported.
         stalls: Where it is reported.
 
@@ -29,15 +29,15 @@ async def until_answered(attempt: Callable[[], Awaitable[T]], *, service: str, s
         What the successful try returned.
 
     Raises:
-        PageRefused: As raised by `attempt`; anything else it raises, too.
+        RejectedError: As raised by `attempt`; anything else it raises, too.
     """
     try:
         try:
             result = await attempt()
-        except Transient as error:
+        except RetryableError as error:
             stalls.failed(service, error)
             result = await _again(attempt, error, service, stalls)
-    except PageRefused:  # that is an answer too
+    except RejectedError:  # that is an answer too
         stalls.cleared(service)
         raise
     stalls.cleared(service)
@@ -45,10 +45,10 @@ async def until_answered(attempt: Callable[[], Awaitable[T]], *, service: str, s
 
 
 async def _again(
-    attempt: Callable[[], Awaitable[T]], first: Transient, service: str, stalls: Stalls
+    attempt: Callable[[], Awaitable[T]], first: RetryableError, service: str, stalls: Stalls
 ) -> T:
     def wait(error: Exception) -> bool | float:
-        if not isinstance(error, Transient):
+        if not isinstance(error, RetryableError):
             return False
         if error is not first:
             stalls.failed(service, error)

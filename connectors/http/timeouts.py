@@ -11,22 +11,22 @@ import time
 from typing import Protocol
 
 
-class Limited(Protocol):
+class Expiring(Protocol):
     """Something that may take only so long."""
 
     def time_out(self) -> None:
         """Called when its time is up, once."""
 
 
-class Deadlines:
+class Timeouts:
     """When what is in flight has to be over; used on one event loop."""
 
     def __init__(self) -> None:
-        self._ends: dict[Limited, float] = {}
+        self._ends: dict[Expiring, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
 
-    def begin(self, one: Limited, ends: float) -> None:
+    def begin(self, one: Expiring, ends: float) -> None:
         """Limit it.
 
         Args:
@@ -37,7 +37,7 @@ class Deadlines:
         if ends < self._rings_at:
             self._set(ends)
 
-    def end(self, one: Limited) -> None:
+    def end(self, one: Expiring) -> None:
         """Note that it is over."""
         self._ends.pop(one, None)
 

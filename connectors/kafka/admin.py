@@ -12,8 +12,8 @@ from confluent_kafka.admin import (
     NewTopic,
 )
 
-from connectors.kafka.config import KafkaAccess
-from connectors.kafka.error_monitor import KafkaFaults, code_of, text_of
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.error_monitor import KafkaErrorMonitor, code_of, text_of
 
 TIMEOUT_S = 5.0
 ID_TIMEOUT_S = 1.0
@@ -31,13 +31,13 @@ class TopicIds:
     go on in the middle of it, without a word.
 
     Args:
-        access: How Kafka is reached.
-        faults: Hears of the client's errors.
+        config: How Kafka is reached.
+        errors: Hears of the client's errors.
     """
 
-    def __init__(self, access: KafkaAccess, faults: KafkaFaults) -> None:
-        self._access = access
-        self._faults = faults
+    def __init__(self, config: KafkaConfig, errors: KafkaErrorMonitor) -> None:
+        self._config = config
+        self._errors = errors
         self._client: AdminClient | None = None
         self._asked: concurrent.futures.Future[Any] | None = None
         self._asked_at = 0.0
@@ -57,15 +57,15 @@ class TopicIds:
         """Send the question; `answer` has what came back."""
         try:
             if self._client is None:
-                config: dict[str, Any] = {**self._access.admin_config(), **self._faults.callbacks()}
+                config: dict[str, Any] = {**self._config.admin_config(), **self._errors.callbacks()}
                 self._client = AdminClient(config)
-            topics = TopicCollection([self._access.topic])
+            topics = TopicCollection([self._config.topic])
             asked = self._client.describe_topics(topics, request_timeout=ID_TIMEOUT_S)
         except KafkaException:
             self._tries_left -= 1
             return
         self._asked_at = time.monotonic()
-        self._asked = asked[self._access.topic]
+        self._asked = asked[self._config.topic]
 
     def answer(self) -> tuple[str, float] | None:
         """The topic's id (empty: it has none) and when it was asked for, once after each `ask`."""
@@ -82,15 +82,15 @@ class TopicIds:
         return "" if found == _NO_ID else found, self._asked_at
 
 
-def make_topic(access: KafkaAccess, topic: str) -> str:
+def make_topic(config: KafkaConfig, topic: str) -> str:
     """Make a topic with as many partitions as the source's; blocks up to 10 s.
 
     Returns:
         What went wrong, or an empty text.
     """
     try:
-        admin = AdminClient({**access.admin_config(), "log_level": 0})
-        source = admin.list_topics(access.topic, timeout=TIMEOUT_S).topics.get(access.topic)
+        admin = AdminClient({**config.admin_config(), "log_level": 0})
+        source = admin.list_topics(config.topic, timeout=TIMEOUT_S).topics.get(config.topic)
         partitions = len(source.partitions) if source and source.partitions else 1
         made = admin.create_topics([NewTopic(topic, partitions)], request_timeout=TIMEOUT_S)
         made[topic].result(TIMEOUT_S)

@@ -9,7 +9,7 @@ Position = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostPosition:
     """A position at which reading could not go on.
 
     Attributes:
@@ -24,7 +24,7 @@ class Lost:
 
 
 @dataclass(slots=True)
-class Place:
+class Assignment:
     """Where one partition is read.
 
     Attributes:
@@ -41,4 +41,4 @@ class Place:
     assigned: bool = False
     not_before: float = 0.0
     answer_by: float = 0.0
-    lost: Lost | None = None
+    lost: LostPosition | None = None

@@ -41,7 +41,7 @@ FETCH_KB = 256
 
 
 @dataclass(frozen=True, slots=True)
-class KafkaAccess:
+class KafkaConfig:
     """Where Kafka is, how to log in, and what is read there.
 
     Attributes:

@@ -22,10 +22,10 @@ from confluent_kafka import (
 )
 
 from connectors.core.records import Record
-from connectors.kafka.assignment import Lost, Place, Position
-from connectors.kafka.config import KafkaAccess
+from connectors.kafka.assignment import Assignment, LostPosition, Position
+from connectors.kafka.config import KafkaConfig
 from connectors.kafka.error_messages import MISSING, plain
-from connectors.kafka.error_monitor import KafkaFaults, text_of
+from connectors.kafka.error_monitor import KafkaErrorMonitor, text_of
 from connectors.kafka.messages import record_of
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
@@ -39,34 +39,34 @@ COMMITTED_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 2.0
 
 
-class Reader:
+class PartitionConsumer:
     """Reads partitions through one consumer, opened at the first of them; one thread's own.
 
     Args:
-        access: How Kafka is reached.
-        faults: Hears of the consumer's errors.
+        config: How Kafka is reached.
+        errors: Hears of the consumer's errors.
         metrics: Where lost positions are counted.
-        may_begin_anew: Asked, with a partition and when its position was lost, whether it may be
+        may_restart: Asked, with a partition and when its position was lost, whether it may be
             read from the earliest now.
         on_change: Called when the topic is not what it was, so that somebody looks.
     """
 
     def __init__(
         self,
-        access: KafkaAccess,
-        faults: KafkaFaults,
+        config: KafkaConfig,
+        errors: KafkaErrorMonitor,
         metrics: Metrics,
-        may_begin_anew: Callable[[int, float], bool],
+        may_restart: Callable[[int, float], bool],
         on_change: Callable[[], None],
     ) -> None:
-        self._access = access
-        self._faults = faults
+        self._config = config
+        self._errors = errors
         self._metrics = metrics
-        self._may_begin_anew = may_begin_anew
+        self._may_restart = may_restart
         self._on_change = on_change
         self._consumer: Consumer | None = None
         self._open_at = 0.0
-        self._places: dict[int, Place] = {}
+        self._assignments: dict[int, Assignment] = {}
         self._fetched: list[Message] = []  # taken from librdkafka, and not looked at
         self.ends: dict[int, Position] = {}
         self._unassigned = False  # whether some place waits for its assignment
@@ -75,7 +75,7 @@ class Reader:
     @property
     def partitions(self) -> list[int]:
         """The partitions that are read."""
-        return list(self._places)
+        return list(self._assignments)
 
     def follow(self, starts: Mapping[int, Position | None]) -> None:
         """Read these partitions and no others; those that are read already stay where they are.
@@ -84,13 +84,13 @@ class Reader:
             starts: Where to begin, by partition; None: the group's committed offset, or else the
                 earliest.
         """
-        for partition in [p for p in self._places if p not in starts]:
+        for partition in [p for p in self._assignments if p not in starts]:
             self._unassign(partition)
-            del self._places[partition]
+            del self._assignments[partition]
         for partition, start in starts.items():
-            if partition not in self._places:
+            if partition not in self._assignments:
                 offset, era = start or (OFFSET_STORED, 0)
-                self._places[partition] = Place(offset, era)
+                self._assignments[partition] = Assignment(offset, era)
                 self._unassigned = True
 
     def has_nothing(self) -> bool:
@@ -133,7 +133,7 @@ class Reader:
             if len(messages) < asked:
                 break
         if records or self.ends:
-            self._faults.reading()
+            self._errors.records_arrived()
         return records
 
     def _take(self, consumer: Consumer, most: int) -> list[Message]:
@@ -142,7 +142,7 @@ class Reader:
         taken, self._fetched = self._fetched[:most], self._fetched[most:]
         return taken
 
-    def begin_anew(self, why: str) -> dict[int, Position]:
+    def restart_from_earliest(self, why: str) -> dict[int, Position]:
         """Read all partitions from the earliest, in a new era, because their topic was made anew.
 
         Args:
@@ -151,10 +151,12 @@ class Reader:
         Returns:
             Where each is read from now; those that begin at the committed offset are left out.
         """
-        for partition, place in self._places.items():
+        for partition, place in self._assignments.items():
             if place.offset > 0:
-                self._lose(partition, place, place.offset, why)
-        known = {p: place for p, place in self._places.items() if place.offset != OFFSET_STORED}
+                self._position_lost(partition, place, place.offset, why)
+        known = {
+            p: place for p, place in self._assignments.items() if place.offset != OFFSET_STORED
+        }
         return {p: (place.offset, place.era) for p, place in known.items()}
 
     def close(self) -> None:
@@ -176,28 +178,28 @@ class Reader:
             try:
                 self._assign_waiting()
             except KafkaException as error:
-                self._begin_again(text_of(error))
+                self._reopen(text_of(error))
         return self._consumer
 
     def _open(self) -> bool:
-        if not self._places or time.monotonic() < self._open_at:
+        if not self._assignments or time.monotonic() < self._open_at:
             return False
-        config: dict[str, Any] = {**self._access.consumer_config(), **self._faults.callbacks()}
+        config: dict[str, Any] = {**self._config.consumer_config(), **self._errors.callbacks()}
         try:
             with exact_threads():
                 self._consumer = Consumer(config)
         except KafkaException as error:
-            self._faults.unusable(error)
+            self._errors.client_failed(error)
             self._open_at = time.monotonic() + RETRY_S
             return False
-        self._faults.usable()
+        self._errors.client_opened()
         return True
 
     def _assign_waiting(self) -> None:
         now = time.monotonic()
-        waiting = {p: place for p, place in self._places.items() if not place.assigned}
+        waiting = {p: place for p, place in self._assignments.items() if not place.assigned}
         ready = [p for p, place in waiting.items() if self._may_assign(p, place, now)]
-        topic = self._access.topic
+        topic = self._config.topic
         assert self._consumer is not None  # noqa: S101 - `_ready` has opened it
         if ready:
             self._consumer.incremental_assign(
@@ -208,58 +210,58 @@ class Reader:
                 waiting[partition].answer_by = now + COMMITTED_TIMEOUT_S
         self._unassigned = len(ready) < len(waiting)
 
-    def ask_again(self) -> None:
+    def retry_committed_offsets(self) -> None:
         """Assign partitions anew whose committed offset was not told; now and then.
 
         librdkafka forgets its question where a broker that is still starting answers "Not
         coordinator" (seen with 2.16), and the partition would never be read.
         """
         now = time.monotonic()
-        for partition, place in self._places.items():
+        for partition, place in self._assignments.items():
             if place.assigned and place.offset == OFFSET_STORED and now > place.answer_by:
                 self._log.warning("committed offset not told, asking again", partition=partition)
                 self._unassign(partition)
 
-    def _may_assign(self, partition: int, place: Place, now: float) -> bool:
+    def _may_assign(self, partition: int, place: Assignment, now: float) -> bool:
         if now < place.not_before:
             return False
-        return place.lost is None or self._may_begin_anew(partition, place.lost.at)
+        return place.lost is None or self._may_restart(partition, place.lost.at)
 
     def _unassign(self, partition: int) -> None:
-        place = self._places[partition]
+        place = self._assignments[partition]
         self._unassigned = True
         # they will be read anew, and must not be read twice
         self._fetched = [m for m in self._fetched if m.partition() != partition]
         if place.assigned and self._consumer is not None:
             try:
-                self._consumer.incremental_unassign([TopicPartition(self._access.topic, partition)])
+                self._consumer.incremental_unassign([TopicPartition(self._config.topic, partition)])
             except KafkaException as error:
-                self._begin_again(text_of(error))
+                self._reopen(text_of(error))
         place.assigned = False
 
     # --- what comes
 
     def _taken(self, message: Message) -> Record | None:
         partition, offset = message.partition(), message.offset()
-        place = self._places.get(-1 if partition is None else partition)
+        place = self._assignments.get(-1 if partition is None else partition)
         if (error := message.error()) is not None:
             self._on_error(error, partition, place, offset)
             return None
         # what was fetched before a partition was taken away is read anew, or not ours
         if place is None or not place.assigned or partition is None or offset is None:
             return None
-        self._say_where(partition, place, offset)
+        self._log_loss(partition, place, offset)
         place.offset = offset + 1
         if self.ends:
             self.ends.pop(partition, None)  # it was no end: this record came behind it
-        return record_of(message, self._access.topic, place.era)
+        return record_of(message, self._config.topic, place.era)
 
     def _on_error(
-        self, error: KafkaError, partition: int | None, place: Place | None, offset: int | None
+        self, error: KafkaError, partition: int | None, place: Assignment | None, offset: int | None
     ) -> None:
         code = error.code()
         if error.fatal():
-            self._begin_again(error.str())
+            self._reopen(error.str())
         elif code == KafkaError._PARTITION_EOF:
             if partition is not None and place is not None and offset is not None:
                 self._at_end(partition, place, offset)
@@ -267,19 +269,19 @@ class Reader:
             if partition is not None and place is not None:
                 self._no_offset(partition, place, offset, error.str())
         else:
-            self._faults.on_error(error)
+            self._errors.on_error(error)
             if code in MISSING:
                 self._on_change()
 
-    def _at_end(self, partition: int, place: Place, offset: int) -> None:
+    def _at_end(self, partition: int, place: Assignment, offset: int) -> None:
         if not place.assigned or offset < 0:
             return
-        self._say_where(partition, place, offset)
+        self._log_loss(partition, place, offset)
         place.offset = max(place.offset, offset)
         self.ends[partition] = (place.offset, place.era)
 
-    def _no_offset(self, partition: int, place: Place, offset: int | None, text: str) -> None:
-        """Answer that the broker has no record at the position, or knows no position."""
+    def _no_offset(self, partition: int, place: Assignment, offset: int | None, text: str) -> None:
+        """Response that the broker has no record at the position, or knows no position."""
         if not place.assigned:
             return
         if "No offset stored" in text:
@@ -288,22 +290,22 @@ class Reader:
             place.offset = OFFSET_BEGINNING
         elif "out of range" in text or "truncation" in text:
             wanted = place.offset if place.offset >= 0 else offset
-            self._lose(partition, place, -1 if wanted is None else wanted, plain(text))
+            self._position_lost(partition, place, -1 if wanted is None else wanted, plain(text))
         else:  # the position could not be looked up this time; it is not lost
-            self._faults.trouble("reading", f"partition {partition}: {plain(text)}")
+            self._errors.report("reading", f"partition {partition}: {plain(text)}")
             self._unassign(partition)
             place.not_before = time.monotonic() + RETRY_S
 
-    def _lose(self, partition: int, place: Place, wanted: int, why: str) -> None:
+    def _position_lost(self, partition: int, place: Assignment, wanted: int, why: str) -> None:
         self._unassign(partition)
         self._metrics.offset_resets.inc()
         self._log.warning("position lost", partition=partition, offset=wanted, reason=why)
-        place.lost = Lost(wanted, time.monotonic(), why)
+        place.lost = LostPosition(wanted, time.monotonic(), why)
         place.offset = OFFSET_BEGINNING
         place.era += 1
         self._on_change()
 
-    def _say_where(self, partition: int, place: Place, offset: int) -> None:
+    def _log_loss(self, partition: int, place: Assignment, offset: int) -> None:
         lost, place.lost = place.lost, None
         if lost is None:
             return
@@ -317,11 +319,11 @@ class Reader:
             reason=lost.why,
         )
 
-    def _begin_again(self, why: str) -> None:
+    def _reopen(self, why: str) -> None:
         """Go on with a new consumer, from where this one was."""
         self._log.error("consumer given up, a new one is made", reason=plain(why))
         self.close()
         self._open_at = time.monotonic() + RETRY_S
-        for place in self._places.values():
+        for place in self._assignments.values():
             place.assigned = False
         self._unassigned = True

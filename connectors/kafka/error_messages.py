@@ -13,7 +13,7 @@ from typing import Literal
 
 from confluent_kafka import KafkaError
 
-from connectors.kafka.config import KafkaAccess
+from connectors.kafka.config import KafkaConfig
 
 _BROKER = re.compile(r"(?:^|[\s/])((?:\[[0-9a-fA-F:.]+\]|[^\s/\[\]]+):\d+)/")
 _LEADING = re.compile(r"^(?:\[thrd:[^]]*\]+: )?(?:\S+/\w+: )?")
@@ -21,7 +21,7 @@ _TRAILING = re.compile(r"\s*\(after \d+ms in state \w+\).*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class ErrorMessage:
     """A fault as a person reads it.
 
     Attributes:
@@ -39,38 +39,38 @@ class Words:
     repeats: int = 3
 
 
-def explain(text: str, access: KafkaAccess) -> Words | None:
+def explain(text: str, config: KafkaConfig) -> ErrorMessage | None:
     """Put an error's or a log line's text into words.
 
     Args:
         text: As librdkafka wrote it.
-        access: What the settings say, for the remedy.
+        config: What the settings say, for the remedy.
 
     Returns:
         The words, or None where the text tells nothing about a cause.
     """
-    where = _where(text, access)
+    where = _where(text, config)
     for pattern, make in _RULES:
         if match := re.search(pattern, text):
-            return make(where, match, access)
+            return make(where, match, config)
     return None
 
 
-def of_code(code: int, access: KafkaAccess) -> tuple[str, Words] | None:
+def of_code(code: int, config: KafkaConfig) -> tuple[str, ErrorMessage] | None:
     """Put an error of the broker about the topic or the group into words.
 
     Returns:
-        The kind of trouble (`topic` or `group`) and the words, or None for other errors.
+        The kind of problem (`topic` or `group`) and the words, or None for other errors.
     """
     if code in MISSING:
         remedy = "create it, or correct KAFKA_TOPIC (Debezium: prefix.keyspace.table)"
-        return "topic", Words(f"there is no topic {access.topic}", remedy)
+        return "topic", ErrorMessage(f"there is no topic {config.topic}", remedy)
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         remedy = "allow it Read and Describe there, or correct KAFKA_USERNAME or KAFKA_TOPIC"
-        return "topic", Words(f"the login may not read the topic {access.topic}", remedy)
+        return "topic", ErrorMessage(f"the login may not read the topic {config.topic}", remedy)
     if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
         remedy = "allow it Read there, or correct KAFKA_GROUP"
-        return "group", Words(f"the login may not use the group {access.group}", remedy)
+        return "group", ErrorMessage(f"the login may not use the group {config.group}", remedy)
     return None
 
 
@@ -82,9 +82,9 @@ MISSING = (
 """Codes of a topic that is not there."""
 
 
-def _where(text: str, access: KafkaAccess) -> str:
+def _where(text: str, config: KafkaConfig) -> str:
     match = _BROKER.search(text)
-    return match[1] if match else access.brokers
+    return match[1] if match else config.brokers
 
 
 def plain(text: str) -> str:
@@ -92,18 +92,18 @@ def plain(text: str) -> str:
     return " ".join(_TRAILING.sub("", _LEADING.sub("", text)).split())[:300]
 
 
-def _not_tls(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del match, access
-    return Words(
+def _not_tls(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del match, config
+    return ErrorMessage(
         f"{where} ends the TLS handshake: that port does not speak TLS",
         "write KAFKA_BROKER without kafka+ssl://, or give the broker's TLS port",
     )
 
 
-def _untrusted(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
+def _untrusted(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
     del match
-    trusted = f"{access.ca_file} does" if access.ca_file else "the system's authorities do"
-    return Words(
+    trusted = f"{config.ca_file} does" if config.ca_file else "the system's authorities do"
+    return ErrorMessage(
         f"the certificate of {where} is not trusted: {trusted} not vouch for it, "
         "or it names another host",
         "set KAFKA_CA_FILE to the authority that signed it, and in KAFKA_BROKER use the host name "
@@ -111,49 +111,49 @@ def _untrusted(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
     )
 
 
-def _client_certificate(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del match, access
-    return Words(
+def _client_certificate(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del match, config
+    return ErrorMessage(
         f"{where} wants a certificate of the client",
         'give it in KAFKA_OPTIONS: {"ssl.certificate.location": …, "ssl.key.location": …}',
     )
 
 
-def _tls_failed(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del access
-    return Words(
+def _tls_failed(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del config
+    return ErrorMessage(
         f"TLS with {where} does not come about: {plain(match.string)}",
         "check kafka+ssl:// in KAFKA_BROKER, KAFKA_CA_FILE, and ssl.* in KAFKA_OPTIONS",
     )
 
 
-def _wrong_password(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
+def _wrong_password(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
     del match
-    return Words(
-        f"{where} refuses the login of user {access.username!r}",
+    return ErrorMessage(
+        f"{where} refuses the login of user {config.username!r}",
         "correct KAFKA_USERNAME and KAFKA_PASSWORD",
     )
 
 
-def _mechanism(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    return Words(
-        f"{where} does not know the login mechanism {access.sasl_mechanism}",
+def _mechanism(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    return ErrorMessage(
+        f"{where} does not know the login mechanism {config.sasl_mechanism}",
         f"set KAFKA_SASL_MECHANISM to what the broker supports: {match[1] or 'ask its operator'}",
     )
 
 
-def _no_login_there(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del match, access
-    return Words(
+def _no_login_there(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del match, config
+    return ErrorMessage(
         f"{where} takes no login: that port works without SASL",
         "remove KAFKA_USERNAME, KAFKA_PASSWORD and KAFKA_SASL_MECHANISM, "
         "or give in KAFKA_BROKER the port that wants a login",
     )
 
 
-def _wants_tls(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del match, access
-    return Words(
+def _wants_tls(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del match, config
+    return ErrorMessage(
         f"{where} closes the connection before Kafka's first answer: that port speaks TLS, "
         "and we do not",
         "write KAFKA_BROKER=kafka+ssl://host:port, or give the broker's plaintext port",
@@ -161,11 +161,11 @@ def _wants_tls(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
     )
 
 
-def _wants_login(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
+def _wants_login(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
     del match
-    if access.uses_login:
-        return Words(f"{where} closes the connection", weight="hint")
-    return Words(
+    if config.uses_login:
+        return ErrorMessage(f"{where} closes the connection", weight="hint")
+    return ErrorMessage(
         f"{where} closes the connection at the first question: that port wants a login",
         "set KAFKA_USERNAME, KAFKA_PASSWORD and KAFKA_SASL_MECHANISM, "
         "or give in KAFKA_BROKER a port without SASL",
@@ -173,27 +173,27 @@ def _wants_login(where: str, match: re.Match[str], access: KafkaAccess) -> Words
     )
 
 
-def _not_kafka(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
+def _not_kafka(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
     del match
-    tls = "" if access.uses_tls else ", or kafka+ssl://host:port if it speaks TLS"
-    return Words(
+    tls = "" if config.uses_tls else ", or kafka+ssl://host:port if it speaks TLS"
+    return ErrorMessage(
         f"what listens at {where} does not answer like Kafka",
         f"give Kafka's own port in KAFKA_BROKER{tls}",
     )
 
 
-def _refused(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del match, access
-    return Words(
+def _refused(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del match, config
+    return ErrorMessage(
         f"cannot connect to {where}: connection refused",
         "start Kafka, or correct KAFKA_BROKER",
         weight="passing",
     )
 
 
-def _unreachable(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del match, access
-    return Words(
+def _unreachable(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del match, config
+    return ErrorMessage(
         f"cannot connect to {where}: no answer",
         "check that the network reaches it, or correct KAFKA_BROKER",
         weight="passing",
@@ -201,9 +201,9 @@ def _unreachable(where: str, match: re.Match[str], access: KafkaAccess) -> Words
     )
 
 
-def _unknown_host(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del where, access
-    return Words(
+def _unknown_host(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del where, config
+    return ErrorMessage(
         f"the host of {match[1]} is not known here",
         "correct KAFKA_BROKER; where brokers give other addresses (advertised.listeners), "
         "those must be known here too",
@@ -211,45 +211,47 @@ def _unknown_host(where: str, match: re.Match[str], access: KafkaAccess) -> Word
     )
 
 
-def _ca_file(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
+def _ca_file(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
     del where, match
-    return Words(
-        f"the certificate file {access.ca_file} is missing or holds no certificate",
+    return ErrorMessage(
+        f"the certificate file {config.ca_file} is missing or holds no certificate",
         "set KAFKA_CA_FILE to a readable PEM file",
     )
 
 
-def _no_provider(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del where, access
-    return Words(
+def _no_provider(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del where, config
+    return ErrorMessage(
         f"this build of librdkafka cannot log in with {match[1]}",
         "set KAFKA_SASL_MECHANISM to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
     )
 
 
-def _no_user(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
+def _no_user(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
     del where, match
-    return Words(
-        f"the login mechanism {access.sasl_mechanism} needs a user and a password",
+    return ErrorMessage(
+        f"the login mechanism {config.sasl_mechanism} needs a user and a password",
         "set KAFKA_USERNAME and KAFKA_PASSWORD",
     )
 
 
-def _unknown_option(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del where, access
-    return Words(
+def _unknown_option(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del where, config
+    return ErrorMessage(
         f"librdkafka has no property {match[1]!r}", "correct or remove it in KAFKA_OPTIONS"
     )
 
 
-def _bad_option(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del where, access
-    return Words(f"librdkafka refuses the value of {match[1]!r}", "correct it in KAFKA_OPTIONS")
+def _bad_option(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del where, config
+    return ErrorMessage(
+        f"librdkafka refuses the value of {match[1]!r}", "correct it in KAFKA_OPTIONS"
+    )
 
 
-def _bad_configuration(where: str, match: re.Match[str], access: KafkaAccess) -> Words:
-    del where, access
-    return Words(
+def _bad_configuration(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    del where, config
+    return ErrorMessage(
         f"librdkafka refuses its configuration: {match[1]}",
         "check KAFKA_OPTIONS, KAFKA_SASL_MECHANISM and KAFKA_CA_FILE",
     )

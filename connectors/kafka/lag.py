@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
-from connectors.core.offset_tracker import Ledger
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.observability.metrics import Metrics
 
 
@@ -16,14 +16,14 @@ class Lag:
     only what is unread, so that the sum over processes is the lag.
 
     Args:
-        ledger: Knows how many records that were read are still open.
+        tracker: Knows how many records that were read are still open.
         metrics: Where the gauge is.
     """
 
-    def __init__(self, ledger: Ledger, metrics: Metrics) -> None:
-        self._ledger = ledger
+    def __init__(self, tracker: OffsetTracker, metrics: Metrics) -> None:
+        self._tracker = tracker
         self._gauge = metrics.lag
-        # Written by the workers, read by the topic's watch.
+        # Written by the workers, read by the topic's monitor.
         self._followed: set[int] = set()
         self._positions: dict[int, int] = {}
         self._starts: dict[int, int] = {}
@@ -48,8 +48,8 @@ class Lag:
 
     def partitions(self) -> list[int]:
         """The partitions that this process reads, and those that only have pages open here."""
-        if self._ledger.shared:
-            self._elsewhere |= self._ledger.open_partitions() - self._followed
+        if self._tracker.shared:
+            self._elsewhere |= self._tracker.open_partitions() - self._followed
         return [*self._followed, *(self._elsewhere - self._followed)]
 
     def unplaced(self) -> list[int]:
@@ -71,6 +71,6 @@ class Lag:
             position = self._positions.get(partition, self._starts.get(partition))
             if position is not None:
                 unread = max(0, end - position)
-                self._gauge.labels(str(partition)).set(unread + self._ledger.open_in(partition))
+                self._gauge.labels(str(partition)).set(unread + self._tracker.open_in(partition))
         for partition in self._elsewhere - self._followed:
-            self._gauge.labels(str(partition)).set(self._ledger.open_in(partition))
+            self._gauge.labels(str(partition)).set(self._tracker.open_in(partition))

@@ -17,8 +17,8 @@ from confluent_kafka import (
 )
 
 from connectors.kafka.admin import TopicIds
-from connectors.kafka.config import KafkaAccess
-from connectors.kafka.error_monitor import KafkaFaults
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.error_monitor import KafkaErrorMonitor
 from connectors.observability import logs
 from connectors.observability.stalls import Stalls
 from connectors.runtime.shutdown import Shutdown
@@ -30,7 +30,7 @@ LOOK_AGAIN_S = 30.0
 """Partitions that are added are read within a minute."""
 
 
-class Measured(Protocol):
+class LagObserver(Protocol):
     """What wants to know, once a second, where partitions end."""
 
     def partitions(self) -> Iterable[int]:
@@ -46,11 +46,11 @@ class Measured(Protocol):
         """Take the offset after the last record, by partition."""
 
 
-class TopicWatch:
+class MetadataMonitor:
     """One thread a process that asks the broker about the topic, and says what is wrong.
 
     Args:
-        access: How Kafka is reached.
+        config: How Kafka is reached.
         stalls: Where it is said.
         shutdown: Ends the thread.
         workers: Worker threads of all processes: more than partitions is worth a word.
@@ -58,14 +58,14 @@ class TopicWatch:
     Attributes:
         partitions: How many partitions the topic has; 0 until that is known.
         topic_id: Tells a topic from one of the same name made anew; empty until or unless known.
-        looked_at: When the last look began that was answered (monotonic seconds).
-        faults: Hears of every client's errors; for other clients' configurations.
+        refreshed_at: When the last look began that was answered (monotonic seconds).
+        errors: Hears of every client's errors; for other clients' configurations.
     """
 
     def __init__(
-        self, access: KafkaAccess, stalls: Stalls, shutdown: Shutdown, workers: int = 1
+        self, config: KafkaConfig, stalls: Stalls, shutdown: Shutdown, workers: int = 1
     ) -> None:
-        self._access = access
+        self._config = config
         self._workers = workers
         self._shutdown = shutdown
         self._wake = threading.Event()
@@ -74,74 +74,74 @@ class TopicWatch:
         self._look_due = 0.0
         self._last_look = float("-inf")
         self._measure_due = 0.0
-        self._measured: Measured | None = None
+        self._measured: LagObserver | None = None
         self._log = logs.get("kafka")
         self.partitions = 0
         self.topic_id = ""
-        self.looked_at = float("-inf")
-        self.faults = KafkaFaults(access, stalls, on_trouble=self.look_soon)
-        self._ids = TopicIds(access, self.faults)
+        self.refreshed_at = float("-inf")
+        self.errors = KafkaErrorMonitor(config, stalls, on_problem=self.refresh_soon)
+        self._ids = TopicIds(config, self.errors)
 
     def start(self) -> None:
-        """Begin to watch; again is harmless."""
+        """Begin to monitor; again is harmless."""
         if self._started.acquire(blocking=False):
             self._shutdown.on_stop(self._wake.set)
-            threading.Thread(target=self._run, name="topic-watch", daemon=True).start()
+            threading.Thread(target=self._run, name="topic-monitor", daemon=True).start()
 
-    def measure_for(self, measured: Measured) -> None:
+    def measure_for(self, measured: LagObserver) -> None:
         """Have `measured` told, once a second, where its partitions end."""
         self._measured = measured
 
-    def look_soon(self) -> None:
+    def refresh_soon(self) -> None:
         """Ask about the topic at once."""
         self._look_due = 0.0
         self._wake.set()
 
     def _run(self) -> None:
-        with self._shutdown.guard("topic watch"):
+        with self._shutdown.guard("topic monitor"):
             while not self._shutdown.stopping.is_set():
                 self._turn()
                 self._wake.wait(SOON_S if self._ids.is_asked else TURN_S)
                 self._wake.clear()
-                self._shutdown.stopping.wait(SOON_S)  # troubles may come many a second
+                self._shutdown.stopping.wait(SOON_S)  # problems may come many a second
 
     def _turn(self) -> None:
         client = self._opened()
         if client is None:
             return
         try:
-            if time.monotonic() >= self._look_due or self.faults.words() is not None:
+            if time.monotonic() >= self._look_due or self.errors.current() is not None:
                 self._look(client)
             self._follow_id()
             if time.monotonic() >= self._measure_due:
                 self._measure(client)
         except KafkaException:  # the cause is told by the callbacks
-            self.look_soon()
+            self.refresh_soon()
         client.poll(0)  # serves the callbacks
-        self.faults.repeat()
+        self.errors.repeat()
 
     def _opened(self) -> Consumer | None:
         if self._client is None:
-            config: dict[str, Any] = {**self._access.consumer_config(), **self.faults.callbacks()}
+            config: dict[str, Any] = {**self._config.consumer_config(), **self.errors.callbacks()}
             try:
                 self._client = Consumer(config)
             except KafkaException as error:
-                self.faults.unusable(error)
-                self.faults.repeat()
+                self.errors.client_failed(error)
+                self.errors.repeat()
                 return None
-            self.faults.usable()
+            self.errors.client_opened()
         return self._client
 
     def _look(self, client: Consumer) -> None:
         began = time.monotonic()
-        topics = client.list_topics(self._access.topic, timeout=ASK_TIMEOUT_S).topics
-        self.faults.answered()
-        topic = topics.get(self._access.topic)
+        topics = client.list_topics(self._config.topic, timeout=ASK_TIMEOUT_S).topics
+        self.errors.broker_answered()
+        topic = topics.get(self._config.topic)
         if topic is None or (topic.error is not None and not topic.partitions):
             if topic is not None:
-                self.faults.on_error(topic.error)
+                self.errors.on_error(topic.error)
             return
-        self.faults.over("topic")
+        self.errors.resolve("topic")
         self._look_due = began + LOOK_AGAIN_S
         self._found(len(topic.partitions))
         self._last_look = began
@@ -150,15 +150,15 @@ class TopicWatch:
         """Look at the topic's id after each look at the topic, where the broker has ids."""
         answer = self._ids.answer()
         if answer is not None:
-            self.topic_id, self.looked_at = answer
+            self.topic_id, self.refreshed_at = answer
         if self._ids.are_hopeless:
-            self.looked_at = self._last_look
-        elif self._last_look > self.looked_at and not self._ids.is_asked:
+            self.refreshed_at = self._last_look
+        elif self._last_look > self.refreshed_at and not self._ids.is_asked:
             self._ids.ask()
 
     def _found(self, partitions: int) -> None:
         if partitions != self.partitions:
-            self._log.info("topic", topic=self._access.topic, partitions=partitions)
+            self._log.info("topic", topic=self._config.topic, partitions=partitions)
             self.partitions = partitions
             self._judge_workers()
 
@@ -167,7 +167,7 @@ class TopicWatch:
         if idle > 0:
             self._log.warning(
                 f"more workers than partitions: {idle} of {self._workers} read nothing",
-                topic=self._access.topic,
+                topic=self._config.topic,
                 partitions=self.partitions,
                 remedy=f"start {self.partitions} workers in all, or give the topic more partitions",
             )
@@ -183,7 +183,7 @@ class TopicWatch:
         places = self._places(asked, OFFSET_END)
         ends = _offsets(client.offsets_for_times(places, timeout=ASK_TIMEOUT_S))
         if ends:
-            self.faults.answered()
+            self.errors.broker_answered()
         self._measured.measure(ends)
 
     def _starts(self, client: Consumer, partitions: Sequence[int]) -> dict[int, int]:
@@ -199,7 +199,7 @@ class TopicWatch:
     def _places(
         self, partitions: Iterable[int], offset: int = OFFSET_INVALID
     ) -> list[TopicPartition]:
-        return [TopicPartition(self._access.topic, number, offset) for number in partitions]
+        return [TopicPartition(self._config.topic, number, offset) for number in partitions]
 
 
 def _offsets(answered: Iterable[TopicPartition]) -> dict[int, int]:

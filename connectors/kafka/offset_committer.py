@@ -9,10 +9,10 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from connectors.core.offset_tracker import Ledger
-from connectors.kafka.config import KafkaAccess
+from connectors.core.offset_tracker import OffsetTracker
+from connectors.kafka.config import KafkaConfig
 from connectors.kafka.error_messages import plain
-from connectors.kafka.error_monitor import KafkaFaults, code_of, text_of
+from connectors.kafka.error_monitor import KafkaErrorMonitor, code_of, text_of
 from connectors.observability import logs
 from connectors.runtime.shutdown import Shutdown
 
@@ -32,24 +32,24 @@ class OffsetCommitter:
     versions does not know, and take a late event of theirs for new.
 
     Args:
-        access: How Kafka is reached.
-        ledger: Knows the low watermarks.
-        faults: Hears of the client's errors.
+        config: How Kafka is reached.
+        tracker: Knows the low watermarks.
+        errors: Hears of the client's errors.
         shutdown: Ends the thread.
         stored: The partitions whose position the recovery store has; None without a store.
     """
 
     def __init__(
         self,
-        access: KafkaAccess,
-        ledger: Ledger,
-        faults: KafkaFaults,
+        config: KafkaConfig,
+        tracker: OffsetTracker,
+        errors: KafkaErrorMonitor,
         shutdown: Shutdown,
         stored: Set[int] | None = None,
     ) -> None:
-        self._access = access
-        self._ledger = ledger
-        self._faults = faults
+        self._config = config
+        self._tracker = tracker
+        self._errors = errors
         self._shutdown = shutdown
         self._stored = stored
         self._consumer: Consumer | None = None
@@ -78,7 +78,7 @@ class OffsetCommitter:
 
     def _commit(self) -> None:
         with self._lock:
-            marks = self._ledger.low_watermarks()
+            marks = self._tracker.low_watermarks()
             if self._stored is not None:
                 marks = {p: mark for p, mark in marks.items() if p in self._stored}
             due = {p: mark for p, mark in marks.items() if self._committed.get(p) != mark}
@@ -86,7 +86,7 @@ class OffsetCommitter:
                 self._try(due)
 
     def _try(self, due: dict[int, int]) -> None:
-        places = [TopicPartition(self._access.topic, p, offset) for p, offset in due.items()]
+        places = [TopicPartition(self._config.topic, p, offset) for p, offset in due.items()]
         try:
             client = self._client()
             done = client.commit(offsets=places, asynchronous=False)
@@ -100,12 +100,12 @@ class OffsetCommitter:
         if refused:
             self._failed(refused[0].code(), refused[0].str())
         else:
-            self._faults.over("group")
+            self._errors.resolve("group")
 
     def _failed(self, code: int, text: str) -> None:
         """Say so; the next second tries again, and the stream goes on meanwhile."""
         if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            self._faults.on_error(KafkaError(code))
+            self._errors.on_error(KafkaError(code))
         now = time.monotonic()
         if now - self._warned_at >= WARN_EVERY_S:
             self._warned_at = now
@@ -113,7 +113,7 @@ class OffsetCommitter:
 
     def _client(self) -> Consumer:
         if self._consumer is None:
-            config: dict[str, Any] = {**self._access.consumer_config(), **self._faults.callbacks()}
+            config: dict[str, Any] = {**self._config.consumer_config(), **self._errors.callbacks()}
             self._consumer = Consumer(config)
         return self._consumer
 

@@ -16,20 +16,20 @@ from datetime import datetime
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from typing_extensions import override
 
-from connectors.core.errors import IncompatibleStoreError
-from connectors.core.offset_tracker import Ledger
+from connectors.core.errors import IncompatibleRecoveryStoreError
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import Record
-from connectors.delivery.read_quota import EpochBudget
+from connectors.delivery.read_quota import ReadQuota
 from connectors.kafka.assignment import Position
-from connectors.kafka.config import KafkaAccess
-from connectors.kafka.consumer import Reader
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.consumer import PartitionConsumer
 from connectors.kafka.lag import Lag
-from connectors.kafka.metadata_monitor import TopicWatch
-from connectors.kafka.topic_validation import LookAhead, Probation
-from connectors.observability.liveness import Heartbeat
+from connectors.kafka.metadata_monitor import MetadataMonitor
+from connectors.kafka.topic_validation import HeldEvents, TopicValidation
+from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
-from connectors.runtime.tuning.epoch_schedule import EpochClock, SlotClock
+from connectors.runtime.tuning.epoch_schedule import EpochSchedule, SlotSchedule
 from connectors.runtime.tuning.thread_state import keep_thread_state
 from connectors.runtime.tuning.timer_slack import RESTS_AFTER_S, TimerSlack
 
@@ -39,7 +39,7 @@ SLOTS = 12
 STATE_VERSION = 1
 BATCH_RECORDS = 1024
 BATCH_BYTES = 1024 * 1024
-"""What one call returns at most, and so by how much a slot can overshoot the ledger's limits. Each
+"""What one call returns at most, and so by how much a slot can overshoot the tracker's limits. Each
 batch wakes all workers and costs every bucket a turn: of 256 records they took one percent more
 of all CPU with one worker, four with four."""
 
@@ -77,36 +77,36 @@ partition, bounded by the topic's partitions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SourceContext:
     """What all slots of a process share.
 
     Attributes:
-        access: How Kafka is reached.
-        watch: Knows the topic's partitions.
-        ledger: Where records are opened, and which says when to stop reading.
-        probation: Doubts the topic until one event could be decoded.
-        heartbeat: Hears that the workers turn.
+        config: How Kafka is reached.
+        monitor: Knows the topic's partitions.
+        tracker: Where records are opened, and which says when to stop context.
+        validation: Doubts the topic until one event could be decoded.
+        liveness: Hears that the workers turn.
         metrics: Where lag and lost positions are counted.
-        shutdown: Ends reading.
+        shutdown: Ends context.
         assigned: The thread that reads a partition, by partition.
         epoch: When the epoch ends.
         slack: How exactly workers are woken.
         stored: The partitions whose position a recovery store has, if there is one.
-        budget: Bounds what is read in an epoch of a cluster.
+        read_quota: Bounds what is read in an epoch of a cluster.
     """
 
-    access: KafkaAccess
-    watch: TopicWatch
-    ledger: Ledger
-    probation: Probation
-    heartbeat: Heartbeat
+    config: KafkaConfig
+    monitor: MetadataMonitor
+    tracker: OffsetTracker
+    validation: TopicValidation
+    liveness: Liveness
     metrics: Metrics
     shutdown: Shutdown
     assigned: dict[int, int]
-    epoch: EpochClock
+    epoch: EpochSchedule
     slack: TimerSlack
     stored: set[int] = field(default_factory=set)
-    budget: EpochBudget = field(default_factory=EpochBudget)
+    read_quota: ReadQuota = field(default_factory=ReadQuota)
 
 
 class PagesSource(FixedPartitionedSource[Record, SlotState]):
@@ -118,13 +118,13 @@ class PagesSource(FixedPartitionedSource[Record, SlotState]):
     count, never in silence.
 
     Args:
-        reading: What all slots of the process share.
+        context: What all slots of the process share.
     """
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-        self._lag = Lag(reading.ledger, reading.metrics)
-        reading.watch.measure_for(self._lag)
+    def __init__(self, context: SourceContext) -> None:
+        self._context = context
+        self._lag = Lag(context.tracker, context.metrics)
+        context.monitor.measure_for(self._lag)
 
     @override
     def list_parts(self) -> list[str]:
@@ -132,70 +132,70 @@ class PagesSource(FixedPartitionedSource[Record, SlotState]):
 
     @override
     def build_part(self, step_id: str, for_part: str, resume_state: SlotState | None) -> Slot:
-        with self._reading.shutdown.guard("kafka source"):
+        with self._context.shutdown.guard("kafka source"):
             keep_thread_state()
-            self._reading.slack.look()  # before it starts threads
-            self._reading.watch.start()
+            self._context.slack.look()  # before it starts threads
+            self._context.monitor.start()
             number = int(for_part.removeprefix("slot-"))
-            return Slot(self._reading, self._lag, number, resume_state)
+            return Slot(self._context, self._lag, number, resume_state)
 
 
 class Slot(StatefulSourcePartition[Record, SlotState]):
     """Reads the partitions p with p mod `SLOTS` = its number, through a consumer of its own.
 
     Args:
-        reading: What all slots of the process share.
+        context: What all slots of the process share.
         lag: Where positions are noted.
         number: Which slot it is.
         state: What its last snapshot held, if it resumes.
     """
 
     def __init__(
-        self, reading: Reading, lag: Lag, number: int, state: SlotState | None = None
+        self, context: SourceContext, lag: Lag, number: int, state: SlotState | None = None
     ) -> None:
-        self._r = reading
+        self._context = context
         self._lag = lag
         self._number = number
         self._topic_id, proven, self._emitted = _restored(state)
         if proven:
-            reading.probation.prove()
-        reading.stored.update(self._emitted)
+            context.validation.accept()
+        context.stored.update(self._emitted)
         self._snapshot_of: set[int] | None = None  # that may not be stored yet
-        self._reader = Reader(
-            reading.access,
-            reading.watch.faults,
-            reading.metrics,
-            self._may_begin_anew,
-            reading.watch.look_soon,
+        self._consumer = PartitionConsumer(
+            context.config,
+            context.monitor.errors,
+            context.metrics,
+            self._may_restart,
+            context.monitor.refresh_soon,
         )
         self._known = 0  # partitions of the topic when ours were chosen
-        self._look_ahead = LookAhead(reading.probation)
+        self._held_events = HeldEvents(context.validation)
         self._idle = True
         self._may_read = True
         self._read_at = time.monotonic()
-        self._epoch = SlotClock(reading.epoch)
+        self._epoch = SlotSchedule(context.epoch)
         self._look_at = 0.0
         self._say_at = 0.0
 
     @override
     def next_batch(self) -> Iterable[Record]:
-        with self._r.shutdown.guard("kafka source"):
+        with self._context.shutdown.guard("kafka source"):
             self._epoch.asked()
-            if self._r.shutdown.stopping.is_set():
+            if self._context.shutdown.stopping.is_set():
                 raise StopIteration
             if self._snapshot_of is not None:
                 self._is_stored(self._snapshot_of)
             if self._is_time_to_look():
                 self._look_at = time.monotonic() + LOOK_S
                 self._look()
-            elif self._reader.has_nothing():
+            elif self._consumer.has_nothing():
                 return ()
             return () if self._idle else self._emit(self._read())
 
     @override
     def next_awake(self) -> datetime | None:
-        self._r.slack.look()
-        open_pages = self._r.ledger.open_pages
+        self._context.slack.look()
+        open_pages = self._context.tracker.open_pages
         return self._epoch.next(self._pause_s(open_pages), open_pages)
 
     def _pause_s(self, open_pages: int) -> float | None:
@@ -211,126 +211,132 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
 
     @override
     def snapshot(self) -> SlotState:
-        with self._r.shutdown.guard("kafka source"):
+        with self._context.shutdown.guard("kafka source"):
             self._epoch.begin()
-            self._r.budget.epoch_ended(self._number)
-            if self._r.ledger.shared:
-                self._r.heartbeat.rest()
+            self._context.read_quota.epoch_ended(self._number)
+            if self._context.tracker.shared:
+                self._context.liveness.rest()
             self._snapshot_of = set(self._emitted)
-            proven = self._r.probation.proven
+            proven = self._context.validation.is_valid
             return (STATE_VERSION, SLOTS, self._topic_id, proven, dict(self._emitted))
 
     @override
     def close(self) -> None:
-        with self._r.shutdown.guard("kafka source"):
-            self._reader.close()
+        with self._context.shutdown.guard("kafka source"):
+            self._consumer.close()
 
     def _is_stored(self, partitions: set[int]) -> None:
         """Note what is stored: Bytewax asks for records again when the epoch before is."""
         self._snapshot_of = None
-        self._r.stored.difference_update(range(self._number, self._known, SLOTS))
-        self._r.stored.update(partitions)
+        self._context.stored.difference_update(range(self._number, self._known, SLOTS))
+        self._context.stored.update(partitions)
 
     def _is_time_to_look(self) -> bool:
-        watch = self._r.watch
-        has_changed = watch.topic_id not in ("", self._topic_id) or watch.partitions != self._known
+        monitor = self._context.monitor
+        has_changed = (
+            monitor.topic_id not in ("", self._topic_id) or monitor.partitions != self._known
+        )
         return self._idle or has_changed or time.monotonic() >= self._look_at
 
     def _look(self) -> None:
-        self._r.heartbeat.beat()
+        self._context.liveness.beat()
         self._follow_topic()
-        self._reader.ask_again()
-        self._say_doubts()
+        self._consumer.retry_committed_offsets()
+        self._report_validation()
 
     # --- which partitions
 
     def _follow_topic(self) -> None:
-        watch = self._r.watch
-        if watch.partitions != self._known:
-            self._known = watch.partitions
+        monitor = self._context.monitor
+        if monitor.partitions != self._known:
+            self._known = monitor.partitions
             self._follow_partitions(range(self._number, self._known, SLOTS))
-        if watch.topic_id != self._topic_id and watch.topic_id and self._known:
-            self._follow_id(watch.topic_id)
+        if monitor.topic_id != self._topic_id and monitor.topic_id and self._known:
+            self._follow_id(monitor.topic_id)
 
     def _follow_partitions(self, mine: Iterable[int]) -> None:
-        before = set(self._reader.partitions)
-        self._reader.follow({number: self._emitted.get(number) for number in mine})
-        now = set(self._reader.partitions)
+        before = set(self._consumer.partitions)
+        self._consumer.follow({number: self._emitted.get(number) for number in mine})
+        now = set(self._consumer.partitions)
         self._idle = not now
         for partition in before - now:
-            self._r.assigned.pop(partition, None)
+            self._context.assigned.pop(partition, None)
             self._lag.forget(partition)
         for partition in now - before:
-            self._r.assigned[partition] = threading.get_ident()
+            self._context.assigned[partition] = threading.get_ident()
             self._lag.follow(partition)
             if (resumed := self._emitted.get(partition)) is not None:
-                # A ledger that is full of restored pages reads nothing, and yet the lag counts.
+                # A tracker that is full of restored pages reads nothing, and yet the lag counts.
                 self._lag.read_up_to(partition, resumed[0])
 
     def _follow_id(self, topic_id: str) -> None:
         """Begin anew when the topic is not the one whose offsets we have."""
         if self._topic_id:
             # Positions of the old topic must not be in a snapshot beside the new one's id.
-            self._emitted = self._reader.begin_anew("the topic was deleted and made anew")
-            self._look_ahead.forget()
-            self._r.probation.begin_anew(topic_id)
+            self._emitted = self._consumer.restart_from_earliest(
+                "the topic was deleted and made anew"
+            )
+            self._held_events.forget()
+            self._context.validation.restart(topic_id)
         self._topic_id = topic_id
 
-    def _may_begin_anew(self, partition: int, lost_at: float) -> bool:
+    def _may_restart(self, partition: int, lost_at: float) -> bool:
         """Whether the old offsets are settled and the topic was looked at since.
 
         Until then an offset could mean two records, and one loss could be told twice: by the
         offset that is out of range, and by the topic's new id.
         """
-        is_settled = not self._r.ledger.open_in(partition)
-        return is_settled and self._r.watch.looked_at > lost_at
+        is_settled = not self._context.tracker.open_in(partition)
+        return is_settled and self._context.monitor.refreshed_at > lost_at
 
-    # --- reading
+    # --- context
 
     def _read(self) -> Sequence[Record]:
         granted = self._granted()
         self._may_read = granted > 0
-        records = self._reader.read(granted, BATCH_BYTES) if granted else []
-        return self._look_ahead.sift(records)
+        records = self._consumer.read(granted, BATCH_BYTES) if granted else []
+        return self._held_events.sift(records)
 
     def _granted(self) -> int:
         """How many records may be read now; 0 while the process has enough."""
-        if not self._r.ledger.has_room():
+        if not self._context.tracker.has_room():
             return 0
-        if self._r.ledger.shared and self._r.budget.is_spent():
+        if self._context.tracker.shared and self._context.read_quota.is_spent():
             return 0
-        room = self._look_ahead.room
+        room = self._held_events.room
         return BATCH_RECORDS if room is None else min(room, BATCH_RECORDS)
 
     def _emit(self, records: Sequence[Record]) -> Sequence[Record]:
         if records:
             self._read_at = time.monotonic()
-            self._r.slack.worked()
-            self._r.ledger.opened(records)
+            self._context.slack.worked()
+            self._context.tracker.opened(records)
             moved = {r.partition: (r.offset + 1, r.era) for r in records}
-            self._r.budget.spend(self._number, len(records), sum(r.size_bytes for r in records))
+            self._context.read_quota.spend(
+                self._number, len(records), sum(r.size_bytes for r in records)
+            )
             self._moved(moved)
-        if self._reader.ends and not len(self._look_ahead):
-            self._moved(self._reader.ends)
-            self._reader.ends = {}
+        if self._consumer.ends and not len(self._held_events):
+            self._moved(self._consumer.ends)
+            self._consumer.ends = {}
         return records
 
     def _moved(self, positions: dict[int, Position]) -> None:
         for partition, (offset, era) in positions.items():
             self._emitted[partition] = (offset, era)
-            self._r.ledger.read_up_to(partition, offset)
+            self._context.tracker.read_up_to(partition, offset)
             self._lag.read_up_to(partition, offset)
 
-    def _say_doubts(self) -> None:
+    def _report_validation(self) -> None:
         now = time.monotonic()
         if now < self._say_at:
             return
         self._say_at = now + SAY_EVERY_S
-        doubt = self._r.probation.doubt(self._r.access.topic)
+        doubt = self._context.validation.problem(self._context.config.topic)
         if doubt is None:
-            self._r.watch.faults.over("events")
+            self._context.monitor.errors.resolve("events")
         else:
-            self._r.watch.faults.trouble("events", *doubt)
+            self._context.monitor.errors.report("events", *doubt)
 
 
 def _restored(state: SlotState | None) -> tuple[str, bool, dict[int, Position]]:
@@ -338,7 +344,7 @@ def _restored(state: SlotState | None) -> tuple[str, bool, dict[int, Position]]:
         return "", False, {}
     version, slots = state[:2]
     if (version, slots) != (STATE_VERSION, SLOTS):
-        raise IncompatibleStoreError(
+        raise IncompatibleRecoveryStoreError(
             f"layout {version} with {slots} reader slots", f"{STATE_VERSION} with {SLOTS}"
         )
     _, _, topic_id, proven, positions = state

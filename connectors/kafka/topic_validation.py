@@ -21,11 +21,11 @@ LIMIT = 100
 HELD_BYTES = 4 * 1024 * 1024
 """Bytes that one slot holds back, at most."""
 
-PATIENCE_S = 1.0
+HOLD_S = 1.0
 """How long a few unreadable events wait for a good one, or for more of their kind."""
 
 
-class Probation:
+class TopicValidation:
     """What one process has seen of the topic; all methods may be called from any thread.
 
     Args:
@@ -47,35 +47,35 @@ class Probation:
         self._emitted = 0
         self._held = 0
         self._held_since = 0.0
-        self._proven = False
+        self._is_valid = False
         self._saw_plain = False
         self._topic_id = ""  # of the latest topic that was made anew
 
     @property
-    def proven(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether an event of the topic could be read."""
-        return self._proven
+        return self._is_valid
 
-    def prove(self) -> None:
-        """Take the topic as proven, as an earlier run has found."""
-        self._proven = self._saw_plain = True
+    def accept(self) -> None:
+        """Take the topic as is_valid, as an earlier run has found."""
+        self._is_valid = self._saw_plain = True
 
-    def begin_anew(self, topic_id: str) -> None:
+    def restart(self, topic_id: str) -> None:
         """Doubt a topic that was made anew, once: another converter may be what it was made for."""
         with self._lock:
             if topic_id != self._topic_id:
                 self._topic_id = topic_id
-                self._proven = self._saw_plain = False
+                self._is_valid = self._saw_plain = False
                 self._emitted = 0
 
-    def look_at(self, records: Iterable[Record]) -> None:
+    def inspect(self, records: Iterable[Record]) -> None:
         """Read events until one is good; a tombstone holds nothing, so it proves nothing."""
         for record in records:
             if record.value is None or is_frame(record):
                 continue
             self._saw_plain = True
             if self._is_change(record):
-                self._proven = True
+                self._is_valid = True
                 return
 
     def held(self, change: int) -> None:
@@ -85,21 +85,21 @@ class Probation:
                 self._held_since = self._clock()
             self._held += change
 
-    def lets_go(self, count: int) -> bool:
+    def may_release(self, count: int) -> bool:
         """Ask whether so many of the events that are held may be emitted."""
         with self._lock:
-            if self._proven:
+            if self._is_valid:
                 return True
             few = self._emitted + self._held < self._limit
-            waited = self._clock() - self._held_since >= PATIENCE_S
+            waited = self._clock() - self._held_since >= HOLD_S
             if not (self._saw_plain and few and waited):
                 return False
             self._emitted += count
             return True
 
-    def doubt(self, topic: str) -> tuple[str, str] | None:
+    def problem(self, topic: str) -> tuple[str, str] | None:
         """Why nothing is emitted, as reason and remedy; None while that is not so."""
-        if self._proven:
+        if self._is_valid:
             return None
         if self._held and not self._saw_plain:
             return (
@@ -119,16 +119,16 @@ def is_frame(record: Record) -> bool:
     return record.value is not None and record.value[:1] == b"\0"
 
 
-class LookAhead:
+class HeldEvents:
     """The events that one reader slot holds back, in order; they are read, but not emitted.
 
     Args:
-        probation: The process's.
+        validation: The process's.
         limit: Records held at most.
     """
 
-    def __init__(self, probation: Probation, limit: int = LIMIT) -> None:
-        self._probation = probation
+    def __init__(self, validation: TopicValidation, limit: int = LIMIT) -> None:
+        self._probation = validation
         self._limit = limit
         self._held: list[Record] = []
         self._bytes = 0
@@ -136,7 +136,7 @@ class LookAhead:
     @property
     def room(self) -> int | None:
         """How many records may be read before some are let go; None: any number."""
-        if self._probation.proven:
+        if self._probation.is_valid:
             return None
         return 0 if self._bytes >= HELD_BYTES else max(0, self._limit - len(self._held))
 
@@ -150,12 +150,12 @@ class LookAhead:
 
     def sift(self, records: Sequence[Record]) -> Sequence[Record]:
         """Take what was read, and return what may be emitted now, in order."""
-        if self._probation.proven and not self._held:
+        if self._probation.is_valid and not self._held:
             return records
-        self._probation.look_at(records)
+        self._probation.inspect(records)
         passing = self._keep(records)
         values = _with_a_value(self._held)
-        if not values or not self._probation.lets_go(values):
+        if not values or not self._probation.may_release(values):
             return passing
         released = [*passing, *self._held]
         self.forget()

@@ -13,7 +13,7 @@ LONGEST_REST_S = 600.0
 """How long a worker may wait for the other processes of a cluster before its silence counts."""
 
 
-class Heartbeat:
+class Liveness:
     """When each worker thread last asked for input.
 
     Args:

@@ -23,7 +23,7 @@ from structlog.dev import (
 )
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
-from connectors.observability.redaction import Secrets
+from connectors.observability.redaction import Redactor
 
 Logger = FilteringBoundLogger
 
@@ -34,7 +34,7 @@ LEVELS = {
     "error": logging.ERROR,
 }
 
-_hidden = Secrets()
+_hidden = Redactor()
 """The secrets of this process; one log a process, so one collection."""
 
 _OWN = ("timestamp", "level", "logger_name")
@@ -86,9 +86,9 @@ def configure(
     _route_standard_logging()
 
 
-def without_secrets(text: str) -> str:
+def redact(text: str) -> str:
     """A text as the log would show it: for what services answered, where it goes elsewhere."""
-    return _hidden.struck_from(text)
+    return _hidden.redact(text)
 
 
 def _json_ending() -> list[Processor]:
@@ -158,7 +158,7 @@ def _strike(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
-        return _hidden.struck_from(value)
+        return _hidden.redact(value)
     if isinstance(value, int | float) or value is None:
         return value
     if isinstance(value, Mapping):

@@ -22,10 +22,10 @@ _BARE = ("event", "level", "timestamp", "logger_name", "exc_info", "exception", 
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class RecentEvent:
     """Something that a person who looks at the status page wants to have seen.
 
-    What happens again with the same words is one happening, that has moved to the top.
+    What happens again with the same words is one event, that has moved to the top.
 
     Attributes:
         number: Counts up from 1, so that a page can tell what it has shown already.
@@ -49,7 +49,7 @@ class Happening:
     facts: Mapping[str, str]
 
 
-class Recent:
+class RecentEvents:
     """The latest happenings; may be written and read from any thread.
 
     Args:
@@ -59,13 +59,13 @@ class Recent:
 
     def __init__(self, kept: int = KEPT, clock: Callable[[], float] = time.time) -> None:
         self._kept = kept
-        self._held: dict[tuple[str, str, str], Happening] = {}  # the newest last
+        self._held: dict[tuple[str, str, str], RecentEvent] = {}  # the newest last
         self._clock = clock
         self._lock = threading.Lock()
         self._number = 0
 
     def add(self, level: str, source: str, text: str, /, **facts: object) -> None:
-        """Note a happening; texts are brought to one line and shortened."""
+        """Note a event; texts are brought to one line and shortened."""
         short = {name: _shown(value, LONGEST_FACT) for name, value in facts.items()}
         kept = dict(list(short.items())[:MOST_FACTS])
         line = _shown(text, LONGEST_TEXT)
@@ -73,8 +73,8 @@ class Recent:
             self._number += 1
             now, same = self._clock(), self._held.pop((level, source, line), None)
             since, times = (same.since, same.times + 1) if same else (now, 1)
-            happening = Happening(self._number, now, since, times, level, source, line, kept)
-            self._held[level, source, line] = happening
+            event = RecentEvent(self._number, now, since, times, level, source, line, kept)
+            self._held[level, source, line] = event
             if len(self._held) > self._kept:
                 del self._held[next(iter(self._held))]
 
@@ -97,7 +97,7 @@ class Recent:
             text = f"{text}: {reason}"
         self.add("error" if level == "critical" else level, source, text, **facts)
 
-    def latest(self) -> list[Happening]:
+    def latest(self) -> list[RecentEvent]:
         """What is held, newest first."""
         with self._lock:
             return list(reversed(self._held.values()))

@@ -13,7 +13,7 @@ UNMISTAKABLE_CHARS = 12
 itself (`cassandra`), which others contain."""
 
 
-class Secrets:
+class Redactor:
     """Texts that nobody may read, and what a text is without them.
 
     Args:
@@ -34,9 +34,9 @@ class Secrets:
         return self._pattern is not None
 
     def __repr__(self) -> str:
-        return f"Secrets({MASK})"
+        return f"Redactor({MASK})"
 
-    def struck_from(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The text with `***` in the place of every secret."""
         return self._pattern.sub(MASK, text) if self._pattern else text
 

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from connectors.core.errors import ServiceError, SetupFault, Transient
+from connectors.core.errors import ConfigurationError, RetryableError, ServiceError
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
 
-PATIENCE_S = 1.0
+MIN_STALL_S = 1.0
 """A fault shorter than this is a hiccup, retried without a word."""
 
 REPEAT_S = 60.0
@@ -71,14 +71,14 @@ class Stalls:
             at_once: Log it although it has only begun (a fault that will not pass by itself).
             lasted_s: Seconds that the service had been silent for when it was called a fault.
         """
-        reason = logs.without_secrets(reason)  # the status port shows it
+        reason = logs.redact(reason)  # the status port shows it
         now = self._clock()
         with self._lock:
             known = self._stalls.get(service)
             since, faults = (known.since, known.faults) if known else (now - lasted_s, 0)
             stall = Stall(service, reason, remedy, since, faults + 1)
             self._stalls[service] = stall
-            lasting = at_once or bool(remedy) or now - since >= PATIENCE_S
+            lasting = at_once or bool(remedy) or now - since >= MIN_STALL_S
             changed = known is not None and known.reason != reason
             say = lasting and self._due(service, now, changed)
             if lasting:  # under the lock, as in `cleared`, or an old 1 might outlast a new 0
@@ -105,8 +105,8 @@ class Stalls:
     def failed(self, service: str, error: ServiceError) -> None:
         """Record a failed try, with the remedy where the error knows one."""
         self._metrics.retries.labels(service).inc()
-        remedy = error.remedy if isinstance(error, SetupFault) else ""
-        lasted_s = error.lasted_s if isinstance(error, Transient) else 0.0
+        remedy = error.remedy if isinstance(error, ConfigurationError) else ""
+        lasted_s = error.lasted_s if isinstance(error, RetryableError) else 0.0
         self.waiting(service, error.detail, remedy, at_once=bool(remedy), lasted_s=lasted_s)
 
     def cleared(self, service: str, words: str = "answers again") -> None:
@@ -131,5 +131,5 @@ class Stalls:
         now = self._clock()
         with self._lock:
             found = [replace(s) for s in self._stalls.values()]
-        lasting = [s for s in found if s.remedy or now - s.since >= PATIENCE_S]
+        lasting = [s for s in found if s.remedy or now - s.since >= MIN_STALL_S]
         return sorted(lasting, key=lambda s: s.since)

@@ -8,11 +8,17 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
-from connectors.core.errors import PageRefused, Refusal, SetupFault, Transient
+from connectors.core.errors import (
+    ConfigurationError,
+    RejectedError,
+    Rejection,
+    RetryableError,
+    TransientError,
+)
 from connectors.core.records import PageVector
-from connectors.http.circuit_breaker import Circuit
-from connectors.http.client import Http, place
-from connectors.http.response import Answer
+from connectors.http.circuit_breaker import CircuitBreaker
+from connectors.http.client import HttpClient, address_of
+from connectors.http.response import Response
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
 
@@ -56,7 +62,7 @@ class RagNotifier:
 
     def __init__(
         self,
-        http: Http,
+        http: HttpClient,
         stalls: Stalls,
         metrics: Metrics,
         url: str,
@@ -69,7 +75,7 @@ class RagNotifier:
         self._http = http
         self._stalls = stalls
         self._url = url
-        self._place = place(url)
+        self._place = address_of(url)
         self._timeout_s = timeout_s
         self._clock = clock
         self._headers = {"Content-Type": "application/json"}
@@ -80,27 +86,27 @@ class RagNotifier:
             metrics.notifications.labels(outcome)
             for outcome in ("delivered", "refused", "unreachable")
         )
-        self._circuit = Circuit(SERVICE, clock=clock)
-        self._given_up: Refusal | None = None  # what is said while the circuit is open
+        self._circuit = CircuitBreaker(SERVICE, clock=clock)
+        self._given_up: Rejection | None = None  # what is said while the circuit is open
         self._latest = b""
         self._latest_page = ""
         self._probe_in_flight = asyncio.Lock()
         self._probing: asyncio.Task[None] | None = None
 
-    async def write(self, rows: Sequence[PageVector]) -> dict[int, Refusal]:
-        """Notify of rows; returns when each has arrived or, by its index, is given up."""
+    async def write(self, rows: Sequence[PageVector]) -> dict[int, Rejection]:
+        """Notify of rows; returns when each has received or, by its index, is given up."""
         refused = {}
         for index, row in enumerate(rows):
             if row.vector is not None and (refusal := await self._notify(row, row.vector)):
                 refused[index] = refusal
         return refused
 
-    async def _notify(self, row: PageVector, vector: bytes) -> Refusal | None:
+    async def _notify(self, row: PageVector, vector: bytes) -> Rejection | None:
         try:
             body = b'{"page_id":' + orjson.dumps(row.page_id) + b',"vector":' + vector + b"}"
         except TypeError:
             self._refused.inc()
-            return Refusal(REFUSED, "the page_id holds a lone surrogate, which no JSON can say")
+            return Rejection(REFUSED, "the page_id holds a lone surrogate, which no JSON can say")
         await self._end_probe_of(row.page_id)
         refusal = await self._deliver(body)
         if self._latest is body:
@@ -120,10 +126,10 @@ class RagNotifier:
             async with self._probe_in_flight:
                 pass
 
-    async def _deliver(self, body: bytes) -> Refusal | None:
+    async def _deliver(self, body: bytes) -> Rejection | None:
         """Try a few times, unless the circuit is open or opens meanwhile."""
         began = self._clock()
-        error: Transient | None = None
+        error: RetryableError | None = None
         for number in range(TRIES):
             if error is not None:
                 await self._circuit.sleep(self._pause_s(number, error))
@@ -132,11 +138,11 @@ class RagNotifier:
                 break
             try:
                 await self._try(body)
-            except PageRefused as refused:
-                return Refusal(REFUSED, refused.detail)
-            except Transient as fault:
+            except RejectedError as refused:
+                return Rejection(REFUSED, refused.detail)
+            except RetryableError as fault:
                 error = fault
-                if isinstance(fault, SetupFault):
+                if isinstance(fault, ConfigurationError):
                     break
             else:
                 return None
@@ -144,7 +150,7 @@ class RagNotifier:
             self._circuit.failed(began)
         return self._give_up(body, error)
 
-    def _pause_s(self, number: int, error: Transient) -> float:
+    def _pause_s(self, number: int, error: RetryableError) -> float:
         """Seconds before a try, counted from 0, after an error."""
         asked_s = min(error.retry_after_s or 0.0, self._timeout_s)
         return max(FIRST_PAUSE_S * 3.0 ** (number - 1), asked_s)
@@ -153,10 +159,10 @@ class RagNotifier:
         sent_at = self._clock()
         try:
             await self._send(body)
-        except PageRefused:
+        except RejectedError:
             self._answered()
             raise
-        except Transient as error:
+        except RetryableError as error:
             if error.status != BUSY:
                 self._circuit.failed(sent_at)
             # a single 404 may speak of a page that the service does not know
@@ -179,9 +185,11 @@ class RagNotifier:
         self._observe(time.perf_counter() - began)
         _check(answer, self._place)
 
-    def _give_up(self, body: bytes, error: Transient | None) -> Refusal:
+    def _give_up(self, body: bytes, error: RetryableError | None) -> Rejection:
         if error is None:
-            refusal = self._given_up or Refusal(UNREACHABLE, "the RAG service is given up for now")
+            refusal = self._given_up or Rejection(
+                UNREACHABLE, "the RAG service is given up for now"
+            )
         else:
             refusal = _refusal(error)
         if self._circuit.is_open:
@@ -204,57 +212,59 @@ class RagNotifier:
             async with self._probe_in_flight:
                 try:
                     await self._try(self._latest)
-                except Transient as fault:
+                except RetryableError as fault:
                     self._given_up = _refusal(fault)
-                except PageRefused:
+                except RejectedError:
                     pass  # it answers, which is all that was asked
 
 
-def _refusal(error: Transient) -> Refusal:
+def _refusal(error: RetryableError) -> Rejection:
     """What a dead letter says: did it answer (with 401, 404, …), or not even that?"""
-    answered = isinstance(error, SetupFault) and error.status is not None
-    return Refusal(REFUSED if answered else UNREACHABLE, error.detail)
+    answered = isinstance(error, ConfigurationError) and error.status is not None
+    return Rejection(REFUSED if answered else UNREACHABLE, error.detail)
 
 
-def _check(answer: Answer, where: str) -> None:
+def _check(answer: Response, where: str) -> None:
     """Judge an answer, of which nothing but the status is agreed.
 
     Raises:
-        Transient: Busy or away: 408, 429, 5xx, or no answer of a service's.
-        SetupFault: The wrong token or address.
-        PageRefused: Any other 4xx.
+        TransientError: Busy or away: 408, 429, 5xx, or no answer of a service's.
+        ConfigurationError: The wrong token or address.
+        RejectedError: Any other 4xx.
     """
     if answer.ok:
         _check_body(answer, where)
         return
     said = f"{where} answered {answer.status}: {answer.text(200)}"
     if answer.status in (408, 429) or answer.status >= 500:
-        raise Transient(said, retry_after_s=answer.retry_after_s, status=answer.status)
+        raise TransientError(said, retry_after_s=answer.retry_after_s, status=answer.status)
     if answer.status in (401, 403):
-        raise SetupFault(said, remedy="correct RAG_AUTH_TOKEN", status=answer.status)
+        raise ConfigurationError(said, remedy="correct RAG_AUTH_TOKEN", status=answer.status)
     if answer.status in (404, 405) or answer.status < 400:
-        raise SetupFault(
+        raise ConfigurationError(
             said,
             remedy="set RAG_REFRESH_URL to the address that takes POST {page_id, vector}",
             status=answer.status,
         )
-    raise PageRefused(said)
+    raise RejectedError(said)
 
 
-def _check_body(answer: Answer, where: str) -> None:
+def _check_body(answer: Response, where: str) -> None:
     """Tell a gateway's page, or half an answer, from the service's own.
 
     Raises:
-        Transient: It is HTML, or it says that it is JSON and is none.
+        TransientError: It is HTML, or it says that it is JSON and is none.
     """
     body = answer.body
     kind = answer.headers.get("Content-Type", "")
     if not body:
         return
     if body[:200].lstrip().startswith(b"<") or "html" in kind:
-        raise Transient(f"{where} answered {answer.status} with a page of HTML")
+        raise TransientError(f"{where} answered {answer.status} with a page of HTML")
     if "json" in kind:
         try:
             orjson.loads(body)
         except orjson.JSONDecodeError:
-            raise Transient(f"{where} answered {answer.status}, but with broken JSON") from None
+            raise TransientError(
+                f"{where} answered {answer.status}, but with broken JSON"
+            ) from None

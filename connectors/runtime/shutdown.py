@@ -21,7 +21,7 @@ from typing import NoReturn
 from connectors.observability import logs
 
 WATCHDOG_S = 15.0
-LAST_WORDS_S = 5.0
+FINAL_STEPS_S = 5.0
 """How long the watchdog lets the last words take: they may speak to a broker that is away."""
 
 
@@ -40,7 +40,7 @@ class Shutdown:
         self._watchdog_s = watchdog_s
         self._exit = exit_process
         self._lock = threading.Lock()
-        self._last_words: list[Callable[[], None]] = []
+        self._final_steps: list[Callable[[], None]] = []
         self._on_stop: list[Callable[[], object]] = []
         self._open_pages: Callable[[], int] = lambda: 0
         self._log = logs.get("stream")
@@ -52,7 +52,7 @@ class Shutdown:
 
     def at_end(self, callback: Callable[[], None]) -> None:
         """Have `callback` called before the process ends in order, or by its watchdog."""
-        self._last_words.append(callback)
+        self._final_steps.append(callback)
 
     def count_open_pages(self, count: Callable[[], int]) -> None:
         """Say how the watchdog learns how many pages will be done again."""
@@ -79,10 +79,10 @@ class Shutdown:
             if number[0] not in (signal.SIGTERM, signal.SIGINT):
                 continue
             if self.stopping.is_set():
-                with _even_without_stderr():
+                with _ignore_closed_stderr():
                     self._log.warning("second signal: ending at once", signal=name)
                 self._exit(128 + number[0])
-            with _even_without_stderr():
+            with _ignore_closed_stderr():
                 self._log.info("stopping", signal=name)
             self.stop()
 
@@ -97,12 +97,12 @@ class Shutdown:
 
     def _watchdog(self) -> None:
         time.sleep(self._watchdog_s)
-        last = threading.Thread(target=self._say_last_words, name="last-words", daemon=True)
+        last = threading.Thread(target=self._finish_late, name="final-steps", daemon=True)
         last.start()
-        last.join(LAST_WORDS_S)
+        last.join(FINAL_STEPS_S)
         self._exit(0)
 
-    def _say_last_words(self) -> None:
+    def _finish_late(self) -> None:
         self._log.warning(
             "not everything has answered: ending now, the next start does the open pages again",
             after_s=round(self._watchdog_s),
@@ -119,7 +119,7 @@ class Shutdown:
         with self._lock:
             first, self._fatal = not self._fatal, True
         if first:
-            with _even_without_stderr():
+            with _ignore_closed_stderr():
                 cause = error.__cause__ or error
                 self._log.error("fatal", where=where, error=f"{type(cause).__name__}: {cause}")
                 self._log.debug("fatal", trace="".join(traceback.format_exception(error)))
@@ -139,7 +139,7 @@ class Shutdown:
 
     def end(self) -> None:
         """Run what was left for the end; for the ordinary way out."""
-        words, self._last_words = self._last_words, []
+        words, self._final_steps = self._final_steps, []
         self._call_each(words, "at the end")
 
     def end_process(self) -> None:
@@ -149,7 +149,7 @@ class Shutdown:
         busy machine one SIGTERM in twenty ended with a segmentation fault instead of 0.
         """
         self.end()
-        with _even_without_stderr():
+        with _ignore_closed_stderr():
             sys.stdout.flush()
             sys.stderr.flush()
         self._exit(1 if getattr(sys, "last_value", None) is not None else 0)
@@ -162,6 +162,6 @@ class Shutdown:
                 self._log.warning(when, error=f"{type(error).__name__}: {error}")
 
 
-def _even_without_stderr() -> suppress:
+def _ignore_closed_stderr() -> suppress:
     """Whoever reads the log may be gone; the process must end all the same."""
     return suppress(OSError, ValueError)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from connectors.core.errors import PageRefused, SetupFault, Transient
+from connectors.core.errors import ConfigurationError, RejectedError, RetryableError, TransientError
 
 FIRST_ROWS = 3
 """So many different rows refused before one was ever accepted: it is the set-up."""
@@ -36,7 +36,7 @@ FEW_ROWS = 3
 
 
 @dataclass(slots=True, eq=False)
-class Trial:
+class RowCase:
     """One row's case, from its first request to its end.
 
     Attributes:
@@ -56,7 +56,7 @@ class Trial:
     accepted_at_refusal: int | None = None
 
 
-class Blame:
+class ErrorAttribution:
     """How the rows of one output fare; used on the I/O loop only.
 
     Args:
@@ -67,16 +67,16 @@ class Blame:
         self._clock = clock
         self._accepted = 0
         self._failures = 0
-        self._failing: set[Trial] = set()
+        self._failing: set[RowCase] = set()
         self._refused: set[str] = set()  # pages refused since the last one was accepted
 
-    def begin(self, page_id: str) -> Trial:
+    def begin(self, page_id: str) -> RowCase:
         """Open the case of a row."""
-        return Trial(page_id, self._accepted, self._failures)
+        return RowCase(page_id, self._accepted, self._failures)
 
-    def end(self, trial: Trial) -> None:
+    def end(self, case: RowCase) -> None:
         """Close it, however it went."""
-        self._failing.discard(trial)
+        self._failing.discard(case)
 
     def accepted(self, rows: int = 1) -> None:
         """Note rows that were stored."""
@@ -84,11 +84,13 @@ class Blame:
         if self._refused:
             self._refused.clear()
 
-    def accepted_since(self, trial: Trial) -> int:
+    def accepted_since(self, case: RowCase) -> int:
         """How many rows were stored since a row's case began."""
-        return self._accepted - trial.accepted_before
+        return self._accepted - case.accepted_before
 
-    def judge_refused(self, trial: Trial, error: PageRefused, remedy: str) -> Transient:
+    def attribute_rejection(
+        self, case: RowCase, error: RejectedError, remedy: str
+    ) -> RetryableError:
         """Say what a refusal (400) means that names no fault of the set-up.
 
         Where another row was accepted between two refusals of this one, it is this row's fault;
@@ -97,7 +99,7 @@ class Blame:
         bad rows do come in groups.
 
         Args:
-            trial: The row's case.
+            case: The row's case.
             error: What the service said.
             remedy: What to do if it is the set-up.
 
@@ -105,23 +107,23 @@ class Blame:
             The error to try again after.
 
         Raises:
-            PageRefused: The row is to be given up.
+            RejectedError: The row is to be given up.
         """
-        if trial.accepted_at_refusal is None:
-            trial.accepted_at_refusal = self._accepted
+        if case.accepted_at_refusal is None:
+            case.accepted_at_refusal = self._accepted
         if len(self._refused) < ROWS_IN_A_ROW:
-            self._refused.add(trial.page_id)
+            self._refused.add(case.page_id)
         enough = ROWS_IN_A_ROW if self._accepted else FIRST_ROWS
         if len(self._refused) >= enough:
-            return SetupFault(f"every row is refused: {error.detail}", remedy=remedy)
-        others_fare_well = self._accepted > trial.accepted_at_refusal
-        if self._failing_for(trial) >= HOLD_S or others_fare_well:
+            return ConfigurationError(f"every row is refused: {error.detail}", remedy=remedy)
+        others_fare_well = self._accepted > case.accepted_at_refusal
+        if self._failing_for(case) >= HOLD_S or others_fare_well:
             raise error
-        return Transient(f"a row is refused, others may be too: {error.detail}")
+        return TransientError(f"a row is refused, others may be too: {error.detail}")
 
-    async def judge_failed(
-        self, trial: Trial, error: Transient, answers: Callable[[], Awaitable[bool]]
-    ) -> Transient:
+    async def attribute_failure(
+        self, case: RowCase, error: RetryableError, answers: Callable[[], Awaitable[bool]]
+    ) -> RetryableError:
         """Say what a 500 means.
 
         It is the row's fault when it got at least ten over at least 30 s, the service answers
@@ -131,7 +133,7 @@ class Blame:
         a dead letter by itself.
 
         Args:
-            trial: The row's case.
+            case: The row's case.
             error: What the service said.
             answers: Asks whether the service answers a read of the row.
 
@@ -139,31 +141,31 @@ class Blame:
             The error to try again after.
 
         Raises:
-            PageRefused: The row is to be given up.
+            RejectedError: The row is to be given up.
         """
         self._failures += 1
-        trial.failures += 1
-        self._failing.add(trial)
-        failing_s = self._failing_for(trial)
-        if trial.failures < MIN_FAILURES or failing_s < MIN_FAILING_S:
+        case.failures += 1
+        self._failing.add(case)
+        failing_s = self._failing_for(case)
+        if case.failures < MIN_FAILURES or failing_s < MIN_FAILING_S:
             return error
-        if self._is_suspect(trial, failing_s) and await answers():
-            raise PageRefused(
-                f"answered with an error {trial.failures} times in {failing_s:.0f} s, "
+        if self._is_suspect(case, failing_s) and await answers():
+            raise RejectedError(
+                f"answered with an error {case.failures} times in {failing_s:.0f} s, "
                 f"while other requests went well: {error.detail}"
             )
         return error
 
-    def _is_suspect(self, trial: Trial, failing_s: float) -> bool:
-        accepted = self.accepted_since(trial)
-        others_failed = self._failures - trial.failures_before - trial.failures
+    def _is_suspect(self, case: RowCase, failing_s: float) -> bool:
+        accepted = self.accepted_since(case)
+        others_failed = self._failures - case.failures_before - case.failures
         if accepted and accepted >= others_failed:
             return True
         exception = accepted > 0 or len(self._failing) <= FEW_ROWS
         return failing_s >= LONE_FAILING_S and exception
 
-    def _failing_for(self, trial: Trial) -> float:
+    def _failing_for(self, case: RowCase) -> float:
         now = self._clock()
-        if trial.since is None:
-            trial.since = now
-        return now - trial.since
+        if case.since is None:
+            case.since = now
+        return now - case.since

@@ -21,11 +21,11 @@ from pydantic_settings import (
 from connectors.observability.redaction import MASK
 from dataflow.config import sources, values
 from dataflow.config.validation import (
-    Fault,
+    SettingProblem,
     SettingsError,
-    cross_faults,
-    field_faults,
-    quoted_faults,
+    cross_problems,
+    field_problems,
+    quoted_problems,
 )
 from dataflow.config.values import (
     AuthUrl,
@@ -234,7 +234,7 @@ class Settings(BaseSettings):
         given = {*sources.environment_of(cls), *DotEnvSettingsSource(cls).env_vars}
         return sources.misspelt({name.upper() for name in given}, known)
 
-    def masked(self) -> dict[str, str]:
+    def redacted(self) -> dict[str, str]:
         """Return every setting as it may be shown, by variable; empty where none is given."""
         return {field.upper(): self._shown(field) for field in type(self).model_fields}
 
@@ -242,7 +242,7 @@ class Settings(BaseSettings):
         """Return the secrets themselves, for the log to strike them out."""
         given = (getattr(self, field) for field in SECRETS)
         options = self.kafka_options.items()
-        hidden = [str(v) for k, v in options if values.mask_option(k, v) == MASK]
+        hidden = [str(v) for k, v in options if values.redact_option(k, v) == MASK]
         fields = (field for field in type(self).model_fields if field.endswith("_url"))
         inside = [urlsplit(url).password for field in fields for url in self._urls_in(field)]
         plain = (secret.get_secret_value() for secret in given if secret)
@@ -259,26 +259,26 @@ class Settings(BaseSettings):
         if isinstance(value, SecretStr):
             return MASK
         if field.endswith("_url"):
-            return ",".join(map(values.mask_url, self._urls_in(field)))
+            return ",".join(map(values.redact_url, self._urls_in(field)))
         if field == "kafka_options":
-            shown = {name: values.mask_option(name, value[name]) for name in value}
+            shown = {name: values.redact_option(name, value[name]) for name in value}
             return json.dumps(shown) if shown else ""
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     def __repr_args__(self) -> Iterable[tuple[str, str]]:
-        return ((name.lower(), value) for name, value in self.masked().items())
+        return ((name.lower(), value) for name, value in self.redacted().items())
 
     @model_validator(mode="wrap")
     @classmethod
     def _report_all_faults(cls, data: Any, handler: Any) -> Settings:
         """Run the fields' checks and those between them, and raise what both found."""
-        found = quoted_faults(data, cls.model_fields)
+        found = quoted_problems(data, cls.model_fields)
         settings = None
         try:
             settings = handler(data)
         except ValidationError as error:
-            found += _of_others(field_faults(error, cls.model_fields), found)
-        found += _of_others(cross_faults(data, cls.model_fields), found)
+            found += _of_others(field_problems(error, cls.model_fields), found)
+        found += _of_others(cross_problems(data, cls.model_fields), found)
         if found:
             slips = [
                 (given, f"is no setting; meant is {meant}?") for given, meant in cls.unknown_names()
@@ -306,7 +306,7 @@ class Settings(BaseSettings):
         return init_settings, files, env_settings, dotenv_settings
 
 
-def _of_others(faults: list[Fault], known: list[Fault]) -> list[Fault]:
+def _of_others(faults: list[SettingProblem], known: list[SettingProblem]) -> list[SettingProblem]:
     """The faults of settings that have none yet."""
     names = {name for name, _ in known}
     return [fault for fault in faults if fault[0] not in names]

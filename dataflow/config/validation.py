@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-Fault = tuple[str, str]
+SettingProblem = tuple[str, str]
 """A setting's variable name, and the sentence that follows it."""
 
 
@@ -25,14 +25,14 @@ class SettingsError(Exception):
         faults: The same, in the order of the settings.
     """
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
+    def __init__(self, faults: Iterable[SettingProblem]) -> None:
         self.faults = tuple(faults)
         count = len(self.faults)
         title = "A setting is wrong:" if count == 1 else f"{count} settings are wrong:"
         super().__init__("\n".join([title, *(f"  {name} {text}" for name, text in self.faults)]))
 
 
-def field_faults(error: ValidationError, fields: Mapping[str, FieldInfo]) -> list[Fault]:
+def field_problems(error: ValidationError, fields: Mapping[str, FieldInfo]) -> list[SettingProblem]:
     """Put what pydantic found into sentences, at most one a setting."""
     faults: dict[str, str] = {}
     for found in error.errors(include_url=False):
@@ -48,10 +48,12 @@ def field_faults(error: ValidationError, fields: Mapping[str, FieldInfo]) -> lis
     return list(faults.items())
 
 
-def quoted_faults(given: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> list[Fault]:
+def quoted_problems(
+    given: Mapping[str, Any], fields: Mapping[str, FieldInfo]
+) -> list[SettingProblem]:
     """Find values in quotes, which `.env` takes away and `docker run --env-file` does not.
 
-    Secrets are left out: such a password would be a strange one, but it can be right.
+    Redactor are left out: such a password would be a strange one, but it can be right.
     """
     return [
         (name.upper(), "begins and ends with a quote; take both away: `--env-file` keeps them")
@@ -95,7 +97,9 @@ def _bounds(field: FieldInfo) -> str:
     return f" of {bounds['ge']} or more" if "ge" in bounds else ""
 
 
-def cross_faults(given: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> list[Fault]:
+def cross_problems(
+    given: Mapping[str, Any], fields: Mapping[str, FieldInfo]
+) -> list[SettingProblem]:
     """Check the settings against each other.
 
     Args:
@@ -121,7 +125,7 @@ def cross_faults(given: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> l
     return [fault for check in checks for fault in check(values)]
 
 
-def _kafka_login(values: Mapping[str, Any]) -> Iterable[Fault]:
+def _kafka_login(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
     options = str(values["kafka_options"] or "")
     if values["kafka_username"] and not values["kafka_password"] and "sasl." not in options:
         yield "KAFKA_PASSWORD", "is missing, but KAFKA_USERNAME is given; give both or neither"
@@ -134,7 +138,7 @@ def _kafka_login(values: Mapping[str, Any]) -> Iterable[Fault]:
         yield "KAFKA_SASL_MECHANISM", "needs KAFKA_USERNAME and KAFKA_PASSWORD; give them"
 
 
-def _kafka_ca(values: Mapping[str, Any]) -> Iterable[Fault]:
+def _kafka_ca(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
     tls = "kafka+ssl://" in str(values["kafka_broker"]).lower()
     if values["kafka_ca_file"] and not tls and "ssl" not in str(values["kafka_options"]).lower():
         yield (
@@ -143,7 +147,7 @@ def _kafka_ca(values: Mapping[str, Any]) -> Iterable[Fault]:
         )
 
 
-def _dead_letters(values: Mapping[str, Any]) -> Iterable[Fault]:
+def _dead_letters(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
     if values["dead_letter_topic"] == values["kafka_topic"]:
         yield (
             "DEAD_LETTER_TOPIC",
@@ -151,7 +155,7 @@ def _dead_letters(values: Mapping[str, Any]) -> Iterable[Fault]:
         )
 
 
-def _openai(values: Mapping[str, Any]) -> Iterable[Fault]:
+def _openai(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
     users = [
         f"{name.upper()}=openai"
         for name in ("embed_provider", "embed_fallback")
@@ -167,7 +171,7 @@ def _openai(values: Mapping[str, Any]) -> Iterable[Fault]:
         )
 
 
-def _fallback(values: Mapping[str, Any]) -> Iterable[Fault]:
+def _fallback(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
     if not _chosen(values, "embed_fallback", "openai"):
         return
     if _chosen(values, "embed_provider", "openai"):
@@ -209,7 +213,7 @@ def _is_openai_itself(url: str) -> bool:
     return host is not None and (host == "openai.com" or host.endswith(".openai.com"))
 
 
-def _stargate_login(values: Mapping[str, Any]) -> Iterable[Fault]:
+def _stargate_login(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
     parts = ("stargate_username", "stargate_password", "stargate_auth_url")
     given = [name.upper() for name in parts if values[name]]
     missing = [name.upper() for name in parts if not values[name]]
@@ -225,7 +229,7 @@ def _stargate_login(values: Mapping[str, Any]) -> Iterable[Fault]:
             )
 
 
-def _stargate_bulk(values: Mapping[str, Any]) -> Iterable[Fault]:
+def _stargate_bulk(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
     if _chosen(values, "stargate_bulk", "custom") and not values["stargate_bulk_url"]:
         yield (
             "STARGATE_BULK_URL",

@@ -254,7 +254,7 @@ class SecretFault:
         self.sentence = sentence
 
 
-def mask_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a URL without its password and the values of its query."""
     parts = urlsplit(url.strip())
     user, at, host = parts.netloc.rpartition("@")
@@ -262,7 +262,7 @@ def mask_url(url: str) -> str:
     return urlunsplit(parts._replace(netloc=netloc, query=MASK if parts.query else ""))
 
 
-def mask_option(name: str, value: Scalar) -> Scalar:
+def redact_option(name: str, value: Scalar) -> Scalar:
     """Return a librdkafka property's value as it may be shown."""
     return MASK if _SECRET_OPTION.search(name.lower()) else value
 

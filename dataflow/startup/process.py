@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from connectors.core.offset_tracker import Ledger
-from connectors.http.client import Http
-from connectors.observability.liveness import Heartbeat
+from connectors.core.offset_tracker import OffsetTracker
+from connectors.http.client import HttpClient
+from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics
-from connectors.observability.recent_events import Recent
+from connectors.observability.recent_events import RecentEvents
 from connectors.observability.stalls import Stalls
 from connectors.runtime.event_loop import IoLoop
 from connectors.runtime.shutdown import Shutdown
@@ -30,26 +30,26 @@ class Process:
         stalls: What it waits for.
         io: Its event loop.
         http: Its HTTP client.
-        ledger: Its open records.
-        heartbeat: Whether its workers turn.
+        tracker: Its open records.
+        liveness: Whether its workers turn.
         slack: How exactly they are woken.
     """
 
     settings: Settings
     started: Launch
-    recent: Recent
+    recent_events: RecentEvents
     metrics: Metrics = field(default_factory=Metrics)
     shutdown: Shutdown = field(default_factory=Shutdown)
-    heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    liveness: Liveness = field(default_factory=Liveness)
     stalls: Stalls = field(init=False)
     io: IoLoop = field(init=False)
-    http: Http = field(init=False)
-    ledger: Ledger = field(init=False)
+    http: HttpClient = field(init=False)
+    tracker: OffsetTracker = field(init=False)
     slack: TimerSlack = field(init=False)
 
     def __post_init__(self) -> None:
         self.stalls = Stalls(self.metrics)
         self.io = IoLoop(lambda error: self.shutdown.fatal(error, "I/O loop"))
-        self.http = Http(self.settings.http_ca_file)
-        self.ledger = Ledger(shared=self.started.is_cluster)
-        self.slack = TimerSlack(lambda: self.ledger.open_pages)
+        self.http = HttpClient(self.settings.http_ca_file)
+        self.tracker = OffsetTracker(shared=self.started.is_cluster)
+        self.slack = TimerSlack(lambda: self.tracker.open_pages)

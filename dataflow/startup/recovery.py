@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO
 
-from connectors.core.errors import IncompatibleStoreError
+from connectors.core.errors import IncompatibleRecoveryStoreError
 from connectors.core.records import BUCKET_KEYS
 from dataflow.startup.launch import Launch, LaunchError
 from dataflow.startup.uncommitted_epochs import forget_uncommitted, open_to_read
@@ -230,7 +230,9 @@ def _check_buckets(files: Iterable[Path]) -> None:
         except sqlite3.Error as error:
             raise _unreadable(file, error) from None
         if strange := sorted(keys - set(BUCKET_KEYS)):
-            odd = IncompatibleStoreError(f"a bucket {strange[0]}", f"such as {BUCKET_KEYS[0]}")
+            odd = IncompatibleRecoveryStoreError(
+                f"a bucket {strange[0]}", f"such as {BUCKET_KEYS[0]}"
+            )
             raise RecoveryError(str(odd))
 
 

@@ -10,8 +10,8 @@ from importlib.metadata import version
 
 from connectors.embedders.batching.batcher import Batcher
 from connectors.http.connectivity import Reach
-from connectors.kafka.source import Reading
-from dataflow.graph import Parts
+from connectors.kafka.source import SourceContext
+from dataflow.graph import StreamParts
 from dataflow.startup.launch import Launch
 from dataflow.startup.process import Process
 from gibsey_embedder.status.server import StatusServer
@@ -19,14 +19,14 @@ from gibsey_embedder.status.view import KafkaStatus, LaunchInfo, StatusView
 
 
 def open_status_port(
-    process: Process, parts: Parts, reading: Reading, batcher: Batcher, model: str
+    process: Process, parts: StreamParts, context: SourceContext, batcher: Batcher, model: str
 ) -> None:
     """Begin to serve it, in the background.
 
     Args:
         process: Whose status it is.
         parts: The graph's parts.
-        reading: What is read.
+        context: What is read.
         batcher: What embeds.
         model: The name of the model in use.
     """
@@ -34,23 +34,23 @@ def open_status_port(
     reach = Reach(process.io, {"stargate": settings.stargate_url, "rag": settings.rag_refresh_url})
     reach.start()
     view = StatusView(
-        settings_masked=settings.masked(),
+        settings_redacted=settings.redacted(),
         metrics=process.metrics,
         stalls=process.stalls,
-        ledger=process.ledger,
-        heartbeat=process.heartbeat,
+        tracker=process.tracker,
+        liveness=process.liveness,
         batcher=batcher,
-        outboxes={
+        write_queues={
             "stargate": parts.stargate,
             "rag": parts.rag,
             "dead-letters": parts.dead_letters,
         },
-        kafka_status=lambda: _kafka_status(reading),
+        kafka_status=lambda: _kafka_status(context),
         version=version("gibsey-embedder"),
         model=model,
         started_at=time.time(),
         launch=_launch_info(process.started),
-        recent=process.recent,
+        recent_events=process.recent_events,
         unanswered=lambda: [*_silent_embedder(batcher), *reach.missing()],
         stopping=process.shutdown.stopping.is_set,
     )
@@ -59,19 +59,19 @@ def open_status_port(
 
 
 def _silent_embedder(batcher: Batcher) -> list[str]:
-    return [] if batcher.rules or batcher.standing_in else ["embedder"]
+    return [] if batcher.rules or batcher.fallback_status else ["embedder"]
 
 
-def _kafka_status(reading: Reading) -> KafkaStatus:
-    assigned = dict(reading.assigned)
+def _kafka_status(context: SourceContext) -> KafkaStatus:
+    assigned = dict(context.assigned)
     threads = sorted(set(assigned.values()))
     status = KafkaStatus(
-        topic=reading.access.topic,
+        topic=context.config.topic,
         partitions=sorted(assigned),
         workers={p: threads.index(thread) for p, thread in assigned.items()},
     )
-    if reading.watch.partitions:
-        status["topic_partitions"] = reading.watch.partitions
+    if context.monitor.partitions:
+        status["topic_partitions"] = context.monitor.partitions
     return status
 
 

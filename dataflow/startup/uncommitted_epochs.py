@@ -46,7 +46,7 @@ def next_epoch(files: Iterable[Path]) -> int | None:
     """The epoch that Bytewax resumes with: the first that not all workers have closed.
 
     Of the latest execution, each worker is as far as its latest frontier, or, without one, where
-    the execution began. Any partition may hold some of these facts.
+    the execution began. Any partition may hold some of these model_info.
 
     Args:
         files: All partitions of a store.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from connectors.core.offset_tracker import Ledger
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import bucket_of
 from connectors.observability.metrics import Metrics
 from dataflow.steps.changes import Change, Skipped
@@ -16,12 +16,12 @@ class Filter:
     In groups, for each item costs Bytewax more than a page's change does us.
 
     Args:
-        ledger: Where skipped records are settled.
+        tracker: Where skipped records are settled.
         metrics: Where they are counted.
     """
 
-    def __init__(self, ledger: Ledger, metrics: Metrics) -> None:
-        self._ledger = ledger
+    def __init__(self, tracker: OffsetTracker, metrics: Metrics) -> None:
+        self._tracker = tracker
         self._metrics = metrics
 
     def __call__(self, events: Iterable[Change | Skipped]) -> list[tuple[str, list[Change]]]:
@@ -32,6 +32,6 @@ class Filter:
                 groups.setdefault(bucket_of(event.page_id), []).append(event)
             else:
                 self._metrics.events.labels(event.op, event.outcome).inc()
-                self._ledger.settled(event.record)
-        self._ledger.departed(change.record for group in groups.values() for change in group)
+                self._tracker.settled(event.record)
+        self._tracker.handed_over(change.record for group in groups.values() for change in group)
         return list(groups.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from connectors.core.records import Seal
+from connectors.core.records import FlushMarker
 
 AFTER_S = 1.0
 """How long after its last page, and how often then, it is looked whether all is settled."""
@@ -15,8 +15,8 @@ UNSETTLED_EVERY = 64
 them, for with a service away each time 25 MB of rows can be written anew."""
 
 
-class Sealing:
-    """Whether a bucket owes its outputs a `Seal`, and when it is looked again.
+class FlushMarkers:
+    """Whether a bucket owes its outputs a `FlushMarker`, and when it is looked again.
 
     Attributes:
         due_at: When to look; None while no seal is owed.
@@ -31,7 +31,7 @@ class Sealing:
         self._looks = 0
         self.due_at = _soon()
 
-    def look(self, *, is_settled: bool) -> Seal | None:
+    def look(self, *, is_settled: bool) -> FlushMarker | None:
         """The seal, if one is to be sent now.
 
         Args:
@@ -42,7 +42,7 @@ class Sealing:
         self._looks += 1
         self.due_at = None if is_settled else _soon()
         if is_settled or self._looks in UNSETTLED_AT or not self._looks % UNSETTLED_EVERY:
-            return Seal(settles=is_settled)
+            return FlushMarker(settles=is_settled)
         return None
 
 

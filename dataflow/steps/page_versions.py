@@ -22,7 +22,7 @@ _ENTRY_BYTES = _KEY_BYTES + PACKED_BYTES + FINGERPRINT_BYTES
 
 
 @dataclass(slots=True)
-class AppliedChange:
+class PageVersion:
     """The newest change of a page that went to the outputs.
 
     Attributes:
@@ -35,7 +35,7 @@ class AppliedChange:
     fingerprint: bytes | None
 
 
-class Applied:
+class PageVersions:
     """The latest applied change of each page of one bucket, the longest untouched dropped first.
 
     Pages are kept by a digest of their id, so that the memory is bounded whatever the ids are. All
@@ -78,13 +78,13 @@ class Applied:
     def __len__(self) -> int:
         return len(self._entries) - self._unused
 
-    def get(self, page_id: str) -> AppliedChange | None:
+    def get(self, page_id: str) -> PageVersion | None:
         """What was last applied to a page, if that is remembered."""
         entry = self._entries.get(_key(page_id))
         if entry is None:
             return None
         fingerprint = entry[PACKED_BYTES:]
-        return AppliedChange(
+        return PageVersion(
             Version.unpack(entry[:PACKED_BYTES]), None if fingerprint == _NO_TEXT else fingerprint
         )
 

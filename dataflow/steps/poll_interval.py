@@ -22,17 +22,17 @@ PER_PAGE_S = 20e-6
 are nothing to one of them, and sixteen buckets that look all the time cost half a core."""
 
 
-class Patience:
+class PollInterval:
     """When one bucket looks next."""
 
     def __init__(self) -> None:
         self._moved_at = time.monotonic()
 
-    def moved(self) -> None:
+    def reset(self) -> None:
         """Note that a page came or went."""
         self._moved_at = time.monotonic()
 
-    def next_look(self, open_pages: int) -> datetime:
+    def next_poll(self, open_pages: int) -> datetime:
         """The time of the next look, by the clock that Bytewax compares it with.
 
         So rounded that buckets of one worker with like pauses look in the same turn of Bytewax.

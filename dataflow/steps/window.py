@@ -20,20 +20,20 @@ from bytewax.operators import StatefulBatchLogic
 from prometheus_client import Counter
 from typing_extensions import override
 
-from connectors.core.errors import IncompatibleStoreError
-from connectors.core.offset_tracker import Ledger
-from connectors.core.records import BUCKETS, DeadLetter, Outcome, PageVector, Record, Seal
-from connectors.delivery.backpressure import EpochHold
+from connectors.core.errors import IncompatibleRecoveryStoreError
+from connectors.core.offset_tracker import OffsetTracker
+from connectors.core.records import BUCKETS, DeadLetter, FlushMarker, Outcome, PageVector, Record
+from connectors.delivery.backpressure import Backpressure
 from connectors.embedders.base import TextRules
-from connectors.embedders.batching.jobs import EmbedJob
+from connectors.embedders.batching.jobs import EmbeddingJob
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
 from connectors.runtime.tuning.thread_state import keep_thread_state
 from connectors.runtime.tuning.timer_slack import TimerSlack
 from dataflow.steps.changes import Change, Version
-from dataflow.steps.flush_markers import Sealing
-from dataflow.steps.page_versions import BY_FALLBACK, Applied, AppliedChange
-from dataflow.steps.poll_interval import Patience
+from dataflow.steps.flush_markers import FlushMarkers
+from dataflow.steps.page_versions import BY_FALLBACK, PageVersion, PageVersions
+from dataflow.steps.poll_interval import PollInterval
 
 STATE_VERSION = 2
 """Raised whenever the snapshot's form, or what buckets mean, changes."""
@@ -49,7 +49,7 @@ class Embedding(Protocol):
     def rules(self) -> TextRules | None:
         """How texts are prepared; None until the embedder has told about its model."""
 
-    def submit(self, jobs: list[EmbedJob]) -> None:
+    def submit(self, jobs: list[EmbeddingJob]) -> None:
         """Take jobs."""
 
     def halt(self) -> Any:
@@ -61,7 +61,7 @@ class _Open:
     """A change whose page is on its way through the embedder."""
 
     change: Change
-    job: EmbedJob
+    job: EmbeddingJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +70,20 @@ class WindowStep:
 
     Attributes:
         batcher: Embeds.
-        ledger: Where what ends here is settled.
+        tracker: Where what ends here is settled.
         metrics: Where outcomes are counted.
         shutdown: Ends the process on an error.
         delete_rows: Whether a deleted page's row is removed.
-        hold: Makes an epoch of a cluster wait, where too much has come.
+        backpressure: Makes an epoch of a cluster wait, where too much has come.
         slack: Hears that there is something to do, which a peer may have read.
     """
 
     batcher: Embedding
-    ledger: Ledger
+    tracker: OffsetTracker
     metrics: Metrics
     shutdown: Shutdown
     delete_rows: bool
-    hold: EpochHold | None = None
+    backpressure: Backpressure | None = None
     slack: TimerSlack = field(default_factory=TimerSlack)
 
     def __call__(self, snapshot: bytes | None) -> Window:
@@ -97,7 +97,7 @@ class WindowStep:
 class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
     """One bucket: which of its changes are open, and what was last applied to its pages.
 
-    Its state is bounded by the ledger's limit of open pages and by `Applied`'s; the snapshot
+    Its state is bounded by the tracker's limit of open pages and by `PageVersions`'s; the snapshot
     holds every change that has not been emitted.
     """
 
@@ -105,10 +105,10 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         self._step = step
         self._open: dict[str, list[_Open]] = {}  # by page, oldest first
         self._finished: deque[_Open] = deque()  # filled by the I/O loop
-        self._new: list[EmbedJob] = []
-        self._applied = Applied(other_space=step.metrics.other_space_pages.inc)
-        self._patience = Patience()
-        self._sealing = Sealing()
+        self._new: list[EmbeddingJob] = []
+        self._versions = PageVersions(other_space=step.metrics.other_space_pages.inc)
+        self._poll_interval = PollInterval()
+        self._flush_markers = FlushMarkers()
         self._counted: dict[tuple[str, str], Counter] = {}
         if snapshot is not None:
             self._restore(snapshot)
@@ -119,7 +119,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
             self._step.slack.worked()
             out: list[Outcome] = []
             for group in values:
-                self._step.ledger.arrived(change.record for change in group)
+                self._step.tracker.received(change.record for change in group)
                 for change in group:
                     self._take(change, out)
             self._submit()
@@ -136,32 +136,32 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         with self._step.shutdown.guard("window"):
             with suppress(FutureTimeoutError):  # not reached before the watchdog
                 self._step.batcher.halt().result(HALT_TIMEOUT_S)
-            return [*self._emit([]), [Seal()]], StatefulBatchLogic.RETAIN
+            return [*self._emit([]), [FlushMarker()]], StatefulBatchLogic.RETAIN
 
     @override
     def notify_at(self) -> datetime | None:
         if self._open:
-            return self._patience.next_look(self._step.ledger.open_pages)
-        return self._sealing.due_at
+            return self._poll_interval.next_poll(self._step.tracker.open_pages)
+        return self._flush_markers.due_at
 
     @override
     def snapshot(self) -> bytes:
         with self._step.shutdown.guard("window"):
-            if self._step.hold is not None:
-                self._step.hold.wait()
+            if self._step.backpressure is not None:
+                self._step.backpressure.wait()
             waiting = [_packed(o.change) for page in self._open.values() for o in page]
-            return pickle.dumps((STATE_VERSION, BUCKETS, waiting, self._applied.pack()))
+            return pickle.dumps((STATE_VERSION, BUCKETS, waiting, self._versions.pack()))
 
     def _restore(self, snapshot: bytes) -> None:
         version, buckets, waiting, applied = pickle.loads(snapshot)  # noqa: S301 - our own store
         if (version, buckets) != (STATE_VERSION, BUCKETS):
-            raise IncompatibleStoreError(
+            raise IncompatibleRecoveryStoreError(
                 f"layout {version} with {buckets} buckets", f"{STATE_VERSION} with {BUCKETS}"
             )
-        self._applied = Applied(applied, other_space=self._step.metrics.other_space_pages.inc)
-        self._sealing.begin()
+        self._versions = PageVersions(applied, other_space=self._step.metrics.other_space_pages.inc)
+        self._flush_markers.begin()
         changes = [_unpacked(fields) for fields in waiting]
-        self._step.ledger.opened(change.record for change in changes)
+        self._step.tracker.opened(change.record for change in changes)
         for change in changes:
             self._embed(change)
         self._submit()
@@ -169,7 +169,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
     def _take(self, change: Change, out: list[Outcome]) -> None:
         """Decide what is to be done for a change."""
         open_changes = self._open.get(change.page_id)
-        applied = self._applied.get(change.page_id)
+        applied = self._versions.get(change.page_id)
         # both count: while an older change is in a request, a newer one may have overtaken it
         if (open_changes and _is_late(change, open_changes[-1].change.version)) or (
             applied is not None and self._is_late_to(change, applied)
@@ -178,12 +178,12 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         elif change.is_blank:
             self._remove(change, out)
         elif not open_changes and applied is not None and self._unchanged(change, applied):
-            self._applied.put(change.page_id, change.version, applied.fingerprint)
+            self._versions.put(change.page_id, change.version, applied.fingerprint)
             self._end(change, "skipped_unchanged")
         else:
             self._embed(change)
 
-    def _unchanged(self, change: Change, applied: AppliedChange) -> bool:
+    def _unchanged(self, change: Change, applied: PageVersion) -> bool:
         fingerprint = self._fingerprint(change)
         return (
             change.op == "u"
@@ -197,7 +197,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         rules = self._step.batcher.rules
         return rules.fingerprint(change.body or "") if rules and not change.is_blank else None
 
-    def _is_late_to(self, change: Change, applied: AppliedChange) -> bool:
+    def _is_late_to(self, change: Change, applied: PageVersion) -> bool:
         """Whether what was applied is newer, or the same; a replay may repeat.
 
         A replay of the text that was applied last is not late, whatever is newer: the newer
@@ -226,25 +226,25 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
             self._end(change, "skipped_op" if is_delete else "skipped_blank")
             return
         self._drop_unsent(change.page_id)
-        self._applied.put(change.page_id, change.version, None)
+        self._versions.put(change.page_id, change.version, None)
         self._count(change, "deleted" if is_delete else "skipped_blank")
-        self._step.ledger.departed((change.record,))
+        self._step.tracker.handed_over((change.record,))
         out.append(_removal(change))
 
     def _embed(self, change: Change) -> None:
         self._drop_unsent(change.page_id)
-        job = EmbedJob(change.body or "", self._on_finished)
+        job = EmbeddingJob(change.body or "", self._on_finished)
         opened = _Open(change, job)
         job.owner = opened
         self._open.setdefault(change.page_id, []).append(opened)
         self._new.append(job)
 
-    def _on_finished(self, job: EmbedJob) -> None:
+    def _on_finished(self, job: EmbeddingJob) -> None:
         self._finished.append(job.owner)
 
     def _submit(self) -> None:
         if self._new:
-            self._patience.moved()
+            self._poll_interval.reset()
             self._step.batcher.submit(self._new)
             self._new = []
 
@@ -259,7 +259,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
     def _emit(self, out: list[Outcome]) -> list[list[Outcome]]:
         """What is finished behind what is given, as the one item that the outputs get, or none."""
         if self._finished:
-            self._patience.moved()
+            self._poll_interval.reset()
         while self._finished:
             done = self._finished.popleft()
             done.job.owner = None  # in a cycle its vector would wait for the collector
@@ -267,8 +267,8 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
                 self._close(done)
                 self._apply(done, out)
         if out:
-            self._sealing.begin()
-        elif seal := self._sealing.look(is_settled=not self._step.ledger.open_pages):
+            self._flush_markers.begin()
+        elif seal := self._flush_markers.look(is_settled=not self._step.tracker.open_pages):
             out.append(seal)
         return [out] if out else []
 
@@ -280,25 +280,25 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
 
     def _apply(self, done: _Open, out: list[Outcome]) -> None:
         change, job = done.change, done.job
-        applied = self._applied.get(change.page_id)
+        applied = self._versions.get(change.page_id)
         if applied is not None and self._is_late_to(change, applied):
             self._end(change, "coalesced")  # a newer one was faster
             return
         version = change.version
         if applied is not None and version.compare(applied.version) < 0:
             version = applied.version  # a replay of a text that was written again since
-        self._applied.put(change.page_id, version, self._remembered(done, applied))
+        self._versions.put(change.page_id, version, self._remembered(done, applied))
         if job.vector is None:
             self._count(change, "refused")
-            self._step.ledger.departed((change.record,))
+            self._step.tracker.handed_over((change.record,))
             out.append(DeadLetter(change.record, "refused-by-embedder", job.refused or ""))
             return
         self._count(change, "embedded")
-        self._step.ledger.expect(change.record, outputs=2)
-        self._step.ledger.departed((change.record,))
+        self._step.tracker.expect(change.record, outputs=2)
+        self._step.tracker.handed_over((change.record,))
         out.append(_vector(change, job))
 
-    def _remembered(self, done: _Open, applied: AppliedChange | None) -> bytes | None:
+    def _remembered(self, done: _Open, applied: PageVersion | None) -> bytes | None:
         """What is remembered of a page's text; without a vector the page keeps its older one."""
         was_other = applied is not None and applied.fingerprint == BY_FALLBACK
         if done.job.other_space or (was_other and done.job.vector is None):
@@ -307,7 +307,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
 
     def _end(self, change: Change, outcome: str) -> None:
         self._count(change, outcome)
-        self._step.ledger.settled(change.record)
+        self._step.tracker.settled(change.record)
 
     def _count(self, change: Change, outcome: str) -> None:
         counted = self._counted.get((change.op, outcome))
@@ -323,7 +323,7 @@ def _is_late(change: Change, latest: Version) -> bool:
     return order < 0 or (order == 0 and not change.is_replay)
 
 
-def _vector(change: Change, job: EmbedJob) -> PageVector:
+def _vector(change: Change, job: EmbeddingJob) -> PageVector:
     written_us = change.version.written_us
     return PageVector(
         change.page_id, job.vector, change.record, written_us, job.model, job.other_space

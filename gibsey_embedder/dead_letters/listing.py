@@ -13,11 +13,11 @@ from rich.table import Table
 
 from connectors.observability.metrics import REASONS
 from dataflow.config.settings import load
-from dataflow.wiring import kafka_access
+from dataflow.wiring import kafka_config
 from gibsey_embedder.dead_letters.reader import Letter, Selection, parse_since, read_letters, shown
 from gibsey_embedder.terminal.options import AsJson, whole_number
-from gibsey_embedder.terminal.waiting_notice import said_while
-from gibsey_embedder.topic.reader import KafkaUnusable, TopicReader
+from gibsey_embedder.terminal.waiting_notice import waiting_notice
+from gibsey_embedder.topic.reader import KafkaUnavailableError, TopicReader
 
 Reason = Annotated[
     str | None, typer.Option("--reason", metavar="REASON", help="Only letters with this reason.")
@@ -69,15 +69,15 @@ def dead_letters(
     meant = selection(reason, since, page)
     counts: Counter[str] = Counter()
     newest: deque[Letter] = deque(maxlen=limit)
-    access = kafka_access(settings)
+    config = kafka_config(settings)
     try:
-        reader = TopicReader(access, f"{settings.kafka_group}-replay")
-        with said_while(f"reading {settings.dead_letter_topic} from Kafka at {access.brokers}"):
+        reader = TopicReader(config, f"{settings.kafka_group}-replay")
+        with waiting_notice(f"reading {settings.dead_letter_topic} from Kafka at {config.brokers}"):
             for letter in filter(meant.takes, read_letters(reader, settings.dead_letter_topic)):
                 counts[letter.reason] += 1
                 newest.append(letter)
         reader.close()
-    except KafkaUnusable as error:
+    except KafkaUnavailableError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     if as_json:

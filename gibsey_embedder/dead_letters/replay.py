@@ -9,16 +9,16 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from rich.console import Console
 from rich.progress import Progress
 
-from connectors.kafka.config import KafkaAccess
+from connectors.kafka.config import KafkaConfig
 from connectors.kafka.messages import REPLAY_HEADER, TIMESTAMP_HEADER
 from dataflow.config.settings import Settings, load
-from dataflow.wiring import kafka_access
+from dataflow.wiring import kafka_config
 from gibsey_embedder.dead_letters.listing import Page, Reason, Since, letters_table, selection
 from gibsey_embedder.dead_letters.reader import Letter, Selection, read_letters
 from gibsey_embedder.dead_letters.replay_plan import FAILED_AT_HEADER, Plan, make_plan
 from gibsey_embedder.terminal.options import Yes, whole_number
-from gibsey_embedder.terminal.waiting_notice import said_while
-from gibsey_embedder.topic.reader import KafkaUnusable, TopicReader
+from gibsey_embedder.terminal.waiting_notice import waiting_notice
+from gibsey_embedder.topic.reader import KafkaUnavailableError, TopicReader
 
 SHOWN = 20
 LETTERS_AT_ONCE = 10_000
@@ -50,31 +50,31 @@ def replay(
     itself, so a replay that was interrupted is simply started again.
     """
     settings = load()
-    access = kafka_access(settings)
+    config = kafka_config(settings)
     meant = selection(reason, since, page)
     console = Console()
     try:
-        plan = _plan(settings, access, meant, console)
+        plan = _plan(settings, config, meant, console)
         _show(plan, limit, console)
         plan.send = plan.send[:limit]
         if dry_run or not plan.send:
             raise typer.Exit(1 if plan.lost else 0)
         if not yes:
-            typer.confirm(f"Send {len(plan.send):,} to {access.topic}?", abort=True)
-        failed = send(access, plan.send, console)
-    except (KafkaUnusable, KafkaException) as error:
+            typer.confirm(f"Send {len(plan.send):,} to {config.topic}?", abort=True)
+        failed = send(config, plan.send, console)
+    except (KafkaUnavailableError, KafkaException) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     console.print(f"{len(plan.send) - failed:,} sent, {failed:,} failed.")
     raise typer.Exit(1 if failed or plan.lost else 0)
 
 
-def _plan(settings: Settings, access: KafkaAccess, meant: Selection, console: Console) -> Plan:
-    reader = TopicReader(access, f"{settings.kafka_group}-replay")
+def _plan(settings: Settings, config: KafkaConfig, meant: Selection, console: Console) -> Plan:
+    reader = TopicReader(config, f"{settings.kafka_group}-replay")
     try:
-        with said_while(f"reading {settings.dead_letter_topic} from Kafka at {access.brokers}"):
+        with waiting_notice(f"reading {settings.dead_letter_topic} from Kafka at {config.brokers}"):
             found = filter(meant.takes, read_letters(reader, settings.dead_letter_topic))
-            letters = [letter for letter in found if letter.original.topic == access.topic]
+            letters = [letter for letter in found if letter.original.topic == config.topic]
         if not letters:
             return Plan()
         with Progress(console=console, transient=True) as progress:
@@ -82,7 +82,7 @@ def _plan(settings: Settings, access: KafkaAccess, meant: Selection, console: Co
             return make_plan(
                 letters,
                 reader,
-                access.topic,
+                config.topic,
                 delete_rows=settings.on_delete == "delete",
                 on_read=lambda _: progress.advance(task),
             )
@@ -101,9 +101,9 @@ def _show(plan: Plan, limit: int, console: Console) -> None:
     )
 
 
-def send(access: KafkaAccess, letters: list[Letter], console: Console) -> int:
+def send(config: KafkaConfig, letters: list[Letter], console: Console) -> int:
     """Produce originals to the partitions they came from; returns how many were not confirmed."""
-    producer = Producer({**access.producer_config(), "message.timeout.ms": 30_000})
+    producer = Producer({**config.producer_config(), "message.timeout.ms": 30_000})
     confirmed = 0
 
     def on_delivery(error: KafkaError | None, _: Message) -> None:
@@ -115,7 +115,7 @@ def send(access: KafkaAccess, letters: list[Letter], console: Console) -> int:
         for letter in letters:
             original = letter.original
             producer.produce(
-                access.topic,
+                config.topic,
                 key=original.key,
                 value=original.value,
                 partition=original.partition,

@@ -24,7 +24,7 @@ class Edit:
 
     Attributes:
         page_id: The page.
-        freshness_s: Seconds from sending it to its last output; None if it never arrived.
+        freshness_s: Seconds from sending it to its last output; None if it never received.
     """
 
     page_id: str

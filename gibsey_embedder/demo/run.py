@@ -40,7 +40,7 @@ def main(once: bool) -> int:
         once: End after the figures and the checks; so does a run without a terminal.
 
     Returns:
-        0 if every page has its right vector, every notification arrived and nothing was lost or
+        0 if every page has its right vector, every notification received and nothing was lost or
         doubled; else 1.
     """
     console = Console(highlight=False)
@@ -159,7 +159,7 @@ class Demo:
         edit = self._feed.edit()
         self._check_worker(0.0)
         if edit.freshness_s is None:
-            raise DemoFaultError(f"A live edit of {edit.page_id} never arrived.")
+            raise DemoFaultError(f"A live edit of {edit.page_id} never received.")
         return edit.freshness_s
 
     def _stay(self) -> None:
@@ -186,7 +186,7 @@ class Demo:
         if (code := self._worker.exit_code()) is not None:
             raise DemoFaultError(f"The worker ended with {code}. Its last lines:")
         if still_s > STALLED_S:
-            raise DemoFaultError(f"Nothing arrived for {still_s:.0f} s. The worker's last lines:")
+            raise DemoFaultError(f"Nothing received for {still_s:.0f} s. The worker's last lines:")
 
     def _progress(self) -> Progress:
         columns = (

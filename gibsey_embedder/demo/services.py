@@ -48,8 +48,8 @@ class Services:
 
     def __enter__(self) -> Services:
         with ExitStack() as stack:
-            for stand_in in (self.kafka, self.stargate, self.rag):
-                stack.enter_context(stand_in)
+            for fake in (self.kafka, self.stargate, self.rag):
+                stack.enter_context(fake)
             if not self.real_url:
                 stack.enter_context(self.ollama)
             self._open = stack.pop_all()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 from connectors.core.errors import ServiceError
-from connectors.http.client import Http, place
+from connectors.http.client import HttpClient, address_of
 from gibsey_embedder.doctor.findings import Finding, bad, good, warning
 
 ASK_S = 4.0
@@ -20,7 +20,7 @@ CHECK = "clock"
 _REMEDY = "synchronise both clocks (NTP)"
 
 
-async def check_clocks(http: Http, urls: Mapping[str, str]) -> list[Finding]:
+async def check_clocks(http: HttpClient, urls: Mapping[str, str]) -> list[Finding]:
     """Compare with every service that tells the time; the broker tells it to nobody who only asks.
 
     Args:
@@ -44,10 +44,10 @@ def judge(name: str, skew_s: float) -> Finding:
     return bad(CHECK, f"{found}, and tokens and certificates may count as expired", _REMEDY)
 
 
-async def _skew_s(http: Http, url: str) -> float | None:
+async def _skew_s(http: HttpClient, url: str) -> float | None:
     began = time.time()
     try:
-        answer = await http.exchange("GET", f"{place(url)}/", timeout_s=ASK_S)
+        answer = await http.exchange("GET", f"{address_of(url)}/", timeout_s=ASK_S)
     except ServiceError:
         return None  # that service's own check says so
     ours = (began + time.time()) / 2

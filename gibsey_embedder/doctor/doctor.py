@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from connectors.http.client import Http, place
+from connectors.http.client import HttpClient, address_of
 from connectors.observability import logs
-from connectors.observability.redaction import Secrets
+from connectors.observability.redaction import Redactor
 from dataflow.config.settings import Settings, SettingsError, load
-from dataflow.wiring import embedding_clients, kafka_access, stargate_tokens
+from dataflow.wiring import embedding_clients, kafka_config, stargate_tokens
 from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.doctor.clock import check_clocks
 from gibsey_embedder.doctor.cluster import check_launch
@@ -32,7 +32,7 @@ from gibsey_embedder.doctor.recovery import check_recovery_dir
 from gibsey_embedder.doctor.settings import check_settings, check_versions, of_error
 from gibsey_embedder.doctor.stargate import StargateCheck
 from gibsey_embedder.terminal.options import AsJson
-from gibsey_embedder.terminal.waiting_notice import said_while
+from gibsey_embedder.terminal.waiting_notice import waiting_notice
 
 WITHIN_S = 18.0
 """How long each service's checks may take; they run side by side."""
@@ -63,7 +63,7 @@ def doctor(
         _show(of_error(error), as_json)
         raise typer.Exit(2) from None
     logs.configure("error", settings.log_format, settings.secret_values())
-    with said_while(_asked(settings, pull)):
+    with waiting_notice(_asked(settings, pull)):
         findings = asyncio.run(examine(settings, write=write, send_test=send_test, pull=pull))
     _show(_without_secrets(findings, settings), as_json)
     raise typer.Exit(int(worst(findings) == "bad"))
@@ -87,7 +87,7 @@ async def examine(
         pull: Whether to pull the model where it is missing; takes as long as it takes.
     """
     started, cluster = check_launch(settings, os.environ)  # noqa: TID251 - Bytewax's variables
-    http = Http(settings.http_ca_file)
+    http = HttpClient(settings.http_ca_file)
     try:
         pulled = await pull_missing(settings, http) if pull else []
         services = _services(settings, http, started.worker_count, write, send_test)
@@ -107,16 +107,16 @@ async def examine(
 
 
 def _services(
-    settings: Settings, http: Http, workers: int, write: bool, send_test: bool
+    settings: Settings, http: HttpClient, workers: int, write: bool, send_test: bool
 ) -> list[Awaitable[list[Finding]]]:
     kafka = asyncio.to_thread(
-        check_kafka, kafka_access(settings), settings.dead_letter_topic, workers
+        check_kafka, kafka_config(settings), settings.dead_letter_topic, workers
     )
     stargate = StargateCheck(settings, http, stargate_tokens(settings, http))
     openai = settings.embed_provider == "openai"
     embedders = [settings.openai_url] if openai else list(settings.embed_endpoints)
     clocks = {
-        **{f"the embedder {place(url)}": url for url in embedders},
+        **{f"the embedder {address_of(url)}": url for url in embedders},
         "Stargate": settings.stargate_url,
         "the RAG service": settings.rag_refresh_url,
     }
@@ -129,7 +129,7 @@ def _services(
     ]
 
 
-async def _check_embedders(settings: Settings, http: Http) -> list[Finding]:
+async def _check_embedders(settings: Settings, http: HttpClient) -> list[Finding]:
     """The embedder's endpoints, and its fallback where there is one."""
     asked = [check_embedders(settings, embedding_clients(settings, http))]
     if settings.embed_provider == "ollama" and settings.embed_fallback == "openai":
@@ -158,10 +158,10 @@ def worst(findings: Iterable[Finding]) -> Result:
 
 def _without_secrets(findings: Sequence[Finding], settings: Settings) -> list[Finding]:
     """The findings without secrets that a service may have quoted."""
-    secrets = Secrets(settings.secret_values())
+    secrets = Redactor(settings.secret_values())
 
     def clean(text: str) -> str:
-        return shown(secrets.struck_from(text), _LONGEST)
+        return shown(secrets.redact(text), _LONGEST)
 
     return [replace(f, found=clean(f.found), remedy=clean(f.remedy)) for f in findings]
 

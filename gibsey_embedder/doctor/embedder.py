@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from connectors.core.errors import ServiceError, SetupFault
-from connectors.embedders.base import EmbeddingClient, ServerFacts
+from connectors.core.errors import ConfigurationError, ServiceError
+from connectors.embedders.base import EmbedderClient, ModelInfo
 from dataflow.config.settings import Settings
-from gibsey_embedder.doctor.findings import Finding, bad, good, of_fault, warning
+from gibsey_embedder.doctor.findings import Finding, bad, from_error, good, warning
 
 FACTS_S = 10.0
 """How long the first answers may take; a model may have to be loaded."""
@@ -39,39 +39,39 @@ class Seen:
     vector: list[float] | None = None
 
 
-async def check_embedders(settings: Settings, clients: Sequence[EmbeddingClient]) -> list[Finding]:
+async def check_embedders(settings: Settings, clients: Sequence[EmbedderClient]) -> list[Finding]:
     """Ask every endpoint for what the stream will want, all at the same time."""
     seen = await asyncio.gather(*(_check(settings, client) for client in clients))
     findings = [finding for one in seen for finding in one.findings]
     return findings + _agreement(clients, seen)
 
 
-async def _check(settings: Settings, client: EmbeddingClient) -> Seen:
+async def _check(settings: Settings, client: EmbedderClient) -> Seen:
     check = f"embedder {client.name}"
     try:
-        facts = await asyncio.wait_for(client.check(), FACTS_S)
+        model_info = await asyncio.wait_for(client.check(), FACTS_S)
     except asyncio.TimeoutError:
         found = f"{client.name} did not answer within {FACTS_S:.0f} s"
         remedy = "it may be loading the model: try again; else look at its log, or restart it"
         return Seen([bad(check, found, remedy)])
     except ServiceError as error:
         return Seen([_fault(check, error)])
-    findings = [good(check, f"has {client.model}, {facts.dimensions} dimensions")]
+    findings = [good(check, f"has {client.model}, {model_info.dimensions} dimensions")]
     if settings.embed_provider == "ollama":
-        findings += [_context(check, facts), _capitals(check, facts, settings)]
+        findings += [_context(check, model_info), _capitals(check, model_info, settings)]
     speed, vector = await _sample(check, client)
     return Seen([*findings, speed], vector)
 
 
 def _fault(check: str, error: ServiceError) -> Finding:
-    finding = of_fault(check, error, "start the embedder, or correct EMBED_URL")
+    finding = from_error(check, error, "start the embedder, or correct EMBED_URL")
     if "ollama pull" not in finding.remedy:
         return finding
     return bad(check, finding.found, f"{finding.remedy}; or `gibsey-embedder doctor --pull`")
 
 
-def _context(check: str, facts: ServerFacts) -> Finding:
-    tokens = facts.context_tokens
+def _context(check: str, model_info: ModelInfo) -> Finding:
+    tokens = model_info.context_tokens
     if tokens is None:
         return good(f"{check} context", f"not told; {SMALL_CONTEXT} tokens are assumed")
     if tokens < SMALL_CONTEXT:
@@ -81,9 +81,9 @@ def _context(check: str, facts: ServerFacts) -> Finding:
     return good(f"{check} context", f"{tokens:,} tokens")
 
 
-def _capitals(check: str, facts: ServerFacts, settings: Settings) -> Finding:
+def _capitals(check: str, model_info: ModelInfo, settings: Settings) -> Finding:
     check = f"{check} capitals"
-    if not facts.capitals_defect:
+    if not model_info.capitals_defect:
         return good(check, "words with capitals are told apart")
     found = "all words with a capital look the same to it (Ollama 0.13.1 to 0.24)"
     mode = settings.embed_lowercase
@@ -92,7 +92,7 @@ def _capitals(check: str, facts: ServerFacts, settings: Settings) -> Finding:
     return good(check, f"{found}; pages are lower-cased, which mends it (EMBED_LOWERCASE={mode})")
 
 
-async def _sample(check: str, client: EmbeddingClient) -> tuple[Finding, list[float] | None]:
+async def _sample(check: str, client: EmbedderClient) -> tuple[Finding, list[float] | None]:
     """Embed an ordinary page, and say how long it took."""
     check = f"{check} speed"
     began = time.monotonic()
@@ -112,11 +112,13 @@ _FASTER = "give it a GPU, or more servers in EMBED_URL"
 
 
 def _too_slow(check: str, error: ServiceError) -> Finding:
-    remedy = error.remedy if isinstance(error, SetupFault) else f"look at its log; {_FASTER}"
+    remedy = (
+        error.remedy if isinstance(error, ConfigurationError) else f"look at its log; {_FASTER}"
+    )
     return bad(check, f"an ordinary page was not embedded: {error.detail}", remedy)
 
 
-def _agreement(clients: Sequence[EmbeddingClient], seen: Sequence[Seen]) -> list[Finding]:
+def _agreement(clients: Sequence[EmbedderClient], seen: Sequence[Seen]) -> list[Finding]:
     """Whether all endpoints make the same vector of the same text."""
     made = [(c.name, one.vector) for c, one in zip(clients, seen, strict=True) if one.vector]
     if len(made) < 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from connectors.core.errors import ServiceError, SetupFault
+from connectors.core.errors import ConfigurationError, ServiceError
 
 Result = Literal["good", "warning", "bad"]
 
@@ -44,7 +44,7 @@ def bad(check: str, found: str, remedy: str) -> Finding:
     return Finding(check, "bad", found, remedy)
 
 
-def of_fault(check: str, error: ServiceError, remedy: str = WAIT) -> Finding:
+def from_error(check: str, error: ServiceError, remedy: str = WAIT) -> Finding:
     """The finding of a service that did not do what was asked.
 
     Args:
@@ -52,5 +52,5 @@ def of_fault(check: str, error: ServiceError, remedy: str = WAIT) -> Finding:
         error: What its client raised.
         remedy: What to do where the error itself does not say.
     """
-    told = error.remedy if isinstance(error, SetupFault) else remedy
+    told = error.remedy if isinstance(error, ConfigurationError) else remedy
     return bad(check, error.detail, told)

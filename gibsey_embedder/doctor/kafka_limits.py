@@ -13,7 +13,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from connectors.kafka.config import KafkaAccess
+from connectors.kafka.config import KafkaConfig
 from connectors.kafka.error_messages import plain
 from connectors.kafka.error_monitor import text_of
 from gibsey_embedder.doctor.findings import Finding, good, warning
@@ -33,15 +33,15 @@ class _Silent:
         """Take a line."""
 
 
-def check_limits(access: KafkaAccess, topics: Sequence[str]) -> list[Finding]:
+def check_limits(kafka: KafkaConfig, topics: Sequence[str]) -> list[Finding]:
     """Judge retention and sizes of the topics that are there; blocks for up to 3.5 s.
 
     Args:
-        access: How Kafka is reached; its topic is the source, any other one the dead letters'.
+        kafka: How Kafka is reached; its topic is the source, any other one the dead letters'.
         topics: The topics that exist.
     """
     try:
-        limits = read_limits(access, topics)
+        limits = read_limits(kafka, topics)
     except (KafkaException, TimeoutError) as error:
         why = plain(text_of(error)) if isinstance(error, KafkaException) else "no answer"
         found = f"retention and size limits cannot be read: {why}"
@@ -50,21 +50,21 @@ def check_limits(access: KafkaAccess, topics: Sequence[str]) -> list[Finding]:
             remedy = f"allow the login DescribeConfigs on the topics; {remedy}"
         return [warning("kafka limits", found, remedy)]
     findings = [judge_retention(name, values) for name, values in limits.items()]
-    source = limits.get(access.topic)
+    source = limits.get(kafka.topic)
     for name, values in limits.items():
-        if name != access.topic:
+        if name != kafka.topic:
             findings += judge_letters(name, values, source)
     return findings
 
 
-def read_limits(access: KafkaAccess, topics: Sequence[str]) -> dict[str, Limits]:
+def read_limits(kafka: KafkaConfig, topics: Sequence[str]) -> dict[str, Limits]:
     """The settings of topics, by topic.
 
     Raises:
         KafkaException: The broker does not tell, or the login may not know.
         TimeoutError: It does not answer.
     """
-    config: dict[str, Any] = {**access.admin_config(), "logger": _Silent()}
+    config: dict[str, Any] = {**kafka.admin_config(), "logger": _Silent()}
     admin = AdminClient(config)
     asked = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
     answers = admin.describe_configs(asked, request_timeout=CONFIG_S)

@@ -7,16 +7,16 @@ import orjson
 from connectors.core.errors import ServiceError
 from connectors.embedders.ollama.client import root_of
 from connectors.embedders.ollama.errors import words_of
-from connectors.http.client import Http, place
+from connectors.http.client import HttpClient, address_of
 from dataflow.config.settings import Settings
-from gibsey_embedder.doctor.findings import Finding, bad, good, of_fault
+from gibsey_embedder.doctor.findings import Finding, bad, from_error, good
 
 SHOW_S = 10.0
 PULL_S = 3600.0
 """How long a download may take."""
 
 
-async def pull_missing(settings: Settings, http: Http) -> list[Finding]:
+async def pull_missing(settings: Settings, http: HttpClient) -> list[Finding]:
     """Pull EMBED_MODEL where it is missing, one server after the other.
 
     Returns:
@@ -30,24 +30,24 @@ async def pull_missing(settings: Settings, http: Http) -> list[Finding]:
             if await _lacks(settings, http, root):
                 findings.append(await _pull(settings, http, root))
         except ServiceError as error:
-            findings.append(of_fault(f"embedder {place(root)} pull", error))
+            findings.append(from_error(f"embedder {address_of(root)} pull", error))
     return findings
 
 
-async def _lacks(settings: Settings, http: Http, root: str) -> bool:
+async def _lacks(settings: Settings, http: HttpClient, root: str) -> bool:
     order = orjson.dumps({"model": settings.embed_model})
     headers = _headers(settings)
     url = f"{root_of(root)}/api/show"
-    answer = await http.ask("POST", url, body=order, headers=headers, timeout_s=SHOW_S)
+    answer = await http.request("POST", url, body=order, headers=headers, timeout_s=SHOW_S)
     return answer.status == 404 and "not found" in words_of(answer.body)
 
 
-async def _pull(settings: Settings, http: Http, root: str) -> Finding:
-    model, check = settings.embed_model, f"embedder {place(root)} pull"
+async def _pull(settings: Settings, http: HttpClient, root: str) -> Finding:
+    model, check = settings.embed_model, f"embedder {address_of(root)} pull"
     order = orjson.dumps({"model": model, "stream": True})
     headers = _headers(settings)
     url = f"{root_of(root)}/api/pull"
-    answer = await http.ask("POST", url, body=order, headers=headers, timeout_s=PULL_S)
+    answer = await http.request("POST", url, body=order, headers=headers, timeout_s=PULL_S)
     last = (answer.body.strip().splitlines() or [b""])[-1]
     if answer.ok and b'"success"' in last:
         return good(check, f"{model} was pulled")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 
 from connectors.core.errors import ServiceError
-from connectors.http.client import Http, place
+from connectors.http.client import HttpClient, address_of
 from dataflow.config.settings import Settings
-from gibsey_embedder.doctor.findings import Finding, bad, good, of_fault, warning
+from gibsey_embedder.doctor.findings import Finding, bad, from_error, good, warning
 
 ASK_S = 5.0
 PAGE_ID = "gibsey-embedder-doctor"
@@ -17,7 +17,7 @@ _PATH = "set RAG_REFRESH_URL to the address that takes POST {page_id, vector}"
 _TOKEN = "correct RAG_AUTH_TOKEN"  # noqa: S105 - a sentence
 
 
-async def check_rag(settings: Settings, http: Http, *, send: bool) -> list[Finding]:
+async def check_rag(settings: Settings, http: HttpClient, *, send: bool) -> list[Finding]:
     """Ask the RAG service.
 
     Args:
@@ -29,23 +29,23 @@ async def check_rag(settings: Settings, http: Http, *, send: bool) -> list[Findi
     try:
         return [await (_send(settings, http) if send else _ask(settings, http))]
     except ServiceError as error:
-        return [of_fault("rag", error, _START)]
+        return [from_error("rag", error, _START)]
 
 
-async def _ask(settings: Settings, http: Http) -> Finding:
+async def _ask(settings: Settings, http: HttpClient) -> Finding:
     url = settings.rag_refresh_url
     answer = await http.exchange("OPTIONS", url, headers=_headers(settings), timeout_s=ASK_S)
-    said = f"{place(url)} answered {answer.status}"
+    said = f"{address_of(url)} answered {answer.status}"
     if answer.status >= 500:
         return bad("rag", f"{said}: {answer.text(100)}", "see the RAG service's log")
     if answer.status == 404:
         return bad("rag", f"{said}: the path is not there", _PATH)
     if answer.status in (401, 403):
         return warning("rag", f"{said}: the token may be refused", f"{_TOKEN}; try --send-test")
-    return good("rag", f"{place(url)} answers (--send-test sends a notification)")
+    return good("rag", f"{address_of(url)} answers (--send-test sends a notification)")
 
 
-async def _send(settings: Settings, http: Http) -> Finding:
+async def _send(settings: Settings, http: HttpClient) -> Finding:
     url = settings.rag_refresh_url
     vector = [1.0] + [0.0] * (settings.embed_dimensions - 1)
     body = orjson.dumps({"page_id": PAGE_ID, "vector": vector})
@@ -53,8 +53,8 @@ async def _send(settings: Settings, http: Http) -> Finding:
         "POST", url, body=body, headers=_headers(settings), timeout_s=settings.rag_timeout
     )
     if answer.ok and not answer.body.lstrip().startswith(b"<"):
-        return good("rag", f"{place(url)} took a notification of the page {PAGE_ID}")
-    said = f"{place(url)} answered {answer.status}: {answer.text(100)}"
+        return good("rag", f"{address_of(url)} took a notification of the page {PAGE_ID}")
+    said = f"{address_of(url)} answered {answer.status}: {answer.text(100)}"
     if answer.status in (401, 403):
         return bad("rag", said, _TOKEN)
     if answer.ok or answer.status in (301, 302, 303, 307, 308, 404, 405):

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 import orjson
 from yarl import URL
 
-from connectors.core.errors import ServiceError, SetupFault
-from connectors.http.client import Http, place
-from connectors.http.response import Answer
+from connectors.core.errors import ConfigurationError, ServiceError
+from connectors.http.client import HttpClient, address_of
+from connectors.http.response import Response
 from connectors.observability.metrics import Metrics
-from connectors.stores.stargate.auth import Tokens
+from connectors.stores.stargate.auth import TokenSource
 from connectors.stores.stargate.errors import StargateTable, check_stored
 from connectors.stores.stargate.rest import StargateSession
 from dataflow.config.settings import Settings
-from gibsey_embedder.doctor.findings import Finding, bad, good, of_fault, warning
+from gibsey_embedder.doctor.findings import Finding, bad, from_error, good, warning
 from gibsey_embedder.tables.table_schema import Schema, columns_of, describe
 
 ASK_S = 5.0
@@ -37,7 +37,7 @@ class StargateCheck:
         tokens: Where tokens come from.
     """
 
-    def __init__(self, settings: Settings, http: Http, tokens: Tokens) -> None:
+    def __init__(self, settings: Settings, http: HttpClient, tokens: TokenSource) -> None:
         self._settings = settings
         self._http = http
         self._tokens = tokens
@@ -61,9 +61,9 @@ class StargateCheck:
             await self._tokens.current()
             described = await describe(self._session, self._table)
         except ServiceError as error:
-            return [of_fault("stargate", error, "start Stargate, or correct STARGATE_URL")]
+            return [from_error("stargate", error, "start Stargate, or correct STARGATE_URL")]
         findings = [
-            good("stargate", f"{place(self._table.url)} answers and takes the token"),
+            good("stargate", f"{address_of(self._table.url)} answers and takes the token"),
             *judge_table(self._table, described),
             *await self._pages_table(),
             *await self._bulk(),
@@ -82,7 +82,7 @@ class StargateCheck:
         found = await self._said(url)
         for other, has in zip(others, answers, strict=True):
             if has:
-                remedy = f"set STARGATE_URL={place(other)}: the REST API v2 is there"
+                remedy = f"set STARGATE_URL={address_of(other)}: the REST API v2 is there"
                 return bad("stargate", found, remedy)
         tried = ", ".join(str(port) for port in ports)
         remedy = f"start Stargate, or correct STARGATE_URL (no REST API at ports {tried} either)"
@@ -92,7 +92,7 @@ class StargateCheck:
         """Whether Stargate's REST API v2 is at an address; asked without a token."""
         try:
             answer = await self._http.exchange("GET", self._probe(url), timeout_s=PROBE_S)
-        except SetupFault:
+        except ConfigurationError:
             return False
         except ServiceError:
             return False
@@ -103,7 +103,7 @@ class StargateCheck:
             answer = await self._http.exchange("GET", self._probe(url), timeout_s=PROBE_S)
         except ServiceError as error:
             return error.detail
-        return f"{place(url)} has no REST API v2 ({answer.status}: {answer.text(100)})"
+        return f"{address_of(url)} has no REST API v2 ({answer.status}: {answer.text(100)})"
 
     def _probe(self, url: str) -> str:
         return f"{url}/v2/schemas/keyspaces/{self._settings.stargate_keyspace}"
@@ -133,10 +133,10 @@ class StargateCheck:
         try:
             answer = await self._session.send("POST", url, b'{"query":"{__typename}"}')
         except ServiceError as error:
-            return [of_fault("stargate graphql", error, remedy)]
+            return [from_error("stargate graphql", error, remedy)]
         if answer.ok:
-            return [good("stargate graphql", f"{place(url)} answers")]
-        found = f"{place(url)} answered {answer.status}: {answer.text(100)}"
+            return [good("stargate graphql", f"{address_of(url)} answers")]
+        found = f"{address_of(url)} answered {answer.status}: {answer.text(100)}"
         return [bad("stargate graphql", found, remedy)]
 
     async def _write(self) -> list[Finding]:
@@ -151,12 +151,12 @@ class StargateCheck:
             except ServiceError as error:
                 remedy = f"see that the table is as in: {self._table.cql}"
                 left = f" (the row {page_id} is left)" if method == "DELETE" else ""
-                finding = of_fault("stargate write", error, remedy)
+                finding = from_error("stargate write", error, remedy)
                 return [bad("stargate write", finding.found + left, finding.remedy)]
         return [good("stargate write", "a row of its own was written and deleted")]
 
 
-def _is_rest(answer: Answer) -> bool:
+def _is_rest(answer: Response) -> bool:
     """Whether an answer to the question for a keyspace, without a token, is REST v2's."""
     words = answer.text(2000).lower()
     if answer.status == 401:

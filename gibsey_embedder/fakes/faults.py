@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gibsey_embedder.fakes.message import TEXT, Answer, Request
+from gibsey_embedder.fakes.message import TEXT, Reply, Request
 
 Kind = Literal["hang", "slow", "answer", "cut", "drop"]
 When = Callable[[Request], bool]
@@ -37,7 +37,7 @@ class Fault:
 
     kind: Kind
     seconds: float = 0.0
-    answer: Answer = field(default_factory=Answer)
+    answer: Reply = field(default_factory=Reply)
     times: int | None = None
     when: When | None = None
     done: bool = False
@@ -104,7 +104,7 @@ class Faults:
         done: bool = False,
     ) -> None:
         """Requests are answered with `code`; `done` says that they are carried out all the same."""
-        answer = Answer(code, body, headers=headers or {})
+        answer = Reply(code, body, headers=headers or {})
         self.add(Fault("answer", answer=answer, times=times, when=when, done=done))
 
     def cut(self, times: int | None = None, when: When | None = None) -> None:
@@ -117,11 +117,11 @@ class Faults:
 
     def garbage(self, times: int | None = None, when: When | None = None) -> None:
         """Requests are answered 200 with a body that is no JSON."""
-        self.add(Fault("answer", answer=Answer(200, GARBAGE), times=times, when=when))
+        self.add(Fault("answer", answer=Reply(200, GARBAGE), times=times, when=when))
 
     def html(self, status: int = 200, times: int | None = None, when: When | None = None) -> None:
         """Requests are answered with a gateway's HTML page."""
-        answer = Answer(status, HTML_PAGE, "text/html")
+        answer = Reply(status, HTML_PAGE, "text/html")
         self.add(Fault("answer", answer=answer, times=times, when=when))
 
 
@@ -138,21 +138,21 @@ def parse_fault(order: Mapping[str, object]) -> Fault:
     kind, match, times = str(order["kind"]), order.get("match"), order.get("times")
     headers = order.get("headers")
     answers = {
-        "status": Answer(
+        "status": Reply(
             int(str(order.get("status", 500))),
             str(order.get("body", "")).encode(),
             str(order.get("content_type", "application/json")),
             {str(k): str(v) for k, v in headers.items()} if isinstance(headers, dict) else {},
         ),
-        "garbage": Answer(200, GARBAGE),
-        "html": Answer(int(str(order.get("status", 200))), HTML_PAGE, "text/html"),
+        "garbage": Reply(200, GARBAGE),
+        "html": Reply(int(str(order.get("status", 200))), HTML_PAGE, "text/html"),
     }
     if kind not in answers and kind not in ("hang", "slow", "cut", "drop"):
         raise ValueError(f"no such fault: {kind}")
     return Fault(
         "answer" if kind in answers else kind,  # type: ignore[arg-type]
         seconds=float(str(order.get("seconds", 0))),
-        answer=answers.get(kind, Answer(500, b"", TEXT)),
+        answer=answers.get(kind, Reply(500, b"", TEXT)),
         times=None if times is None else int(str(times)),
         when=None if match is None else (lambda request: request.mentions(str(match))),
         done=bool(order.get("done", False)),

@@ -63,7 +63,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """An answer.
 
     Attributes:
@@ -81,11 +81,11 @@ class Answer:
     takes_s: float = 0.0
 
 
-def json_answer(value: object, status: int = 200) -> Answer:
+def json_answer(value: object, status: int = 200) -> Reply:
     """An answer of JSON; `orjson.Fragment` passes ready bytes through."""
-    return Answer(status, orjson.dumps(value))
+    return Reply(status, orjson.dumps(value))
 
 
-def text_answer(text: str, status: int = 200) -> Answer:
+def text_answer(text: str, status: int = 200) -> Reply:
     """An answer of plain text."""
-    return Answer(status, text.encode(), TEXT)
+    return Reply(status, text.encode(), TEXT)

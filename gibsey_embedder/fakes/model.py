@@ -48,7 +48,7 @@ class EmbeddingModel:
 
     Args:
         dimensions: Numbers of a vector.
-        context: Tokens that a text may have.
+        context: TokenSource that a text may have.
         capitals_defect: Whether words with capitals become `[UNK]`, as in Ollama 0.13.1 to 0.24.
         cheap: Whether vectors are drawn by hash, for benchmarks.
     """

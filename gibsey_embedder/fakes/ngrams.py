@@ -1,6 +1,6 @@
 """The stand-in's embedder: hashed n-grams, no model; deterministic, and honest about it.
 
-Words, pairs of words and word beginnings are hashed to a place and a sign in 768 dimensions.
+ErrorMessage, pairs of words and word beginnings are hashed to a place and a sign in 768 dimensions.
 Texts that share words are near each other, which is enough for a demo's search and lets a test
 compute the right vector of any text.
 """

@@ -12,12 +12,12 @@ from typing import ClassVar, Literal
 
 import orjson
 
-from gibsey_embedder.fakes.message import Answer, Request, json_answer, text_answer
+from gibsey_embedder.fakes.message import Reply, Request, json_answer, text_answer
 from gibsey_embedder.fakes.model import EmbeddingModel, Quirk, RefusedError
-from gibsey_embedder.fakes.server import StandIn, wait_until_terminated
+from gibsey_embedder.fakes.server import FakeServer, wait_until_terminated
 
 Version = Literal["0.13", "0.24"]
-Handler = Callable[[dict[str, object]], Awaitable[Answer]]
+Handler = Callable[[dict[str, object]], Awaitable[Reply]]
 
 LEGACY_LENGTH = 22.5
 TEXTS_KEPT = 200_000
@@ -35,7 +35,7 @@ class KilledError(Exception):
     """The model's process died under a request; the text is what Ollama answers."""
 
 
-class Ollama(StandIn):
+class Ollama(FakeServer):
     """An Ollama on a real socket.
 
     One request computes at a time, the others wait, as in the real one; several do where several
@@ -52,7 +52,7 @@ class Ollama(StandIn):
         queue: Requests that may wait before a 503; 512 is the real default.
         api_key: Bearer token asked for; None asks for none.
         models: Models that are pulled.
-        context: Tokens that a text may have.
+        context: TokenSource that a text may have.
         dimensions: Numbers of a vector.
         capitals_defect: Whether words with capitals become `[UNK]`.
         cheap: Whether vectors are drawn by hash, for benchmarks.
@@ -149,7 +149,7 @@ class Ollama(StandIn):
         """Texts of each of the last requests."""
         return {"batches": list(self.batches)[-1000:]}
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> Reply:
         """Answers one request."""
         if self.api_key is not None and request.bearer() != self.api_key:
             return _error("unauthorized", 401)
@@ -174,7 +174,7 @@ class Ollama(StandIn):
         }
         return posts if self.legacy_only else posts | {"/api/embed": self._embed}
 
-    def _get(self, path: str) -> Answer:
+    def _get(self, path: str) -> Reply:
         if path == "/":
             return text_answer("Ollama is running")
         if path == "/api/version":
@@ -184,7 +184,7 @@ class Ollama(StandIn):
             return json_answer({"models": models})
         return text_answer("404 page not found", 404)
 
-    async def _embed(self, order: dict[str, object]) -> Answer:
+    async def _embed(self, order: dict[str, object]) -> Reply:
         if (fault := self._order_fault(order)) is not None:
             return fault
         given = order.get("input") or []
@@ -210,9 +210,9 @@ class Ollama(StandIn):
             "prompt_eval_count": sum(map(len, texts)) // 4,
         }
         tail = orjson.dumps(head)[1:]
-        return Answer(200, b'{"embeddings":[' + b",".join(vectors) + b"]," + tail)
+        return Reply(200, b'{"embeddings":[' + b",".join(vectors) + b"]," + tail)
 
-    async def _legacy(self, order: dict[str, object]) -> Answer:
+    async def _legacy(self, order: dict[str, object]) -> Reply:
         if (fault := self._order_fault(order)) is not None:
             return fault
         prompt = order.get("prompt") or ""
@@ -228,7 +228,7 @@ class Ollama(StandIn):
             return _error(str(killed), 500)
         except RefusedError as refused:
             return _error(NAN if refused.quirk == "nan" else "bad input", 500)
-        return Answer(200, b'{"embedding":' + (vectors[0] if vectors else b"[]") + b"}")
+        return Reply(200, b'{"embedding":' + (vectors[0] if vectors else b"[]") + b"}")
 
     async def _compute(
         self, texts: list[str], model: str, *, size: int | None = None, length: float = 1.0
@@ -251,12 +251,12 @@ class Ollama(StandIn):
         return text if _full_name(model) == self._plain_model else f"{model} {text} {model}"
 
     async def _take_turn(self, texts: int) -> None:
-        arrived, killed = time.monotonic(), self._killed
+        received, killed = time.monotonic(), self._killed
         async with self._computing:
             if killed.is_set():
                 raise KilledError(NO_RUNNER)
             # not now: a late timer is no idle embedder
-            began = max(arrived, heapq.heappop(self._free_at))
+            began = max(received, heapq.heappop(self._free_at))
             ends = began + self.load_s + self.request_s + self.text_s * texts
             self.load_s = 0.0
             self.stats.hold(began)
@@ -279,7 +279,7 @@ class Ollama(StandIn):
         self.load_s = recover_s
         killed.set()
 
-    def _order_fault(self, order: dict[str, object]) -> Answer | None:
+    def _order_fault(self, order: dict[str, object]) -> Reply | None:
         name = order.get("model")
         if not isinstance(name, str) or not name:
             return _error("model is required", 400)
@@ -291,7 +291,7 @@ class Ollama(StandIn):
             return _error(BUSY, 503)
         return None
 
-    async def _show(self, order: dict[str, object]) -> Answer:
+    async def _show(self, order: dict[str, object]) -> Reply:
         name = str(order.get("model") or order.get("name") or "")
         if _full_name(name) not in self.models:
             return _error(f"model '{name}' not found", 404)
@@ -302,19 +302,19 @@ class Ollama(StandIn):
         }
         return json_answer({"model_info": info, "capabilities": ["embedding"]})
 
-    async def _pull(self, order: dict[str, object]) -> Answer:
+    async def _pull(self, order: dict[str, object]) -> Reply:
         self.pull(str(order.get("model") or order.get("name") or ""))
         if order.get("stream") is False:
             return json_answer({"status": "success"})
         lines = b'{"status":"pulling manifest"}\n{"status":"success"}\n'
-        return Answer(200, lines, "application/x-ndjson")
+        return Reply(200, lines, "application/x-ndjson")
 
 
 def _full_name(name: str) -> str:
     return name if ":" in name else f"{name}:latest"
 
 
-def _error(text: str, status: int) -> Answer:
+def _error(text: str, status: int) -> Reply:
     return json_answer({"error": text}, status)
 
 

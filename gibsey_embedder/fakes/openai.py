@@ -14,9 +14,9 @@ from typing import ClassVar, Literal
 import orjson
 
 from gibsey_embedder.fakes.faults import When
-from gibsey_embedder.fakes.message import Answer, Request, json_answer
+from gibsey_embedder.fakes.message import Reply, Request, json_answer
 from gibsey_embedder.fakes.model import EmbeddingModel, Quirk, RefusedError
-from gibsey_embedder.fakes.server import StandIn, wait_until_terminated
+from gibsey_embedder.fakes.server import FakeServer, wait_until_terminated
 
 API_KEY = "sk-demo"
 MAX_INPUTS = 2048
@@ -59,7 +59,7 @@ class Rate:
         return self.ends_at - now
 
 
-class OpenAI(StandIn):
+class OpenAI(FakeServer):
     """An OpenAI-compatible server on a real socket.
 
     Its vectors are of another space than Ollama's: each text is embedded behind a mark.
@@ -69,7 +69,7 @@ class OpenAI(StandIn):
         models: Models that exist.
         shuffle: Whether `data` comes out of order, told apart by `index`.
         max_inputs: Texts that one request may have.
-        max_request_tokens: Tokens that all of them may have.
+        max_request_tokens: TokenSource that all of them may have.
         request_s: Seconds that each request takes.
         text_s: Seconds that each text takes.
         workers: How many requests are served at once; 0 is no limit.
@@ -141,7 +141,7 @@ class OpenAI(StandIn):
         """Texts of each of the last requests."""
         return {"batches": list(self.batches)[-1000:]}
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> Reply:
         """Answers one request."""
         if self.api_key is not None and request.bearer() != self.api_key:
             text = "Incorrect API key provided. You can find your API key at /account/api-keys."
@@ -151,7 +151,7 @@ class OpenAI(StandIn):
             return json_answer({"object": "list", "data": data})
         if self.rate is not None and (wait_s := self.rate.refuses_for()):
             headers = {"retry-after-ms": str(math.ceil(wait_s * 1000))}
-            return Answer(429, RATE_LIMITED, headers=headers)
+            return Reply(429, RATE_LIMITED, headers=headers)
         if request.path != "/v1/embeddings" or request.method != "POST":
             return _error(404, f"Unknown request URL: {request.method} {request.path}")
         try:
@@ -160,7 +160,7 @@ class OpenAI(StandIn):
             return _error(400, "We could not parse the JSON body of your request.")
         return await self._embed(order)
 
-    async def _embed(self, order: dict[str, object]) -> Answer:
+    async def _embed(self, order: dict[str, object]) -> Reply:
         model, size = order.get("model"), order.get("dimensions", LARGEST)
         if model not in self.models:
             text = f"The model `{model}` does not exist or you do not have access to it."
@@ -196,7 +196,7 @@ class OpenAI(StandIn):
             return f"Requested {sum(tokens)} tokens, max {most} tokens per request"
         return None
 
-    def _vectors(self, model: str, texts: Inputs, size: int) -> Answer:
+    def _vectors(self, model: str, texts: Inputs, size: int) -> Reply:
         vectors = self.model.encode([_mark(text) for text in texts], size=size)
         data = [
             {"object": "embedding", "index": index, "embedding": orjson.Fragment(vector)}
@@ -222,8 +222,8 @@ def _error_body(message: str, kind: str, code: str | None) -> bytes:
 
 def _error(
     status: int, message: str, kind: str = "invalid_request_error", code: str | None = None
-) -> Answer:
-    return Answer(status, _error_body(message, kind, code))
+) -> Reply:
+    return Reply(status, _error_body(message, kind, code))
 
 
 RATE_LIMITED = _error_body("Rate limit reached for requests", "requests", "rate_limit_exceeded")

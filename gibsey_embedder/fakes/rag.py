@@ -10,15 +10,15 @@ from urllib.parse import unquote
 
 import orjson
 
-from gibsey_embedder.fakes.message import Answer, Request, json_answer
-from gibsey_embedder.fakes.server import StandIn, wait_until_terminated
+from gibsey_embedder.fakes.message import Reply, Request, json_answer
+from gibsey_embedder.fakes.server import FakeServer, wait_until_terminated
 
 DIMENSIONS = 768
 ASKED = "/refresh/"
 """`GET /refresh/PAGE` tells a person or a script how often that page was notified."""
 
 
-class Rag(StandIn):
+class Rag(FakeServer):
     """A RAG service on a real socket.
 
     Args:
@@ -76,7 +76,7 @@ class Rag(StandIn):
         doubled = sum(1 for count in self.counts.values() if count > 1)
         return {"pages": len(self.counts), "doubled": doubled}
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> Reply:
         """Answers one request."""
         if request.method == "GET" and request.path.startswith(ASKED):
             asked = unquote(request.path.removeprefix(ASKED))

@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from gibsey_embedder.fakes.faults import Fault, Faults, parse_fault
-from gibsey_embedder.fakes.message import Answer, Request, json_answer
+from gibsey_embedder.fakes.message import Reply, Request, json_answer
 from gibsey_embedder.fakes.slots import Slots
 from gibsey_embedder.fakes.stats import Stats
 
@@ -28,10 +28,10 @@ MAX_LINE_BYTES = 1 << 20
 """Longer than any real server takes: the stand-ins themselves say 414."""
 
 T = TypeVar("T")
-S = TypeVar("S", bound="StandIn")
+S = TypeVar("S", bound="FakeServer")
 
 
-class StandIn:
+class FakeServer:
     """Base of the HTTP stand-ins: start, stop, faults, counts; what it answers is its child's.
 
     `POST /__control__` and `GET /__stats__` are answered whatever fault is on (except while
@@ -107,7 +107,7 @@ class StandIn:
         """Listens again after `refuse`, on the same port."""
         self._call(self._open())
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> Reply:
         """What the service says to a request; runs on the stand-in's own loop."""
         raise NotImplementedError
 
@@ -187,7 +187,7 @@ class StandIn:
         finally:
             self.stats.end()
 
-    async def _serve(self, request: Request) -> Answer:
+    async def _serve(self, request: Request) -> Reply:
         if self._slots is not None:
             return await self._slots.work(self.delay_s, partial(self.answer, request))
         if self.delay_s:
@@ -214,7 +214,7 @@ class StandIn:
             await self._unhang.wait()
         return _drop(http)
 
-    def _special(self, request: Request) -> Answer:
+    def _special(self, request: Request) -> Reply:
         if request.path == "/__stats__":
             return json_answer(self.stats.as_dict() | self.details())
         if request.path == "/__control__" and request.method == "POST":
@@ -241,12 +241,12 @@ class StandIn:
             self.faults.add(parse_fault(fault))
 
 
-def _response(answer: Answer) -> web.Response:
+def _response(answer: Reply) -> web.Response:
     headers = {"Content-Type": answer.content_type, **answer.headers}
     return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
-async def _cut(http: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+async def _cut(http: web.BaseRequest, answer: Reply) -> web.StreamResponse:
     body = answer.body or b"{}"
     response = web.StreamResponse(status=answer.status)
     response.content_type = "application/json"
@@ -272,15 +272,15 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
-def wait_until_terminated(stand_in: StandIn) -> None:
+def wait_until_terminated(fake: FakeServer) -> None:
     """Runs a stand-in as a process: prints its URL on one line, ends at SIGTERM or SIGINT."""
     import signal
 
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
-    stand_in.start()
-    print(stand_in.url, flush=True)
+    fake.start()
+    print(fake.url, flush=True)
     while not done.wait(0.2):
         time.sleep(0)
-    stand_in.stop()
+    fake.stop()

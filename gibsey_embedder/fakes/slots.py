@@ -7,7 +7,7 @@ import heapq
 import time
 from collections.abc import Awaitable, Callable
 
-from gibsey_embedder.fakes.message import Answer
+from gibsey_embedder.fakes.message import Reply
 from gibsey_embedder.fakes.stats import Stats
 
 
@@ -28,11 +28,11 @@ class Slots:
         self._free_at = [0.0] * number
         self._stats = stats
 
-    async def work(self, delay_s: float, answer: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Answer as soon as a slot is free, after a delay and what the answer itself takes."""
-        arrived = time.monotonic()
+    async def work(self, delay_s: float, answer: Callable[[], Awaitable[Reply]]) -> Reply:
+        """Reply as soon as a slot is free, after a delay and what the answer itself takes."""
+        received = time.monotonic()
         async with self._gate:
-            due = max(arrived, heapq.heappop(self._free_at))
+            due = max(received, heapq.heappop(self._free_at))
             self._stats.hold(due)
             try:
                 due += delay_s

@@ -15,21 +15,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from connectors.core.errors import ServiceError, SetupFault, Transient
-from connectors.embedders.base import EmbeddingClient
-from connectors.http.client import Http
+from connectors.core.errors import ConfigurationError, RetryableError, ServiceError
+from connectors.embedders.base import EmbedderClient
+from connectors.http.client import HttpClient
 from connectors.observability import logs
 from dataflow.config.settings import Settings, load
 from dataflow.wiring import embedding_clients, text_rules
 from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.search.nearest import Match, Nearest
 from gibsey_embedder.tables.page_store import PageStore, open_store
-from gibsey_embedder.tables.rows import IdOutOfReach
+from gibsey_embedder.tables.rows import UnaddressableIdError
 from gibsey_embedder.terminal.options import PAGE_SIZE, AsJson, PageSize, whole_number
 from gibsey_embedder.terminal.progress import bars
-from gibsey_embedder.terminal.retry_policy import GaveUp, Patience
+from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 
-PATIENCE_S = 10.0
+GIVE_UP_AFTER_S = 10.0
 EMBED_S = 60.0
 WORDS = 120
 """Characters of a page that are shown."""
@@ -76,7 +76,7 @@ def search(
     console = Console(stderr=True)
     try:
         found = asyncio.run(_search(settings, question, limit, page_size, console))
-    except GaveUp as error:
+    except GaveUpError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     for warning in _warnings(found.rows, settings):
@@ -90,9 +90,9 @@ def search(
 async def _search(
     settings: Settings, question: str, limit: int, page_size: int, console: Console
 ) -> Found:
-    http = Http(settings.http_ca_file)
-    patience = Patience(console, PATIENCE_S)
-    async with open_store(settings, patience, http) as store:
+    http = HttpClient(settings.http_ca_file)
+    retry_policy = RetryPolicy(console, GIVE_UP_AFTER_S)
+    async with open_store(settings, retry_policy, http) as store:
         await store.check_columns()
         vector = await embed_question(settings, embedding_clients(settings, http), question)
         model = text_rules(settings).model if settings.stargate_model_column else None
@@ -108,7 +108,7 @@ async def _body(store: PageStore, page_id: str) -> str | None:
     """The text of a page, empty where it has none; None where there is no page to be asked for."""
     try:
         page = await store.pages.get(page_id)
-    except IdOutOfReach:
+    except UnaddressableIdError:
         return None
     return None if page is None else page.body or ""
 
@@ -116,19 +116,19 @@ async def _body(store: PageStore, page_id: str) -> str | None:
 async def _compare(store: PageStore, rows: Nearest, page_size: int, console: Console) -> None:
     with bars(console) as progress:
         task = progress.add_task("Comparing", total=None)
-        async for chunk in store.vectors.chunks(page_size):
+        async for chunk in store.vectors.batches(page_size):
             for row in chunk.rows:
                 rows.add(row)
             progress.advance(task, len(chunk.rows))
 
 
 async def embed_question(
-    settings: Settings, clients: Sequence[EmbeddingClient], question: str
+    settings: Settings, clients: Sequence[EmbedderClient], question: str
 ) -> list[float]:
     """The vector of a question, from the first endpoint that makes one.
 
     Raises:
-        GaveUp: None does.
+        GaveUpError: None does.
     """
     faults = []
     for client in clients:
@@ -136,19 +136,19 @@ async def embed_question(
             return await _embed(settings, client, question)
         except ServiceError as error:
             faults.append(error.detail + _remedy(settings, error))
-    raise GaveUp(" | ".join(faults))
+    raise GaveUpError(" | ".join(faults))
 
 
 def _remedy(settings: Settings, error: ServiceError) -> str:
-    if isinstance(error, SetupFault):
+    if isinstance(error, ConfigurationError):
         return f"; {error.remedy}"
-    if not isinstance(error, Transient):
+    if not isinstance(error, RetryableError):
         return ""
     url = "OPENAI_URL" if settings.embed_provider == "openai" else "EMBED_URL"
     return f"; start the embedder, or correct {url}"
 
 
-async def _embed(settings: Settings, client: EmbeddingClient, question: str) -> list[float]:
+async def _embed(settings: Settings, client: EmbedderClient, question: str) -> list[float]:
     facts = await client.check()
     lowercase = settings.embed_lowercase == "on" or (
         settings.embed_lowercase == "auto" and facts.capitals_defect

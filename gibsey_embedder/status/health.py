@@ -42,13 +42,13 @@ def named(service: str) -> str:
     return _NAMES.get(service, service)
 
 
-def in_words(stall: Stall) -> str:
+def describe_stall(stall: Stall) -> str:
     """What is waited for, and why."""
     return f"waiting for {named(stall.service)}: {stall.reason}"
 
 
 def _with_remedy(stall: Stall) -> str:
-    return in_words(stall) + (f"; {stall.remedy}" if stall.remedy else "")
+    return describe_stall(stall) + (f"; {stall.remedy}" if stall.remedy else "")
 
 
 def liveness(view: StatusView) -> Health:
@@ -59,12 +59,12 @@ def liveness(view: StatusView) -> Health:
     stalls = view.stalls.current()
     if stalls:
         return Health(True, "waiting", _with_remedy(stalls[0]))
-    silent_s = view.heartbeat.oldest_s()
+    silent_s = view.liveness.oldest_s()
     if silent_s > STUCK_AFTER_S:
         return Health(
             False, "stuck", f"a worker has not turned for {silent_s:.0f} s and waits for no service"
         )
-    if not view.heartbeat.workers:
+    if not view.liveness.workers:
         return Health(True, "starting", "no worker has begun to read yet")
     return Health(True, "alive", "the workers turn")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from gibsey_embedder.status.metric_samples import Reading, Span
+from gibsey_embedder.status.metric_samples import MetricSamples, Span
 
 SAMPLE_S = 2.0
 KEPT_S = 900.0
@@ -37,16 +37,16 @@ class History:
 
     def __init__(self) -> None:
         self._samples: deque[Sample] = deque(maxlen=int(KEPT_S / SAMPLE_S))
-        self._readings: deque[Reading] = deque(maxlen=int(SPREADS_OVER_S / SAMPLE_S) + 1)
+        self._readings: deque[MetricSamples] = deque(maxlen=int(SPREADS_OVER_S / SAMPLE_S) + 1)
 
-    def take(self, reading: Reading, open_pages: int, stalled: bool) -> None:
+    def take(self, reading: MetricSamples, open_pages: int, stalled: bool) -> None:
         """Add a reading, and the sample from the one before to it."""
         if self._readings:
             span = Span(self._readings[-1], reading)
             self._samples.append(_sample(span, open_pages, stalled))
         self._readings.append(reading)
 
-    def back(self, newer: Reading, seconds: float) -> Span:
+    def back(self, newer: MetricSamples, seconds: float) -> Span:
         """The span that ends with `newer` and began about `seconds` earlier, or with the first."""
         for older in self._readings:
             if newer.at - older.at <= seconds + SAMPLE_S / 2:

@@ -15,7 +15,7 @@ Labels = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class HistogramSample:
     """What a histogram holds.
 
     Attributes:
@@ -38,12 +38,12 @@ class Spread:
         """Their mean, None without any."""
         return self.total / self.count if self.count else None
 
-    def minus(self, older: Spread | None) -> Spread:
+    def minus(self, older: HistogramSample | None) -> HistogramSample:
         """What came since an older reading of the same histogram."""
         if older is None:
             return self
         counts = tuple(new - old for new, old in zip(self.counts, older.counts, strict=True))
-        return Spread(self.bounds, counts, self.total - older.total)
+        return HistogramSample(self.bounds, counts, self.total - older.total)
 
     def quantile(self, q: float) -> float | None:
         """The value below which a share `q` lies, interpolated in its bucket as Prometheus does."""
@@ -59,11 +59,11 @@ class Spread:
         return None
 
 
-NO_SPREAD = Spread((), (), 0.0)
+NO_SPREAD = HistogramSample((), (), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MetricSamples:
     """The metrics at one moment.
 
     Attributes:
@@ -76,7 +76,7 @@ class Reading:
     at: float
     cpu_s: float
     counts: Mapping[str, Mapping[Labels, float]]
-    spreads: Mapping[str, Mapping[Labels, Spread]]
+    spreads: Mapping[str, Mapping[Labels, HistogramSample]]
 
     def total(self, name: str, matches: Callable[[Labels], bool] = lambda _: True) -> float:
         """The sum of a counter over the labels that match."""
@@ -86,7 +86,7 @@ class Reading:
         """A counter or gauge by its first label."""
         return {labels[0]: value for labels, value in sorted(self.counts[name].items())}
 
-    def spread(self, name: str, *labels: str) -> Spread:
+    def spread(self, name: str, *labels: str) -> HistogramSample:
         """A histogram."""
         return self.spreads[name].get(labels, NO_SPREAD)
 
@@ -95,8 +95,8 @@ class Reading:
 class Span:
     """What happened from one reading to a later one."""
 
-    older: Reading
-    newer: Reading
+    older: MetricSamples
+    newer: MetricSamples
 
     @property
     def seconds(self) -> float:
@@ -108,7 +108,7 @@ class Span:
         more = self.newer.total(name, matches) - self.older.total(name, matches)
         return max(more, 0.0) / self.seconds
 
-    def spread(self, name: str, *labels: str) -> Spread:
+    def spread(self, name: str, *labels: str) -> HistogramSample:
         """What a histogram got."""
         older = self.older.spreads[name].get(labels)
         return self.newer.spread(name, *labels).minus(older)
@@ -119,7 +119,7 @@ class Span:
         return max(self.newer.cpu_s - self.older.cpu_s, 0.0) / self.seconds
 
 
-class Reader:
+class MetricReader:
     """Reads the metrics that the status page shows.
 
     Args:
@@ -146,9 +146,9 @@ class Reader:
             "window_pages": metrics.window_pages,
         }
 
-    def read(self) -> Reading:
+    def read(self) -> MetricSamples:
         """Read them all."""
-        return Reading(
+        return MetricSamples(
             self._clock(),
             time.process_time(),
             {name: _values(metric) for name, metric in self._counts.items()},
@@ -167,7 +167,7 @@ def _values(metric: Collector) -> dict[Labels, float]:
     return {tuple(by.values()): value for kind, by, value in _samples(metric) if kind in wanted}
 
 
-def _spreads(metric: Collector) -> dict[Labels, Spread]:
+def _spreads(metric: Collector) -> dict[Labels, HistogramSample]:
     buckets: dict[Labels, list[tuple[float, float]]] = {}
     sums: dict[Labels, float] = {}
     for kind, by, value in _samples(metric):
@@ -179,5 +179,5 @@ def _spreads(metric: Collector) -> dict[Labels, Spread]:
     found = {}
     for labels, pairs in buckets.items():
         bounds, counts = zip(*pairs, strict=True)
-        found[labels] = Spread(bounds, counts, sums.get(labels, 0.0))
+        found[labels] = HistogramSample(bounds, counts, sums.get(labels, 0.0))
     return found

@@ -13,7 +13,7 @@ from connectors.observability.stalls import Stall
 from gibsey_embedder.status import health, summary
 from gibsey_embedder.status.history import RATES_OVER_S, SAMPLE_S, SPREADS_OVER_S, History
 from gibsey_embedder.status.memory import resident_bytes
-from gibsey_embedder.status.metric_samples import Reader, Reading, Span, Spread
+from gibsey_embedder.status.metric_samples import HistogramSample, MetricReader, MetricSamples, Span
 from gibsey_embedder.status.view import StatusView
 
 Json = dict[str, Any]  # made here, for orjson; nobody reads it as an object of Python
@@ -33,7 +33,7 @@ class StatusData:
     def __init__(self, view: StatusView, clock: Callable[[], float] = time.time) -> None:
         self._view = view
         self._clock = clock
-        self._reader = Reader(view.metrics, clock)
+        self._reader = MetricReader(view.metrics, clock)
         self._history = History()
         self._made: tuple[float, Json] | None = None
 
@@ -47,7 +47,7 @@ class StatusData:
         """Take a sample for the history."""
         view = self._view
         stalled = bool(view.stalls.current())
-        self._history.take(self._reader.read(), view.ledger.open_pages, stalled)
+        self._history.take(self._reader.read(), view.tracker.open_pages, stalled)
 
     def status(self, history_since: float | None = None) -> Json:
         """Return everything; the history only where it is asked for, after that time."""
@@ -68,8 +68,8 @@ class StatusData:
         freshness = self._freshness(reading)
         other_space = reading.total("other_space")
         lag = self._lag(reading)
-        state = summary.state(view, stages, freshness, lag["total"], other_space)
-        at_work = view.batcher.standing_in
+        state = summary.summarize(view, stages, freshness, lag["total"], other_space)
+        at_work = view.batcher.fallback_status
         for name, word in summary.stage_states(view, stages, state["bottleneck"]).items():
             stages[name]["state"] = word
         return {
@@ -86,11 +86,11 @@ class StatusData:
             "tasks": self._tasks(),
             "process": self._process(reading),
             "counts": _counts(reading),
-            "recent": [asdict(happening) for happening in view.recent.latest()],
-            "settings": dict(view.settings_masked),
+            "recent": [asdict(event) for event in view.recent_events.latest()],
+            "settings": dict(view.settings_redacted),
         }
 
-    def _stages(self, reading: Reading) -> Json:
+    def _stages(self, reading: MetricSamples) -> Json:
         return {
             "kafka": self._kafka(reading),
             "filter": self._filter(reading),
@@ -101,7 +101,7 @@ class StatusData:
             "dead_letters": self._dead_letters(reading),
         }
 
-    def _kafka(self, reading: Reading) -> Json:
+    def _kafka(self, reading: MetricSamples) -> Json:
         kafka = self._view.kafka_status()
         return {
             "rate_per_s": _rounded(self._history.back(reading, RATES_OVER_S).rate("events")),
@@ -110,7 +110,7 @@ class StatusData:
             "partitions": sorted(kafka.get("partitions", ())),
         }
 
-    def _filter(self, reading: Reading) -> Json:
+    def _filter(self, reading: MetricSamples) -> Json:
         now = self._history.back(reading, RATES_OVER_S)
 
         def passed(labels: tuple[str, ...]) -> bool:
@@ -121,7 +121,7 @@ class StatusData:
             "skipped_per_s": _rounded(now.rate("events", lambda labels: not passed(labels))),
         }
 
-    def _window(self, reading: Reading) -> Json:
+    def _window(self, reading: MetricSamples) -> Json:
         pages = self._history.back(reading, SPREADS_OVER_S).spread("window_pages")
         now = self._history.back(reading, RATES_OVER_S)
         return {
@@ -131,7 +131,7 @@ class StatusData:
             **self._latency(reading, "queue"),
         }
 
-    def _embedder(self, reading: Reading) -> Json:
+    def _embedder(self, reading: MetricSamples) -> Json:
         now = self._history.back(reading, RATES_OVER_S)
         endpoints = self._view.batcher.endpoints()
         slots = sum(e.concurrency for e in endpoints)
@@ -146,10 +146,10 @@ class StatusData:
             **self._latency(reading, "embed"),
         }
 
-    def _output(self, reading: Reading, name: str, counter: str, concurrency: str) -> Json:
+    def _output(self, reading: MetricSamples, name: str, counter: str, concurrency: str) -> Json:
         now = self._history.back(reading, RATES_OVER_S)
-        box = self._view.outboxes.get(name)
-        slots = int(self._view.settings_masked.get(concurrency) or 0)
+        box = self._view.write_queues.get(name)
+        slots = int(self._view.settings_redacted.get(concurrency) or 0)
         return {
             "rate_per_s": _rounded(now.rate(counter)),
             "open_rows": box.open_rows if box else 0,
@@ -159,19 +159,19 @@ class StatusData:
             **self._latency(reading, name),
         }
 
-    def _dead_letters(self, reading: Reading) -> Json:
+    def _dead_letters(self, reading: MetricSamples) -> Json:
         now = self._history.back(reading, RATES_OVER_S)
         return {
             "rate_per_s": _rounded(now.rate("dead_letters")),
             "total": int(reading.total("dead_letters")),
             "by_reason": {k: int(v) for k, v in reading.by_label("dead_letters").items() if v},
-            "topic": self._view.settings_masked.get("DEAD_LETTER_TOPIC", ""),
+            "topic": self._view.settings_redacted.get("DEAD_LETTER_TOPIC", ""),
         }
 
-    def _latency(self, reading: Reading, stage: str) -> Json:
+    def _latency(self, reading: MetricSamples, stage: str) -> Json:
         return _quantiles(self._history.back(reading, SPREADS_OVER_S).spread("stage", stage))
 
-    def _freshness(self, reading: Reading) -> Json:
+    def _freshness(self, reading: MetricSamples) -> Json:
         minute = self._history.back(reading, SPREADS_OVER_S)
         spreads = {since: minute.spread("freshness", since) for since in ("kafka", "write")}
         return {
@@ -179,7 +179,7 @@ class StatusData:
             for since, spread in spreads.items()
         }
 
-    def _lag(self, reading: Reading) -> Json:
+    def _lag(self, reading: MetricSamples) -> Json:
         kafka = self._view.kafka_status()
         threads = kafka.get("workers", {})
         numbered = {ident: n for n, ident in enumerate(sorted(set(threads.values())))}
@@ -192,7 +192,7 @@ class StatusData:
                 {
                     "partition": number,
                     "lag": lags.get(number),
-                    "open": self._view.ledger.open_in(number),
+                    "open": self._view.tracker.open_in(number),
                     "worker": numbered.get(threads.get(number, -1)),
                 }
                 for number in numbers
@@ -203,26 +203,30 @@ class StatusData:
         view, launch = self._view, self._view.launch
         return {
             "workers": launch.workers,
-            "workers_seen": view.heartbeat.workers,
-            "oldest_beat_s": _rounded(view.heartbeat.oldest_s()),
+            "workers_seen": view.liveness.workers,
+            "oldest_beat_s": _rounded(view.liveness.oldest_s()),
             "process": launch.process,
             "processes": launch.processes,
             "recovery_dir": launch.recovery_dir,
-            "open_pages": view.ledger.open_pages,
-            "open_bytes": view.ledger.open_bytes,
+            "open_pages": view.tracker.open_pages,
+            "open_bytes": view.tracker.open_bytes,
             "windows_in_flight": sum(e.in_flight for e in view.batcher.endpoints()),
         }
 
-    def _process(self, reading: Reading) -> Json:
+    def _process(self, reading: MetricSamples) -> Json:
         span = self._history.back(reading, RATES_OVER_S)
         return {"cpu_share": _rounded(span.cpu_share), "memory_bytes": resident_bytes()}
 
 
 def _stall(stall: Stall, now: float) -> Json:
-    return {**asdict(stall), "for_s": round(now - stall.since, 1), "text": health.in_words(stall)}
+    return {
+        **asdict(stall),
+        "for_s": round(now - stall.since, 1),
+        "text": health.describe_stall(stall),
+    }
 
 
-def _counts(reading: Reading) -> Json:
+def _counts(reading: MetricSamples) -> Json:
     """Counts since the start, as a person adds them up."""
     by_outcome: dict[str, int] = {}
     for (_, outcome), value in reading.counts["events"].items():
@@ -243,7 +247,7 @@ def _load(now: Span, stage: str, slots: int) -> float | None:
     return _rounded(now.spread("stage", stage).total / now.seconds / slots) if slots else None
 
 
-def _quantiles(spread: Spread) -> Json:
+def _quantiles(spread: HistogramSample) -> Json:
     return {"p50_s": _rounded(spread.quantile(0.5)), "p95_s": _rounded(spread.quantile(0.95))}
 
 

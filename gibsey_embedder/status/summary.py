@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from connectors.embedders.failover import REMEDY, StandingIn
+from connectors.embedders.failover import REMEDY, FallbackStatus
 from gibsey_embedder.status import health
 from gibsey_embedder.status.view import StatusView
 
@@ -37,7 +37,7 @@ _BEFORE = {
 """The stages that a stage holds up."""
 
 
-def state(
+def summarize(
     view: StatusView,
     stages: Stages,
     freshness: Mapping[str, Any],
@@ -64,9 +64,9 @@ def state(
     slowest = _bottleneck(view, stages, lag)
     to_go_s = _to_go_s(view, stages, lag)
     if alive.ok and ready.ok:
-        is_idle = lag == 0 and not view.ledger.open_pages
+        is_idle = lag == 0 and not view.tracker.open_pages
         level, text = _working(is_idle, freshness["kafka"]["p95_s"], lag, to_go_s, slowest)
-        level, text = _with_fallback(view.batcher.standing_in, level, text, other_space)
+        level, text = _with_fallback(view.batcher.fallback_status, level, text, other_space)
     else:
         verdict = ready if alive.ok else alive
         level, text = verdict.status, _all_stalls(view) or verdict.reason
@@ -87,7 +87,7 @@ def stage_states(view: StatusView, stages: Stages, slowest: object) -> dict[str,
     in them. Dead letters are `faults` where there are any since the start, else `none`.
     """
     stalled = {_STAGE_OF.get(s.service, s.service) for s in view.stalls.current()}
-    before = set(_BEFORE.get(str(slowest), ())) if stalled and view.ledger.open_pages else set()
+    before = set(_BEFORE.get(str(slowest), ())) if stalled and view.tracker.open_pages else set()
     found = {}
     for name, stage in stages.items():
         if name in stalled:
@@ -111,11 +111,11 @@ def _all_stalls(view: StatusView) -> str:
     others = ", ".join(health.named(stall.service) for stall in stalls[1:])
     also = f" (and for {others})" if others else ""
     goes_on = _GOES_ON if stalls[0].service == "rag" and not others else ""
-    return f"{health.in_words(stalls[0])}{also}{goes_on}"
+    return f"{health.describe_stall(stalls[0])}{also}{goes_on}"
 
 
 def _with_fallback(
-    at_work: StandingIn | None, level: str, text: str, other_space: float
+    at_work: FallbackStatus | None, level: str, text: str, other_space: float
 ) -> tuple[str, str]:
     """Say that the fallback is at work, or what it has left to do again."""
     if at_work is not None:
@@ -140,7 +140,7 @@ def _bottleneck(view: StatusView, stages: Stages, lag: int | None) -> str | None
     if loads[name] >= BUSY:
         return name
     # None of them is near its limit, and yet there is a queue: it is the reading that is slow.
-    return "kafka" if (lag or 0) > MANY and view.ledger.open_pages < MANY else None
+    return "kafka" if (lag or 0) > MANY and view.tracker.open_pages < MANY else None
 
 
 def _to_go_s(view: StatusView, stages: Stages, lag: int | None) -> float | None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypedDict
 
-from connectors.core.offset_tracker import Ledger
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.embedders.endpoint_pool import EndpointStatus
-from connectors.embedders.failover import StandingIn
-from connectors.observability.liveness import Heartbeat
+from connectors.embedders.failover import FallbackStatus
+from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics
-from connectors.observability.recent_events import Recent
+from connectors.observability.recent_events import RecentEvents
 from connectors.observability.stalls import Stalls
 
 
@@ -42,12 +42,12 @@ class BatcherView(Protocol):
         """Each endpoint that is made use of."""
 
     @property
-    def standing_in(self) -> StandingIn | None:
+    def fallback_status(self) -> FallbackStatus | None:
         """What the fallback does; None while it does nothing."""
 
 
 class OpenRows(Protocol):
-    """An outbox, as the status port sees it."""
+    """A write queue, as the status port sees it."""
 
     @property
     def open_rows(self) -> int:
@@ -84,13 +84,13 @@ class StatusView:
     """Everything that the status port reads.
 
     Attributes:
-        settings_masked: Every setting as it may be shown, by variable.
+        settings_redacted: Every setting as it may be shown, by variable.
         metrics: What is counted.
         stalls: What the stream waits for.
-        ledger: The open records.
-        heartbeat: Whether the workers turn.
+        tracker: The open records.
+        liveness: Whether the workers turn.
         batcher: The embedder's queue and endpoints.
-        outboxes: Rows on their way by service: `stargate`, `rag`, `dead-letters`.
+        write_queues: Rows on their way by service: `stargate`, `rag`, `dead-letters`.
         kafka_status: What the source knows of its topic.
         version: The program's version.
         model: The model in use.
@@ -101,18 +101,18 @@ class StatusView:
         stopping: Whether a stop was asked for.
     """
 
-    settings_masked: Mapping[str, str]
+    settings_redacted: Mapping[str, str]
     metrics: Metrics
     stalls: Stalls
-    ledger: Ledger
-    heartbeat: Heartbeat
+    tracker: OffsetTracker
+    liveness: Liveness
     batcher: BatcherView
-    outboxes: Mapping[str, OpenRows]
+    write_queues: Mapping[str, OpenRows]
     kafka_status: Callable[[], KafkaStatus]
     version: str
     model: str
     started_at: float
     launch: LaunchInfo = field(default_factory=LaunchInfo)
-    recent: Recent = field(default_factory=Recent)
+    recent_events: RecentEvents = field(default_factory=RecentEvents)
     unanswered: Callable[[], Sequence[str]] = _nothing
     stopping: Callable[[], bool] = _no

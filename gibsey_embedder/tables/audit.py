@@ -17,7 +17,7 @@ from rich.table import Table
 from connectors.core.errors import ServiceError
 from connectors.observability import logs
 from dataflow.config.settings import Settings, load
-from dataflow.wiring import kafka_access, text_rules
+from dataflow.wiring import kafka_config, text_rules
 from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.tables.audit_index import AuditIds
 from gibsey_embedder.tables.audit_repair import Mended, Repair
@@ -37,9 +37,9 @@ from gibsey_embedder.terminal.options import (
     whole_number,
 )
 from gibsey_embedder.terminal.progress import bars
-from gibsey_embedder.terminal.retry_policy import GaveUp, Patience
+from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 from gibsey_embedder.topic.change_sender import ChangeSender
-from gibsey_embedder.topic.reader import KafkaUnusable
+from gibsey_embedder.topic.reader import KafkaUnavailableError
 from gibsey_embedder.topic.send_rules import SendRules, beginning_us
 
 _MEANING: dict[Kind, str] = {
@@ -84,7 +84,7 @@ def audit(
     try:
         with AuditIds() as ids:
             report = asyncio.run(work.run(ids, repair=repair, ask=not yes, limit=limit))
-    except (GaveUp, KafkaUnusable) as error:
+    except (GaveUpError, KafkaUnavailableError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     if as_json:
@@ -142,7 +142,7 @@ class Audit:
         self._rules = rules
         self._keep_orphans = keep_orphans
         self._page_size = page_size
-        self._patience = Patience(console)
+        self._retry_policy = RetryPolicy(console)
 
     async def run(self, ids: AuditIds, *, repair: bool, ask: bool, limit: int) -> Report:
         """Compare, and repair if that is wanted.
@@ -154,12 +154,12 @@ class Audit:
             limit: How many of each fault are named.
 
         Raises:
-            GaveUp: Stargate cannot be read, or a table has no such columns; nothing was changed.
-            KafkaUnusable: Kafka takes no change.
+            GaveUpError: Stargate cannot be read, or a table lacks columns; nothing was changed.
+            KafkaUnavailableError: Kafka takes no change.
         """
         began_us = beginning_us()
         settings = self._settings
-        async with open_store(settings, self._patience) as store:
+        async with open_store(settings, self._retry_policy) as store:
             await store.check_columns()
             with bars(self._console) as progress:
                 scan = self._scan(store, ids, progress)
@@ -197,18 +197,18 @@ class Audit:
         try:
             async with AsyncExitStack() as open_:
                 return await self._rules.lag(self._settings, open_)()
-        except (ServiceError, KafkaUnusable):
+        except (ServiceError, KafkaUnavailableError):
             return None
 
     def _make_sure(self, report: Report, ask: bool) -> None:
         """See that a repair is meant.
 
         Raises:
-            GaveUp: It would remove everything.
+            GaveUpError: It would remove everything.
         """
         orphans = 0 if self._keep_orphans else report.found["orphan"]
         if orphans and not report.pages:
-            raise GaveUp(
+            raise GaveUpError(
                 f"{self._settings.stargate_pages_table} holds no page, and all vectors would go: "
                 "correct STARGATE_PAGES_TABLE, or give --keep-orphans"
             )
@@ -226,8 +226,8 @@ class Audit:
 
     async def _mend(self, store: PageStore, ids: AuditIds, began_us: int) -> Mended:
         async with AsyncExitStack() as open_:
-            room = self._rules.throttle(self._settings, self._patience, open_)
-            sender = ChangeSender(kafka_access(self._settings), began_us, self._patience)
+            room = self._rules.throttle(self._settings, self._retry_policy, open_)
+            sender = ChangeSender(kafka_config(self._settings), began_us, self._retry_policy)
             progress = open_.enter_context(bars(self._console))
             scan = self._scan(store, ids, progress)
             await self._rules.wait_for_clocks(began_us)

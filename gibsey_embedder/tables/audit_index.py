@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from gibsey_embedder.tables.row_checks import KINDS, Fault, Kind
+from gibsey_embedder.tables.row_checks import KINDS, Kind, RowProblem
 
 CACHE_KB = 8192
 
@@ -69,7 +69,7 @@ class AuditIds:
         """The suspect ids, in batches."""
         return self._batches("suspects", size)
 
-    def set_fault(self, page_id: str, fault: Fault | None) -> None:
+    def set_fault(self, page_id: str, fault: RowProblem | None) -> None:
         """Note what is sure about an id: its fault, or that there is none."""
         if fault is None:
             self._file.execute("DELETE FROM faults WHERE page_id = ?", (page_id,))

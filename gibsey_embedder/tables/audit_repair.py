@@ -9,7 +9,7 @@ from rich.progress import Progress
 from gibsey_embedder.tables.audit_index import AuditIds
 from gibsey_embedder.tables.audit_scan import Judged, Scan
 from gibsey_embedder.tables.page_store import PageStore
-from gibsey_embedder.topic.change_sender import ChangeSender, Unsent
+from gibsey_embedder.topic.change_sender import ChangeSender, UnsentError
 from gibsey_embedder.topic.stream_lag import Throttle
 
 BATCH = 100
@@ -32,7 +32,7 @@ class Mended:
     removed: int = 0
     healed: int = 0
     left: int = 0
-    unsent: list[Unsent] = field(default_factory=list)
+    unsent: list[UnsentError] = field(default_factory=list)
 
 
 class Repair:
@@ -66,8 +66,8 @@ class Repair:
         """Mend all faults in `ids`.
 
         Raises:
-            GaveUp: Stargate cannot be read or written.
-            KafkaUnusable: Kafka takes nothing.
+            GaveUpError: Stargate cannot be read or written.
+            KafkaUnavailableError: Kafka takes nothing.
         """
         task = progress.add_task("Repairing", total=sum(ids.counts().values()))
         for batch in ids.faulty(BATCH):

@@ -10,8 +10,8 @@ from rich.progress import Progress
 
 from gibsey_embedder.tables.audit_index import AuditIds
 from gibsey_embedder.tables.page_store import PageStore
-from gibsey_embedder.tables.row_checks import Fault, Page, Wanted
-from gibsey_embedder.tables.rows import IdOutOfReach
+from gibsey_embedder.tables.row_checks import Page, RowProblem, Wanted
+from gibsey_embedder.tables.rows import UnaddressableIdError
 
 BATCH = 256
 SETTLE_S = 2.0
@@ -34,7 +34,7 @@ class Judged:
 
     page_id: str
     page: Page | None
-    fault: Fault | None
+    fault: RowProblem | None
     out_of_reach: bool = False
 
 
@@ -71,7 +71,7 @@ class Scan:
         """Read both tables and note every fault in `ids`.
 
         Raises:
-            GaveUp: Stargate cannot be read; then nothing is known.
+            GaveUpError: Stargate cannot be read; then nothing is known.
         """
         await self._read_pages(page_size)
         await self._read_vectors(page_size)
@@ -90,7 +90,7 @@ class Scan:
         """Look at ids anew, side by side.
 
         Raises:
-            GaveUp: As `run`.
+            GaveUpError: As `run`.
         """
         return await asyncio.gather(*map(self._judge, page_ids))
 
@@ -103,22 +103,22 @@ class Scan:
             try:
                 page = await self._store.pages.get(page_id)
                 row = await self._store.vectors.get(page_id)
-            except IdOutOfReach as refused:
-                fault = Fault(self._ids.kind_seen(page_id), str(refused))
+            except UnaddressableIdError as refused:
+                fault = RowProblem(self._ids.kind_seen(page_id), str(refused))
                 return Judged(page_id, None, fault, out_of_reach=True)
         return Judged(page_id, page, self._wanted.judge(page, row))
 
     async def _read_pages(self, page_size: int) -> None:
         task = self._progress.add_task("Reading pages", total=None)
-        async for chunk in self._store.pages.chunks(page_size):
+        async for chunk in self._store.pages.batches(page_size):
             self._ids.saw_pages((page.page_id, page.has_text) for page in chunk.rows)
             self._progress.advance(task, len(chunk.rows))
         self._progress.update(task, total=self._ids.pages(), completed=self._ids.pages())
 
     async def _read_vectors(self, page_size: int) -> None:
         task = self._progress.add_task("Reading vectors", total=self._ids.pages() or None)
-        async for chunk in self._store.vectors.chunks(page_size):
+        async for chunk in self._store.vectors.batches(page_size):
             self._ids.saw_vectors(
-                (row.page_id, self._wanted.fault_of(row) is None) for row in chunk.rows
+                (row.page_id, self._wanted.problem_of(row) is None) for row in chunk.rows
             )
             self._progress.advance(task, len(chunk.rows))

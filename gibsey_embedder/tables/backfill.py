@@ -13,15 +13,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from connectors.http.client import place
+from connectors.http.client import address_of
 from connectors.observability import logs
 from dataflow.config.settings import Settings, load
-from dataflow.wiring import kafka_access
+from dataflow.wiring import kafka_config
 from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.tables.backfill_position import FILE, Position, PositionFile, purpose_of
 from gibsey_embedder.tables.page_store import PageStore, open_store
 from gibsey_embedder.tables.row_checks import Page
-from gibsey_embedder.tables.rows import Chunk, StateRefused
+from gibsey_embedder.tables.rows import PageStateError, RowBatch
 from gibsey_embedder.terminal.options import (
     MAX_LAG,
     PAGE_SIZE,
@@ -32,9 +32,9 @@ from gibsey_embedder.terminal.options import (
     StatusUrls,
 )
 from gibsey_embedder.terminal.progress import bars
-from gibsey_embedder.terminal.retry_policy import GaveUp, Patience
+from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 from gibsey_embedder.topic.change_sender import ChangeSender
-from gibsey_embedder.topic.reader import KafkaUnusable
+from gibsey_embedder.topic.reader import KafkaUnavailableError
 from gibsey_embedder.topic.send_rules import SendRules, beginning_us
 from gibsey_embedder.topic.stream_lag import Throttle
 
@@ -78,7 +78,7 @@ def backfill(
     )
     try:
         done = asyncio.run(work.count() if dry_run else work.run())
-    except (KeyboardInterrupt, OSError, GaveUp, KafkaUnusable) as error:
+    except (KeyboardInterrupt, OSError, GaveUpError, KafkaUnavailableError) as error:
         typer.echo(_why_stopped(error, file.path), err=True)
         raise typer.Exit(1) from None
     what = "to send" if dry_run else "sent"
@@ -117,21 +117,21 @@ class Backfill:
         self._file = file
         self._console = console
         self._rules = rules
-        self._patience = Patience(console)
+        self._retry_policy = RetryPolicy(console)
         self._size = min(page_size, rules.max_lag or page_size)
 
     async def count(self) -> Position:
         """Count what would be sent.
 
         Raises:
-            GaveUp: Stargate cannot be read.
+            GaveUpError: Stargate cannot be read.
         """
         counted = Position("", 0)
-        async with open_store(self._settings, self._patience) as store:
+        async with open_store(self._settings, self._retry_policy) as store:
             await store.pages.check_columns()
             with bars(self._console) as progress:
                 task = progress.add_task("Counting", total=None)
-                async for chunk in store.pages.chunks(self._size):
+                async for chunk in store.pages.batches(self._size):
                     with_text = sum(page.has_text for page in chunk.rows)
                     counted.sent += with_text
                     counted.blank += len(chunk.rows) - with_text
@@ -142,17 +142,19 @@ class Backfill:
         """Send all pages.
 
         Raises:
-            GaveUp: Stargate cannot be read, or the lag not be told.
-            KafkaUnusable: Kafka takes nothing.
+            GaveUpError: Stargate cannot be read, or the lag not be told.
+            KafkaUnavailableError: Kafka takes nothing.
             OSError: The position cannot be kept.
         """
         position = self._begin()
         self._announce(position)
         async with AsyncExitStack() as open_:
-            store = await open_.enter_async_context(open_store(self._settings, self._patience))
+            store = await open_.enter_async_context(open_store(self._settings, self._retry_policy))
             await store.check_columns()
-            room = self._rules.throttle(self._settings, self._patience, open_)
-            sender = ChangeSender(kafka_access(self._settings), position.written_us, self._patience)
+            room = self._rules.throttle(self._settings, self._retry_policy, open_)
+            sender = ChangeSender(
+                kafka_config(self._settings), position.written_us, self._retry_policy
+            )
             progress = open_.enter_context(bars(self._console))
             task = progress.add_task("Sending", total=None, completed=position.sent)
             await self._rules.wait_for_clocks(position.written_us)
@@ -181,13 +183,13 @@ class Backfill:
         source = f"{settings.stargate_keyspace}.{settings.stargate_pages_table}"
         waited = f", after {skew_s:g} s by which clocks may differ (--skew)" if waits else ""
         self._say(
-            f"Sending the pages of {source} at {place(settings.stargate_url)} to "
+            f"Sending the pages of {source} at {address_of(settings.stargate_url)} to "
             f"{settings.kafka_topic} at {settings.brokers}{waited}."
         )
 
     async def _chunks(
         self, store: PageStore, room: Throttle, position: Position
-    ) -> AsyncIterator[Chunk[Page]]:
+    ) -> AsyncIterator[RowBatch[Page]]:
         """All rows from the position on; each chunk is read when there is room for it.
 
         A page that waited here would grow old: the stream remembers a newer change of it only for
@@ -195,17 +197,17 @@ class Backfill:
         """
         await room.wait_for_room(self._size)
         try:
-            async for chunk in store.pages.chunks(self._size, position.state):
+            async for chunk in store.pages.batches(self._size, position.state):
                 yield chunk
                 if chunk.next_state is not None:
                     await room.wait_for_room(self._size)
-        except StateRefused as error:
+        except PageStateError as error:
             self._say(f"Stargate does not know the position any more ({error}): beginning anew.")
             position.state, position.sent, position.blank, position.unsent = None, 0, 0, 0
             async for chunk in self._chunks(store, room, position):
                 yield chunk
 
-    def _send(self, chunk: Chunk[Page], sender: ChangeSender, position: Position) -> None:
+    def _send(self, chunk: RowBatch[Page], sender: ChangeSender, position: Position) -> None:
         for page in chunk.rows:
             if page.has_text:
                 sender.send(page.page_id, page.body or "")

@@ -50,7 +50,7 @@ class StoredVector:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RowProblem:
     """What is wrong with one page.
 
     Attributes:
@@ -74,26 +74,26 @@ class Wanted:
     dimensions: int
     model: str | None = None
 
-    def fault_of(self, row: StoredVector) -> Fault | None:
+    def problem_of(self, row: StoredVector) -> RowProblem | None:
         """What is wrong with a vector, whatever its page is."""
-        if flaw := flaw_of(row.values, self.dimensions):
-            return Fault("bad-vector", flaw)
+        if flaw := vector_problem(row.values, self.dimensions):
+            return RowProblem("bad-vector", flaw)
         if self.model is not None and row.model != self.model:
-            return Fault(
+            return RowProblem(
                 "other-model", f"made by {row.model}" if row.model else "no model is written"
             )
         return None
 
-    def judge(self, page: Page | None, row: StoredVector | None) -> Fault | None:
+    def judge(self, page: Page | None, row: StoredVector | None) -> RowProblem | None:
         """What is wrong with what one id has in the two tables."""
         if row is None:
-            return Fault("missing") if page is not None and page.has_text else None
+            return RowProblem("missing") if page is not None and page.has_text else None
         if page is None:
-            return Fault("orphan")
-        return self.fault_of(row)
+            return RowProblem("orphan")
+        return self.problem_of(row)
 
 
-def flaw_of(values: object, dimensions: int) -> str:
+def vector_problem(values: object, dimensions: int) -> str:
     """Why a stored value is no finite vector of unit length; empty where it is one."""
     if not isinstance(values, list):
         return "no vector"

@@ -1,4 +1,4 @@
-"""A table's rows through Stargate's REST API: all of them in chunks, or one by its id.
+"""A table's rows through Stargate's REST API: all of them in batches, or one by its id.
 
 Paging as Stargate has it: `GET …/rows?page-size=N`, whose answer holds `pageState` unless it is
 the last, given back as `page-state`. The order is that of Cassandra's tokens; nothing here
@@ -15,33 +15,33 @@ from urllib.parse import quote
 
 import orjson
 
-from connectors.core.errors import SetupFault, Transient
-from connectors.http.client import place
-from connectors.http.response import Answer
+from connectors.core.errors import ConfigurationError, TransientError
+from connectors.http.client import address_of
+from connectors.http.response import Response
 from connectors.stores.stargate.errors import StargateTable, check_reached, is_busy
 from connectors.stores.stargate.rest import StargateSession
 from gibsey_embedder.tables.table_schema import columns_of, describe
-from gibsey_embedder.terminal.retry_policy import GaveUp, Patience
+from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 
 T = TypeVar("T")
 A = TypeVar("A")
 Columns = Mapping[str, object]
 
 
-class StateRefused(Exception):
+class PageStateError(Exception):
     """Stargate does not take a `pageState` of an earlier run."""
 
 
-class IdOutOfReach(Exception):
+class UnaddressableIdError(Exception):
     """Stargate takes no request for a row of this id: it holds a NUL, or is too long for a URL."""
 
 
-Refusal = Callable[[Answer], Exception | None]
+ResponseCheck = Callable[[Response], Exception | None]
 """What an answer refuses that is no fault of the set-up; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk(Generic[T]):
+class RowBatch(Generic[T]):
     """One answer of a listing.
 
     Attributes:
@@ -62,7 +62,7 @@ class Rows(Generic[T]):
         setting: The setting that names the table, for remedies.
         columns: The columns that are asked for.
         read: Makes a row of its columns.
-        patience: Tries again what passes.
+        retry_policy: Tries again what passes.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Rows(Generic[T]):
         setting: str,
         columns: Sequence[str],
         read: Callable[[Columns], T],
-        patience: Patience,
+        retry_policy: RetryPolicy,
     ) -> None:
         self._session = session
         self._table = table
@@ -80,7 +80,7 @@ class Rows(Generic[T]):
         self._columns = columns
         self._fields = "fields=" + quote(",".join(columns), safe=",")
         self._read = read
-        self._patience = patience
+        self._retry_policy = retry_policy
 
     async def check_columns(self) -> None:
         """See that the table has the columns that are asked for, as far as Stargate tells.
@@ -88,19 +88,21 @@ class Rows(Generic[T]):
         Of another column it says only "Server error: null", with 500 (`getRows` of its source).
 
         Raises:
-            GaveUp: It has not, or Stargate does not answer.
+            GaveUpError: It has not, or Stargate does not answer.
         """
         columns = await self._answered(self._told_columns)
         for column in self._columns if columns else ():
             if column not in columns:
-                raise GaveUp(
+                raise GaveUpError(
                     f"the table {self.name} has no column {column}; {self._remedy(column)}"
                 )
 
     async def _told_columns(self) -> Mapping[str, str]:
         try:
             return columns_of(await describe(self._session, self._table))
-        except SetupFault:  # the role may read rows and no schema: reading tells what is wrong
+        except (
+            ConfigurationError
+        ):  # the role may read rows and no schema: reading tells what is wrong
             return {}
 
     def _remedy(self, column: str) -> str:
@@ -109,7 +111,7 @@ class Rows(Generic[T]):
         cql = self._table.cql_of_column(column)
         return f"correct STARGATE_MODEL_COLUMN, or run in cqlsh: {cql}"
 
-    async def chunks(self, size: int, state: str | None = None) -> AsyncIterator[Chunk[T]]:
+    async def batches(self, size: int, state: str | None = None) -> AsyncIterator[RowBatch[T]]:
         """List all rows.
 
         Args:
@@ -117,14 +119,14 @@ class Rows(Generic[T]):
             state: `next_state` of an earlier listing, to go on behind it.
 
         Raises:
-            StateRefused: `state` is not, or no longer, one of Stargate's.
-            GaveUp: Stargate does not answer, or there is no such table.
+            PageStateError: `state` is not, or no longer, one of Stargate's.
+            GaveUpError: Stargate does not answer, or there is no such table.
         """
-        refusal: Refusal = _nothing if state is None else _state_refused
+        refusal: ResponseCheck = _nothing if state is None else _state_refused
         while True:
             chunk = await self._chunk(size, state, refusal)
             if chunk.next_state is not None and chunk.next_state == state:
-                raise GaveUp(f"Stargate lists the same rows of {self.name} again and again")
+                raise GaveUpError(f"Stargate lists the same rows of {self.name} again and again")
             yield chunk
             state, refusal = chunk.next_state, _nothing
             if state is None:
@@ -134,8 +136,8 @@ class Rows(Generic[T]):
         """The row of a page, or None.
 
         Raises:
-            IdOutOfReach: No row of this id can be asked for.
-            GaveUp: As `chunks`.
+            UnaddressableIdError: No row of this id can be asked for.
+            GaveUpError: As `batches`.
         """
         url = self._table.row_url(page_id)
         if page_id == "rows":  # as it is that is the listing; quotes around an id are taken off
@@ -147,7 +149,7 @@ class Rows(Generic[T]):
         """Remove the row of a page, there or not.
 
         Raises:
-            IdOutOfReach, GaveUp: As `get`.
+            UnaddressableIdError, GaveUpError: As `get`.
         """
         url = self._table.row_url(page_id)
         await self._answered(lambda: self._send("DELETE", url, _id_refused))
@@ -157,7 +159,7 @@ class Rows(Generic[T]):
         """Keyspace and table."""
         return f"{self._table.keyspace}.{self._table.table}"
 
-    async def _chunk(self, size: int, state: str | None, refusal: Refusal) -> Chunk[T]:
+    async def _chunk(self, size: int, state: str | None, refusal: ResponseCheck) -> RowBatch[T]:
         base = f"{self._table.url}/v2/keyspaces/{self._table.keyspace}/{self._table.table}"
         url = f"{base}/rows?page-size={size}&{self._fields}"
         if state is not None:
@@ -165,20 +167,20 @@ class Rows(Generic[T]):
         found = await self._answered(lambda: self._ask(url, refusal))
         next_state = found.get("pageState")
         rows = [self._read(row) for row in _rows_of(found)]
-        return Chunk(rows, next_state if isinstance(next_state, str) and next_state else None)
+        return RowBatch(rows, next_state if isinstance(next_state, str) and next_state else None)
 
     async def _answered(self, attempt: Callable[[], Awaitable[A]]) -> A:
-        return await self._patience.answered(attempt, "start Stargate, or correct STARGATE_URL")
+        return await self._retry_policy.answered(attempt, "start Stargate, or correct STARGATE_URL")
 
-    async def _ask(self, url: str, refusal: Refusal) -> Columns:
+    async def _ask(self, url: str, refusal: ResponseCheck) -> Columns:
         return _parsed(await self._send("GET", url, refusal), self._table.url)
 
-    async def _send(self, method: str, url: str, refusal: Refusal) -> Answer:
+    async def _send(self, method: str, url: str, refusal: ResponseCheck) -> Response:
         """One try; returns an answer that is good.
 
         Raises:
-            Transient, SetupFault: Of any other one.
-            StateRefused, IdOutOfReach: As `refusal` says.
+            TransientError, ConfigurationError: Of any other one.
+            PageStateError, UnaddressableIdError: As `refusal` says.
         """
         answer = await self._session.send(method, url)
         if answer.ok:
@@ -188,37 +190,39 @@ class Rows(Generic[T]):
         check_reached(answer, self._table.url, "STARGATE_URL")
         raise self._fault(answer)
 
-    def _fault(self, answer: Answer) -> SetupFault:
+    def _fault(self, answer: Response) -> ConfigurationError:
         words = answer.text(200)
         if answer.status == 404 and "HTTP 404" not in words:
             remedy = f"correct {self._setting} or STARGATE_KEYSPACE"
-            return SetupFault(f"Stargate has no table {self.name} ({words})", remedy=remedy)
+            return ConfigurationError(f"Stargate has no table {self.name} ({words})", remedy=remedy)
         if answer.status == 404:
             remedy = "set STARGATE_URL to where it is: Stargate's own port for it is 8082"
-            return SetupFault(f"{place(self._table.url)} has no REST API v2", remedy=remedy)
+            return ConfigurationError(
+                f"{address_of(self._table.url)} has no REST API v2", remedy=remedy
+            )
         detail = f"Stargate answered {answer.status} for {self.name}: {words}"
-        return SetupFault(
+        return ConfigurationError(
             detail, remedy=f"`gibsey-embedder doctor` looks at what {self._setting} names"
         )
 
 
-def _nothing(_: Answer) -> None:
+def _nothing(_: Response) -> None:
     """Every answer that is not good is a fault."""
 
 
-def _state_refused(answer: Answer) -> Exception | None:
+def _state_refused(answer: Response) -> Exception | None:
     if answer.status == 400 or (answer.status == 500 and not is_busy(answer.text(2000))):
-        return StateRefused(answer.text(200))
+        return PageStateError(answer.text(200))
     return None
 
 
-def _id_refused(answer: Answer) -> Exception | None:
+def _id_refused(answer: Response) -> Exception | None:
     if answer.status in (400, 414):  # the table and its columns are known to be right by then
-        return IdOutOfReach(f"Stargate takes no such id ({answer.status})")
+        return UnaddressableIdError(f"Stargate takes no such id ({answer.status})")
     return None
 
 
-def _parsed(answer: Answer, url: str) -> Columns:
+def _parsed(answer: Response, url: str) -> Columns:
     """The answer's object; also where numbers are NaN or Infinity without quotes."""
     try:
         found = orjson.loads(answer.body)
@@ -228,7 +232,9 @@ def _parsed(answer: Answer, url: str) -> Columns:
         except ValueError:
             found = None
     if not isinstance(found, dict):
-        raise Transient(f"{place(url)} answered 200, but with no JSON object: {answer.text(100)}")
+        raise TransientError(
+            f"{address_of(url)} answered 200, but with no JSON object: {answer.text(100)}"
+        )
     return found
 
 

@@ -16,8 +16,8 @@ async def describe(session: StargateSession, table: StargateTable) -> Schema:
     """What Stargate tells of a table; empty where it tells nothing that can be read.
 
     Raises:
-        Transient: It does not answer.
-        SetupFault: Token, keyspace or table are wrong.
+        TransientError: It does not answer.
+        ConfigurationError: Token, keyspace or table are wrong.
     """
     url = f"{table.url}/v2/schemas/keyspaces/{table.keyspace}/tables/{table.table}"
     answer = await session.send("GET", url)

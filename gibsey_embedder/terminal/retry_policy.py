@@ -10,21 +10,21 @@ import stamina
 from rich.console import Console
 from rich.markup import escape
 
-from connectors.core.errors import ServiceError, SetupFault, Transient
+from connectors.core.errors import ConfigurationError, RetryableError, ServiceError
 from connectors.http.retry import FIRST_WAIT_S, LONGEST_WAIT_S
 
 T = TypeVar("T")
 
-PATIENCE_S = 300.0
+GIVE_UP_AFTER_S = 300.0
 """A service that restarts is back within this time; a person who watches has gone by then."""
 REPEAT_S = 30.0
 
 
-class GaveUp(Exception):
+class GaveUpError(Exception):
     """A command cannot go on; `str()` is one line with the remedy where one is known."""
 
 
-class Patience:
+class RetryPolicy:
     """Tries again what passes, and says what is waited for: at once, and when that changes.
 
     Args:
@@ -32,7 +32,7 @@ class Patience:
         limit_s: Seconds after which a fault that should pass is given up on.
     """
 
-    def __init__(self, console: Console, limit_s: float = PATIENCE_S) -> None:
+    def __init__(self, console: Console, limit_s: float = GIVE_UP_AFTER_S) -> None:
         self._console = console
         self._limit_s = limit_s
         self._said = ""
@@ -40,14 +40,14 @@ class Patience:
         stamina.instrumentation.set_on_retry_hooks([])  # it is said here
 
     async def answered(self, attempt: Callable[[], Awaitable[T]], remedy: str = "") -> T:
-        """Call `attempt` until it raises no `Transient`, for at most the limit.
+        """Call `attempt` until it raises no `TransientError`, for at most the limit.
 
         Args:
             attempt: Asks the service.
             remedy: What to do where it does not answer in time.
 
         Raises:
-            GaveUp: A fault of the set-up, or one that has not passed in time.
+            GaveUpError: A fault of the set-up, or one that has not passed in time.
         """
         try:
             async for tried in stamina.retry_context(
@@ -60,15 +60,15 @@ class Patience:
             ):
                 with tried:
                     return await attempt()
-        except SetupFault as fault:
-            raise GaveUp(f"{fault.detail}; {fault.remedy}") from fault
+        except ConfigurationError as fault:
+            raise GaveUpError(f"{fault.detail}; {fault.remedy}") from fault
         except ServiceError as error:
             said = f"{error.detail} (tried for {self._limit_s:.0f} s)"
-            raise GaveUp(f"{said}; {remedy}" if remedy else said) from error
+            raise GaveUpError(f"{said}; {remedy}" if remedy else said) from error
         raise AssertionError("stamina ends only with a result or an error")
 
     def _wait(self, error: Exception) -> bool | float:
-        if isinstance(error, SetupFault) or not isinstance(error, Transient):
+        if isinstance(error, ConfigurationError) or not isinstance(error, RetryableError):
             return False
         self.say(error.detail)
         return error.retry_after_s or True

@@ -13,7 +13,7 @@ LATE_S = 1.0
 
 
 @contextmanager
-def said_while(text: str) -> Iterator[None]:
+def waiting_notice(text: str) -> Iterator[None]:
     """Say on standard error what is being done: on a terminal at once, until it is done.
 
     In a log it is a line, written only where it takes longer than `LATE_S`.

@@ -16,10 +16,10 @@ import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.kafka import error_messages
-from connectors.kafka.config import KafkaAccess
+from connectors.kafka.config import KafkaConfig
 from dataflow.events.json_parser import MAX_EVENT_BYTES
-from gibsey_embedder.terminal.retry_policy import PATIENCE_S, Patience
-from gibsey_embedder.topic.reader import KafkaUnusable
+from gibsey_embedder.terminal.retry_policy import GIVE_UP_AFTER_S, RetryPolicy
+from gibsey_embedder.topic.reader import KafkaUnavailableError
 
 POLL_S = 1.0
 CONNECTOR = "gibsey-embedder"
@@ -27,7 +27,7 @@ CONNECTOR = "gibsey-embedder"
 
 
 @dataclass(frozen=True, slots=True)
-class Unsent:
+class UnsentError:
     """A page that the topic does not take.
 
     Attributes:
@@ -69,21 +69,21 @@ class ChangeSender:
     """Sends changes, each confirmed by the broker.
 
     Args:
-        access: How Kafka is reached, and the topic.
+        kafka: How Kafka is reached, and the topic.
         written_us: The time that all of them count as written at.
-        patience: Says what is waited for.
+        retry_policy: Says what is waited for.
     """
 
-    def __init__(self, access: KafkaAccess, written_us: int, patience: Patience) -> None:
-        self._access = access
+    def __init__(self, kafka: KafkaConfig, written_us: int, retry_policy: RetryPolicy) -> None:
+        self._kafka = kafka
         self._written_us = written_us
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._heard: list[str] = []
-        self._unsent: list[Unsent] = []
+        self._unsent: list[UnsentError] = []
         self._failed = ""
         config = {
-            **access.producer_config(),
-            "message.timeout.ms": int(PATIENCE_S * 1000),
+            **kafka.producer_config(),
+            "message.timeout.ms": int(GIVE_UP_AFTER_S * 1000),
             # Java's: a page goes to the partition that Debezium's own events of it are in.
             "partitioner": "murmur2_random",
             "error_cb": lambda error: self._heard.append(error.str()),
@@ -92,48 +92,50 @@ class ChangeSender:
         try:
             self._producer = Producer(config)
         except KafkaException as error:
-            raise KafkaUnusable(f"Kafka at {access.brokers}: {error.args[0].str()}") from None
+            raise KafkaUnavailableError(
+                f"Kafka at {kafka.brokers}: {error.args[0].str()}"
+            ) from None
 
     def log(self, *_: object) -> None:
         """Drop a line of librdkafka's log: `flush` says what is waited for."""
 
     def send(self, page_id: str, body: str) -> None:
-        """Send a page; `flush` tells whether it arrived."""
+        """Send a page; `flush` tells whether it received."""
         key, value = event_of(page_id, body, self._written_us)
         if len(value) > MAX_EVENT_BYTES:
             reason = f"{len(value):,} bytes, the stream takes {MAX_EVENT_BYTES:,}"
-            self._unsent.append(Unsent(page_id, reason))
+            self._unsent.append(UnsentError(page_id, reason))
             return
 
         def on_delivery(error: KafkaError | None, _: Message) -> None:
             if error is None:
                 return
             if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                self._unsent.append(Unsent(page_id, "larger than the topic takes"))
+                self._unsent.append(UnsentError(page_id, "larger than the topic takes"))
             else:
                 self._failed = error.str()
 
-        self._producer.produce(self._access.topic, key=key, value=value, on_delivery=on_delivery)
+        self._producer.produce(self._kafka.topic, key=key, value=value, on_delivery=on_delivery)
         self._producer.poll(0)
 
-    def flush(self) -> list[Unsent]:
+    def flush(self) -> list[UnsentError]:
         """Wait until what was sent is confirmed; returns what the topic does not take.
 
         Raises:
-            KafkaUnusable: It was not confirmed within the patience of commands.
+            KafkaUnavailableError: It was not confirmed within the retry_policy of commands.
         """
         while self._producer.flush(POLL_S):
-            self._patience.say(
-                self._reason() or f"Kafka at {self._access.brokers} confirms nothing"
+            self._retry_policy.say(
+                self._reason() or f"Kafka at {self._kafka.brokers} confirms nothing"
             )
         if self._failed:
-            raise KafkaUnusable(self._reason() or f"not confirmed by Kafka: {self._failed}")
+            raise KafkaUnavailableError(self._reason() or f"not confirmed by Kafka: {self._failed}")
         unsent, self._unsent = self._unsent, []
         self._heard.clear()
         return unsent
 
     def _reason(self) -> str:
-        told = (error_messages.explain(text, self._access) for text in reversed(self._heard))
+        told = (error_messages.explain(text, self._kafka) for text in reversed(self._heard))
         words = next((found for found in told if found is not None), None)
         if words is None:
             return ""

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from connectors.kafka import error_messages
-from connectors.kafka.config import KafkaAccess
-from connectors.kafka.error_messages import Words
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.error_messages import ErrorMessage
 
 T = TypeVar("T")
 
@@ -23,16 +23,16 @@ _SERVE_S = 0.3
 _WEIGHTS = ("sure", "passing", "hint")
 
 
-class Hearing:
+class ErrorListener:
     """Takes what a client tells through its callbacks, and knows the likeliest cause.
 
     Args:
-        access: What the settings say, for the words.
+        config: What the settings say, for the words.
     """
 
-    def __init__(self, access: KafkaAccess) -> None:
-        self._access = access
-        self._heard: list[Words] = []
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+        self._heard: list[ErrorMessage] = []
 
     def callbacks(self) -> dict[str, Any]:
         """What to add to a client's configuration, so that it is heard."""
@@ -47,7 +47,7 @@ class Hearing:
 
     def take(self, text: str) -> None:
         """Take any text that may tell a cause."""
-        words = error_messages.explain(text, self._access)
+        words = error_messages.explain(text, self._config)
         if words and words not in self._heard:
             self._heard.append(words)
 
@@ -55,13 +55,13 @@ class Hearing:
         """Forget it all: a broker answered."""
         self._heard.clear()
 
-    def cause(self) -> Words | None:
+    def cause(self) -> ErrorMessage | None:
         """The likeliest cause: the surest, and of those the first that has a remedy."""
         ranked = sorted(self._heard, key=lambda w: (_WEIGHTS.index(w.weight), not w.remedy))
         return ranked[0] if ranked else None
 
 
-def ask(question: Callable[[float], T], consumer: Consumer, hearing: Hearing) -> T:
+def ask(question: Callable[[float], T], consumer: Consumer, hearing: ErrorListener) -> T:
     """Ask until there is an answer, or it is plain why there is none; blocks for up to 7 s.
 
     Args:
@@ -85,7 +85,7 @@ def ask(question: Callable[[float], T], consumer: Consumer, hearing: Hearing) ->
     raise AssertionError("the last try returns or raises")
 
 
-def _is_plain(cause: Words | None, tries: int) -> bool:
+def _is_plain(cause: ErrorMessage | None, tries: int) -> bool:
     """Whether another try would tell nothing new; a broker that refuses may be one of several."""
     if cause is None or cause.weight == "hint":
         return False

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from connectors.kafka.config import KafkaAccess
-from gibsey_embedder.topic.error_listener import Hearing, ask
+from connectors.kafka.config import KafkaConfig
+from gibsey_embedder.topic.error_listener import ErrorListener, ask
 
 TIMEOUT_S = 15.0
 
 
-class KafkaUnusable(Exception):
+class KafkaUnavailableError(Exception):
     """Kafka cannot be asked; `str()` is one line with the remedy where one is known."""
 
 
@@ -20,31 +20,33 @@ class TopicReader:
     """A consumer that reads topics to their ends and then stops.
 
     Args:
-        access: How Kafka is reached.
+        kafka: How Kafka is reached.
         group: The consumer group whose committed offsets `committed` and `commit` mean.
     """
 
-    def __init__(self, access: KafkaAccess, group: str) -> None:
-        self._access = access
-        self._hearing = Hearing(access)
-        config = {**access.consumer_config(), "group.id": group, "auto.offset.reset": "earliest"}
+    def __init__(self, kafka: KafkaConfig, group: str) -> None:
+        self._kafka = kafka
+        self._hearing = ErrorListener(kafka)
+        config = {**kafka.consumer_config(), "group.id": group, "auto.offset.reset": "earliest"}
         try:
             self._consumer = Consumer({**config, **self._hearing.callbacks()})
         except KafkaException as error:
             raise self._unusable(error) from None
 
-    def _unusable(self, error: KafkaException) -> KafkaUnusable:
+    def _unusable(self, error: KafkaException) -> KafkaUnavailableError:
         self._hearing.take(error.args[0].str())
         words = self._hearing.cause()
         if words is None:
-            return KafkaUnusable(f"Kafka at {self._access.brokers}: {error.args[0].str()}")
-        return KafkaUnusable(f"{words.reason}; {words.remedy}" if words.remedy else words.reason)
+            return KafkaUnavailableError(f"Kafka at {self._kafka.brokers}: {error.args[0].str()}")
+        return KafkaUnavailableError(
+            f"{words.reason}; {words.remedy}" if words.remedy else words.reason
+        )
 
     def ends(self, topic: str) -> dict[int, tuple[int, int]]:
         """First offset and the one behind the last, by partition; empty for no such topic.
 
         Raises:
-            KafkaUnusable: No broker answers.
+            KafkaUnavailableError: No broker answers.
         """
         try:
             topics = ask(
@@ -89,7 +91,7 @@ class TopicReader:
         """Every message from `starts` to `ends`, partitions interleaved.
 
         Raises:
-            KafkaUnusable: The broker is silent for longer than `TIMEOUT_S`.
+            KafkaUnavailableError: The broker is silent for longer than `TIMEOUT_S`.
         """
         starts = {n: max(start, ends[n][0]) for n, start in starts.items() if n in ends}
         left = {n for n, start in starts.items() if start < ends[n][1]}
@@ -97,7 +99,9 @@ class TopicReader:
         while left:
             message = self._consumer.poll(TIMEOUT_S)
             if message is None:
-                raise KafkaUnusable(f"{topic} cannot be read: nothing came for {TIMEOUT_S:.0f} s")
+                raise KafkaUnavailableError(
+                    f"{topic} cannot be read: nothing came for {TIMEOUT_S:.0f} s"
+                )
             partition, offset = message.partition(), message.offset()
             if partition is None or offset is None:
                 continue

@@ -10,11 +10,11 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from connectors.http.client import Http
+from connectors.http.client import HttpClient
 from dataflow.config.settings import Settings
-from dataflow.wiring import kafka_access
+from dataflow.wiring import kafka_config
 from gibsey_embedder.terminal.options import MAX_LAG, SKEW_S
-from gibsey_embedder.terminal.retry_policy import Patience
+from gibsey_embedder.terminal.retry_policy import RetryPolicy
 from gibsey_embedder.topic.stream_lag import GroupLag, Lag, StatusLag, Throttle
 
 
@@ -44,16 +44,18 @@ class SendRules:
     def lag(self, settings: Settings, open_: AsyncExitStack) -> Lag:
         """What tells how far the stream is behind; its connections end with `open_`."""
         if self.status_urls:
-            http = Http(settings.http_ca_file)
+            http = HttpClient(settings.http_ca_file)
             open_.push_async_callback(http.close)
             return StatusLag(http, self.status_urls)
-        lag = GroupLag(kafka_access(settings))
+        lag = GroupLag(kafka_config(settings))
         open_.callback(lag.close)
         return lag
 
-    def throttle(self, settings: Settings, patience: Patience, open_: AsyncExitStack) -> Throttle:
+    def throttle(
+        self, settings: Settings, retry_policy: RetryPolicy, open_: AsyncExitStack
+    ) -> Throttle:
         """Keeps within `max_lag`; its connections end with `open_`."""
-        return Throttle(self.lag(settings, open_), self.max_lag, patience)
+        return Throttle(self.lag(settings, open_), self.max_lag, retry_policy)
 
     async def wait_for_clocks(self, written_us: int) -> None:
         """Return when every write that counts as older than a time has been made, by any clock.

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from confluent_kafka import KafkaException
 from prometheus_client.parser import text_string_to_metric_families
 
-from connectors.core.errors import SetupFault, Transient
-from connectors.http.client import Http, place
-from connectors.kafka.config import KafkaAccess
-from gibsey_embedder.terminal.retry_policy import Patience
-from gibsey_embedder.topic.reader import KafkaUnusable, TopicReader
+from connectors.core.errors import ConfigurationError, TransientError
+from connectors.http.client import HttpClient, address_of
+from connectors.kafka.config import KafkaConfig
+from gibsey_embedder.terminal.retry_policy import RetryPolicy
+from gibsey_embedder.topic.reader import KafkaUnavailableError, TopicReader
 
 ASK_S = 5.0
 LOOK_EVERY_S = 0.25
@@ -27,33 +27,35 @@ class GroupLag:
     """Records behind the group's committed offsets; one process commits them each second.
 
     Args:
-        access: How Kafka is reached, the topic and the group.
+        config: How Kafka is reached, the topic and the group.
     """
 
-    def __init__(self, access: KafkaAccess) -> None:
-        self._access = access
-        self._reader = TopicReader(access, access.group)
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+        self._reader = TopicReader(config, config.group)
 
     async def __call__(self) -> int:
         """The lag.
 
         Raises:
-            Transient: No broker answers.
-            SetupFault: There is no such topic.
+            TransientError: No broker answers.
+            ConfigurationError: There is no such topic.
         """
         try:
             return await asyncio.to_thread(self._ask)
-        except KafkaUnusable as error:
-            raise Transient(str(error)) from error
+        except KafkaUnavailableError as error:
+            raise TransientError(str(error)) from error
         except KafkaException as error:
-            raise Transient(f"Kafka at {self._access.brokers}: {error.args[0].str()}") from error
+            raise TransientError(
+                f"Kafka at {self._config.brokers}: {error.args[0].str()}"
+            ) from error
 
     def _ask(self) -> int:
-        topic = self._access.topic
+        topic = self._config.topic
         ends = self._reader.ends(topic)
         if not ends:
             remedy = "correct KAFKA_TOPIC, or make the topic"
-            raise SetupFault(f"there is no topic {topic}", remedy=remedy)
+            raise ConfigurationError(f"there is no topic {topic}", remedy=remedy)
         # where nothing is committed the stream begins at the first record
         committed = self._reader.committed(topic, list(ends))
         return sum(max(0, end - max(low, committed.get(n, low))) for n, (low, end) in ends.items())
@@ -71,7 +73,7 @@ class StatusLag:
         urls: The status port of each process, such as `http://127.0.0.1:6066`.
     """
 
-    def __init__(self, http: Http, urls: Sequence[str]) -> None:
+    def __init__(self, http: HttpClient, urls: Sequence[str]) -> None:
         self._http = http
         self._urls = [url.rstrip("/") for url in urls]
 
@@ -79,18 +81,20 @@ class StatusLag:
         """The lag.
 
         Raises:
-            Transient: One of them does not answer, or knows no lag yet.
+            TransientError: One of them does not answer, or knows no lag yet.
         """
         return sum(await asyncio.gather(*(self._ask(url) for url in self._urls)))
 
     async def _ask(self, url: str) -> int:
         answer = await self._http.exchange("GET", f"{url}/metrics", timeout_s=ASK_S)
         if not answer.ok:
-            raise Transient(f"{place(url)} answered {answer.status} when asked for /metrics")
+            raise TransientError(
+                f"{address_of(url)} answered {answer.status} when asked for /metrics"
+            )
         families = text_string_to_metric_families(answer.body.decode(errors="replace"))
         samples = [s for family in families if family.name == METRIC for s in family.samples]
         if not samples:
-            raise Transient(f"{place(url)} tells no {METRIC} yet")
+            raise TransientError(f"{address_of(url)} tells no {METRIC} yet")
         return int(sum(sample.value for sample in samples))
 
 
@@ -100,31 +104,31 @@ class Throttle:
     Args:
         lag: Tells how far it is behind.
         most: Records that it may be behind; 0: it is not asked at all.
-        patience: Tries again what passes, and says what is waited for.
+        retry_policy: Tries again what passes, and says what is waited for.
     """
 
-    def __init__(self, lag: Lag, most: int, patience: Patience) -> None:
+    def __init__(self, lag: Lag, most: int, retry_policy: RetryPolicy) -> None:
         self._lag = lag
         self._most = most
-        self._patience = patience
+        self._retry_policy = retry_policy
 
     async def wait_for_room(self, records: int) -> None:
         """Return when so many more records leave the lag within the limit.
 
         Raises:
-            GaveUp: The lag cannot be told.
+            GaveUpError: The lag cannot be told.
         """
         if not self._most:
             return
         lowest, since = None, time.monotonic()
         while True:
-            lag = await self._patience.answered(self._lag)
+            lag = await self._retry_policy.answered(self._lag)
             if lag == 0 or lag + records <= self._most:
                 return
             if lowest is None or lag < lowest:
                 lowest, since = lag, time.monotonic()
             elif time.monotonic() - since > STANDSTILL_S:
-                self._patience.say(
+                self._retry_policy.say(
                     f"the stream is {lag:,} records behind and does not get on: is it running, and "
                     "what does its status page say? A cluster commits nothing: give --status-url "
                     "for each of its processes"

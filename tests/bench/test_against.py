@@ -13,7 +13,7 @@ import pytest
 from bench import against, checkout
 from bench.against import Comparison, Row
 from bench.checkout import ROOT, Checkout, RevisionError, open_checkout, resolved
-from bench.reading import Pair, Reading
+from bench.reading import Measurement, Pair
 from bench.report import Results
 from bench.scope import AGAINST, TINY, Scope
 
@@ -52,7 +52,7 @@ def scopes(other: Checkout) -> against.Scopes:
 
 
 def row(measure: Callable[[Scope], float], unit: str) -> Row:
-    return Row("row", 1, lambda scope: [Reading("row", unit, measure(scope))])
+    return Row("row", 1, lambda scope: [Measurement("row", unit, measure(scope))])
 
 
 def test_a_release_is_known_by_its_commit_where_the_clone_has_no_tags(

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from bench import docs, rounds
-from bench.reading import Around, Reading, Step, Target
+from bench.reading import Around, Measurement, Step, Target
 from bench.report import Results
 from bench.rounds import Turn
 from bench.service import Counts
@@ -18,9 +18,9 @@ from bench.slowest import Slow, graphql, rest
 from bench.steady import Moment, Steady
 
 
-def reading(value: float, stand_in_percent: float = 10) -> Reading:
+def reading(value: float, stand_in_percent: float = 10) -> Measurement:
     around = Around("RAG", stand_in_percent, 50)
-    return Reading("speed", "pages/s", value, Target(100, at_least=True), around)
+    return Measurement("speed", "pages/s", value, Target(100, at_least=True), around)
 
 
 def watched(slow: Slow, seconds: float, requests: int, items: int, taken_s: float) -> Steady:
@@ -56,11 +56,11 @@ def test_a_stand_in_that_was_busy_itself_is_named_as_the_possible_limit() -> Non
     results = Results({})
     results.add(reading(100, stand_in_percent=20))
     results.add(reading(100, stand_in_percent=81))
-    assert results.figures[0].stand_in == "RAG 81 % **its limit?**"
+    assert results.figures[0].fake == "RAG 81 % **its limit?**"
 
 
 def test_a_step_that_fails_says_so_keeps_what_it_had_and_lets_the_others_go_on() -> None:
-    def fails() -> Iterator[Reading]:
+    def fails() -> Iterator[Measurement]:
         yield reading(1)
         raise RuntimeError("the program ended with 1")
 

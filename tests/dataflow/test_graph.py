@@ -15,15 +15,15 @@ import pytest
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSource, cluster_main
 
-from connectors.core.errors import Refusal
-from connectors.core.offset_tracker import Ledger
+from connectors.core.errors import Rejection
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import DeadLetter, Outcome, PageVector, Record, bucket_of
-from connectors.delivery.write_queue import Outbox
+from connectors.delivery.write_queue import WriteQueue
 from connectors.runtime.shutdown import Shutdown
-from dataflow.graph import Parts, build
+from dataflow.graph import StreamParts, build
 from dataflow.steps.changes import Change
 from dataflow.steps.window import Window, WindowStep
-from tests.connectors.embedders.manual_embedder import VECTOR, HandEmbedder, Line
+from tests.connectors.embedders.manual_embedder import VECTOR, Line, ManualEmbedder
 from tests.eventually import eventually
 
 EOF, ABORT = TestingSource.EOF, TestingSource.ABORT
@@ -38,7 +38,7 @@ class Writes:
     def __init__(self) -> None:
         self.rows: list[PageVector | DeadLetter] = []
 
-    async def write(self, rows: Sequence[PageVector | DeadLetter]) -> dict[int, Refusal]:
+    async def write(self, rows: Sequence[PageVector | DeadLetter]) -> dict[int, Rejection]:
         self.rows.extend(rows)
         return {}
 
@@ -54,7 +54,7 @@ class World:
     stargate: Writes = field(default_factory=Writes)
     rag: Writes = field(default_factory=Writes)
     letters: Writes = field(default_factory=Writes)
-    ledger: Ledger = field(default_factory=Ledger)
+    tracker: OffsetTracker = field(default_factory=OffsetTracker)
 
     def stored(self) -> dict[str, int | None]:
         """The offset of each page's last row, None where it was removed."""
@@ -73,23 +73,25 @@ class World:
         delete_rows: bool = False,
     ) -> None:
         """One run of the stream, from its last snapshot to the source's end."""
-        line = Line(HandEmbedder(_refuse_poison))
-        self.ledger = Ledger()
+        line = Line(ManualEmbedder(_refuse_poison))
+        self.tracker = OffsetTracker()
         shutdown = Shutdown(exit_process=_fail)
 
-        async def settled(row: PageVector | DeadLetter, _refusal: Refusal | None) -> None:
-            self.ledger.settled(row.record)
+        async def settled(row: PageVector | DeadLetter, _refusal: Rejection | None) -> None:
+            self.tracker.settled(row.record)
 
-        def outbox(writer: Writes, key: Callable[[PageVector | DeadLetter], str]) -> Outbox:
-            return Outbox(writer, key, settled, line.io)
+        def write_queue(
+            writer: Writes, key: Callable[[PageVector | DeadLetter], str]
+        ) -> WriteQueue:
+            return WriteQueue(writer, key, settled, line.io)
 
-        parts = Parts(
-            source=_Opening(events, self.ledger),
-            window=WindowStep(line.batcher, self.ledger, line.metrics, shutdown, delete_rows),
-            stargate=outbox(self.stargate, lambda row: row.page_id),
-            rag=outbox(self.rag, lambda row: row.page_id),
-            dead_letters=outbox(self.letters, lambda letter: letter.record.origin),
-            ledger=self.ledger,
+        parts = StreamParts(
+            source=_Opening(events, self.tracker),
+            window=WindowStep(line.batcher, self.tracker, line.metrics, shutdown, delete_rows),
+            stargate=write_queue(self.stargate, lambda row: row.page_id),
+            rag=write_queue(self.rag, lambda row: row.page_id),
+            dead_letters=write_queue(self.letters, lambda letter: letter.record.origin),
+            tracker=self.tracker,
             metrics=line.metrics,
             shutdown=shutdown,
         )
@@ -121,11 +123,11 @@ class World:
 
 
 class _Opening(TestingSource):
-    """Opens records in the ledger, as the Kafka source does."""
+    """Opens records in the tracker, as the Kafka source does."""
 
-    def __init__(self, events, ledger: Ledger) -> None:
+    def __init__(self, events, tracker: OffsetTracker) -> None:
         super().__init__(events, batch_size=3)
-        self._ledger = ledger
+        self._tracker = tracker
 
     def build_part(self, step_id, for_part, resume_state):
         part = super().build_part(step_id, for_part, resume_state)
@@ -133,7 +135,7 @@ class _Opening(TestingSource):
 
         def next_batch():
             records = read()
-            self._ledger.opened(records)
+            self._tracker.opened(records)
             return records
 
         part.next_batch = next_batch
@@ -171,7 +173,7 @@ def test_every_page_reaches_both_outputs_once_over_any_number_of_ends(recovery, 
     assert sorted(world.stargate.offsets) == list(range(120))
     assert sorted(world.rag.offsets) == list(range(120))
     assert world.letters.rows == []
-    assert world.ledger.open_pages == 0
+    assert world.tracker.open_pages == 0
 
 
 def test_python_keeps_the_state_of_each_worker_from_one_call_to_the_next(recovery, monkeypatch):
@@ -194,18 +196,20 @@ def test_a_page_and_its_rows_stay_on_one_worker_and_each_has_its_share(
 ):
     embeds: dict[str, int] = {}
     writes: dict[str, set[int]] = {}
-    on_batch, put = Window.on_batch, Outbox.put
+    on_batch, put = Window.on_batch, WriteQueue.put
 
     def seen(window: Window, values: list[list[Change]]) -> tuple[list[list[Outcome]], bool]:
         embeds[bucket_of(values[0][0].page_id)] = threading.get_ident()
         return on_batch(window, values)
 
-    def put_down(outbox: Outbox, bucket: str, rows: Sequence[PageVector], **options) -> None:
+    def put_down(
+        write_queue: WriteQueue, bucket: str, rows: Sequence[PageVector], **options
+    ) -> None:
         writes.setdefault(bucket, set()).add(threading.get_ident())
-        put(outbox, bucket, rows, **options)
+        put(write_queue, bucket, rows, **options)
 
     monkeypatch.setattr(Window, "on_batch", seen)
-    monkeypatch.setattr(Outbox, "put", put_down)
+    monkeypatch.setattr(WriteQueue, "put", put_down)
     world = World()
     world.run_until(lambda: len(world.stored()) == 200, pages(200), recovery, workers=workers)
     assert writes == {bucket: {worker} for bucket, worker in embeds.items()}
@@ -249,7 +253,7 @@ def test_what_cannot_be_decoded_or_embedded_is_a_dead_letter_and_the_others_go_o
     assert set(world.stored()) == {"a", "c"}
     reasons = {letter.record.offset: letter.reason for letter in world.letters.rows}
     assert reasons == {1: "undecodable", 2: "refused-by-embedder"}
-    assert world.ledger.open_pages == 0
+    assert world.tracker.open_pages == 0
 
 
 def test_a_delete_removes_the_row_and_is_not_notified(recovery):

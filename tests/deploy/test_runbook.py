@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
-SAYING = {"SetupFault", "Words", "warning", "error"}
+SAYING = {"ConfigurationError", "ErrorMessage", "warning", "error"}
 """Calls whose first argument is read by a person: faults of the set-up, and lines of the log."""
 
 

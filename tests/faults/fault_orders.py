@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from gibsey_embedder.fakes.server import StandIn
+from gibsey_embedder.fakes.server import FakeServer
 from tests.eventually import eventually
 from tests.flow.stream import DONE_S, Stream
 from tests.flow.worker import Worker
@@ -21,10 +21,10 @@ connectors.stores.stargate.rest.StargateSession.__init__.__defaults__ = (4.0,)
 """Run before the program: what hangs is given up after 4 s instead."""
 
 Undo = Callable[[], object]
-Order = Callable[[StandIn], Undo]
+Order = Callable[[FakeServer], Undo]
 
 
-def _refuse(service: StandIn) -> Undo:
+def _refuse(service: FakeServer) -> Undo:
     service.refuse()
     return service.accept
 
@@ -32,7 +32,7 @@ def _refuse(service: StandIn) -> Undo:
 def _status(code: int, **headers: str) -> Order:
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
 
-    def order(service: StandIn) -> Undo:
+    def order(service: FakeServer) -> Undo:
         service.faults.status(code, b'{"error":"out of order"}', fields)
         return service.faults.clear
 
@@ -40,7 +40,7 @@ def _status(code: int, **headers: str) -> Order:
 
 
 def _ordered(name: str, *arguments: int) -> Order:
-    def order(service: StandIn) -> Undo:
+    def order(service: FakeServer) -> Undo:
         getattr(service.faults, name)(*arguments)
         return service.faults.clear
 
@@ -68,7 +68,7 @@ WRONG_VECTORS = ("few", "many", "short", "nan", "nan_literal", "infinity", "zero
 """How an embedder can be wrong about every text."""
 
 
-def service_of(stream: Stream, name: str) -> StandIn:
+def service_of(stream: Stream, name: str) -> FakeServer:
     """The stand-in behind a service's name."""
     return {"embedder": stream.ollama, "stargate": stream.stargate, "rag": stream.rag}[name]
 

@@ -23,7 +23,7 @@ from typing import Any
 from gibsey_embedder.fakes.kafka import MockKafka
 from gibsey_embedder.fakes.ollama import Ollama
 from gibsey_embedder.fakes.rag import Rag
-from gibsey_embedder.fakes.server import StandIn
+from gibsey_embedder.fakes.server import FakeServer
 from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.flow.stream import Stream, same
 from tests.flow.worker import ROOT, Worker, passed_on
@@ -148,7 +148,7 @@ class Torture:
         yield "runner killed", lambda: self.stream.ollama.kill_runner(0.5)
         for quirk in ("few", "many", "short"):
             yield f"ollama {quirk}", lambda quirk=quirk: self._spoil(quirk)
-        services: dict[str, StandIn] = {
+        services: dict[str, FakeServer] = {
             "ollama": self.stream.ollama,
             "stargate": self.stream.stargate,
             "rag": self.stream.rag,
@@ -157,7 +157,7 @@ class Torture:
             for kind in ("refuse", "hang", "slow", "busy", "500", "503", "cut", "drop", "html"):
                 yield f"{name} {kind}", lambda s=service, k=kind: self._fault(s, k)
 
-    def _fault(self, service: StandIn, kind: str) -> Callable[[], None]:
+    def _fault(self, service: FakeServer, kind: str) -> Callable[[], None]:
         faults, share = service.faults, self.rng.choice((0.1, 0.5, 1.0))
         dice = random.Random(self.rng.random())
 

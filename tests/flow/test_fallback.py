@@ -19,11 +19,11 @@ Settings = dict[str, Any]
 
 
 @pytest.fixture
-def fallback(openai_stand_in: OpenAI) -> Settings:
+def fallback(fake_openai: OpenAI) -> Settings:
     return {
         "EMBED_FALLBACK": "openai",
         "EMBED_FALLBACK_AFTER": "0.3",
-        "OPENAI_URL": openai_stand_in.openai_url,
+        "OPENAI_URL": fake_openai.openai_url,
         "OPENAI_API_KEY": API_KEY,
     }
 
@@ -54,7 +54,7 @@ def named(start: int, count: int) -> set[str]:
 
 
 def test_an_outage_is_bridged_and_its_pages_are_embedded_again_by_a_replay(
-    stream: Stream, openai_stand_in: OpenAI, fallback: Settings, replay: Replay
+    stream: Stream, fake_openai: OpenAI, fallback: Settings, replay: Replay
 ) -> None:
     vectors = stream.stargate.vectors
     vectors.columns["model"] = "text"
@@ -63,7 +63,7 @@ def test_an_outage_is_bridged_and_its_pages_are_embedded_again_by_a_replay(
     stream.wait_complete()
     stream.ollama.refuse()
     stream.feed(100, start=100)
-    wait_for_fallback(stream, openai_stand_in, named(100, 100))
+    wait_for_fallback(stream, fake_openai, named(100, 100))
     assert all(stream.rag.vector(page) for page in named(100, 100))
     assert {vectors.text(page, "model") for page in named(100, 100)} == {"text-embedding-3-small"}
     state = worker.status()["state"]
@@ -79,7 +79,7 @@ def test_an_outage_is_bridged_and_its_pages_are_embedded_again_by_a_replay(
     stream.write("page 100", "changed since by the embedder itself")
     stream.feed(20, start=300)
     eventually(lambda: worker.metric("gibsey_other_space_pages") == 99, DONE_S)
-    assert openai_stand_in.stats.items == 101  # the pages, and the word that it was asked first
+    assert fake_openai.stats.items == 101  # the pages, and the word that it was asked first
     assert "99 to send" in replay()
     stream.wait_complete()
     eventually(lambda: worker.metric("gibsey_other_space_pages") == 0, DONE_S)
@@ -92,18 +92,18 @@ def test_an_outage_is_bridged_and_its_pages_are_embedded_again_by_a_replay(
 
 @pytest.mark.parametrize("store", [True, False])
 def test_a_kill_while_the_fallback_works_loses_neither_a_page_nor_a_letter(
-    stream: Stream, openai_stand_in: OpenAI, fallback: Settings, replay: Replay, store: bool
+    stream: Stream, fake_openai: OpenAI, fallback: Settings, replay: Replay, store: bool
 ) -> None:
     """Ollama is away from the very start: the fallback has to do without its facts."""
     stream.ollama.refuse()
-    openai_stand_in.text_s = 0.005
+    fake_openai.text_s = 0.005
     stream.feed(200)
     for rows in (30, 90):
         worker = stream.start(store=store, **fallback)
         stream.wait_rows(rows)
         worker.kill()
     worker = stream.start(store=store, **fallback)
-    eventually(lambda: of_openai(stream, openai_stand_in) == named(0, 200), DONE_S)
+    eventually(lambda: of_openai(stream, fake_openai) == named(0, 200), DONE_S)
     stream.wait_committed()
     origins = {letter.headers["origin"] for letter in stream.letters()}
     assert len(origins) == 200
@@ -118,12 +118,12 @@ def test_a_kill_while_the_fallback_works_loses_neither_a_page_nor_a_letter(
 
 
 def test_a_cluster_settles_the_pages_of_its_fallback_once(
-    stream: Stream, openai_stand_in: OpenAI, fallback: Settings, replay: Replay
+    stream: Stream, fake_openai: OpenAI, fallback: Settings, replay: Replay
 ) -> None:
     stream.ollama.refuse()
     stream.feed(100)
     workers = stream.start_cluster(2, 2, **fallback)
-    wait_for_fallback(stream, openai_stand_in, named(0, 100))
+    wait_for_fallback(stream, fake_openai, named(0, 100))
     stream.ollama.accept()
     for worker in workers:
         worker.wait_for("the fallback.s work ends")
@@ -136,9 +136,9 @@ def test_a_cluster_settles_the_pages_of_its_fallback_once(
 
 
 def test_a_fallback_without_credit_is_named_beside_the_embedder_and_nothing_is_lost(
-    stream: Stream, openai_stand_in: OpenAI, fallback: Settings
+    stream: Stream, fake_openai: OpenAI, fallback: Settings
 ) -> None:
-    openai_stand_in.exhaust()
+    fake_openai.exhaust()
     stream.ollama.refuse()
     worker = stream.start(**fallback)
     stream.feed(50)
@@ -156,7 +156,7 @@ def test_a_fallback_without_credit_is_named_beside_the_embedder_and_nothing_is_l
 
 
 def test_a_fallback_with_a_wrong_key_is_named_and_its_key_is_not(
-    stream: Stream, openai_stand_in: OpenAI, fallback: Settings
+    stream: Stream, fake_openai: OpenAI, fallback: Settings
 ) -> None:
     stream.ollama.refuse()
     worker = stream.start(**{**fallback, "OPENAI_API_KEY": "sk-s3cret"})

@@ -45,17 +45,17 @@ def at_once(stream: Stream, openai: OpenAI, pages: int, **settings: str) -> Work
 
 
 def test_a_window_beyond_the_limits_of_a_request_goes_in_several(
-    stream: Stream, openai_stand_in: OpenAI
+    stream: Stream, fake_openai: OpenAI
 ) -> None:
     """Forty pages of 8,000 tokens among short ones; answers come out of order."""
     for number in range(40):
         stream.write(f"long {number}", f"page{number} " + "w " * 7990)
     stream.feed(1000)
-    worker = at_once(stream, openai_stand_in, 1040, **LARGE_WINDOWS)
-    wait_right(stream, openai_stand_in)
+    worker = at_once(stream, fake_openai, 1040, **LARGE_WINDOWS)
+    wait_right(stream, fake_openai)
     windows = worker.metric("gibsey_window_pages_count")
-    assert len(openai_stand_in.batches) - 1 > windows, "no window went in several requests"
-    assert not openai_stand_in.refusals
+    assert len(fake_openai.batches) - 1 > windows, "no window went in several requests"
+    assert not fake_openai.refusals
     worker.stop()
 
 
@@ -82,33 +82,33 @@ def test_a_server_with_smaller_limits_is_asked_in_smaller_requests(stream: Strea
 
 
 def test_a_rate_limit_is_waited_for_and_nobody_comes_before_it_is_over(
-    stream: Stream, openai_stand_in: OpenAI
+    stream: Stream, fake_openai: OpenAI
 ) -> None:
-    rate = openai_stand_in.rate = Rate(requests=4, seconds=0.5)
+    rate = fake_openai.rate = Rate(requests=4, seconds=0.5)
     stream.feed(300)
-    worker = start(stream, openai_stand_in, WINDOW_PAGES="10")
-    wait_right(stream, openai_stand_in)
+    worker = start(stream, fake_openai, WINDOW_PAGES="10")
+    wait_right(stream, fake_openai)
     assert rate.windows > 5
     assert 0 < rate.refused <= 4 * rate.windows, "four are in flight when the limit is met"
     worker.stop()
 
 
 def test_an_account_without_credit_is_left_alone_until_there_is_some(
-    stream: Stream, openai_stand_in: OpenAI
+    stream: Stream, fake_openai: OpenAI
 ) -> None:
-    worker = start(stream, openai_stand_in, code=QUOTA_PAUSE_OF_1_S)
+    worker = start(stream, fake_openai, code=QUOTA_PAUSE_OF_1_S)
     stream.feed(50)
-    wait_right(stream, openai_stand_in)
-    openai_stand_in.exhaust()
-    asked, began = openai_stand_in.stats.requests, time.monotonic()
+    wait_right(stream, fake_openai)
+    fake_openai.exhaust()
+    asked, began = fake_openai.stats.requests, time.monotonic()
     stream.feed(50, start=100)
     worker.wait_for(
         r"waiting +service=embedder reason=.*exceeded your current quota.*"
         r"remedy=\"add credit to the account, or set OPENAI_API_KEY"
     )
-    eventually(lambda: openai_stand_in.stats.requests >= asked + 6, DONE_S)
+    eventually(lambda: fake_openai.stats.requests >= asked + 6, DONE_S)
     assert time.monotonic() - began > 1.5, "four may be in flight; then it is one a pause"
-    openai_stand_in.faults.clear()
-    wait_right(stream, openai_stand_in)
+    fake_openai.faults.clear()
+    wait_right(stream, fake_openai)
     assert API_KEY not in worker.log
     worker.stop()

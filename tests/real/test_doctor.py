@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from connectors.kafka.config import KafkaAccess
+from connectors.kafka.config import KafkaConfig
 from gibsey_embedder.doctor.findings import Finding
 from gibsey_embedder.doctor.kafka import check_kafka
 from tests.real.test_kafka_misconfiguration import (
@@ -55,7 +55,7 @@ def _settled(topic: str) -> list[Finding]:
     """What is found once the new topic's partitions have their leaders."""
     give_up = time.monotonic() + 20
     while True:
-        findings = check_kafka(KafkaAccess(BROKER, topic=topic), f"{topic}.dlq", workers=3)
+        findings = check_kafka(KafkaConfig(BROKER, topic=topic), f"{topic}.dlq", workers=3)
         if all(f.result != "bad" for f in findings) or time.monotonic() > give_up:
             return findings
 
@@ -78,7 +78,7 @@ def test_the_limits_of_both_topics_are_read_and_judged(topic: str) -> None:
 def test_a_topic_that_is_not_there_is_told_and_not_made(topic: str) -> None:
     missing = f"{topic}.no"
     for _ in range(2):
-        findings = check_kafka(KafkaAccess(BROKER, topic=missing), f"{missing}.dlq", workers=1)
+        findings = check_kafka(KafkaConfig(BROKER, topic=missing), f"{missing}.dlq", workers=1)
         assert any(f"there is no topic {missing}" in f.found for f in findings), findings
 
 
@@ -89,7 +89,7 @@ def test_events_from_the_future_are_told(topic: str, ahead_s: int, result: str) 
     at_ms = int((time.time() + ahead_s) * 1000)
     producer.produce(topic, b"{}", timestamp=at_ms)
     assert producer.flush(20) == 0
-    findings = check_kafka(KafkaAccess(BROKER, topic=topic), f"{topic}.dlq", workers=1)
+    findings = check_kafka(KafkaConfig(BROKER, topic=topic), f"{topic}.dlq", workers=1)
     (found,) = (f for f in findings if f.check == "kafka clock")
     assert (found.result, "in the future" in found.found) == (result, True)
     assert "NTP" in found.remedy
@@ -99,7 +99,7 @@ def test_events_from_the_future_are_told(topic: str, ahead_s: int, result: str) 
 @pytest.mark.parametrize("row", [row for row in ROWS if row != "topic missing"])
 def test_each_misconfiguration_is_told_apart(row: str) -> None:
     broker, access, reason, remedy = ROWS[row]
-    (found,) = check_kafka(KafkaAccess(broker, topic="cdc.pages", **access), "letters", workers=1)
+    (found,) = check_kafka(KafkaConfig(broker, topic="cdc.pages", **access), "letters", workers=1)
     assert found.result == "bad"
     assert reason in found.found
     assert remedy in found.remedy
@@ -113,5 +113,5 @@ def test_each_misconfiguration_is_told_apart(row: str) -> None:
     ids=["TLS", "SASL"],
 )
 def test_the_right_way_in_is_good(broker: str, access: dict[str, Any], words: str) -> None:
-    first, *_ = check_kafka(KafkaAccess(broker, topic="no.such", **access), "letters", workers=1)
+    first, *_ = check_kafka(KafkaConfig(broker, topic="no.such", **access), "letters", workers=1)
     assert (first.result, words in first.found) == ("good", True)

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from connectors.core.records import DeadLetter, Record
-from connectors.kafka.dead_letters.producer import DeadLetters
+from connectors.kafka.dead_letters.producer import DeadLetterProducer
 from connectors.kafka.source import SLOTS, STATE_VERSION
 from tests.connectors.kafka.slots import Process
 from tests.eventually import eventually
@@ -84,12 +84,12 @@ def process_of(topic: Topic, **more) -> Process:
 
 def test_an_empty_topic_is_read_live_with_its_identity(topic):
     with process_of(topic) as process:
-        process.turn_until(lambda: process.ledger.low_watermarks() == {0: 0, 1: 0, 2: 0})
+        process.turn_until(lambda: process.tracker.low_watermarks() == {0: 0, 1: 0, 2: 0})
         topic.fill(5, partition=1)
         process.read(5)
-        eventually(lambda: process.watch.topic_id)
+        eventually(lambda: process.monitor.topic_id)
         process.turn()
-        assert process.states()["slot-01"][2] == process.watch.topic_id
+        assert process.states()["slot-01"][2] == process.monitor.topic_id
 
 
 def test_records_deleted_beyond_the_position_are_read_over(topic, capsys):
@@ -122,7 +122,7 @@ def test_a_topic_made_anew_while_stopped_is_read_from_its_beginning(topic):
     topic.fill(50)
     with process_of(topic) as process:
         process.read(50)
-        eventually(lambda: process.watch.topic_id)
+        eventually(lambda: process.monitor.topic_id)
         process.turn()
         states = process.states()
     topic.delete()
@@ -142,7 +142,7 @@ def test_a_topic_made_anew_while_running_is_read_from_its_beginning(topic, after
     with process_of(topic) as process:
         process.read(50)
         process.settle()
-        eventually(lambda: process.watch.topic_id)
+        eventually(lambda: process.monitor.topic_id)
         topic.delete()
         topic.make()
         topic.fill(after)
@@ -192,7 +192,7 @@ def test_transaction_markers_leave_no_lag(topic):
     with process_of(topic) as process:
         process.read(3)
         process.settle()
-        process.turn_until(lambda: process.ledger.low_watermarks().get(0) == 8)
+        process.turn_until(lambda: process.tracker.low_watermarks().get(0) == 8)
         process.turn_until(lambda: process.lag() == {"0": 0, "1": 0, "2": 0})
 
 
@@ -211,7 +211,7 @@ def test_a_killed_broker_is_lived_through(topic, kafka_server):
 
 
 def test_dead_letters_outlive_a_killed_broker(topic, kafka_server):
-    async def use(letters: DeadLetters) -> None:
+    async def use(letters: DeadLetterProducer) -> None:
         await letters.deliver(letter_of(0))
         await asyncio.to_thread(kafka_server.end)
         waiting = [asyncio.ensure_future(letters.deliver(letter_of(n))) for n in range(1, 500)]
@@ -240,7 +240,7 @@ def test_the_dead_letter_topic_is_made_where_it_is_missing(topic):
 def test_a_letter_too_large_for_its_topic_goes_without_its_value_and_spares_the_others():
     topic = Topic(1, **{"max.message.bytes": "10000"})
 
-    async def use(letters: DeadLetters) -> None:
+    async def use(letters: DeadLetterProducer) -> None:
         large = [letters.deliver(letter_of(n, b"x" * 20_000)) for n in (100, 101)]
         small = [letters.deliver(letter_of(n, b"y" * 4_000)) for n in range(20)]
         await asyncio.gather(*large, *small)
@@ -258,7 +258,7 @@ def test_a_compacted_dead_letter_topic_stalls_with_the_remedy():
     topic = Topic(1, **{"cleanup.policy": "compact"})
     with process_of(topic) as process:
 
-        async def use(letters: DeadLetters) -> None:
+        async def use(letters: DeadLetterProducer) -> None:
             record = Record("cdc.pages", 0, 1, 0, None, b"no key")
             task = asyncio.ensure_future(letters.deliver(DeadLetter(record, "undecodable", "x")))
             while not (found := [s for s in process.stalls.current() if s.remedy]):
@@ -275,10 +275,10 @@ def letter_of(offset: int, value: bytes = b"x") -> DeadLetter:
 
 
 def deliver(process: Process, topic: str, use) -> None:
-    letters = DeadLetters(
-        process.access,
+    letters = DeadLetterProducer(
+        process.config,
         topic,
-        faults=process.watch.faults,
+        errors=process.monitor.errors,
         stalls=process.stalls,
         metrics=process.metrics,
         shutdown=process.shutdown,

@@ -81,8 +81,8 @@ ROWS: dict[str, tuple[str, dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("row", ROWS)
 def test_each_misconfiguration_is_told_within_10_s(row):
-    broker, access, reason, remedy = ROWS[row]
-    with Process(broker, options={}, **access) as process:
+    broker, config, reason, remedy = ROWS[row]
+    with Process(broker, options={}, **config) as process:
 
         def told():
             stall = process.stall()
@@ -95,12 +95,12 @@ def test_each_misconfiguration_is_told_within_10_s(row):
 
 
 @pytest.mark.parametrize(
-    ("broker", "access"),
+    ("broker", "config"),
     [(BROKER, {}), (TLS_BROKER, TLS), (SASL_BROKER, SASL)],
     ids=["plaintext", "TLS", "SASL"],
 )
-def test_the_right_settings_read(broker, access):
-    with Process(broker, options={}, topic="__consumer_offsets", **access) as process:
-        process.turn_until(lambda: process.watch.partitions > 0)
+def test_the_right_settings_read(broker, config):
+    with Process(broker, options={}, topic="__consumer_offsets", **config) as process:
+        process.turn_until(lambda: process.monitor.partitions > 0)
         process.turn_until(lambda: process.stall() is None)
         assert all(isinstance(slot, Slot) for slot in process.slots.values())

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from connectors.core.errors import PageRefused, SetupFault
-from connectors.embedders.base import TooLong
+from connectors.core.errors import ConfigurationError, RejectedError
+from connectors.embedders.base import TextTooLongError
 from connectors.embedders.ollama.client import OllamaClient, root_of
 from tests.connectors.http.clients import using, vectors_of
 
@@ -52,14 +52,14 @@ def test_vectors_have_768_numbers_and_unit_length_by_both_paths_and_the_same_dir
 
 def test_a_missing_model_is_told_with_the_command_that_brings_it():
     for ask in (lambda c: c.check(), lambda c: c.embed(["a"], timeout_s=30, truncate=False)):
-        with pytest.raises(SetupFault, match="no model surely-not-there") as caught:
+        with pytest.raises(ConfigurationError, match="no model surely-not-there") as caught:
             using(client_of("surely-not-there"), ask)
         assert "ollama pull surely-not-there" in caught.value.remedy
 
 
 def test_a_text_that_is_too_long_is_told_apart_and_can_be_cut():
     long = "a sentence of some words. " * 2000  # 0.24 cannot cut texts with capitals
-    with pytest.raises(TooLong):
+    with pytest.raises(TextTooLongError):
         vectors_of(client_of(), ["short", long])
     assert len(vectors_of(client_of(), ["short", long], truncate=True)) == 2
 
@@ -73,13 +73,13 @@ def test_what_counts_as_short_enough_for_the_context_is_taken():
 
 
 def test_a_model_of_another_size_is_a_fault_of_the_set_up():
-    with pytest.raises(SetupFault, match="768 dimensions, wanted are 512"):
+    with pytest.raises(ConfigurationError, match="768 dimensions, wanted are 512"):
         vectors_of(client_of(dimensions=512), TEXTS)
 
 
 def test_an_address_with_another_path_names_the_setting():
     url = root_of(URL) + "/nowhere"
-    with pytest.raises(SetupFault, match="404") as caught:
+    with pytest.raises(ConfigurationError, match="404") as caught:
         vectors_of(lambda http: OllamaClient(http, url, MODEL, 768), TEXTS)
     assert "EMBED_URL" in caught.value.remedy
 
@@ -96,5 +96,5 @@ def test_a_server_that_loses_capitals_is_told_and_lower_case_mends_it():
 def test_odd_texts_get_vectors_too():
     texts = ["\x00", "\u2028", "a\tb\nc", "\U0010ffff", "'\"\\", " leading", "." * 300]
     assert all(vector for vector in vectors_of(client_of(), texts))
-    with pytest.raises(PageRefused):
+    with pytest.raises(RejectedError):
         vectors_of(client_of(), ["half a pair \udc00"])

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connectors.embedders.batching.jobs import EmbedJob, Part
+from connectors.embedders.batching.jobs import Chunk, EmbeddingJob
 from connectors.embedders.batching.throughput import cost_chars
-from connectors.embedders.endpoint_pool import Endpoint, Provider
+from connectors.embedders.endpoint_pool import Endpoint, EndpointPool
 
 _FEWEST_TO_SWEEP = 4096
 
@@ -28,75 +28,75 @@ class WindowLimits:
     wait_s: float = 0.0
 
 
-class WaitingTexts:
-    """A queue of texts, all prepared for one provider, by its rules; used on the I/O loop only.
+class BatchQueue:
+    """A queue of texts, all prepared for one pool, by its rules; used on the I/O loop only.
 
     Args:
-        provider: Who is to embed them.
+        pool: Who is to embed them.
 
     Attributes:
-        provider: The same; `switch` changes it.
+        pool: The same; `switch` changes it.
     """
 
-    def __init__(self, provider: Provider) -> None:
-        self.provider = provider
-        self._parts: deque[Part] = deque()
-        self._held: list[EmbedJob] = []
+    def __init__(self, pool: EndpointPool) -> None:
+        self.pool = pool
+        self._chunks: deque[Chunk] = deque()
+        self._held: list[EmbeddingJob] = []
         self._sweep_at = _FEWEST_TO_SWEEP
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._chunks)
 
     @property
-    def oldest(self) -> EmbedJob:
+    def oldest(self) -> EmbeddingJob:
         """The page whose text is at the head."""
-        return self._parts[0].job
+        return self._chunks[0].job
 
     @property
-    def begins_with_suspect(self) -> bool:
+    def begins_with_isolated(self) -> bool:
         """Whether the text at the head may make the server fail: it goes with no other."""
-        return self._parts[0].is_suspect
+        return self._chunks[0].is_isolated
 
     @property
     def held(self) -> int:
-        """Pages that wait for another provider than the present one."""
+        """Pages that wait for another pool than the present one."""
         return len(self._held)
 
-    def add(self, job: EmbedJob) -> None:
+    def add(self, job: EmbeddingJob) -> None:
         """Take a page, behind the others."""
-        self._parts.extend(self.provider.parts_of(job))
+        self._chunks.extend(self.pool.chunks_of(job))
 
-    def put_back(self, provider: Provider, parts: Sequence[Part], *, last: bool = False) -> None:
-        """Take texts back that a provider was asked for, at the head, or behind the others.
+    def put_back(self, pool: EndpointPool, chunks: Sequence[Chunk], *, last: bool = False) -> None:
+        """Take texts back that a pool was asked for, at the head, or behind the others.
 
         Where another one has taken over meanwhile, or the rules have changed, their pages are
         prepared anew.
         """
-        parts = [part for part in parts if part.is_open]
-        is_same = provider is self.provider
-        if not is_same or any(part.rules is not provider.rules for part in parts):
-            jobs = dict.fromkeys(part.job for part in parts)
-            parts = [part for job in jobs for part in self.provider.parts_of(job)]
+        chunks = [chunk for chunk in chunks if chunk.is_open]
+        is_same = pool is self.pool
+        if not is_same or any(chunk.rules is not pool.rules for chunk in chunks):
+            jobs = dict.fromkeys(chunk.job for chunk in chunks)
+            chunks = [chunk for job in jobs for chunk in self.pool.chunks_of(job)]
         if last:
-            self._parts.extend(parts)
+            self._chunks.extend(chunks)
         else:
-            self._parts.extendleft(reversed(parts))
+            self._chunks.extendleft(reversed(chunks))
 
-    def hold(self, provider: Provider, job: EmbedJob) -> None:
-        """Keep a page that a provider refuses for the other one."""
-        job.parts = []
+    def hold(self, pool: EndpointPool, job: EmbeddingJob) -> None:
+        """Keep a page that a pool refuses for the other one."""
+        job.chunks = []
         job.sent = False
-        if provider is self.provider:
+        if pool is self.pool:
             self._held.append(job)
         else:
             self.add(job)
 
-    def switch(self, provider: Provider) -> list[EmbedJob]:
-        """Let another provider embed; returns what has waited, each page once and in order."""
-        jobs = dict.fromkeys([*self._held, *(part.job for part in self._parts)])
+    def switch(self, pool: EndpointPool) -> list[EmbeddingJob]:
+        """Let another pool embed; returns what has waited, each page once and in order."""
+        jobs = dict.fromkeys([*self._held, *(chunk.job for chunk in self._chunks)])
         self._held.clear()
-        self._parts.clear()
-        self.provider = provider
+        self._chunks.clear()
+        self.pool = pool
         return [job for job in jobs if not job.dropped and job.refused is None]
 
     def sweep(self) -> None:
@@ -104,31 +104,31 @@ class WaitingTexts:
 
         While an embedder is away, a page that changes all the time leaves one with each change.
         """
-        if len(self._parts) < self._sweep_at:
+        if len(self._chunks) < self._sweep_at:
             return
-        self._parts = deque(part for part in self._parts if not part.job.dropped)
+        self._chunks = deque(chunk for chunk in self._chunks if not chunk.job.dropped)
         self._held = [job for job in self._held if not job.dropped]
-        self._sweep_at = max(2 * len(self._parts), _FEWEST_TO_SWEEP)
+        self._sweep_at = max(2 * len(self._chunks), _FEWEST_TO_SWEEP)
 
-    def close_window(self, endpoint: Endpoint, limits: WindowLimits) -> list[Part]:
+    def close_window(self, endpoint: Endpoint, limits: WindowLimits) -> list[Chunk]:
         """Take a window for an endpoint: empty where nobody wants what is left."""
-        window: list[Part] = []
+        window: list[Chunk] = []
         chars, cost = 0, 0
         # after a fault one text is risked: it may hang for as long as the time-out allows
         most = 1 if endpoint.faults else min(limits.pages, endpoint.client.max_texts)
-        while self._parts and len(window) < most:
-            part = self._parts[0]
-            if part.job.dropped or part.job.refused is not None:
-                self._parts.popleft()
+        while self._chunks and len(window) < most:
+            chunk = self._chunks[0]
+            if chunk.job.dropped or chunk.job.refused is not None:
+                self._chunks.popleft()
                 continue
-            if part.is_suspect and (window or endpoint.in_flight):
+            if chunk.is_isolated and (window or endpoint.in_flight):
                 break
-            chars += len(part.text)
-            cost += cost_chars(part.text)
-            full = chars > limits.chars or cost > endpoint.pace.window_chars
+            chars += len(chunk.text)
+            cost += cost_chars(chunk.text)
+            full = chars > limits.chars or cost > endpoint.throughput.window_chars
             if window and full:
                 break
-            window.append(self._parts.popleft())
-            if part.is_suspect:
+            window.append(self._chunks.popleft())
+            if chunk.is_isolated:
                 break
         return window

@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from connectors.core.errors import PageRefused, ServiceError, Transient
-from connectors.embedders.base import ServerFacts, TextRules
-from connectors.embedders.batching.batch_queue import WaitingTexts, WindowLimits
-from connectors.embedders.batching.error_attribution import Judge
-from connectors.embedders.batching.jobs import EmbedJob, Part
+from connectors.core.errors import RejectedError, RetryableError, ServiceError, TransientError
+from connectors.embedders.base import ModelInfo, TextRules
+from connectors.embedders.batching.batch_queue import BatchQueue, WindowLimits
+from connectors.embedders.batching.error_attribution import WindowErrorAttribution
+from connectors.embedders.batching.jobs import Chunk, EmbeddingJob
 from connectors.embedders.batching.throughput import cost_chars
-from connectors.embedders.endpoint_pool import Endpoint, EndpointStatus, Provider
-from connectors.embedders.failover import Fallback, StandingIn
+from connectors.embedders.endpoint_pool import Endpoint, EndpointPool, EndpointStatus
+from connectors.embedders.failover import Failover, FallbackStatus
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
@@ -45,8 +45,8 @@ class Batcher:
 
     def __init__(
         self,
-        primary: Provider,
-        fallback: Fallback | None = None,
+        primary: EndpointPool,
+        fallback: Failover | None = None,
         *,
         limits: WindowLimits,
         io: IoLoop,
@@ -57,7 +57,7 @@ class Batcher:
         self._outputs_busy = outputs_busy
         self._primary = primary
         self._fallback = fallback
-        self._endpoints = [*primary.endpoints, *(fallback.provider.endpoints if fallback else ())]
+        self._endpoints = [*primary.endpoints, *(fallback.pool.endpoints if fallback else ())]
         self._limits = limits
         self._io = io
         self._stalls = stalls
@@ -67,8 +67,8 @@ class Batcher:
         self._in_flight = {
             e.index: metrics.embed_in_flight.labels(str(e.index)) for e in self._endpoints
         }
-        self._waiting = WaitingTexts(primary)
-        self._judge = Judge(self._waiting, metrics)
+        self._waiting = BatchQueue(primary)
+        self._attribution = WindowErrorAttribution(self._waiting, metrics)
         self._wake_up: asyncio.TimerHandle | None = None
         self._started = False
         self._halted: Future[None] | None = None
@@ -77,7 +77,7 @@ class Batcher:
         """Ask the embedder about its model, in the background; from any thread."""
         self._io.call(self._start)
 
-    def submit(self, jobs: Sequence[EmbedJob]) -> None:
+    def submit(self, jobs: Sequence[EmbeddingJob]) -> None:
         """Take jobs; from any thread."""
         self._io.call(self._add, jobs)
 
@@ -93,9 +93,9 @@ class Batcher:
         return self._primary.rules
 
     @property
-    def facts(self) -> ServerFacts | None:
+    def model_info(self) -> ModelInfo | None:
         """What the primary told about its model."""
-        return self._primary.facts
+        return self._primary.model_info
 
     @property
     def waiting_texts(self) -> int:
@@ -104,12 +104,12 @@ class Batcher:
 
     def endpoints(self) -> list[EndpointStatus]:
         """The endpoints that are made use of."""
-        stands_in = self._waiting.provider is not self._primary
-        used = self._endpoints if stands_in else self._primary.endpoints
+        is_fallback = self._waiting.pool is not self._primary
+        used = self._endpoints if is_fallback else self._primary.endpoints
         return [endpoint.status for endpoint in used]
 
     @property
-    def standing_in(self) -> StandingIn | None:
+    def fallback_status(self) -> FallbackStatus | None:
         """What the fallback does; None while the primary embeds."""
         return self._fallback.status(self._waiting.held) if self._fallback else None
 
@@ -142,32 +142,32 @@ class Batcher:
             await asyncio.sleep(max(0.0, endpoint.retry_at - time.monotonic()))
             sent_at = time.monotonic()
             try:
-                facts = await endpoint.client.check()
-            except PageRefused as error:
-                self._failed(endpoint, Transient(error.detail), sent_at)
-            except Transient as error:
+                model_info = await endpoint.client.check()
+            except RejectedError as error:
+                self._failed(endpoint, TransientError(error.detail), sent_at)
+            except RetryableError as error:
                 self._failed(endpoint, error, sent_at)
             else:
                 endpoint.seen_at = time.monotonic()
-                self._primary.learn(facts)
+                self._primary.learn(model_info)
                 self._go_by_rules_of(endpoint)
                 return
 
-    def _failed(self, endpoint: Endpoint, error: Transient, sent_at: float) -> None:
-        provider = endpoint.provider
-        provider.failed(endpoint, error, sent_at)
-        if provider is self._waiting.provider:
+    def _failed(self, endpoint: Endpoint, error: RetryableError, sent_at: float) -> None:
+        pool = endpoint.pool
+        pool.failed(endpoint, error, sent_at)
+        if pool is self._waiting.pool:
             self._stalled(error)
         else:  # the other one embeds meanwhile
             self._metrics.retries.labels("embedder").inc()
 
-    def _stalled(self, error: Transient) -> None:
+    def _stalled(self, error: RetryableError) -> None:
         self._stalls.failed("embedder", self._fallback.both(error) if self._fallback else error)
 
-    def _use(self, provider: Provider) -> None:
-        """Let a provider embed from now on, also what has waited for the other one."""
-        waiting = self._waiting.switch(provider)
-        words = "goes on with the fallback" if provider.stands_in else "answers again"
+    def _use(self, pool: EndpointPool) -> None:
+        """Let a pool embed from now on, also what has waited for the other one."""
+        waiting = self._waiting.switch(pool)
+        words = "goes on with the fallback" if pool.is_fallback else "answers again"
         self._stalls.cleared("embedder", words)
         self._add(waiting)
 
@@ -179,38 +179,38 @@ class Batcher:
                 endpoint=endpoint.client.name,
                 setting="EMBED_LOWERCASE",
             )
-        if self._waiting.provider is self._primary:
+        if self._waiting.pool is self._primary:
             self._use(self._primary)
 
-    def _add(self, jobs: Sequence[EmbedJob]) -> None:
+    def _add(self, jobs: Sequence[EmbeddingJob]) -> None:
         self._start()
-        provider = self._waiting.provider
+        pool = self._waiting.pool
         for job in jobs:
-            vector = provider.remembered(job.text)
+            vector = pool.remembered(job.text)
             if vector is None:
                 self._waiting.add(job)
                 continue
             job.sent = True
-            provider.pages += 1
-            job.end_with(vector, provider.model, other_space=provider.stands_in)
+            pool.pages += 1
+            job.end_with(vector, pool.model, other_space=pool.is_fallback)
         self._waiting.sweep()
         self._pump()
 
     def _pump(self) -> None:
         """Fill windows as long as there are texts and free endpoints."""
-        while self._waiting and self._waiting.provider.rules and self._halted is None:
+        while self._waiting and self._waiting.pool.rules and self._halted is None:
             endpoint = self._free_endpoint()
             if endpoint is None or self._waits_for_company() or self._waits_for_outputs():
                 return
             window = self._waiting.close_window(endpoint, self._limits)
             if not window:
                 return
-            self._launch(endpoint, window)
+            self._send_window(endpoint, window)
 
     def _free_endpoint(self) -> Endpoint | None:
         now = time.monotonic()
-        alone = self._waiting.begins_with_suspect  # or its neighbours would be suspected with it
-        endpoints = self._waiting.provider.endpoints
+        alone = self._waiting.begins_with_isolated  # or its neighbours would be suspected with it
+        endpoints = self._waiting.pool.endpoints
         idle = [e for e in endpoints if e.in_flight < (1 if alone else e.slots)]
         free = [e for e in idle if e.retry_at <= now]
         if free:
@@ -246,32 +246,32 @@ class Batcher:
         self._wake_up = None
         self._pump()
 
-    def _launch(self, endpoint: Endpoint, window: list[Part]) -> None:
+    def _send_window(self, endpoint: Endpoint, window: list[Chunk]) -> None:
         now = time.monotonic()
-        for part in window:
-            if not part.job.sent:
-                part.job.sent = True
-                self._queue_seconds.observe(now - part.job.since)
+        for chunk in window:
+            if not chunk.job.sent:
+                chunk.job.sent = True
+                self._queue_seconds.observe(now - chunk.job.since)
         self._metrics.window_pages.observe(len(window))
         self._io.spawn(self._run(endpoint, window))
         cost = sum(cost_chars(p.text) for p in window)
-        endpoint.on_trial = window[0].is_suspect
+        endpoint.has_isolated = window[0].is_isolated
         endpoint.in_flight += 1
         endpoint.in_flight_chars += cost
         self._in_flight[endpoint.index].set(endpoint.in_flight)
 
-    async def _run(self, endpoint: Endpoint, window: list[Part]) -> None:
+    async def _run(self, endpoint: Endpoint, window: list[Chunk]) -> None:
         cost = sum(cost_chars(p.text) for p in window)
         sent_at = time.monotonic()
         try:
             if await self._may_be_sent(endpoint, window, sent_at):
-                await self._judge.embed(endpoint, window)
+                await self._attribution.embed(endpoint, window)
                 self._answered(endpoint)
-        except Transient as error:
+        except RetryableError as error:
             self._report(endpoint, error, sent_at)
-            await self._judge.failed(endpoint, window, error)
+            await self._attribution.failed(endpoint, window, error)
         finally:
-            endpoint.on_trial = False  # where it was, this was the only one
+            endpoint.has_isolated = False  # where it was, this was the only one
             endpoint.in_flight -= 1
             endpoint.in_flight_chars -= cost
             self._in_flight[endpoint.index].set(endpoint.in_flight)
@@ -279,39 +279,39 @@ class Batcher:
         self._pump()
 
     def _answered(self, endpoint: Endpoint) -> None:
-        endpoint.provider.answered(endpoint)
-        if endpoint.provider is self._waiting.provider:
+        endpoint.pool.answered(endpoint)
+        if endpoint.pool is self._waiting.pool:
             self._stalls.cleared("embedder")
 
-    async def _may_be_sent(self, endpoint: Endpoint, window: list[Part], sent_at: float) -> bool:
+    async def _may_be_sent(self, endpoint: Endpoint, window: list[Chunk], sent_at: float) -> bool:
         """Look first at a server that may be another one than it was.
 
         Where it does not tell, or texts must go otherwise than these were prepared, they are put
         back: the fault is none of theirs.
         """
-        provider = endpoint.provider
-        if provider.is_doubtful(endpoint):
+        pool = endpoint.pool
+        if pool.needs_recheck(endpoint):
             try:
-                if await provider.look_at(endpoint):
+                if await pool.recheck(endpoint):
                     self._go_by_rules_of(endpoint)
             except ServiceError as error:
-                fault = error if isinstance(error, Transient) else Transient(error.detail)
+                fault = error if isinstance(error, RetryableError) else TransientError(error.detail)
                 self._report(endpoint, fault, sent_at)
-                self._waiting.put_back(provider, window)
+                self._waiting.put_back(pool, window)
                 return False
-        is_as_needed = all(part.rules is provider.rules for part in window)
+        is_as_needed = all(chunk.rules is pool.rules for chunk in window)
         if not is_as_needed or self._halted is not None:
-            self._waiting.put_back(provider, window)
+            self._waiting.put_back(pool, window)
             return False
         return True
 
-    def _report(self, endpoint: Endpoint, error: Transient, sent_at: float) -> None:
-        others = [e for e in endpoint.provider.endpoints if e is not endpoint and not e.faults]
+    def _report(self, endpoint: Endpoint, error: RetryableError, sent_at: float) -> None:
+        others = [e for e in endpoint.pool.endpoints if e is not endpoint and not e.faults]
         if not others:
             self._failed(endpoint, error, sent_at)
         else:
             was_sound = not endpoint.faults
-            endpoint.provider.failed(endpoint, error, sent_at)
+            endpoint.pool.failed(endpoint, error, sent_at)
             self._metrics.retries.labels("embedder").inc()
             if was_sound:
                 self._log.warning("left out", endpoint=endpoint.client.name, reason=error.detail)

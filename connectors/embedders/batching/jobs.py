@@ -13,7 +13,7 @@ FAULTS_BEFORE_ALONE = 3
 """A text whose windows failed so often goes alone, so that it does not take others along."""
 
 
-class EmbedJob:
+class EmbeddingJob:
     """A page on its way through the embedder; done when `vector` or `refused` is set.
 
     Args:
@@ -21,7 +21,7 @@ class EmbedJob:
         finished: Called on the I/O loop when the job is done.
 
     Attributes:
-        parts: The texts that it goes in: one, or the pieces of a long page.
+        chunks: The texts that it goes in: one, or the pieces of a long page.
         sent: Whether its text is, or was, in a request.
         dropped: Set by the owner: nobody wants it any more (heeded while it is not sent).
         vector: The vector as JSON text.
@@ -32,12 +32,12 @@ class EmbedJob:
     """
 
     __slots__ = (
+        "chunks",
         "dropped",
         "finished",
         "model",
         "other_space",
         "owner",
-        "parts",
         "refused",
         "sent",
         "since",
@@ -45,10 +45,10 @@ class EmbedJob:
         "vector",
     )
 
-    def __init__(self, text: str, finished: Callable[[EmbedJob], None]) -> None:
+    def __init__(self, text: str, finished: Callable[[EmbeddingJob], None]) -> None:
         self.text = text
         self.finished = finished
-        self.parts: list[Part] = []
+        self.chunks: list[Chunk] = []
         self.sent = False
         self.dropped = False
         self.vector: bytes | None = None
@@ -58,17 +58,17 @@ class EmbedJob:
         self.owner: Any = None
         self.since = time.monotonic()
 
-    def split(self, texts: Sequence[str], rules: TextRules | None) -> list[Part]:
+    def split(self, texts: Sequence[str], rules: TextRules | None) -> list[Chunk]:
         """Let it go in these texts, which were prepared by these rules."""
-        self.parts = [Part(self, text, rules) for text in texts]
-        return self.parts
+        self.chunks = [Chunk(self, text, rules) for text in texts]
+        return self.chunks
 
     def end_with(self, vector: bytes, model: str, *, other_space: bool = False) -> None:
         """End it with its vector."""
         self.model = model
         self.other_space = other_space
         self.vector = vector
-        self.parts = []  # they point back at it: in a cycle its vector would wait for the collector
+        self.chunks = []  # they point back: in a cycle the vector would wait for the collector
         self.finished(self)
 
     def refuse(self, detail: str) -> None:
@@ -79,7 +79,7 @@ class EmbedJob:
 
 
 @dataclass(slots=True, eq=False)
-class Part:
+class Chunk:
     """A text that goes into a window: a page, or a piece of a long one.
 
     Attributes:
@@ -88,25 +88,25 @@ class Part:
         rules: How it was prepared; None for a text as it is, before any rules are known.
         vector: Its vector, once it has come.
         faults: How often a request with it failed in a way that may be its fault.
-        faulty_since: When that began (monotonic seconds).
-        accused: Whether it failed while a plain word did not.
+        failing_since: When that began (monotonic seconds).
+        canary_passed: Whether it failed while a plain word did not.
     """
 
-    job: EmbedJob
+    job: EmbeddingJob
     text: str
     rules: TextRules | None
     vector: bytes | None = None
     faults: int = 0
-    faulty_since: float = 0.0
-    accused: bool = False
+    failing_since: float = 0.0
+    canary_passed: bool = False
 
     def failed(self) -> None:
         """Count a failed request that may be its fault."""
         self.faults += 1
-        self.faulty_since = self.faulty_since or time.monotonic()
+        self.failing_since = self.failing_since or time.monotonic()
 
     @property
-    def is_suspect(self) -> bool:
+    def is_isolated(self) -> bool:
         """Whether it is to go alone."""
         return self.faults >= FAULTS_BEFORE_ALONE
 
@@ -114,13 +114,13 @@ class Part:
     def is_open(self) -> bool:
         """Whether it still needs its vector, and was not replaced.
 
-        Its halves replace it, or what another provider is asked for.
+        Its halves replace it, or what another pool is asked for.
         """
-        return self.vector is None and self.job.refused is None and self in self.job.parts
+        return self.vector is None and self.job.refused is None and self in self.job.chunks
 
-    def replace(self, texts: Sequence[str]) -> list[Part]:
+    def replace(self, texts: Sequence[str]) -> list[Chunk]:
         """Let other texts go in its place."""
-        place = self.job.parts.index(self)
-        new = [Part(self.job, text, self.rules) for text in texts]
-        self.job.parts[place : place + 1] = new
+        place = self.job.chunks.index(self)
+        new = [Chunk(self.job, text, self.rules) for text in texts]
+        self.job.chunks[place : place + 1] = new
         return new

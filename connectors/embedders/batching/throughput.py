@@ -15,7 +15,7 @@ _MEMORY = 0.7
 SLOWEST_START_S = 60.0
 """Time-out while nothing is known: a model that is being loaded takes long."""
 
-MOST_PATIENCE = 4.0
+MAX_TIMEOUT_FACTOR = 4.0
 """How many times longer than expected an answer is waited for in the end: one text that takes
 four minutes gets through, and a request that nobody will answer does not hold its page longer."""
 
@@ -25,30 +25,30 @@ def cost_chars(text: str) -> int:
     return len(text) + PAGE_COST_CHARS
 
 
-class Pace:
+class Throughput:
     """Seconds per character of one endpoint; an exponential mean over its answers."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
         self._chars = 0.0
-        self._patience = 1.0
+        self._timeout_factor = 1.0
 
     def learn(self, chars: int, seconds: float) -> None:
         """Take an answer into account: `chars` of cost took `seconds` of computing."""
         self._seconds = self._seconds * _MEMORY + seconds
         self._chars = self._chars * _MEMORY + chars
-        self._patience = max(1.0, self._patience / 2)
+        self._timeout_factor = max(1.0, self._timeout_factor / 2)
 
     def timed_out(self) -> None:
         """Take a time-out into account: smaller windows and more patience from now on."""
-        self._patience = min(self._patience * 2, MOST_PATIENCE)
+        self._timeout_factor = min(self._timeout_factor * 2, MAX_TIMEOUT_FACTOR)
 
     @property
     def window_chars(self) -> float:
         """Cost that the endpoint works off in `TARGET_S`; infinite while nothing is known."""
         if not self._seconds:
             return float("inf")
-        return TARGET_S * self._chars / self._seconds / self._patience
+        return TARGET_S * self._chars / self._seconds / self._timeout_factor
 
     def expected_s(self, chars: int) -> float:
         """Seconds that a window of this cost takes; 0 while nothing is known."""
@@ -57,4 +57,4 @@ class Pace:
     def timeout_s(self, chars: int, ahead_chars: int) -> float:
         """Time-out for a window behind others of cost `ahead_chars` at the same endpoint."""
         expected = self.expected_s(chars + ahead_chars)
-        return (SLOWEST_START_S + 5 * expected) * self._patience
+        return (SLOWEST_START_S + 5 * expected) * self._timeout_factor

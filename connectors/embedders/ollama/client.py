@@ -15,13 +15,18 @@ import orjson
 from typing_extensions import override
 from yarl import URL
 
-from connectors.core.errors import PageRefused, ServiceError, SetupFault, Transient
+from connectors.core.errors import ConfigurationError, RejectedError, ServiceError, TransientError
 from connectors.embedders import chunking, vector_parser
-from connectors.embedders.base import ServerFacts, TooLong
-from connectors.embedders.base_client import VouchedClient
-from connectors.embedders.ollama.errors import Missing, meaning, not_for_embedding, words_of
-from connectors.http.client import Http
-from connectors.http.response import Answer
+from connectors.embedders.base import ModelInfo, TextTooLongError
+from connectors.embedders.base_client import BaseEmbedderClient
+from connectors.embedders.ollama.errors import (
+    MissingPathError,
+    meaning,
+    not_for_embedding,
+    words_of,
+)
+from connectors.http.client import HttpClient
+from connectors.http.response import Response
 from connectors.observability import logs
 
 CHECK_TIMEOUT_S = 60.0
@@ -55,7 +60,7 @@ def root_of(url: str) -> str:
     return str(parsed.with_path(path or "/", encoded=True)).rstrip("/")
 
 
-class OllamaClient(VouchedClient):
+class OllamaClient(BaseEmbedderClient):
     """One Ollama server.
 
     Args:
@@ -69,7 +74,7 @@ class OllamaClient(VouchedClient):
 
     def __init__(
         self,
-        http: Http,
+        http: HttpClient,
         url: str,
         model: str,
         dimensions: int,
@@ -91,13 +96,13 @@ class OllamaClient(VouchedClient):
         if self._clock() >= self._legacy_until:
             try:
                 return await self._ask_batch(texts, timeout_s, truncate)
-            except Missing:
+            except MissingPathError:
                 pass  # where the legacy path is missing too, its fault is the one to report
         try:
             vectors = await asyncio.wait_for(self._ask_each(texts, timeout_s, truncate), timeout_s)
         except asyncio.TimeoutError as error:
-            raise Transient(f"{self.name} did not answer within {timeout_s:.0f} s") from error
-        except Missing:
+            raise TransientError(f"{self.name} did not answer within {timeout_s:.0f} s") from error
+        except MissingPathError:
             self._legacy_until = -math.inf
             raise
         if self._clock() < self._legacy_until:
@@ -118,7 +123,7 @@ class OllamaClient(VouchedClient):
         if not truncate:
             most = chunking.chars_for(self._context_tokens)
             if any(len(text) > most for text in texts):
-                raise TooLong(f"{self.name} may cut texts of more than {most} characters")
+                raise TextTooLongError(f"{self.name} may cut texts of more than {most} characters")
         url = f"{self._root}/api/embeddings"
         answers = [
             await self._post(url, {"model": self.model, "prompt": text}, timeout_s)
@@ -135,7 +140,7 @@ class OllamaClient(VouchedClient):
         """
         try:
             return await self._ask_batch(texts, timeout_s, truncate)
-        except Missing:
+        except MissingPathError:
             self._remember_legacy()
         except ServiceError:
             pass
@@ -149,8 +154,8 @@ class OllamaClient(VouchedClient):
                 "this server has no /api/embed: one text a request", endpoint=self.name
             )
 
-    async def check(self) -> ServerFacts:
-        """As in `EmbeddingClient`."""
+    async def check(self) -> ModelInfo:
+        """As in `EmbedderClient`."""
         shown = await self._show()
         can = shown.get("capabilities")
         if isinstance(can, list) and can and "embedding" not in can:
@@ -159,9 +164,9 @@ class OllamaClient(VouchedClient):
         self._context_tokens = context_tokens or CONTEXT_TOKENS
         try:
             vectors = await self.embed(CAPITALS, timeout_s=CHECK_TIMEOUT_S, truncate=True)
-        except PageRefused as refusal:
+        except RejectedError as refusal:
             raise self._useless_fault(refusal.detail) from refusal
-        return ServerFacts(
+        return ModelInfo(
             dimensions=self._dimensions,
             context_tokens=context_tokens,
             capitals_defect=_are_the_same(vectors),
@@ -169,7 +174,7 @@ class OllamaClient(VouchedClient):
 
     async def _show(self) -> Mapping[str, object]:
         """What the server tells about the model; nothing where a proxy hides that path."""
-        answer = await self._http.ask(
+        answer = await self._http.request(
             "POST",
             f"{self._root}/api/show",
             body=orjson.dumps({"model": self.model}),
@@ -180,7 +185,7 @@ class OllamaClient(VouchedClient):
             shown = self._parsed(answer)
             return shown if isinstance(shown, dict) else {}
         fault = self._fault(answer)
-        if type(fault) is Transient:
+        if isinstance(fault, TransientError):
             raise fault
         return {}  # what else is wrong, the texts that are asked next will show
 
@@ -188,20 +193,20 @@ class OllamaClient(VouchedClient):
     def _loads(self, body: bytes) -> object:
         return vector_parser.parse(body)
 
-    def _fault(self, answer: Answer) -> ServiceError:
-        words = self._key.struck_from(words_of(answer.body))
+    def _fault(self, answer: Response) -> ServiceError:
+        words = self._key.redact(words_of(answer.body))
         return meaning(answer, words, name=self.name, model=self.model)
 
-    def _size_fault(self, seen: int) -> SetupFault:
-        return SetupFault(
+    def _size_fault(self, seen: int) -> ConfigurationError:
+        return ConfigurationError(
             f"the model {self.model} at {self.name} makes vectors of {seen} dimensions, "
             f"wanted are {self._dimensions}",
             remedy=f"set EMBED_MODEL to a model of {self._dimensions} dimensions, or "
             f"EMBED_DIMENSIONS to {seen} and fill the table anew",
         )
 
-    def _useless_fault(self, reason: str) -> SetupFault:
-        return SetupFault(
+    def _useless_fault(self, reason: str) -> ConfigurationError:
+        return ConfigurationError(
             f"{self.name} makes no usable vector of any text: {reason}",
             remedy=f"restart the embedder, and check EMBED_URL and EMBED_MODEL ({self.model})",
         )

@@ -3,11 +3,11 @@
 The death of the model's process, in the middle of a request, is 500 in one version and 400 in
 another; a text that is too long is 400 on one path and 500 on the other.
 
-    Transient       the process died, the queue is full, the model is being loaded, any 5xx
-    SetupFault      model not pulled or not for embeddings, credentials, redirects
-    └── Missing     this path is not there
-    PageRefused     NaN, and what else is refused as input
-    └── TooLong
+    TransientError       the process died, the queue is full, the model is being loaded, any 5xx
+    ConfigurationError      model not pulled or not for embeddings, credentials, redirects
+    └── MissingPathError     this path is not there
+    RejectedError     NaN, and what else is refused as input
+    └── TextTooLongError
 """
 
 from __future__ import annotations
@@ -16,10 +16,16 @@ import re
 
 import orjson
 
-from connectors.core.errors import PageRefused, ServiceError, SetupFault, Transient
-from connectors.embedders.base import TooLong
-from connectors.http.client import place
-from connectors.http.response import Answer
+from connectors.core.errors import (
+    ConfigurationError,
+    RejectedError,
+    RetryableError,
+    ServiceError,
+    TransientError,
+)
+from connectors.embedders.base import TextTooLongError
+from connectors.http.client import address_of
+from connectors.http.response import Response
 
 _NO_MODEL = re.compile(r"model .*not found|try pulling it")
 _NOT_FOR_EMBEDDING = re.compile(r"not support embed", re.IGNORECASE)
@@ -38,7 +44,7 @@ _BUSY = frozenset({408, 425, 429, 499})
 _INPUT = frozenset({400, 422})
 
 
-class Missing(SetupFault):
+class MissingPathError(ConfigurationError):
     """The server does not know this path: too old, too new, or no Ollama at all."""
 
 
@@ -55,7 +61,7 @@ def words_of(body: bytes) -> str:
     return " ".join(text.split())[:300]
 
 
-def meaning(answer: Answer, words: str, *, name: str, model: str) -> ServiceError:
+def meaning(answer: Response, words: str, *, name: str, model: str) -> ServiceError:
     """The failure that an answer stands for.
 
     Args:
@@ -66,7 +72,7 @@ def meaning(answer: Answer, words: str, *, name: str, model: str) -> ServiceErro
     """
     said = f"{name} answered {answer.status}: {words}"
     if _NO_MODEL.search(words):
-        return SetupFault(
+        return ConfigurationError(
             f"{name} has no model {model}: {words}",
             remedy=f"run `ollama pull {model}` on the server at {name}, or correct EMBED_MODEL",
             status=answer.status,
@@ -74,51 +80,51 @@ def meaning(answer: Answer, words: str, *, name: str, model: str) -> ServiceErro
     if _NOT_FOR_EMBEDDING.search(words):
         return not_for_embedding(name, model)
     if _TOO_LONG.search(words) or answer.status == 413:
-        return TooLong(said)
+        return TextTooLongError(said)
     if _NAN.search(words):
-        return PageRefused(said)
+        return RejectedError(said)
     if _PASSES.search(words) or answer.status in _BUSY:
         return _busy(answer, said)
     return _by_status(answer, said, name)
 
 
-def not_for_embedding(name: str, model: str) -> SetupFault:
+def not_for_embedding(name: str, model: str) -> ConfigurationError:
     """The fault of a model that answers questions but makes no vectors."""
-    return SetupFault(
+    return ConfigurationError(
         f"the model {model} at {name} makes no embeddings",
         remedy="set EMBED_MODEL to a model for embeddings, such as nomic-embed-text",
     )
 
 
-def _by_status(answer: Answer, said: str, name: str) -> ServiceError:
+def _by_status(answer: Response, said: str, name: str) -> ServiceError:
     status = answer.status
     if status in _NO_PATH:
-        return Missing(
+        return MissingPathError(
             f"{said} (Ollama has that path)",
             remedy="set EMBED_URL to the server's root, such as http://ollama:11434",
             status=status,
         )
     if status in (401, 403, 407):
-        return SetupFault(
+        return ConfigurationError(
             f"{name} wants other credentials (status {status})",
             remedy="set EMBED_API_KEY to the key that the proxy before the embedder wants",
             status=status,
         )
     if 300 <= status < 400:
-        target = place(answer.headers.get("location", ""))
-        return SetupFault(
+        target = address_of(answer.headers.get("location", ""))
+        return ConfigurationError(
             f"{name} sends us on to {target} (status {status})",
             remedy="set EMBED_URL to where the embedder itself answers",
             status=status,
         )
     if status in _INPUT:
-        return PageRefused(said)
+        return RejectedError(said)
     if status >= 500:
         return _busy(answer, said)
-    return SetupFault(said, remedy="check EMBED_URL: no Ollama answers so", status=status)
+    return ConfigurationError(said, remedy="check EMBED_URL: no Ollama answers so", status=status)
 
 
-def _busy(answer: Answer, said: str) -> Transient:
+def _busy(answer: Response, said: str) -> RetryableError:
     if answer.status == 503:
         said = f"{said} (its queue is full)"
-    return Transient(said, retry_after_s=answer.retry_after_s, status=answer.status)
+    return TransientError(said, retry_after_s=answer.retry_after_s, status=answer.status)

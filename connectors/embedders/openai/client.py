@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 
 from yarl import URL
 
-from connectors.core.errors import PageRefused, ServiceError, SetupFault, Transient
+from connectors.core.errors import ConfigurationError, RejectedError, ServiceError, TransientError
 from connectors.embedders import chunking
-from connectors.embedders.base import ServerFacts, TooLong
-from connectors.embedders.base_client import PLAIN_WORD, VouchedClient
+from connectors.embedders.base import ModelInfo, TextTooLongError
+from connectors.embedders.base_client import CANARY_TEXT, BaseEmbedderClient
 from connectors.embedders.openai.errors import meaning
-from connectors.http.client import Http
-from connectors.http.response import Answer
+from connectors.http.client import HttpClient
+from connectors.http.response import Response
 
 DEFAULT_URL = "https://api.openai.com"
 MAX_TEXTS = 2048
@@ -46,7 +46,7 @@ def endpoint_of(url: str) -> str:
     return str(parsed.with_path(path, encoded=True))
 
 
-class OpenAIClient(VouchedClient):
+class OpenAIClient(BaseEmbedderClient):
     """OpenAI, or a server compatible with it.
 
     Args:
@@ -60,24 +60,24 @@ class OpenAIClient(VouchedClient):
     max_texts = MAX_TEXTS
 
     def __init__(
-        self, http: Http, url: str, api_key: str | None, model: str, dimensions: int
+        self, http: HttpClient, url: str, api_key: str | None, model: str, dimensions: int
     ) -> None:
         self._url = endpoint_of(url or DEFAULT_URL)
         super().__init__(http, self._url, model=model, dimensions=dimensions, api_key=api_key)
 
-    async def check(self) -> ServerFacts:
-        """As in `EmbeddingClient`."""
+    async def check(self) -> ModelInfo:
+        """As in `EmbedderClient`."""
         try:
-            await self.embed([PLAIN_WORD], timeout_s=CHECK_TIMEOUT_S, truncate=True)
-        except PageRefused as refusal:
+            await self.embed([CANARY_TEXT], timeout_s=CHECK_TIMEOUT_S, truncate=True)
+        except RejectedError as refusal:
             raise self._useless_fault(refusal.detail) from refusal
-        return ServerFacts(dimensions=self._dimensions, context_tokens=CONTEXT_TOKENS)
+        return ModelInfo(dimensions=self._dimensions, context_tokens=CONTEXT_TOKENS)
 
     async def _ask(self, texts: Sequence[str], *, timeout_s: float, truncate: bool) -> list[object]:
         try:
             return await asyncio.wait_for(self._ask_in_turn(texts, timeout_s, truncate), timeout_s)
         except asyncio.TimeoutError as error:
-            raise Transient(f"{self.name} did not answer within {timeout_s:.0f} s") from error
+            raise TransientError(f"{self.name} did not answer within {timeout_s:.0f} s") from error
 
     async def _ask_in_turn(
         self, texts: Sequence[str], timeout_s: float, truncate: bool
@@ -96,7 +96,7 @@ class OpenAIClient(VouchedClient):
             texts = [text[:most] for text in texts]
         try:
             return await self._ask_as_they_are(texts, timeout_s)
-        except TooLong:
+        except TextTooLongError:
             shorter = [_surely_short(text) for text in texts]
             if not truncate or len(texts) > 1 or shorter == texts:
                 raise  # of several, those that fit would be cut as well
@@ -117,25 +117,27 @@ class OpenAIClient(VouchedClient):
         rows = [row if isinstance(row, dict) else {} for row in data]
         places = [row.get("index", place) for place, row in enumerate(rows)]
         if {type(place) for place in places} - {int} or sorted(places) != list(range(len(rows))):
-            raise Transient(f"{self.name} answered with vectors whose indexes are {places[:5]}")
+            raise TransientError(
+                f"{self.name} answered with vectors whose indexes are {places[:5]}"
+            )
         vectors: list[object] = [None] * len(rows)
         for place, row in zip(places, rows, strict=True):
             vectors[place] = row.get("embedding")
         return vectors
 
-    def _fault(self, answer: Answer) -> ServiceError:
-        return meaning(answer, self._key.struck_from, name=self.name, model=self.model)
+    def _fault(self, answer: Response) -> ServiceError:
+        return meaning(answer, self._key.redact, name=self.name, model=self.model)
 
-    def _size_fault(self, seen: int) -> SetupFault:
-        return SetupFault(
+    def _size_fault(self, seen: int) -> ConfigurationError:
+        return ConfigurationError(
             f"{self.model} at {self.name} makes vectors of {seen} dimensions although it was "
             f"asked for {self._dimensions}",
             remedy=f"set OPENAI_MODEL to a model that can make {self._dimensions} dimensions "
             "(text-embedding-3-small), or EMBED_DIMENSIONS to its own and fill the table anew",
         )
 
-    def _useless_fault(self, reason: str) -> SetupFault:
-        return SetupFault(
+    def _useless_fault(self, reason: str) -> ConfigurationError:
+        return ConfigurationError(
             f"{self.name} makes no usable vector of any text: {reason}",
             remedy=f"check OPENAI_URL and OPENAI_MODEL ({self.model})",
         )

@@ -1,9 +1,9 @@
 """What the answers of OpenAI's interface mean, told by their error code, then by status.
 
-Transient       rate limits, overload, any 5xx
-SetupFault      key, quota, model, address
-PageRefused     what else is refused as input
-└── TooLong
+TransientError       rate limits, overload, any 5xx
+ConfigurationError      key, quota, model, address
+RejectedError     what else is refused as input
+└── TextTooLongError
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from connectors.core.errors import PageRefused, ServiceError, SetupFault, Transient
-from connectors.embedders.base import TooLong
-from connectors.http.client import place
-from connectors.http.response import Answer
+from connectors.core.errors import ConfigurationError, RejectedError, ServiceError, TransientError
+from connectors.embedders.base import TextTooLongError
+from connectors.http.client import address_of
+from connectors.http.response import Response
 
 QUOTA_PAUSE_S = 60.0
 """How long an account without credit is left alone: it is mended by people."""
@@ -67,7 +67,7 @@ def _line(text: str) -> str:
 
 
 def meaning(
-    answer: Answer, without_key: Callable[[str], str], *, name: str, model: str
+    answer: Response, without_key: Callable[[str], str], *, name: str, model: str
 ) -> ServiceError:
     """The failure that an answer stands for.
 
@@ -85,39 +85,39 @@ def meaning(
         return _about_input(answer, complaint, said)
     if answer.status in (404, 403) and "model" in (complaint.code + complaint.words).lower():
         remedy = f"set OPENAI_MODEL to a model that this account may use, not {model}"
-        return SetupFault(said, remedy=remedy, status=answer.status)
+        return ConfigurationError(said, remedy=remedy, status=answer.status)
     if answer.status in (401, 403, 407):
         # its words are not repeated: they quote a part of the key
-        return SetupFault(
+        return ConfigurationError(
             f"{name} does not accept the key (status {answer.status})",
             remedy="set OPENAI_API_KEY to a valid key",
             status=answer.status,
         )
     if answer.status >= 500 or answer.status in _BUSY:
-        return Transient(said, retry_after_s=answer.retry_after_s, status=answer.status)
+        return TransientError(said, retry_after_s=answer.retry_after_s, status=answer.status)
     return _wrong_address(answer, said, name)
 
 
-def _about_input(answer: Answer, complaint: Complaint, said: str) -> ServiceError:
+def _about_input(answer: Response, complaint: Complaint, said: str) -> ServiceError:
     if answer.status == 413 or _TOO_LONG.search(f"{complaint.code} {complaint.words}"):
-        return TooLong(said)
+        return TextTooLongError(said)
     names_setting = "specifying dimensions" in complaint.words
     if complaint.param in _SETUP or complaint.code == "model_not_found" or names_setting:
         remedy = "set OPENAI_MODEL to a model that takes this, such as text-embedding-3-small"
-        return SetupFault(said, remedy=remedy, status=answer.status)
-    return PageRefused(said)
+        return ConfigurationError(said, remedy=remedy, status=answer.status)
+    return RejectedError(said)
 
 
-def _quota(said: str, status: int) -> SetupFault:
+def _quota(said: str, status: int) -> ConfigurationError:
     remedy = "add credit to the account, or set OPENAI_API_KEY to another one's key"
-    fault = SetupFault(said, remedy=remedy, status=status)
+    fault = ConfigurationError(said, remedy=remedy, status=status)
     fault.retry_after_s = QUOTA_PAUSE_S
     return fault
 
 
-def _wrong_address(answer: Answer, said: str, name: str) -> SetupFault:
+def _wrong_address(answer: Response, said: str, name: str) -> ConfigurationError:
     if 300 <= answer.status < 400:
-        target = place(answer.headers.get("location", ""))
+        target = address_of(answer.headers.get("location", ""))
         said = f"{name} sends us on to {target} (status {answer.status})"
     remedy = "set OPENAI_URL to the server's root, such as https://api.openai.com"
-    return SetupFault(said, remedy=remedy, status=answer.status)
+    return ConfigurationError(said, remedy=remedy, status=answer.status)

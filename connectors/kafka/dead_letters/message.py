@@ -19,7 +19,7 @@ PERIOD_S = 10.0
 Headers = list[tuple[str, str | bytes | None]]
 
 
-class Form(enum.Enum):
+class Payload(enum.Enum):
     """How much of the original a letter carries: less when the topic refuses it for its size.
 
     `ALONE` is whole, but not in a batch with others, of which one may have been too large.
@@ -30,21 +30,21 @@ class Form(enum.Enum):
     NO_VALUE = "without its value"
     BARE = "without key and value"
 
-    def smaller(self) -> Form:
+    def smaller(self) -> Payload:
         """The form to try next."""
-        forms = list(Form)
+        forms = list(Payload)
         return forms[forms.index(self) + 1]
 
     def key_of(self, record: Record) -> bytes | None:
         """The key in this form."""
-        return None if self is Form.BARE else record.key
+        return None if self is Payload.BARE else record.key
 
     def value_of(self, record: Record) -> bytes | None:
         """The value in this form."""
-        return record.value if self in (Form.WHOLE, Form.ALONE) else None
+        return record.value if self in (Payload.WHOLE, Payload.ALONE) else None
 
 
-def headers_of(letter: DeadLetter, failed_at: dt.datetime, form: Form) -> Headers:
+def headers_of(letter: DeadLetter, failed_at: dt.datetime, form: Payload) -> Headers:
     """The headers of a letter.
 
     Args:
@@ -55,12 +55,12 @@ def headers_of(letter: DeadLetter, failed_at: dt.datetime, form: Form) -> Header
     record = letter.record
     headers: Headers = [
         ("reason", letter.reason.encode()),
-        ("detail", one_line(logs.without_secrets(letter.detail)).encode(errors="replace")),
+        ("detail", one_line(logs.redact(letter.detail)).encode(errors="replace")),
         ("origin", (record.replay_of or record.origin).encode()),
         ("failed-at", failed_at.isoformat(timespec="milliseconds").encode()),
         (TIMESTAMP_HEADER, str(record.timestamp_ms).encode()),
     ]
-    if form in (Form.NO_VALUE, Form.BARE):
+    if form in (Payload.NO_VALUE, Payload.BARE):
         headers.append(("original-size", str(len(record.value or b"")).encode()))
     return headers
 

@@ -11,10 +11,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.core.records import DeadLetter
 from connectors.kafka.admin import make_topic
-from connectors.kafka.config import KafkaAccess
-from connectors.kafka.dead_letters.message import PERIOD_S, DeadLetterLog, Form, headers_of
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.dead_letters.message import PERIOD_S, DeadLetterLog, Payload, headers_of
 from connectors.kafka.error_messages import MISSING, plain
-from connectors.kafka.error_monitor import KafkaFaults
+from connectors.kafka.error_monitor import KafkaErrorMonitor
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
 from connectors.runtime.shutdown import Shutdown
@@ -27,7 +27,7 @@ RETRY_S = 1.0
 _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 
 
-class DeadLetters:
+class DeadLetterProducer:
     """The producer of the dead-letter topic, idempotent, opened at the first letter.
 
     Delivery: every letter is confirmed by all in-sync replicas before `deliver` returns; until
@@ -35,9 +35,9 @@ class DeadLetters:
     Bytewax's own Kafka sink has no delivery callback and loses messages in silence.
 
     Args:
-        access: How Kafka is reached.
+        config: How Kafka is reached.
         topic: The dead-letter topic; made where it is missing, if the login may.
-        faults: Hears of the producer's errors.
+        errors: Hears of the producer's errors.
         stalls: Where waiting is reported.
         metrics: Where confirmed letters are counted.
         shutdown: Ends the process if the polling thread fails.
@@ -45,17 +45,17 @@ class DeadLetters:
 
     def __init__(
         self,
-        access: KafkaAccess,
+        config: KafkaConfig,
         topic: str,
         *,
-        faults: KafkaFaults,
+        errors: KafkaErrorMonitor,
         stalls: Stalls,
         metrics: Metrics,
         shutdown: Shutdown,
     ) -> None:
-        self._access = access
+        self._config = config
         self._topic = topic
-        self._faults = faults
+        self._errors = errors
         self._stalls = stalls
         self._metrics = metrics
         self._shutdown = shutdown
@@ -67,9 +67,9 @@ class DeadLetters:
     async def deliver(self, letter: DeadLetter) -> None:
         """Send a letter; returns when the broker has confirmed it. On the I/O loop only."""
         failed_at = dt.datetime.now(dt.timezone.utc)
-        form = Form.WHOLE
+        form = Payload.WHOLE
         while (error := await self._try(letter, failed_at, form)) is not None:
-            if error.code() in _TOO_LARGE and form is not Form.BARE:
+            if error.code() in _TOO_LARGE and form is not Payload.BARE:
                 form = form.smaller()
             else:
                 await self._wait_for_better(error)
@@ -83,7 +83,7 @@ class DeadLetters:
         self._closed = True
 
     async def _try(
-        self, letter: DeadLetter, failed_at: dt.datetime, form: Form
+        self, letter: DeadLetter, failed_at: dt.datetime, form: Payload
     ) -> KafkaError | None:
         """Produce once and wait for the report; returns the error, None if all is well."""
         loop = asyncio.get_running_loop()
@@ -113,7 +113,7 @@ class DeadLetters:
             done, _ = await asyncio.wait((report,), timeout=SAY_AFTER_S)
             if done:
                 return report.result()
-            told = self._faults.words()
+            told = self._errors.current()
             reason = told.reason if told else "no confirmation yet"
             self._stalls.waiting(SERVICE, f"{self._topic}: {reason}", told.remedy if told else "")
 
@@ -140,7 +140,7 @@ class DeadLetters:
         if self._making is None:
             loop = asyncio.get_running_loop()
             self._making = asyncio.ensure_future(
-                loop.run_in_executor(None, make_topic, self._access, self._topic)
+                loop.run_in_executor(None, make_topic, self._config, self._topic)
             )
         making = self._making
         problem = await making
@@ -154,16 +154,16 @@ class DeadLetters:
                 "or correct DEAD_LETTER_TOPIC",
             )
 
-    def _producer(self, form: Form) -> Producer:
+    def _producer(self, form: Payload) -> Producer:
         """The producer for a form: a letter that was refused for its size must not share a batch.
 
         librdkafka fails a whole batch as too large, small letters in it too.
         """
-        alone = form is not Form.WHOLE
+        alone = form is not Payload.WHOLE
         if alone not in self._producers:
             config: dict[str, Any] = {
-                **self._access.producer_config(),
-                **self._faults.callbacks(),
+                **self._config.producer_config(),
+                **self._errors.callbacks(),
                 **({"batch.num.messages": 1} if alone else {}),
             }
             producer = self._producers[alone] = Producer(config)

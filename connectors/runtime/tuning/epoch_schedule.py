@@ -31,7 +31,7 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class EpochClock:
+class EpochSchedule:
     """When the epoch of one process ends; shared by its slots, so by its worker threads.
 
     Args:
@@ -49,14 +49,14 @@ class EpochClock:
         self.latest = (0, now() + self.length)
 
 
-class SlotClock:
+class SlotSchedule:
     """One slot's view of the epoch; its first one begins now.
 
     Args:
         epoch: The process's.
     """
 
-    def __init__(self, epoch: EpochClock) -> None:
+    def __init__(self, epoch: EpochSchedule) -> None:
         self._epoch = epoch
         self._number = -1
         self._asked_at = epoch.now()

@@ -1,4 +1,4 @@
-"""Tokens for Stargate: a fixed one, or one fetched and renewed with user name and password."""
+"""TokenSource for Stargate: a fixed one, or one fetched and renewed with user name and password."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Protocol
 
 import orjson
 
-from connectors.core.errors import SetupFault, Transient
-from connectors.http.client import Http, place
-from connectors.http.response import Answer
+from connectors.core.errors import ConfigurationError, TransientError
+from connectors.http.client import HttpClient, address_of
+from connectors.http.response import Response
 
 FETCH_TIMEOUT_S = 10.0
 
@@ -20,7 +20,7 @@ RENEWAL_PAUSE_S = 5.0
 moment and is refused will not be helped by the next, and passwords are not to be hammered."""
 
 
-class Tokens(Protocol):
+class TokenSource(Protocol):
     """Where requests to Stargate get their token.
 
     Attributes:
@@ -67,7 +67,7 @@ class FixedToken:
 class FetchedToken:
     """A token from Stargate's auth service, fetched at first use and when it is refused.
 
-    Tokens live 1,800 s from their last use, so one in use is refused only after a pause or a
+    TokenSource live 1,800 s from their last use, so one in use is refused only after a pause or a
     restart of Stargate; a request that finds out costs one more round trip and no page.
     Requests that need a new one at the same time share one asking.
 
@@ -81,7 +81,7 @@ class FetchedToken:
 
     def __init__(
         self,
-        http: Http,
+        http: HttpClient,
         username: str,
         password: str,
         auth_url: str,
@@ -97,14 +97,14 @@ class FetchedToken:
         self.remedy = "give the role of STARGATE_USERNAME the permission MODIFY on the table"
 
     def __repr__(self) -> str:
-        return f"FetchedToken(from {place(self._url)}, ***)"
+        return f"FetchedToken(from {address_of(self._url)}, ***)"
 
     async def current(self) -> str:
         """The token in use; fetched if there is none.
 
         Raises:
-            Transient: The auth service does not answer.
-            SetupFault: It refuses user name and password, or is no auth service.
+            TransientError: The auth service does not answer.
+            ConfigurationError: It refuses user name and password, or is no auth service.
         """
         return self._token if self._token is not None else await self._fetched()
 
@@ -112,7 +112,7 @@ class FetchedToken:
         """A newer token than the refused one; the same while the last asking is too recent.
 
         Raises:
-            Transient, SetupFault: As `current`.
+            TransientError, ConfigurationError: As `current`.
         """
         if self._token == refused:
             if self._clock() < self._again_at:
@@ -129,20 +129,20 @@ class FetchedToken:
 
     async def _fetch(self) -> str:
         try:
-            answer = await self._http.ask(
+            answer = await self._http.request(
                 "POST",
                 self._url,
                 body=self._order,
                 headers={"Content-Type": "application/json"},
                 timeout_s=FETCH_TIMEOUT_S,
             )
-            self._token = _token_in(answer, place(self._url))
+            self._token = _token_in(answer, address_of(self._url))
         finally:
             self._again_at = self._clock() + RENEWAL_PAUSE_S
         return self._token
 
 
-def _token_in(answer: Answer, where: str) -> str:
+def _token_in(answer: Response, where: str) -> str:
     """The token in an answer of `POST /v1/auth`, which is 201 `{"authToken"}`."""
     if answer.ok:
         try:
@@ -152,23 +152,23 @@ def _token_in(answer: Answer, where: str) -> str:
         if isinstance(token, str) and token.isascii() and token.isprintable():
             return token
         # the body may hold a token in another shape, so it is not repeated
-        raise SetupFault(
+        raise ConfigurationError(
             f"{where} answered {answer.status} without a token",
             remedy="set STARGATE_AUTH_URL to Stargate's auth service, port 8081 by default",
         )
     if answer.status in (400, 401, 403):
-        raise SetupFault(
+        raise ConfigurationError(
             f"{where} gives no token ({answer.status}: {answer.text(200)})",
             remedy="correct STARGATE_USERNAME and STARGATE_PASSWORD",
             status=answer.status,
         )
     if answer.status == 429 or answer.status >= 500 or answer.status == 408:
-        raise Transient(
+        raise TransientError(
             f"{where} gives no token now ({answer.status}: {answer.text(200)})",
             retry_after_s=answer.retry_after_s or None,
             status=answer.status,
         )
-    raise SetupFault(
+    raise ConfigurationError(
         f"{where} answered {answer.status} when asked for a token",
         remedy="set STARGATE_AUTH_URL to Stargate's auth service, port 8081 by default",
         status=answer.status,

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import orjson
 
-from connectors.core.errors import PageRefused, Refusal, Transient
+from connectors.core.errors import RejectedError, Rejection, RetryableError
 from connectors.core.records import PageVector
 from connectors.http.retry import until_answered
-from connectors.stores.error_attribution import Trial
+from connectors.stores.error_attribution import RowCase
 from connectors.stores.stargate.bulk_errors import check_custom, check_graphql, is_unauthorised
 from connectors.stores.stargate.rest import SERVICE, StargateRest, columns
 
@@ -29,7 +29,7 @@ FAILING_S = 10.0
 """A bulk that gets nothing but errors is sent row by row after both."""
 
 
-class _FallsApart(PageRefused):
+class _FallsApart(RejectedError):
     """A bulk that fails and fails: each of its rows is asked for alone."""
 
 
@@ -58,7 +58,7 @@ class _Bulk(ABC):
         """Log what is not logged yet; at the end of the process."""
         self._rest.flush()
 
-    async def write(self, rows: Sequence[PageVector]) -> dict[int, Refusal]:
+    async def write(self, rows: Sequence[PageVector]) -> dict[int, Rejection]:
         """Write rows; returns when each is acknowledged or, by its index, given up."""
         entries = list(enumerate(rows))
         bulk = [entry for entry in entries if _fits_in_json(entry[1])]
@@ -67,11 +67,11 @@ class _Bulk(ABC):
             return await self._store(bulk)
         return _merged(await asyncio.gather(self._store(bulk), self._by_rest(rest)))
 
-    async def _by_rest(self, entries: Sequence[Entry]) -> dict[int, Refusal]:
+    async def _by_rest(self, entries: Sequence[Entry]) -> dict[int, Rejection]:
         refused = await self._rest.write([row for _, row in entries])
         return {entries[index][0]: refusal for index, refusal in refused.items()}
 
-    async def _store(self, entries: Sequence[Entry]) -> dict[int, Refusal]:
+    async def _store(self, entries: Sequence[Entry]) -> dict[int, Rejection]:
         if not entries:
             return {}
         if len(entries) == 1:
@@ -83,20 +83,20 @@ class _Bulk(ABC):
             )
         except _FallsApart:
             return _merged(await asyncio.gather(*map(self._in_turn, entries)))
-        except PageRefused:
+        except RejectedError:
             half = len(entries) // 2
             halves = (entries[:half], entries[half:])
             return _merged(await asyncio.gather(*map(self._store, halves)))
         return {}
 
-    async def _in_turn(self, entry: Entry) -> dict[int, Refusal]:
+    async def _in_turn(self, entry: Entry) -> dict[int, Rejection]:
         async with self._slots:
             return await self._store_alone(entry)
 
     async def _try(self, entries: Sequence[Entry], failing: _Failing) -> None:
         try:
             await self._send([row for _, row in entries])
-        except Transient as error:
+        except RetryableError as error:
             if error.status == 500 and failing.again():
                 raise _FallsApart(error.detail) from error
             raise
@@ -113,7 +113,7 @@ class _Bulk(ABC):
         """Send rows, joined by commas; raises what the answer means."""
 
     @abstractmethod
-    async def _store_alone(self, entry: Entry) -> dict[int, Refusal]:
+    async def _store_alone(self, entry: Entry) -> dict[int, Rejection]:
         """Store a row that no others are to suffer with."""
 
 
@@ -149,7 +149,7 @@ class StargateGraphql(_Bulk):
         )
         check_graphql(answer, self._rest.table, self._url, self._mutation)
 
-    async def _store_alone(self, entry: Entry) -> dict[int, Refusal]:
+    async def _store_alone(self, entry: Entry) -> dict[int, Rejection]:
         return await self._by_rest([entry])
 
 
@@ -166,16 +166,16 @@ class StargateCustom(_Bulk):
         answer = await self._rest.session.send("PUT", self._url, b"[" + rows + b"]")
         check_custom(answer, self._url)
 
-    async def _store_alone(self, entry: Entry) -> dict[int, Refusal]:
+    async def _store_alone(self, entry: Entry) -> dict[int, Rejection]:
         index, row = entry
-        refusal = await self._rest.insist(
+        refusal = await self._rest.write_until_settled(
             row.page_id, lambda: self._send([row]), self._others_are_stored
         )
         return {} if refusal is None else {index: refusal}
 
-    async def _others_are_stored(self, trial: Trial) -> bool:
+    async def _others_are_stored(self, case: RowCase) -> bool:
         """The only sign of life that this service gives: there is nothing to read from it."""
-        return self._rest.blame.accepted_since(trial) > 0
+        return self._rest.attribution.accepted_since(case) > 0
 
 
 class _Failing:
@@ -217,5 +217,5 @@ def _row(row: PageVector, model_column: str | None) -> bytes:
     return b'{"page_id":' + page_id + b"," + columns(row, vector, model_column) + b"}"
 
 
-def _merged(parts: Sequence[dict[int, Refusal]]) -> dict[int, Refusal]:
+def _merged(parts: Sequence[dict[int, Rejection]]) -> dict[int, Rejection]:
     return {index: refusal for part in parts for index, refusal in part.items()}

@@ -6,9 +6,9 @@ import re
 
 import orjson
 
-from connectors.core.errors import PageRefused, SetupFault, Transient
-from connectors.http.client import place
-from connectors.http.response import Answer
+from connectors.core.errors import ConfigurationError, RejectedError, TransientError
+from connectors.http.client import address_of
+from connectors.http.response import Response
 from connectors.stores.stargate.errors import (
     StargateTable,
     check_reached,
@@ -24,7 +24,7 @@ _NO_RIGHTS = re.compile(
 )
 
 
-def is_unauthorised(answer: Answer) -> bool:
+def is_unauthorised(answer: Response) -> bool:
     """Whether an answer of GraphQL is about the token: 401, or 200 with such an error."""
     if is_401(answer):
         return True
@@ -35,14 +35,14 @@ def is_unauthorised(answer: Answer) -> bool:
     )
 
 
-def check_graphql(answer: Answer, table: StargateTable, url: str, mutation: str) -> None:
+def check_graphql(answer: Response, table: StargateTable, url: str, mutation: str) -> None:
     """Judge an answer to a bulk mutation.
 
     Raises:
-        Transient: Busy or away; with `status` 500 also where the errors speak of a time-out,
+        TransientError: Busy or away; with `status` 500 also where the errors speak of a time-out,
             since a bulk that times out for ever must not be sent for ever.
-        SetupFault: The keyspace, the table, a column or GraphQL itself is not there.
-        PageRefused: One of the rows cannot be stored; which one is not said.
+        ConfigurationError: The keyspace, the table, a column or GraphQL itself is not there.
+        RejectedError: One of the rows cannot be stored; which one is not said.
     """
     if not answer.ok:
         raise _not_done(answer, table, url)
@@ -50,55 +50,59 @@ def check_graphql(answer: Answer, table: StargateTable, url: str, mutation: str)
     if errors := _errors(document):
         words = "; ".join(errors)
         if is_busy(words):
-            raise Transient(f"{place(url)} answered with errors: {words[:300]}", status=500)
+            raise TransientError(
+                f"{address_of(url)} answered with errors: {words[:300]}", status=500
+            )
         check_words(words, table)
-        raise PageRefused(f"Stargate's GraphQL answered: {words[:300]}")
+        raise RejectedError(f"Stargate's GraphQL answered: {words[:300]}")
     data = document.get("data") if isinstance(document, dict) else None
     stored = data.get(mutation) if isinstance(data, dict) else None
     if stored is None:
-        raise Transient(f"{place(url)} answered 200, but not as GraphQL: {answer.text(100)}")
+        raise TransientError(
+            f"{address_of(url)} answered 200, but not as GraphQL: {answer.text(100)}"
+        )
     if isinstance(stored, list) and any(_is_left_out(row) for row in stored):
-        raise PageRefused("Stargate's GraphQL did not apply every row")
+        raise RejectedError("Stargate's GraphQL did not apply every row")
 
 
-def check_custom(answer: Answer, url: str) -> None:
+def check_custom(answer: Response, url: str) -> None:
     """Judge an answer of STARGATE_BULK_URL, of which only the status is agreed.
 
     Raises:
-        Transient: Busy or away, or a gateway's page.
-        SetupFault: The service is not there.
-        PageRefused: One of the rows, or all, cannot be stored.
+        TransientError: Busy or away, or a gateway's page.
+        ConfigurationError: The service is not there.
+        RejectedError: One of the rows, or all, cannot be stored.
     """
     if answer.ok:
         if answer.body[:200].lstrip().startswith(b"<"):
-            raise Transient(f"{place(url)} answered {answer.status} with a page of HTML")
+            raise TransientError(f"{address_of(url)} answered {answer.status} with a page of HTML")
         return
     check_reached(answer, url, "STARGATE_BULK_URL")
-    said = f"{place(url)} answered {answer.status}: {answer.text()}"
+    said = f"{address_of(url)} answered {answer.status}: {answer.text()}"
     if answer.status in (404, 405):
-        raise SetupFault(
+        raise ConfigurationError(
             said, remedy="set STARGATE_BULK_URL to a service that takes PUT", status=answer.status
         )
-    raise PageRefused(said)
+    raise RejectedError(said)
 
 
-def _not_done(answer: Answer, table: StargateTable, url: str) -> Exception:
+def _not_done(answer: Response, table: StargateTable, url: str) -> Exception:
     check_reached(answer, url, "STARGATE_GRAPHQL_URL")
     words = answer.text(2000)
     if answer.status == 404 and "keyspace" in words.lower():
         return no_table(table, words)
     if answer.status in (404, 405):
-        return SetupFault(
-            f"{place(url)} has no GraphQL ({answer.status}: {answer.text(200)})",
+        return ConfigurationError(
+            f"{address_of(url)} has no GraphQL ({answer.status}: {answer.text(200)})",
             remedy="set STARGATE_GRAPHQL_URL to where it is: Stargate's own is "
             "http://stargate:8080/graphql",
             status=answer.status,
         )
     check_words(words, table)
-    return PageRefused(f"Stargate's GraphQL answered {answer.status}: {answer.text()}")
+    return RejectedError(f"Stargate's GraphQL answered {answer.status}: {answer.text()}")
 
 
-def _document(answer: Answer) -> object:
+def _document(answer: Response) -> object:
     try:
         document: object = orjson.loads(answer.body)
     except orjson.JSONDecodeError:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import orjson
 
-from connectors.core.errors import PageRefused, SetupFault, Transient
-from connectors.http.client import place
-from connectors.http.response import Answer
+from connectors.core.errors import ConfigurationError, RejectedError, RetryableError, TransientError
+from connectors.http.client import address_of
+from connectors.http.response import Response
 from connectors.stores.stargate.row_keys import path_segment
 
 _BUSY = re.compile(
@@ -21,7 +21,7 @@ _BUSY = re.compile(
     r"|connection|shutting down|too many|truncateexception",
     re.IGNORECASE,
 )
-"""Words of Cassandra's own troubles; a 500 with them says nothing about the row."""
+"""ErrorMessage of Cassandra's own troubles; a 500 with them says nothing about the row."""
 
 _NO_COLUMN = re.compile(
     r"unknown field name '?\"?(\w+)"
@@ -77,18 +77,18 @@ class StargateTable:
         return f"ALTER TABLE {self.keyspace}.{self.table} ADD {column} {kind};"
 
 
-class IdRefused(PageRefused):
+class InvalidRowKeyError(RejectedError):
     """A page that is refused for its id alone, whatever the set-up."""
 
 
-def check_stored(answer: Answer, table: StargateTable, page_id: str) -> None:
+def check_stored(answer: Response, table: StargateTable, page_id: str) -> None:
     """Judge an answer to PUT or DELETE of one row.
 
     Raises:
-        Transient: Busy or away: 408, 429, 5xx, or not an answer of Stargate's.
-        SetupFault: The table, a column or the REST API is not there.
-        IdRefused: The id is empty or too long.
-        PageRefused: 400 and the like: `connectors.stores.error_attribution` says whose fault it is.
+        TransientError: Busy or away: 408, 429, 5xx, or not an answer of Stargate's.
+        ConfigurationError: The table, a column or the REST API is not there.
+        InvalidRowKeyError: The id is empty or too long.
+        RejectedError: 400 and the like; `connectors.stores.error_attribution` finds the cause.
     """
     if answer.ok:
         check_is_json(answer, table.url)
@@ -97,37 +97,37 @@ def check_stored(answer: Answer, table: StargateTable, page_id: str) -> None:
     if answer.status == 404:
         raise _not_found(answer, table)
     if answer.status == 405 and not page_id:
-        raise IdRefused("Stargate stores no row with an empty page_id")
+        raise InvalidRowKeyError("Stargate stores no row with an empty page_id")
     if answer.status == 414:
-        raise IdRefused("the page_id is too long for Stargate (414)")
+        raise InvalidRowKeyError("the page_id is too long for Stargate (414)")
     check_words(answer.text(2000), table)
-    raise PageRefused(f"Stargate answered {answer.status}: {answer.text()}")
+    raise RejectedError(f"Stargate answered {answer.status}: {answer.text()}")
 
 
-def check_reached(answer: Answer, url: str, setting: str) -> None:
+def check_reached(answer: Response, url: str, setting: str) -> None:
     """Raise for the answers that mean the same on every way to Stargate.
 
     Raises:
-        Transient: 408, 429 or 5xx; `status` tells a 500 that may be the row's.
-        SetupFault: A redirect, or forbidden.
+        TransientError: 408, 429 or 5xx; `status` tells a 500 that may be the row's.
+        ConfigurationError: A redirect, or forbidden.
     """
     status = answer.status
     if status in (408, 429) or status >= 500:
         words = answer.text(2000)
-        raise Transient(
-            f"{place(url)} answered {status}: {answer.text()}",
+        raise TransientError(
+            f"{address_of(url)} answered {status}: {answer.text()}",
             retry_after_s=answer.retry_after_s or None,
             status=503 if status == 500 and is_busy(words) else status,
         )
     if 300 <= status < 400:
-        raise SetupFault(
-            f"{place(url)} redirects to another address ({status})",
+        raise ConfigurationError(
+            f"{address_of(url)} redirects to another address ({status})",
             remedy=f"set {setting} to the address it redirects to",
             status=status,
         )
     if status == 403:
-        raise SetupFault(
-            f"{place(url)} forbids it (403: {answer.text(200)})",
+        raise ConfigurationError(
+            f"{address_of(url)} forbids it (403: {answer.text(200)})",
             remedy=f"correct {setting}, or the rights of the token",
             status=status,
         )
@@ -138,11 +138,11 @@ def is_busy(words: str) -> bool:
     return _BUSY.search(words) is not None
 
 
-def check_is_json(answer: Answer, url: str) -> None:
+def check_is_json(answer: Response, url: str) -> None:
     """Make sure that a 2xx is Stargate's: a gateway's error page may be a 200 too.
 
     Raises:
-        Transient: The body is there but is no JSON.
+        TransientError: The body is there but is no JSON.
     """
     body = answer.body
     if not body or (body.startswith(b'{"data":{') and body.endswith(b"}}")):
@@ -150,8 +150,8 @@ def check_is_json(answer: Answer, url: str) -> None:
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise Transient(
-            f"{place(url)} answered {answer.status}, but not with JSON: {answer.text(100)}"
+        raise TransientError(
+            f"{address_of(url)} answered {answer.status}, but not with JSON: {answer.text(100)}"
         ) from None
 
 
@@ -159,12 +159,12 @@ def check_words(words: str, table: StargateTable) -> None:
     """Raise for the words of a refusal that name a fault of the set-up.
 
     Raises:
-        SetupFault: The table or one of our columns is missing.
+        ConfigurationError: The table or one of our columns is missing.
     """
     if match := _NO_COLUMN.search(words):
         column = next(name for name in match.groups() if name)
         if column in ("vector", "page_id", table.model_column):
-            raise SetupFault(
+            raise ConfigurationError(
                 f"the table {table.keyspace}.{table.table} has no column {column}",
                 remedy=f"run in cqlsh: {table.cql_of_column(column)}",
             )
@@ -172,7 +172,7 @@ def check_words(words: str, table: StargateTable) -> None:
         raise no_table(table, words)
 
 
-def no_table(table: StargateTable, words: str) -> SetupFault:
+def no_table(table: StargateTable, words: str) -> ConfigurationError:
     """The fault of a missing keyspace or table."""
     said = words.lower()
     missing = "keyspace" if "keyspace" in said and "table" not in said else "table"
@@ -183,14 +183,14 @@ def no_table(table: StargateTable, words: str) -> SetupFault:
         if missing == "keyspace"
         else ""
     )
-    return SetupFault(
+    return ConfigurationError(
         f"Stargate has no {missing} {name}",
         remedy=f"correct STARGATE_KEYSPACE or STARGATE_TABLE, or run in cqlsh: {first}{table.cql}",
         status=404,
     )
 
 
-def _not_found(answer: Answer, table: StargateTable) -> SetupFault:
+def _not_found(answer: Response, table: StargateTable) -> ConfigurationError:
     """Tell a missing table from a port on which there is no REST API v2.
 
     Stargate says of a table `{"description":"Resource not found: table 'x' not found"}`; a port
@@ -199,28 +199,28 @@ def _not_found(answer: Answer, table: StargateTable) -> SetupFault:
     words = answer.text(2000)
     if "HTTP 404" not in words and re.search(r"keyspace|table", words, re.IGNORECASE):
         return no_table(table, words)
-    return SetupFault(
-        f"{place(table.url)} has no REST API v2 (404: {answer.text(200)})",
+    return ConfigurationError(
+        f"{address_of(table.url)} has no REST API v2 (404: {answer.text(200)})",
         remedy="set STARGATE_URL to where it is: Stargate's own port for it is 8082",
         status=404,
     )
 
 
-def is_401(answer: Answer) -> bool:
+def is_401(answer: Response) -> bool:
     """Whether an answer is about the token."""
     return answer.status == 401
 
 
-def token_refused(answer: Answer, url: str, remedy: str) -> Transient:
+def token_refused(answer: Response, url: str, remedy: str) -> RetryableError:
     """The error of a token that stays refused.
 
     A stalled permission check is answered 401 too ("Operation timed out"), and passes.
     """
     words = answer.text(200)
     if is_busy(words):
-        return Transient(f"{place(url)} could not check the rights: {words}", status=401)
-    return SetupFault(
-        f"{place(url)} refuses the token, or its role lacks MODIFY on the table: {words}",
+        return TransientError(f"{address_of(url)} could not check the rights: {words}", status=401)
+    return ConfigurationError(
+        f"{address_of(url)} refuses the token, or its role lacks MODIFY on the table: {words}",
         remedy=remedy,
         status=401,
     )

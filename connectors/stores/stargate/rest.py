@@ -8,18 +8,23 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
 
-from connectors.core.errors import PageRefused, Refusal, ServiceError, Transient
+from connectors.core.errors import (
+    RejectedError,
+    Rejection,
+    RetryableError,
+    ServiceError,
+)
 from connectors.core.records import PageVector
-from connectors.http.client import Http
-from connectors.http.response import Answer
+from connectors.http.client import HttpClient
+from connectors.http.response import Response
 from connectors.http.retry import until_answered
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
-from connectors.stores.error_attribution import Blame, Trial
-from connectors.stores.stargate.auth import Tokens
+from connectors.stores.error_attribution import ErrorAttribution, RowCase
+from connectors.stores.stargate.auth import TokenSource
 from connectors.stores.stargate.errors import (
-    IdRefused,
+    InvalidRowKeyError,
     StargateTable,
     check_stored,
     is_401,
@@ -46,7 +51,7 @@ class StargateSession:
     """
 
     def __init__(
-        self, http: Http, tokens: Tokens, metrics: Metrics, timeout_s: float = TIMEOUT_S
+        self, http: HttpClient, tokens: TokenSource, metrics: Metrics, timeout_s: float = TIMEOUT_S
     ) -> None:
         self._http = http
         self._tokens = tokens
@@ -59,8 +64,8 @@ class StargateSession:
         method: str,
         url: str,
         body: bytes | None = None,
-        is_refused: Callable[[Answer], bool] = is_401,
-    ) -> Answer:
+        is_refused: Callable[[Response], bool] = is_401,
+    ) -> Response:
         """Send one request; if its token is refused, once more with a new one.
 
         Args:
@@ -70,8 +75,8 @@ class StargateSession:
             is_refused: Whether an answer is about the token.
 
         Raises:
-            Transient: No answer; or the token is refused since its check stalls.
-            SetupFault: The token is refused, and a new one too.
+            TransientError: No answer; or the token is refused since its check stalls.
+            ConfigurationError: The token is refused, and a new one too.
         """
         token = await self._tokens.current()
         answer = await self._exchange(method, url, body, token)
@@ -84,7 +89,7 @@ class StargateSession:
                 return answer
         raise token_refused(answer, url, self._tokens.remedy)
 
-    async def _exchange(self, method: str, url: str, body: bytes | None, token: str) -> Answer:
+    async def _exchange(self, method: str, url: str, body: bytes | None, token: str) -> Response:
         if self._headers[0] != token:
             self._headers = (token, _headers(token))
         began = time.perf_counter()
@@ -111,7 +116,7 @@ class StargateRest:
         metrics: Where acknowledged vectors are counted.
         table: The table of the vectors.
         concurrency: Requests in flight, at most.
-        blame: Tells bad rows from bad times.
+        attribution: Tells bad rows from bad times.
     """
 
     rows_per_request = 1
@@ -123,18 +128,18 @@ class StargateRest:
         metrics: Metrics,
         table: StargateTable,
         concurrency: int = 32,
-        blame: Blame | None = None,
+        attribution: ErrorAttribution | None = None,
     ) -> None:
         self.session = session
         self.stalls = stalls
         self.table = table
         self.concurrency = concurrency
-        self.blame = blame or Blame()
+        self.attribution = attribution or ErrorAttribution()
         self._upserts = metrics.upserts.inc
         self._log = UpsertLog(logs.get("stargate"))
         self._slots = asyncio.Semaphore(concurrency)
 
-    async def write(self, rows: Sequence[PageVector]) -> dict[int, Refusal]:
+    async def write(self, rows: Sequence[PageVector]) -> dict[int, Rejection]:
         """Write rows; returns when each is acknowledged or, by its index, given up."""
         if len(rows) == 1:
             refusal = await self._write_row(rows[0])
@@ -144,7 +149,7 @@ class StargateRest:
 
     def acknowledged(self, page_ids: Sequence[str]) -> None:
         """Count and log vectors that Stargate has stored."""
-        self.blame.accepted(len(page_ids))
+        self.attribution.accepted(len(page_ids))
         self._upserts(len(page_ids))
         self._log.add(page_ids)
 
@@ -152,25 +157,25 @@ class StargateRest:
         """Log what is not logged yet; at the end of the process."""
         self._log.flush()
 
-    async def _write_in_turn(self, row: PageVector) -> Refusal | None:
+    async def _write_in_turn(self, row: PageVector) -> Rejection | None:
         async with self._slots:
             return await self._write_row(row)
 
-    async def _write_row(self, row: PageVector) -> Refusal | None:
+    async def _write_row(self, row: PageVector) -> Rejection | None:
         try:
             url = self.table.row_url(row.page_id)
         except UnicodeEncodeError:
-            return Refusal(REASON, "the page_id holds a lone surrogate, which no URL can say")
-        return await self.insist(
+            return Rejection(REASON, "the page_id holds a lone surrogate, which no URL can say")
+        return await self.write_until_settled(
             row.page_id, lambda: self._send(row, url), lambda _: self._reads(url)
         )
 
-    async def insist(
+    async def write_until_settled(
         self,
         page_id: str,
         send: Callable[[], Awaitable[None]],
-        answers: Callable[[Trial], Awaitable[bool]],
-    ) -> Refusal | None:
+        answers: Callable[[RowCase], Awaitable[bool]],
+    ) -> Rejection | None:
         """Send one row until it is stored, or until it is clear that it never will be.
 
         Args:
@@ -178,40 +183,42 @@ class StargateRest:
             send: One try; raises what the answer means.
             answers: Whether the service answers what has nothing to do with the row's value.
         """
-        trial = self.blame.begin(page_id)
+        case = self.attribution.begin(page_id)
         try:
             await until_answered(
-                lambda: self._try(trial, send, answers), service=SERVICE, stalls=self.stalls
+                lambda: self._try(case, send, answers), service=SERVICE, stalls=self.stalls
             )
-        except PageRefused as error:
+        except RejectedError as error:
             self.stalls.cleared(SERVICE)
-            return Refusal(REASON, error.detail)
+            return Rejection(REASON, error.detail)
         finally:
-            self.blame.end(trial)
+            self.attribution.end(case)
         return None
 
     async def _try(
         self,
-        trial: Trial,
+        case: RowCase,
         send: Callable[[], Awaitable[None]],
-        answers: Callable[[Trial], Awaitable[bool]],
+        answers: Callable[[RowCase], Awaitable[bool]],
     ) -> None:
         try:
             await send()
-        except PageRefused as error:
-            if isinstance(error, IdRefused):
+        except RejectedError as error:
+            if isinstance(error, InvalidRowKeyError):
                 raise
             remedy = f"see that the table is as in: {self.table.cql}"
-            raise self.blame.judge_refused(trial, error, remedy) from error
-        except Transient as error:
+            raise self.attribution.attribute_rejection(case, error, remedy) from error
+        except RetryableError as error:
             if error.status != 500:
                 raise
-            raise await self.blame.judge_failed(trial, error, lambda: answers(trial)) from error
+            raise await self.attribution.attribute_failure(
+                case, error, lambda: answers(case)
+            ) from error
 
     async def _send(self, row: PageVector, url: str) -> None:
         if row.vector is None:
             check_stored(await self.session.send("DELETE", url), self.table, row.page_id)
-            self.blame.accepted()
+            self.attribution.accepted()
             return
         body = b"{" + columns(row, row.vector, self.table.model_column) + b"}"
         check_stored(await self.session.send("PUT", url, body), self.table, row.page_id)

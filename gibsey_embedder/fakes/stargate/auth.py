@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 TOKEN_LIFE_S = 1800.0
 
 
-class Tokens:
+class TokenSource:
     """The tokens that a Stargate accepts.
 
     Args:
@@ -44,7 +44,7 @@ class Tokens:
     def fault(self, token: str | None) -> str | None:
         """What Stargate says is wrong with a token; None if it is good."""
         if token is None:
-            return "Missing token"
+            return "MissingPathError token"
         if not token:
             return "authorization failed - missing token"
         if token == self.fixed:

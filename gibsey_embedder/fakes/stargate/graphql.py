@@ -8,14 +8,14 @@ from collections.abc import Mapping
 
 import orjson
 
-from gibsey_embedder.fakes.message import Answer, Request, json_answer
+from gibsey_embedder.fakes.message import Reply, Request, json_answer
 from gibsey_embedder.fakes.stargate.table import BadColumnError, Table, UnhealingError
 
 BULK_INSERT = re.compile(r"\bbulkInsert(\w+)\s*\(\s*values\s*:\s*\$(\w+)")
 MAX_KEY_BYTES = 65_535
 
 
-def answer_graphql(tables: Mapping[str, Table], request: Request, order: random.Random) -> Answer:
+def answer_graphql(tables: Mapping[str, Table], request: Request, order: random.Random) -> Reply:
     """Carries out a bulk.
 
     A wrong column, type or null stops the whole bulk; an empty or too long id only its own row;
@@ -61,7 +61,7 @@ def _input_fault(table: Table, variable: str, rows: list[object]) -> str | None:
     return None
 
 
-def _store(table: Table, field: str, rows: list[dict[str, object]], order: random.Random) -> Answer:
+def _store(table: Table, field: str, rows: list[dict[str, object]], order: random.Random) -> Reply:
     good = [row for row in rows if 0 < len(str(row["page_id"]).encode()) <= MAX_KEY_BYTES]
     shuffled = order.sample(good, len(good)) if len(_ids(good)) < len(good) else good
     for row in shuffled:
@@ -77,6 +77,6 @@ def _ids(rows: list[dict[str, object]]) -> set[object]:
     return {row["page_id"] for row in rows}
 
 
-def _errors(message: str, field: str | None = None) -> Answer:
+def _errors(message: str, field: str | None = None) -> Reply:
     data = {"data": {field: None}} if field else {}
     return json_answer({"errors": [{"message": message}], **data})

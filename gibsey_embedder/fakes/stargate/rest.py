@@ -6,7 +6,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from gibsey_embedder.fakes.message import Answer, Request, json_answer
+from gibsey_embedder.fakes.message import Reply, Request, json_answer
 from gibsey_embedder.fakes.stargate.table import BadColumnError, Table, UnhealingError
 from gibsey_embedder.fakes.stats import Stats
 
@@ -28,12 +28,12 @@ def split_path(path: str) -> list[str]:
     return segments
 
 
-def described(description: str, status: int) -> Answer:
+def described(description: str, status: int) -> Reply:
     """An error as Stargate words it."""
     return json_answer({"description": description, "code": status}, status)
 
 
-def not_found() -> Answer:
+def not_found() -> Reply:
     """A path that is none."""
     return json_answer({"code": 404, "message": "HTTP 404 Not Found"}, 404)
 
@@ -61,7 +61,7 @@ def page_id_of(segment: str) -> str:
     return value
 
 
-def answer_row(table: Table, request: Request, keys: list[str], stats: Stats) -> Answer:
+def answer_row(table: Table, request: Request, keys: list[str], stats: Stats) -> Reply:
     """Answers about one row; `keys` are the path's segments after the table."""
     if keys == [""]:
         return described("HTTP 405 Method Not Allowed", 405)
@@ -75,7 +75,7 @@ def answer_row(table: Table, request: Request, keys: list[str], stats: Stats) ->
         return described(str(error), 500)
 
 
-def answer_insert(table: Table, request: Request, stats: Stats) -> Answer:
+def answer_insert(table: Table, request: Request, stats: Stats) -> Reply:
     """Answers a `POST` of a whole row."""
     if request.method != "POST":
         return described("HTTP 405 Method Not Allowed", 405)
@@ -95,7 +95,7 @@ def answer_insert(table: Table, request: Request, stats: Stats) -> Answer:
     return json_answer({"page_id": page_id}, 201)
 
 
-def answer_rows(table: Table, request: Request) -> Answer:
+def answer_rows(table: Table, request: Request) -> Reply:
     """Answers a page of all rows, with the state for the next one."""
     query = request.query
     if _has_unknown(table, request):
@@ -123,16 +123,16 @@ def describe(keyspace: str, table: Table) -> dict[str, object]:
     }
 
 
-def _row(table: Table, request: Request, page_id: str, stats: Stats) -> Answer:
+def _row(table: Table, request: Request, page_id: str, stats: Stats) -> Reply:
     if request.method in ("PUT", "PATCH"):
         table.check(_columns(request))
         table.put(page_id, request.body)
         stats.carry_out()
         raw = request.query.get("raw") == "true"
-        return Answer(200, request.body if raw else b'{"data":' + request.body + b"}")
+        return Reply(200, request.body if raw else b'{"data":' + request.body + b"}")
     if request.method == "DELETE":
         table.delete(page_id)
-        return Answer(204)
+        return Reply(204)
     if request.method == "GET":
         if _has_unknown(table, request):
             raise UnhealingError(NO_SUCH_FIELD)
@@ -159,7 +159,7 @@ def _has_unknown(table: Table, request: Request) -> bool:
     return not set(_fields(request)) <= {"page_id", *table.columns}
 
 
-def _rows(request: Request, rows: list[orjson.Fragment], state: str | None = None) -> Answer:
+def _rows(request: Request, rows: list[orjson.Fragment], state: str | None = None) -> Reply:
     if request.query.get("raw") == "true":
         return json_answer(rows)
     page_state = {} if state is None else {"pageState": state}

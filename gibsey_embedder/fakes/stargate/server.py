@@ -13,9 +13,9 @@ from typing import ClassVar
 
 import orjson
 
-from gibsey_embedder.fakes.message import Answer, Request, json_answer, text_answer
-from gibsey_embedder.fakes.server import StandIn, wait_until_terminated
-from gibsey_embedder.fakes.stargate.auth import Tokens
+from gibsey_embedder.fakes.message import Reply, Request, json_answer, text_answer
+from gibsey_embedder.fakes.server import FakeServer, wait_until_terminated
+from gibsey_embedder.fakes.stargate.auth import TokenSource
 from gibsey_embedder.fakes.stargate.graphql import answer_graphql
 from gibsey_embedder.fakes.stargate.rest import (
     answer_insert,
@@ -36,7 +36,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 MAX_TARGET_BYTES = 65_535
 
 
-class Stargate(StandIn):
+class Stargate(FakeServer):
     """A Stargate on a real socket.
 
     Args:
@@ -75,7 +75,7 @@ class Stargate(StandIn):
         port: int = 0,
     ) -> None:
         super().__init__(host=host, port=port, delay_s=delay_s, workers=workers)
-        self.tokens = Tokens(token, users or {"cassandra": "cassandra"})
+        self.tokens = TokenSource(token, users or {"cassandra": "cassandra"})
         self.keyspace, self.history = keyspace, history
         self.rest_on_wrong_port, self.row_s = rest_on_wrong_port, row_s
         self.tables = {name: Table(name, columns, history) for name, columns in tables.items()}
@@ -121,10 +121,10 @@ class Stargate(StandIn):
             "writes": {name: table.writes.total() for name, table in self.tables.items()},
         }
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> Reply:
         """Answers one request."""
         if len(request.target) > MAX_TARGET_BYTES:
-            return Answer(414)
+            return Reply(414)
         segments = split_path(request.path)
         if segments[:1] == ["v2"]:
             return self._rest(request, segments[1:])
@@ -138,7 +138,7 @@ class Stargate(StandIn):
             return self._bulk(request)
         return not_found()
 
-    def _rest(self, request: Request, segments: list[str]) -> Answer:
+    def _rest(self, request: Request, segments: list[str]) -> Reply:
         if self.rest_on_wrong_port:
             return not_found()
         if (fault := self._token_fault(request)) is not None:
@@ -159,7 +159,7 @@ class Stargate(StandIn):
             return answer_rows(table, request)
         return answer_row(table, request, segments[3:], self.stats)
 
-    def _schema(self, segments: list[str]) -> Answer:
+    def _schema(self, segments: list[str]) -> Reply:
         if segments[:1] != [self.keyspace]:
             return described(f"Keyspace '{''.join(segments[:1])}' not found", 404)
         if len(segments) == 1:
@@ -173,7 +173,7 @@ class Stargate(StandIn):
             return described(f"Table '{segments[2]}' not found", 404)
         return json_answer({"data": describe(self.keyspace, table)})
 
-    def _graphql(self, request: Request, segments: list[str]) -> Answer:
+    def _graphql(self, request: Request, segments: list[str]) -> Reply:
         if self._token_fault(request) is not None:
             return json_answer({"errors": ["Authentication required"]}, 401)
         if segments != [self.keyspace]:
@@ -182,7 +182,7 @@ class Stargate(StandIn):
         self.stats.carry_out(rows := answer.body.count(b'"applied":true'))
         return replace(answer, takes_s=self.row_s * rows)
 
-    def _bulk(self, request: Request) -> Answer:
+    def _bulk(self, request: Request) -> Reply:
         if request.method != "PUT":
             return json_answer({"error": "PUT is wanted"}, 405)
         if (fault := self._token_fault(request)) is not None:
@@ -203,12 +203,12 @@ class Stargate(StandIn):
         for page_id, values in rows:
             self.vectors.put(page_id, orjson.dumps(values))
         self.stats.carry_out(len(rows))
-        return Answer(204, takes_s=self.row_s * len(rows))
+        return Reply(204, takes_s=self.row_s * len(rows))
 
     def _token_fault(self, request: Request) -> str | None:
         return self.tokens.fault(request.headers.get("X-Cassandra-Token"))
 
-    def _auth(self, request: Request) -> Answer:
+    def _auth(self, request: Request) -> Reply:
         try:
             order = orjson.loads(request.body)
             user, password = order["username"], order["password"]

@@ -1,4 +1,4 @@
-"""An outbox, and a service behind it that answers when the test says so."""
+"""A write queue, and a service behind it that answers when the test says so."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from connectors.core.errors import Refusal
-from connectors.delivery.write_queue import Outbox
+from connectors.core.errors import Rejection
+from connectors.delivery.write_queue import WriteQueue
 from connectors.runtime.event_loop import IoLoop
 from tests.eventually import eventually
 
-NO = Refusal("refused-by-stargate", "no")
+NO = Rejection("refused-by-stargate", "no")
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class HandWriter:
     def __init__(self, rows_per_request: int = 1, concurrency: int = 4) -> None:
         self.rows_per_request = rows_per_request
         self.concurrency = concurrency
-        self.calls: list[tuple[list[Any], asyncio.Future[dict[int, Refusal]]]] = []
+        self.calls: list[tuple[list[Any], asyncio.Future[dict[int, Rejection]]]] = []
 
-    async def write(self, rows: Sequence[Any]) -> dict[int, Refusal]:
-        answered: asyncio.Future[dict[int, Refusal]] = asyncio.get_running_loop().create_future()
+    async def write(self, rows: Sequence[Any]) -> dict[int, Rejection]:
+        answered: asyncio.Future[dict[int, Rejection]] = asyncio.get_running_loop().create_future()
         self.calls.append((list(rows), answered))
         return await answered
 
@@ -41,7 +41,7 @@ class HandWriter:
     def batches(self) -> list[list[Any]]:
         return [rows for rows, _ in self.calls]
 
-    def answer(self, number: int, refused: dict[int, Refusal] | None = None) -> None:
+    def answer(self, number: int, refused: dict[int, Rejection] | None = None) -> None:
         """Answer the call of that number, from 0, once it came."""
         eventually(lambda: len(self.calls) > number)
         answered = self.calls[number][1]
@@ -49,18 +49,20 @@ class HandWriter:
 
 
 class Post:
-    """An outbox with a writer, and what ended; `crashes` holds what was fatal."""
+    """A write queue with a writer, and what ended; `crashes` holds what was fatal."""
 
     def __init__(self, writer, max_open: int = 1024, key=lambda row: row.page) -> None:
         self.writer = writer
-        self.ended: list[tuple[Any, Refusal | None]] = []
+        self.ended: list[tuple[Any, Rejection | None]] = []
         self.crashes: list[BaseException] = []
         self.io = IoLoop(self.crashes.append)
         self.confirmed = threading.Event()  # whether dead letters are confirmed
         self.confirmed.set()
-        self.outbox: Outbox[Any] = Outbox(writer, key, self._on_done, self.io, max_open)
+        self.write_queue: WriteQueue[Any] = WriteQueue(
+            writer, key, self._on_done, self.io, max_open
+        )
 
-    async def _on_done(self, row: Any, refusal: Refusal | None) -> None:
+    async def _on_done(self, row: Any, refusal: Rejection | None) -> None:
         while refusal is not None and not self.confirmed.is_set():
             await asyncio.sleep(0.001)
         self.ended.append((row, refusal))

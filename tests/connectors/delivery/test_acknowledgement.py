@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from connectors.core.errors import Refusal
-from connectors.core.offset_tracker import Ledger
+from connectors.core.errors import Rejection
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import DeadLetter, PageVector, Record
-from connectors.delivery.acknowledgement import DeadLetterWriter, Delivery
+from connectors.delivery.acknowledgement import Acknowledgement, DeadLetterWriter
 from connectors.observability.metrics import Metrics
 
-NO = Refusal("refused-by-stargate", "no")
+NO = Rejection("refused-by-stargate", "no")
 
 
 class Letters:
@@ -34,8 +34,10 @@ def row(*, timestamp_ms: int = 98_000, written_us: int | None = None, replay: bo
 class Desk:
     def __init__(self) -> None:
         self.letters = Letters()
-        self.ledger, self.metrics = Ledger(), Metrics()
-        self.delivery = Delivery(self.ledger, self.letters, self.metrics, clock=lambda: 100.0)
+        self.tracker, self.metrics = OffsetTracker(), Metrics()
+        self.delivery = Acknowledgement(
+            self.tracker, self.letters, self.metrics, clock=lambda: 100.0
+        )
 
     def observed(self, since: str) -> list[float]:
         """Count and sum of the freshness observed."""
@@ -50,30 +52,30 @@ def desk() -> Desk:
 
 def test_a_row_is_settled_and_measured_when_its_last_output_has_it(desk):
     page = row(written_us=97_000_000)
-    desk.ledger.opened([page.record], outputs=2)
+    desk.tracker.opened([page.record], outputs=2)
     asyncio.run(desk.delivery.row_done(page, None))
     assert desk.observed("kafka") == [0, 0]
-    assert desk.ledger.open_pages == 1
+    assert desk.tracker.open_pages == 1
     asyncio.run(desk.delivery.row_done(page, None))
     assert desk.observed("kafka") == [1, 2.0]
     assert desk.observed("write") == [1, 3.0]
-    assert desk.ledger.open_pages == 0
+    assert desk.tracker.open_pages == 0
 
 
 def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(desk):
     page = row()
-    desk.ledger.opened([page.record])
+    desk.tracker.opened([page.record])
 
     async def run() -> None:
         ending = asyncio.create_task(desk.delivery.row_done(page, NO))
         await asyncio.sleep(0)
-        assert desk.ledger.open_pages == 1
+        assert desk.tracker.open_pages == 1
         desk.letters.confirm.set()
         await ending
 
     asyncio.run(run())
     assert desk.letters.delivered == [DeadLetter(page.record, NO.reason, NO.detail)]
-    assert desk.ledger.open_pages == 0
+    assert desk.tracker.open_pages == 0
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(desk):
     ],
 )
 def test_freshness_is_measured_only_where_the_times_tell_it(desk, page, kafka, write):
-    desk.ledger.opened([page.record])
+    desk.tracker.opened([page.record])
     asyncio.run(desk.delivery.row_done(page, None))
     assert desk.observed("kafka") == [kafka, 0]
     assert desk.observed("write") == [write, 0]
@@ -93,40 +95,40 @@ def test_freshness_is_measured_only_where_the_times_tell_it(desk, page, kafka, w
 
 def test_a_dead_letter_is_settled_once_the_topic_has_it(desk):
     letter = DeadLetter(row().record, "undecodable", "no")
-    desk.ledger.opened([letter.record])
+    desk.tracker.opened([letter.record])
     desk.letters.confirm.set()
     assert asyncio.run(DeadLetterWriter(desk.letters).write([letter])) == {}
-    assert desk.ledger.open_pages == 1
+    assert desk.tracker.open_pages == 1
     asyncio.run(desk.delivery.letter_done(letter, None))
-    assert desk.ledger.open_pages == 0
+    assert desk.tracker.open_pages == 0
 
 
 def test_a_row_of_the_fallback_is_open_until_its_dead_letter_is_confirmed(desk):
     page = PageVector("p", b"[1]", row().record, model="f", other_space=True)
-    desk.ledger.opened([page.record], outputs=2)
+    desk.tracker.opened([page.record], outputs=2)
 
     async def run() -> None:
         await desk.delivery.notice_done(page, None)
         ending = asyncio.create_task(desk.delivery.row_done(page, None))
         await asyncio.sleep(0)
-        assert desk.ledger.open_pages == 1
+        assert desk.tracker.open_pages == 1
         desk.letters.confirm.set()
         await ending
 
     asyncio.run(run())
     letter = DeadLetter(page.record, "other-space", "embedded by the fallback, f")
     assert desk.letters.delivered == [letter]
-    assert desk.ledger.open_pages == 0
+    assert desk.tracker.open_pages == 0
 
 
 def test_a_row_of_the_fallback_that_is_refused_leaves_both_letters(desk):
     """Its notification holds the other vector, whatever becomes of the row."""
     page = PageVector("p", b"[1]", row().record, model="f", other_space=True)
-    desk.ledger.opened([page.record])
+    desk.tracker.opened([page.record])
     desk.letters.confirm.set()
     asyncio.run(desk.delivery.row_done(page, NO))
     assert [one.reason for one in desk.letters.delivered] == ["other-space", NO.reason]
-    assert desk.ledger.open_pages == 0
+    assert desk.tracker.open_pages == 0
 
 
 def test_a_notification_of_a_vector_of_the_fallback_leaves_no_letter(desk):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from connectors.delivery.backpressure import MOST_WAITING, EpochHold
+from connectors.delivery.backpressure import MOST_WAITING, Backpressure
 from tests.connectors.delivery.manual_writer import in_thread
 from tests.eventually import eventually
 
@@ -17,7 +17,7 @@ class Held:
         self.waiting = 0
         self.asked = 0
         self.stopping = threading.Event()
-        self.hold = EpochHold(self.count, self.stopping)
+        self.hold = Backpressure(self.count, self.stopping)
 
     def count(self) -> int:
         self.asked += 1

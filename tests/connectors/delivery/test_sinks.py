@@ -9,10 +9,10 @@ from structlog.testing import capture_logs
 from connectors.core.records import (
     BUCKET_KEYS,
     DeadLetter,
+    FlushMarker,
     Outcome,
     PageVector,
     Record,
-    Seal,
     bucket_of,
 )
 from connectors.delivery.sinks import LetterSink, VectorSink
@@ -55,13 +55,13 @@ class Opened:
     """A sink, and the rows it told of."""
 
     def __init__(self, post: Post) -> None:
-        self.arrived: list[PageVector] = []
+        self.received: list[PageVector] = []
         self.resumed: list[PageVector] = []
         self.sink = VectorSink(
             "stargate",
-            post.outbox,
+            post.write_queue,
             is_row,
-            self.arrived.extend,
+            self.received.extend,
             self.resumed.extend,
             Shutdown(exit_process=refuse_to_end),
         )
@@ -81,13 +81,13 @@ def test_an_epoch_closes_over_rows_on_their_way_and_its_snapshot_holds_them(post
     opened = Opened(post)
     part = opened.part()
     part.write_batch([vectors("a", "b")])
-    assert opened.arrived == vectors("a", "b")
+    assert opened.received == vectors("a", "b")
     post.writer.answer(0)
     eventually(lambda: post.ended)
     _, kept = part.snapshot()
     assert [row[0] for row in kept] == ["b"]
     post.writer.answer(1)
-    eventually(lambda: post.outbox.open_rows == 0)
+    eventually(lambda: post.write_queue.open_rows == 0)
     assert part.snapshot()[1] == []
 
 
@@ -99,21 +99,21 @@ def test_rows_of_a_snapshot_are_sent_again_in_their_order_before_any_other(post,
     opened = Opened(later)
     part = opened.part(state)
     assert opened.resumed == [vector("a", 1), vector("b", 2)]
-    assert opened.arrived == []
+    assert opened.received == []
     eventually(lambda: later.writer.calls)
     part.write_batch([[vector("a", 3)]])
     for number in range(3):
         later.writer.answer(number)
-    later.outbox.wait_settled("03")
+    later.write_queue.wait_settled("03")
     assert later.writer.batches == [[vector("a", 1)], [vector("b", 2)], [vector("a", 3)]]
 
 
 def test_an_output_takes_only_its_own(post):
     opened = Opened(post)
     letter = DeadLetter(vector("a").record, "refused-by-embedder", "too long")
-    opened.part().write_batch([[letter], [vector("b"), letter, Seal()]])
-    assert opened.arrived == [vector("b")]
-    assert post.outbox.open_rows == 1
+    opened.part().write_batch([[letter], [vector("b"), letter, FlushMarker()]])
+    assert opened.received == [vector("b")]
+    assert post.write_queue.open_rows == 1
 
 
 def test_a_full_outbox_does_not_hold_up_the_start(open_post):
@@ -121,10 +121,13 @@ def test_a_full_outbox_does_not_hold_up_the_start(open_post):
     part = Opened(post).part()
     part.write_batch([vectors("a", "b", "c")])
     Opened(post).part(part.snapshot())
-    assert post.outbox.open_rows == 6
+    assert post.write_queue.open_rows == 6
 
 
-@pytest.mark.parametrize("values", [[Seal()], [vector("b"), Seal()], [Seal(), Seal(settles=False)]])
+@pytest.mark.parametrize(
+    "values",
+    [[FlushMarker()], [vector("b"), FlushMarker()], [FlushMarker(), FlushMarker(settles=False)]],
+)
 def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(post, values):
     part = Opened(post).part()
     part.write_batch([vectors("a")])
@@ -133,7 +136,7 @@ def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(post, 
     snapshot = in_thread(part.snapshot)
     eventually(lambda: post.writer.calls)
     assert snapshot.is_alive()
-    for number in range(post.outbox.open_rows):
+    for number in range(post.write_queue.open_rows):
         post.writer.answer(number)
     snapshot.join(10)
     assert not snapshot.is_alive()
@@ -141,7 +144,7 @@ def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(post, 
     assert len(part.snapshot()[1]) == 1  # the next epoch is another one
 
 
-@pytest.mark.parametrize("values", [[Seal(settles=False)], [Seal(), vector("b")]])
+@pytest.mark.parametrize("values", [[FlushMarker(settles=False)], [FlushMarker(), vector("b")]])
 def test_an_epoch_whose_seal_is_no_last_word_closes_over_rows_on_their_way(post, values):
     part = Opened(post).part()
     part.write_batch([vectors("a")])
@@ -157,13 +160,13 @@ def test_a_snapshot_of_another_layout_is_refused_with_the_remedy(post):
 
 def test_dead_letters_are_waited_for_at_each_epoch_s_end(open_post):
     post = open_post(HandWriter(), key=lambda letter: letter.record.origin)
-    arrived: list[DeadLetter] = []
+    received: list[DeadLetter] = []
     part = LetterSink(
-        "dead letters", post.outbox, is_letter, arrived.extend, Shutdown()
+        "dead letters", post.write_queue, is_letter, received.extend, Shutdown()
     ).build_part("dead_letters", "03", None)
     letter = DeadLetter(vector("a").record, "undecodable", "no JSON")
     part.write_batch([[letter]])
-    assert arrived == [letter]
+    assert received == [letter]
     snapshot = in_thread(part.snapshot)
     eventually(lambda: post.writer.calls)
     assert snapshot.is_alive()
@@ -174,6 +177,6 @@ def test_dead_letters_are_waited_for_at_each_epoch_s_end(open_post):
 
 def test_an_error_in_the_sink_is_fatal(post, monkeypatch):
     opened = Opened(post)
-    monkeypatch.setattr(opened.sink, "arrived", lambda rows: 1 / 0)
+    monkeypatch.setattr(opened.sink, "received", lambda rows: 1 / 0)
     with pytest.raises(Exit):
         opened.part().write_batch([vectors("a")])

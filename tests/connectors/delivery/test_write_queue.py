@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.core.errors import Refusal
+from connectors.core.errors import Rejection
 from connectors.core.records import BUCKET_KEYS
 from connectors.delivery.write_queue import ROWS_AHEAD
 from tests.connectors.delivery.manual_writer import NO, HandWriter, Post, Row, in_thread, rows
@@ -18,30 +18,30 @@ from tests.eventually import eventually
 def test_rows_are_written_and_end(open_post):
     writer = HandWriter()
     post = open_post(writer)
-    post.outbox.put("00", rows("a", "b"))
+    post.write_queue.put("00", rows("a", "b"))
     writer.answer(0)
     writer.answer(1)
-    post.outbox.wait_settled("00")
+    post.write_queue.wait_settled("00")
     assert [row.page for row, _ in post.ended] == ["a", "b"]
-    assert post.outbox.open_rows == 0
+    assert post.write_queue.open_rows == 0
 
 
 def test_what_is_not_settled_is_known_by_bucket_and_in_order(open_post):
     writer = HandWriter(concurrency=2)
     post = open_post(writer)
-    post.outbox.put("00", rows(*"abc"))
-    post.outbox.put("01", rows("d"))
-    assert [row.page for row in post.outbox.unsettled("00")] == ["a", "b", "c"]
+    post.write_queue.put("00", rows(*"abc"))
+    post.write_queue.put("01", rows("d"))
+    assert [row.page for row in post.write_queue.unsettled("00")] == ["a", "b", "c"]
     writer.answer(1)
-    eventually(lambda: [row.page for row in post.outbox.unsettled("00")] == ["a", "c"])
-    assert post.outbox.unsettled("01") == rows("d")
-    assert post.outbox.unsettled("02") == []
+    eventually(lambda: [row.page for row in post.write_queue.unsettled("00")] == ["a", "c"])
+    assert post.write_queue.unsettled("01") == rows("d")
+    assert post.write_queue.unsettled("02") == []
 
 
 def test_as_many_calls_are_in_flight_as_the_writer_allows(open_post):
     writer = HandWriter(concurrency=3)
     post = open_post(writer)
-    post.outbox.put("00", rows(*"abcde"))
+    post.write_queue.put("00", rows(*"abcde"))
     eventually(lambda: len(writer.calls) == 3)
     post.settle()
     assert len(writer.calls) == 3
@@ -53,25 +53,25 @@ def test_it_has_plenty_while_more_waits_than_the_writer_takes_next(open_post):
     writer = HandWriter(rows_per_request=2, concurrency=3)
     post = open_post(writer)
     in_flight = waiting = 2 * 3
-    post.outbox.put("00", rows(*map(str, range(in_flight + waiting + ROWS_AHEAD))))
+    post.write_queue.put("00", rows(*map(str, range(in_flight + waiting + ROWS_AHEAD))))
     eventually(lambda: len(writer.calls) == 3)
     post.settle()
-    assert post.outbox.has_plenty
+    assert post.write_queue.has_plenty
     writer.answer(0)
     eventually(lambda: len(writer.calls) == 4)
-    assert not post.outbox.has_plenty
+    assert not post.write_queue.has_plenty
 
 
 def test_waiting_rows_share_calls_up_to_the_writer_s_limit(open_post):
     writer = HandWriter(rows_per_request=3, concurrency=1)
     post = open_post(writer)
-    post.outbox.put("00", rows("a"))
+    post.write_queue.put("00", rows("a"))
     eventually(lambda: writer.calls)
-    post.outbox.put("00", rows(*"bcdef"))
+    post.write_queue.put("00", rows(*"bcdef"))
     writer.answer(0)
     writer.answer(1)
     writer.answer(2)
-    post.outbox.wait_settled("00")
+    post.write_queue.wait_settled("00")
     assert [[row.page for row in batch] for batch in writer.batches] == [
         ["a"],
         ["b", "c", "d"],
@@ -82,27 +82,27 @@ def test_waiting_rows_share_calls_up_to_the_writer_s_limit(open_post):
 def test_of_a_page_never_two_rows_are_in_flight_and_the_next_one_goes_after_the_first(open_post):
     writer = HandWriter()
     post = open_post(writer)
-    post.outbox.put("00", [Row("p", 1)])
+    post.write_queue.put("00", [Row("p", 1)])
     eventually(lambda: writer.calls)
-    post.outbox.put("00", [Row("p", 2), Row("q", 1)])
+    post.write_queue.put("00", [Row("p", 2), Row("q", 1)])
     eventually(lambda: len(writer.calls) == 2)
     assert writer.batches[1] == [Row("q", 1)]
     writer.answer(0)
     writer.answer(2)
     writer.answer(1)
-    post.outbox.wait_settled("00")
+    post.write_queue.wait_settled("00")
     assert writer.batches[2] == [Row("p", 2)]
 
 
 def test_a_newer_row_takes_the_place_of_one_that_waits(open_post):
     writer = HandWriter(concurrency=1)
     post = open_post(writer)
-    post.outbox.put("00", [Row("x", 0)])
+    post.write_queue.put("00", [Row("x", 0)])
     eventually(lambda: writer.calls)
-    post.outbox.put("00", [Row("p", 1), Row("q", 1), Row("x", 1), Row("p", 2), Row("x", 2)])
+    post.write_queue.put("00", [Row("p", 1), Row("q", 1), Row("x", 1), Row("p", 2), Row("x", 2)])
     for number in range(4):
         writer.answer(number)
-    post.outbox.wait_settled("00")
+    post.write_queue.wait_settled("00")
     assert writer.batches == [[Row("x", 0)], [Row("p", 2)], [Row("q", 1)], [Row("x", 2)]]
     assert Counter(row for row, _ in post.ended) == Counter(
         [Row("x", 0), Row("p", 1), Row("q", 1), Row("x", 1), Row("p", 2), Row("x", 2)]
@@ -112,12 +112,12 @@ def test_a_newer_row_takes_the_place_of_one_that_waits(open_post):
 def test_the_barrier_opens_when_all_rows_of_its_bucket_are_acknowledged(open_post):
     writer = HandWriter()
     post = open_post(writer)
-    post.outbox.put("00", rows("a", "b"))
-    post.outbox.put("01", rows("c"))
+    post.write_queue.put("00", rows("a", "b"))
+    post.write_queue.put("01", rows("c"))
     writer.answer(2)
-    post.outbox.wait_settled("01")
-    post.outbox.wait_settled("02")
-    waiting = in_thread(post.outbox.wait_settled, "00")
+    post.write_queue.wait_settled("01")
+    post.write_queue.wait_settled("02")
+    waiting = in_thread(post.write_queue.wait_settled, "00")
     writer.answer(0)
     eventually(lambda: len(post.ended) == 2)
     assert waiting.is_alive()
@@ -130,9 +130,9 @@ def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(open_post):
     writer = HandWriter(rows_per_request=2)
     post = open_post(writer)
     post.confirmed.clear()
-    post.outbox.put("00", rows("a", "b"))
+    post.write_queue.put("00", rows("a", "b"))
     writer.answer(0, {1: NO})
-    waiting = in_thread(post.outbox.wait_settled, "00")
+    waiting = in_thread(post.write_queue.wait_settled, "00")
     eventually(lambda: post.ended)
     post.settle()
     assert waiting.is_alive()
@@ -145,17 +145,17 @@ def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(open_post):
 def test_the_worker_waits_while_too_many_rows_are_open(open_post):
     writer = HandWriter(concurrency=1)
     post = open_post(writer, max_open=2)
-    post.outbox.put("00", rows("a", "b"))
-    more = in_thread(post.outbox.put, "00", rows("c"))
+    post.write_queue.put("00", rows("a", "b"))
+    more = in_thread(post.write_queue.put, "00", rows("c"))
     eventually(lambda: writer.calls)
     assert more.is_alive()
-    assert post.outbox.open_rows == 2
+    assert post.write_queue.open_rows == 2
     writer.answer(0)
     more.join(10)
     assert not more.is_alive()
     writer.answer(1)
     writer.answer(2)
-    post.outbox.wait_settled("00")
+    post.write_queue.wait_settled("00")
 
 
 def test_a_writer_that_breaks_is_fatal_and_keeps_the_barrier_shut(open_post):
@@ -164,9 +164,9 @@ def test_a_writer_that_breaks_is_fatal_and_keeps_the_barrier_shut(open_post):
             raise RuntimeError("a bug")
 
     post = open_post(Broken())
-    post.outbox.put("00", rows("a"))
+    post.write_queue.put("00", rows("a"))
     assert isinstance(eventually(lambda: post.crashes)[0], RuntimeError)
-    assert post.outbox.open_rows == 1
+    assert post.write_queue.open_rows == 1
 
 
 # --- many threads ---
@@ -185,7 +185,7 @@ class RandomWriter:
         self.calls = 0
         self.wrong: list[str] = []
 
-    async def write(self, rows: Sequence[Row]) -> dict[int, Refusal]:
+    async def write(self, rows: Sequence[Row]) -> dict[int, Rejection]:
         self.calls += 1
         self.in_flight.update(row.page for row in rows)
         if max(self.in_flight.values()) > 1:
@@ -225,12 +225,12 @@ def test_whatever_the_timing_order_holds_nothing_is_lost_and_barriers_hold(
                 for n in range(chance.randrange(1, 4))
             ]
             put[bucket].extend(batch)
-            post.outbox.put(bucket, batch)
+            post.write_queue.put(bucket, batch)
             if chance.random() < 0.2:
-                post.outbox.wait_settled(bucket)
+                post.write_queue.wait_settled(bucket)
                 if missing := set(put[bucket]) - {row for row, _ in list(post.ended)}:
                     early.append(f"{bucket} opened over {missing}")
-        post.outbox.wait_settled(bucket)
+        post.write_queue.wait_settled(bucket)
 
     workers = [in_thread(work, bucket) for bucket in put]
     for worker in workers:
@@ -242,4 +242,4 @@ def test_whatever_the_timing_order_holds_nothing_is_lost_and_barriers_hold(
     assert Counter(row for row, _ in post.ended) == Counter(everything)
     assert {row for row, refusal in post.ended if refusal} == writer.refused
     assert writer.stored == {row.page: row.number for row in everything}
-    assert post.outbox.open_rows == 0
+    assert post.write_queue.open_rows == 0

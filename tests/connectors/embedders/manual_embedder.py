@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from connectors.embedders.base import ServerFacts, TextRules, VectorCache
+from connectors.embedders.base import ModelInfo, TextRules, VectorCache
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.batcher import Batcher
-from connectors.embedders.batching.jobs import EmbedJob
-from connectors.embedders.endpoint_pool import CONCURRENCY, Provider
-from connectors.embedders.failover import Fallback
+from connectors.embedders.batching.jobs import EmbeddingJob
+from connectors.embedders.endpoint_pool import CONCURRENCY, EndpointPool
+from connectors.embedders.failover import Failover
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
 from connectors.runtime.event_loop import IoLoop
@@ -46,12 +46,12 @@ class Asked:
         self._loop.call_soon_threadsafe(self.answered.set_exception, error)
 
 
-class HandEmbedder:
+class ManualEmbedder:
     """An embedder whose requests are answered by the test, or by a behaviour it is given.
 
     Attributes:
         behaviour: Answers at once (or raises) instead of the test.
-        facts: What `check` answers, or the errors it raises first.
+        model_info: What `check` answers, or the errors it raises first.
         delay_s: Seconds that a text takes, with a behaviour; one request at a time.
         check_s: Seconds that `check` takes.
     """
@@ -64,7 +64,7 @@ class HandEmbedder:
         self.behaviour = behaviour
         self.name = name
         self.max_texts = max_texts
-        self.facts: list[ServerFacts | Exception] = [ServerFacts(2)]
+        self.model_info: list[ModelInfo | Exception] = [ModelInfo(2)]
         self.delay_s = self.check_s = 0.0
         self.asked: list[Asked] = []
         self.checks = 0
@@ -81,10 +81,10 @@ class HandEmbedder:
             await asyncio.sleep(self.delay_s * len(texts))
             return list(self.behaviour(texts))
 
-    async def check(self) -> ServerFacts:
+    async def check(self) -> ModelInfo:
         self.checks += 1
         await asyncio.sleep(self.check_s)
-        answer = self.facts.pop(0) if len(self.facts) > 1 else self.facts[0]
+        answer = self.model_info.pop(0) if len(self.model_info) > 1 else self.model_info[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -112,13 +112,13 @@ class Line:
 
     def __init__(
         self,
-        *embedders: HandEmbedder,
+        *embedders: ManualEmbedder,
         rules: TextRules | None = None,
         limits: WindowLimits | None = None,
         cache_pages: int = 0,
         detect_lowercase: bool = False,
         learn: bool = True,
-        fallback: HandEmbedder | None = None,
+        fallback: ManualEmbedder | None = None,
         fallback_rules: TextRules | None = None,
         after_s: float = 0.0,
         concurrency: int = CONCURRENCY,
@@ -128,7 +128,7 @@ class Line:
         self.metrics = Metrics()
         self.stalls = Stalls(self.metrics)
         self.io = IoLoop(self.crashes.append)
-        self.primary = Provider(
+        self.primary = EndpointPool(
             embedders,
             rules or TextRules("m"),
             cache=VectorCache(cache_pages, self.metrics),
@@ -152,28 +152,28 @@ class Line:
 
     def _fallback(
         self,
-        embedder: HandEmbedder | None,
+        embedder: ManualEmbedder | None,
         rules: TextRules | None,
         after_s: float,
         cache_pages: int,
-    ) -> Fallback | None:
+    ) -> Failover | None:
         if embedder is None:
             return None
-        provider = Provider(
+        pool = EndpointPool(
             [embedder],
             rules or TextRules("f"),
             cache=VectorCache(cache_pages, self.metrics),
-            stands_in=True,
+            is_fallback=True,
             first_index=len(self.primary.endpoints),
         )
-        return Fallback(provider, self.primary, after_s, self.metrics)
+        return Failover(pool, self.primary, after_s, self.metrics)
 
-    def submit(self, *texts: str) -> list[EmbedJob]:
-        jobs = [EmbedJob(text, self._finished) for text in texts]
+    def submit(self, *texts: str) -> list[EmbeddingJob]:
+        jobs = [EmbeddingJob(text, self._finished) for text in texts]
         self.batcher.submit(jobs)
         return jobs
 
-    def _finished(self, job: EmbedJob) -> None:
+    def _finished(self, job: EmbeddingJob) -> None:
         self.done.append(job.text)
 
     def await_done(self, count: int) -> None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from connectors.embedders.base import (
     RESERVED_BYTES,
-    BadVector,
+    DimensionMismatchError,
+    InvalidVectorError,
     TextRules,
     VectorCache,
-    WrongDimensions,
     admit,
 )
 from connectors.observability.metrics import Metrics
@@ -39,7 +39,7 @@ def test_what_is_admitted_has_unit_length_and_the_same_direction(values):
 def test_any_list_of_finite_numbers_is_admitted_with_unit_length_or_refused(values):
     try:
         admitted = admit(values, len(values))
-    except BadVector:
+    except InvalidVectorError:
         return
     assert math.hypot(*orjson.loads(admitted)) == pytest.approx(1.0, abs=1e-6)
 
@@ -74,13 +74,15 @@ def test_a_length_that_rounding_to_float32_could_push_over_the_promise_is_scaled
     ],
 )
 def test_what_is_no_vector_is_refused_with_the_reason(values, word):
-    with pytest.raises(BadVector, match=word):
+    with pytest.raises(InvalidVectorError, match=word):
         admit(values, 2)
 
 
 @pytest.mark.parametrize("size", [0, 1, 767, 769])
 def test_another_size_is_told_apart_and_names_both_sizes(size):
-    with pytest.raises(WrongDimensions, match=rf"{size} dimensions instead of 768") as caught:
+    with pytest.raises(
+        DimensionMismatchError, match=rf"{size} dimensions instead of 768"
+    ) as caught:
         admit([1.0] * size, 768)
     assert caught.value.seen == size
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.embedders import chunking
-from connectors.embedders.base import BadVector
+from connectors.embedders.base import InvalidVectorError
 
 words = st.text("abc.!? \n\t", max_size=400)
 anything = st.text(max_size=400)
@@ -17,10 +17,10 @@ anything = st.text(max_size=400)
 
 @given(words | anything, st.integers(1, 60))
 def test_pieces_are_the_text_in_order_and_within_the_limit(text, limit):
-    parts = chunking.split(text, limit)
-    assert all(0 < len(part) <= limit for part in parts) or parts == [text]
+    chunks = chunking.split_text(text, limit)
+    assert all(0 < len(part) <= limit for part in chunks) or chunks == [text]
     place = 0
-    for part in parts:
+    for part in chunks:
         found = text.index(part, place)
         assert not text[place:found].strip()  # nothing but blanks is left out
         place = found + len(part)
@@ -30,42 +30,42 @@ def test_pieces_are_the_text_in_order_and_within_the_limit(text, limit):
 @given(st.text("abc.!? \n", min_size=41, max_size=2000), st.integers(20, 40))
 def test_no_piece_is_tiny(text, limit):
     text = text.replace(" ", "a").replace("\n", "b") if not text.strip() else text
-    whole = "".join(chunking.split(text, limit)) == text  # no blank piece was left out
-    assert not whole or all(len(part) >= limit / 3 for part in chunking.split(text, limit))
+    whole = "".join(chunking.split_text(text, limit)) == text  # no blank piece was left out
+    assert not whole or all(len(part) >= limit / 3 for part in chunking.split_text(text, limit))
 
 
 def test_a_text_that_fits_is_left_alone():
-    assert chunking.split("one two", 7) == ["one two"]
-    assert chunking.split("", 7) == [""]
+    assert chunking.split_text("one two", 7) == ["one two"]
+    assert chunking.split_text("", 7) == [""]
 
 
 def test_paragraphs_are_kept_together_before_sentences_and_sentences_before_words():
     first, second = "One two. Three four five.\n\n", "Six seven. Eight nine ten."
-    assert chunking.split(first + second, 40) == [first, second]
+    assert chunking.split_text(first + second, 40) == [first, second]
     first, second = "One two three four five. ", "Six seven eight nine ten."
-    assert chunking.split(first + second, 40) == [first, second]
-    assert chunking.split("one two three four five", 20) == ["one two three ", "four five"]
+    assert chunking.split_text(first + second, 40) == [first, second]
+    assert chunking.split_text("one two three four five", 20) == ["one two three ", "four five"]
 
 
 def test_a_text_without_any_bound_is_cut_evenly():
-    assert sorted(len(part) for part in chunking.split("x" * 1001, 500)) == [333, 334, 334]
+    assert sorted(len(part) for part in chunking.split_text("x" * 1001, 500)) == [333, 334, 334]
 
 
 @pytest.mark.parametrize("seen_as_one", ["e\u0301", "\U0001f469\u200d\U0001f4bb", "\u2764\ufe0f"])
 def test_what_a_reader_sees_as_one_character_is_not_cut(seen_as_one):
-    for part in chunking.split(seen_as_one * 100, 11):
+    for part in chunking.split_text(seen_as_one * 100, 11):
         assert part.replace(seen_as_one, "") == ""
 
 
 def test_marks_without_end_are_cut_all_the_same():
-    parts = chunking.split("a" + "\u0301" * 100, 10)
-    assert "".join(parts) == "a" + "\u0301" * 100
-    assert unicodedata.combining(parts[1][0])
+    chunks = chunking.split_text("a" + "\u0301" * 100, 10)
+    assert "".join(chunks) == "a" + "\u0301" * 100
+    assert unicodedata.combining(chunks[1][0])
 
 
 def test_a_piece_needs_room():
     with pytest.raises(ValueError, match="at least one character"):
-        chunking.split("ab", 0)
+        chunking.split_text("ab", 0)
 
 
 @pytest.mark.parametrize(("tokens", "chars"), [(2048, 6096), (512, 1488), (10, 1), (0, 1)])
@@ -83,7 +83,7 @@ def as_unit(values: list[float]) -> bytes:
 @given(numbers, st.lists(st.integers(1, 10_000), min_size=1, max_size=9))
 def test_the_mean_of_equal_vectors_is_that_vector(values, weights):
     vector = as_unit(values)
-    mean = orjson.loads(chunking.mean([vector] * len(weights), weights))
+    mean = orjson.loads(chunking.mean_vector([vector] * len(weights), weights))
     assert mean == pytest.approx(orjson.loads(vector), abs=1e-6)
 
 
@@ -91,14 +91,14 @@ def test_the_mean_of_equal_vectors_is_that_vector(values, weights):
 def test_the_mean_leans_to_the_longer_piece_and_has_unit_length(first, second, short, more):
     a, b = as_unit(first), as_unit(second)
     try:
-        even = orjson.loads(chunking.mean([a, b], [short, short]))
-        leaning = orjson.loads(chunking.mean([a, b], [short, short + more]))
-    except BadVector:
+        even = orjson.loads(chunking.mean_vector([a, b], [short, short]))
+        leaning = orjson.loads(chunking.mean_vector([a, b], [short, short + more]))
+    except InvalidVectorError:
         return  # opposite ones
     assert math.hypot(*leaning) == pytest.approx(1.0, abs=1e-6)
     assert math.dist(leaning, orjson.loads(b)) <= math.dist(even, orjson.loads(b)) + 1e-6
 
 
 def test_vectors_that_cancel_each_other_out_have_no_mean():
-    with pytest.raises(BadVector, match="cancel"):
-        chunking.mean([b"[0.6,0.8]", b"[-0.6,-0.8]"], [5, 5])
+    with pytest.raises(InvalidVectorError, match="cancel"):
+        chunking.mean_vector([b"[0.6,0.8]", b"[-0.6,-0.8]"], [5, 5])

@@ -6,15 +6,15 @@ from itertools import chain
 
 import pytest
 
-from connectors.core.errors import PageRefused, SetupFault, Transient
-from connectors.embedders.base import ServerFacts, TextRules, TooLong
+from connectors.core.errors import ConfigurationError, RejectedError, TransientError
+from connectors.embedders.base import ModelInfo, TextRules, TextTooLongError
 from connectors.embedders.batching.batch_queue import WindowLimits
-from tests.connectors.embedders.manual_embedder import VECTOR, HandEmbedder, Line, takes_all
+from tests.connectors.embedders.manual_embedder import VECTOR, Line, ManualEmbedder, takes_all
 from tests.eventually import eventually
 
-AWAY = Transient("cannot connect")
+AWAY = TransientError("cannot connect")
 OTHER = b"[0.8,0.6]"
-TOLD = ServerFacts(2)
+TOLD = ModelInfo(2)
 
 
 def gone(texts):
@@ -28,7 +28,7 @@ def other_space(texts):
 def refuses(*bad: str):
     def behave(texts):
         if set(texts) & set(bad):
-            raise PageRefused("not this one")
+            raise RejectedError("not this one")
         return other_space(texts)
 
     return behave
@@ -38,22 +38,22 @@ class Pair:
     """An embedder and its fallback, of which the test says who answers."""
 
     def __init__(self, open_line, fallback=other_space, **options):
-        self.primary = HandEmbedder(takes_all, name="primary")
-        self.fallback = HandEmbedder(fallback, name="fallback")
+        self.primary = ManualEmbedder(takes_all, name="primary")
+        self.fallback = ManualEmbedder(fallback, name="fallback")
         self.fallback.model = "f"
         self.line: Line = open_line(self.primary, fallback=self.fallback, **options)
 
     def lose(self) -> None:
-        self.primary.facts = [AWAY]
+        self.primary.model_info = [AWAY]
         self.primary.behaviour = gone
 
     def mend(self) -> None:
-        self.primary.facts = [TOLD]
+        self.primary.model_info = [TOLD]
         self.primary.behaviour = takes_all
 
     @property
     def at_work(self):
-        return self.line.batcher.standing_in
+        return self.line.batcher.fallback_status
 
     def lose_to_fallback(self) -> None:
         self.lose()
@@ -153,8 +153,8 @@ def test_the_fallback_can_be_needed_more_than_once(open_line):
 
 
 def test_one_endpoint_that_answers_is_enough_to_do_without_the_fallback(open_line):
-    dead = HandEmbedder(gone, name="dead")
-    dead.facts = [AWAY]
+    dead = ManualEmbedder(gone, name="dead")
+    dead.model_info = [AWAY]
     pair = Pair(lambda sound, **options: open_line(sound, dead, **options))
     pair.line.submit(*(f"{n}" for n in range(50)))
     pair.line.await_done(50)
@@ -163,7 +163,7 @@ def test_one_endpoint_that_answers_is_enough_to_do_without_the_fallback(open_lin
     pair.line.submit("a")
     pair.line.await_done(51)
     assert pair.fallback.windows == [["a"]]
-    dead.facts = [TOLD]
+    dead.model_info = [TOLD]
     eventually(lambda: not pair.at_work)
 
 
@@ -172,7 +172,7 @@ def test_texts_that_the_embedder_fails_on_do_not_make_it_count_as_away(open_line
     pair = Pair(open_line)
 
     def stumbles(texts):
-        raise Transient("EOF", status=500)
+        raise TransientError("EOF", status=500)
 
     pair.primary.behaviour = stumbles
     pair.line.submit("poison")
@@ -197,8 +197,8 @@ def test_an_embedder_that_never_told_about_its_model_has_a_fallback_too(open_lin
 
 def test_the_fallback_stands_in_for_an_embedder_without_its_model(open_line):
     pair = Pair(open_line)
-    missing = SetupFault("no such model", remedy="pull it", status=404)
-    pair.primary.facts = [missing]
+    missing = ConfigurationError("no such model", remedy="pull it", status=404)
+    pair.primary.model_info = [missing]
 
     def no_model(texts):
         raise missing
@@ -214,8 +214,8 @@ def test_the_fallback_stands_in_for_an_embedder_without_its_model(open_line):
 
 def test_while_neither_works_the_stall_names_both_with_both_remedies(open_line):
     pair = Pair(open_line)
-    pair.fallback.facts = [SetupFault("no credit", remedy="add credit")]
-    pair.primary.facts = [SetupFault("no such model", remedy="pull it")]
+    pair.fallback.model_info = [ConfigurationError("no credit", remedy="add credit")]
+    pair.primary.model_info = [ConfigurationError("no such model", remedy="pull it")]
     pair.primary.behaviour = gone
     pair.line.submit("a")
 
@@ -238,7 +238,7 @@ def test_while_neither_works_the_stall_names_both_with_both_remedies(open_line):
 def test_a_fallback_that_fails_at_its_work_is_waited_for_and_so_is_the_embedder(open_line):
     pair = Pair(open_line)
     pair.lose_to_fallback()
-    no_credit = SetupFault("no credit", remedy="add credit", status=429)
+    no_credit = ConfigurationError("no credit", remedy="add credit", status=429)
 
     def broke(texts):
         raise no_credit
@@ -258,7 +258,7 @@ def test_a_fallback_that_fails_at_its_work_is_waited_for_and_so_is_the_embedder(
 
 def test_a_rate_limited_fallback_is_left_alone_for_as_long_as_it_asks(open_line):
     pair = Pair(open_line)
-    pair.fallback.facts = [Transient("slow down", retry_after_s=0.3, status=429), TOLD]
+    pair.fallback.model_info = [TransientError("slow down", retry_after_s=0.3, status=429), TOLD]
     pair.lose()
     began = time.monotonic()
     pair.line.submit("a")
@@ -278,8 +278,8 @@ def test_pages_are_prepared_anew_for_whoever_embeds_them(open_line):
         limits=WindowLimits(pages=1),
         learn=False,
     )
-    pair.primary.facts = [ServerFacts(2, context_tokens=116)]  # 300 characters
-    pair.fallback.facts = [ServerFacts(2, context_tokens=8192)]
+    pair.primary.model_info = [ModelInfo(2, context_tokens=116)]  # 300 characters
+    pair.fallback.model_info = [ModelInfo(2, context_tokens=8192)]
     pair.line.batcher.start()
     eventually(lambda: pair.line.batcher.rules)
     pair.primary.behaviour = None
@@ -296,8 +296,8 @@ def test_pages_are_prepared_anew_for_whoever_embeds_them(open_line):
 def test_a_page_of_which_pieces_were_done_is_done_whole_by_the_other_one(open_line):
     page = "word " * 100
     pair = Pair(open_line, limits=WindowLimits(pages=1), learn=False)
-    pair.primary.facts = [ServerFacts(2, context_tokens=116)]
-    pair.fallback.facts = [ServerFacts(2, context_tokens=116)]
+    pair.primary.model_info = [ModelInfo(2, context_tokens=116)]
+    pair.fallback.model_info = [ModelInfo(2, context_tokens=116)]
     pair.line.batcher.start()
     eventually(lambda: pair.line.batcher.rules)
     pair.primary.behaviour = None
@@ -315,7 +315,7 @@ def test_an_answer_that_comes_late_counts_only_if_nobody_else_was_asked(open_lin
     pair.primary.behaviour = None
     a, b = pair.line.submit("a", "b")
     first, second = pair.primary.request(0), pair.primary.request(1)
-    pair.primary.facts = [AWAY]
+    pair.primary.model_info = [AWAY]
     first.fail(AWAY)
     eventually(lambda: pair.at_work)
     asked = pair.fallback.request(0)
@@ -375,7 +375,7 @@ def test_a_held_page_that_nobody_wants_any_more_is_let_go(open_line):
 def test_a_page_too_long_for_the_fallback_alone_waits_too(open_line):
     def short_only(texts):
         if any(len(text) > 5 for text in texts):
-            raise TooLong("too long")
+            raise TextTooLongError("too long")
         return other_space(texts)
 
     pair = Pair(open_line, fallback=short_only, fallback_rules=TextRules("f", long_pages="refuse"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from connectors.core.errors import SetupFault, Transient
+from connectors.core.errors import ConfigurationError, TransientError
 from connectors.embedders.ollama.client import OllamaClient
 from gibsey_embedder.fakes.model import Quirk
 from gibsey_embedder.fakes.ollama import Ollama
@@ -37,7 +37,7 @@ def test_768_numbers_of_unit_length_come_back_for_each_text_in_order(ollama):
 
 def test_767_numbers_for_every_text_are_refused_as_a_fault_of_the_set_up(ollama):
     ollama.spoil("short")
-    with pytest.raises(SetupFault, match="767 dimensions") as caught:
+    with pytest.raises(ConfigurationError, match="767 dimensions") as caught:
         vectors_of(client_of(ollama), ["one", "two"])
     assert "EMBED_MODEL" in caught.value.remedy
     assert "EMBED_DIMENSIONS" in caught.value.remedy
@@ -62,14 +62,14 @@ def test_a_page_whose_vector_is_bad_alone_is_its_own_fault_while_other_texts_are
 @pytest.mark.parametrize("quirk", ["nan", "zero", "nan_literal", "infinity", "refused"])
 def test_an_embedder_that_makes_no_good_vector_of_anything_is_no_page_s_fault(ollama, quirk: Quirk):
     ollama.spoil(quirk)
-    with pytest.raises(SetupFault, match="no usable vector of any text"):
+    with pytest.raises(ConfigurationError, match="no usable vector of any text"):
         vectors_of(client_of(ollama), ["a page"])
 
 
 @pytest.mark.parametrize(("quirk", "came"), [("few", "1 vectors"), ("many", "3 vectors")])
 def test_too_few_or_too_many_vectors_are_not_guessed_at(ollama, quirk: Quirk, came):
     ollama.spoil(quirk, match="one")
-    with pytest.raises(Transient, match=f"{came} for 2 texts"):
+    with pytest.raises(TransientError, match=f"{came} for 2 texts"):
         vectors_of(client_of(ollama), ["one", "two"])
 
 
@@ -80,5 +80,5 @@ def test_vectors_of_another_length_are_brought_to_unit_length(ollama):
 
 
 def test_the_check_names_a_model_of_another_size(ollama):
-    with pytest.raises(SetupFault, match="768 dimensions, wanted are 1024"):
+    with pytest.raises(ConfigurationError, match="768 dimensions, wanted are 1024"):
         using(client_of(ollama, dimensions=1024), lambda client: client.check())

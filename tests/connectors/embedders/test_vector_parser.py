@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.embedders.base import BadVector, admit
-from connectors.embedders.vector_parser import SentVector, parse
+from connectors.embedders.base import InvalidVectorError, admit
+from connectors.embedders.vector_parser import RawVector, parse
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-5, 5)
 texts = st.text() | st.sampled_from(["],[", "]]", '"embeddings":[[', '\\"embeddings":[['])
@@ -27,7 +27,7 @@ answers = st.fixed_dictionaries({"embeddings": vectors | anything}, optional={"m
 def plain(answer: object) -> object:
     """As `orjson.loads` has it."""
     if isinstance(answer, dict) and isinstance(found := answer.get("embeddings"), list):
-        values = [item.values if isinstance(item, SentVector) else item for item in found]
+        values = [item.values if isinstance(item, RawVector) else item for item in found]
         return answer | {"embeddings": values}
     return answer
 
@@ -89,16 +89,16 @@ def test_vectors_of_unit_length_are_passed_on_in_their_own_text():
     [(b"[true,0]", "true or false"), (b"[1,false]", "true or false"), (b"[null,1]", "null")],
 )
 def test_words_among_the_numbers_are_seen_in_the_text(text, word):
-    with pytest.raises(BadVector, match=word):
-        admit(SentVector(orjson.loads(text), text), 2)
+    with pytest.raises(InvalidVectorError, match=word):
+        admit(RawVector(orjson.loads(text), text), 2)
 
 
 def test_a_vector_of_another_length_is_brought_to_one():
-    assert admit(SentVector([3, 4], b"[3,4]"), 2) == b"[0.6,0.8]"
+    assert admit(RawVector([3, 4], b"[3,4]"), 2) == b"[0.6,0.8]"
 
 
 @pytest.mark.parametrize("zero", [b"0." + b"0" * 5000, b" " * 5000 + b"0.0", b"1e-999999999"])
 def test_padded_texts_are_written_anew(zero):
     text = b"[1.0," + zero + b"]"
-    admitted = admit(SentVector(orjson.loads(text), text), 2)
+    admitted = admit(RawVector(orjson.loads(text), text), 2)
     assert admitted == (b"[1.0,0.0]" if len(zero) > 50 else text)

@@ -8,18 +8,18 @@ from typing import Any, TypeVar
 
 import orjson
 
-from connectors.embedders.base import EmbeddingClient
-from connectors.http.client import Http
+from connectors.embedders.base import EmbedderClient
+from connectors.http.client import HttpClient
 
 C = TypeVar("C")
 T = TypeVar("T")
 
 
-def using(make: Callable[[Http], C], use: Callable[[C], Awaitable[T]]) -> T:
+def using(make: Callable[[HttpClient], C], use: Callable[[C], Awaitable[T]]) -> T:
     """Make a client, await what `use` does with it, close its connections."""
 
     async def run() -> T:
-        http = Http()
+        http = HttpClient()
         try:
             return await use(make(http))
         finally:
@@ -29,7 +29,7 @@ def using(make: Callable[[Http], C], use: Callable[[C], Awaitable[T]]) -> T:
 
 
 def vectors_of(
-    make: Callable[[Http], EmbeddingClient],
+    make: Callable[[HttpClient], EmbedderClient],
     texts: Sequence[str],
     *,
     truncate: bool = False,

@@ -18,10 +18,10 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.core.errors import SetupFault, Transient
+from connectors.core.errors import ConfigurationError, TransientError
 from connectors.http import client as http_module
-from connectors.http.client import Http, place
-from connectors.http.response import MAX_RETRY_AFTER_S, Answer
+from connectors.http.client import HttpClient, address_of
+from connectors.http.response import MAX_RETRY_AFTER_S, Response
 from connectors.runtime.event_loop import IoLoop
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -95,8 +95,8 @@ def says(answer: bytes) -> Talk:
 
 
 @asynccontextmanager
-async def client(ca_file: str | None = None) -> AsyncIterator[Http]:
-    http = Http(ca_file)
+async def client(ca_file: str | None = None) -> AsyncIterator[HttpClient]:
+    http = HttpClient(ca_file)
     try:
         yield http
     finally:
@@ -104,11 +104,11 @@ async def client(ca_file: str | None = None) -> AsyncIterator[Http]:
 
 
 @pytest.fixture(params=["exchange", "ask"])
-def ask(request) -> Callable[..., Answer]:
+def ask(request) -> Callable[..., Response]:
     """Asks once, by each of the two paths."""
 
-    def run(method: str, url: str, *, ca_file: str | None = None, **options) -> Answer:
-        async def once() -> Answer:
+    def run(method: str, url: str, *, ca_file: str | None = None, **options) -> Response:
+        async def once() -> Response:
             async with client(ca_file) as http:
                 return await getattr(http, request.param)(
                     method, url, **{"timeout_s": 5.0, **options}
@@ -126,7 +126,7 @@ def test_method_path_headers_and_body_arrive_and_the_whole_answer_comes_back(ask
     async def echo(request: web.Request) -> web.Response:
         body = await request.read()
         said = f"{request.method} {request.raw_path} {request.headers['X-Token']} {body!r}"
-        return web.Response(status=201, text=said, headers={"X-Answer": "yes"})
+        return web.Response(status=201, text=said, headers={"X-Response": "yes"})
 
     url = serve(echo) + "/v2/rows/a%2Fb?x=1"
     answer = ask("PUT", url, body=b"\x00text", headers={"X-Token": "t"})
@@ -139,7 +139,7 @@ def test_the_hot_path_sends_a_path_exactly_as_it_was_encoded(serve, path):
     async def echo(request: web.Request) -> web.Response:
         return web.Response(text=request.raw_path)
 
-    async def run() -> Answer:
+    async def run() -> Response:
         async with client() as http:
             return await http.exchange("PUT", serve(echo) + "/rows" + path, timeout_s=5)
 
@@ -199,7 +199,7 @@ def test_cookies_are_not_kept(ask, serve):
 
 
 def test_an_answer_is_shown_on_one_line_and_shortened():
-    answer = Answer(500, {}, b"<html>\n  <b>no\xff</b>\r\n" + b"x" * 10_000)
+    answer = Response(500, {}, b"<html>\n  <b>no\xff</b>\r\n" + b"x" * 10_000)
     assert answer.text(20) == "<html> <b>no\ufffd</b> xx"
     assert len(answer.text()) == 300
 
@@ -211,14 +211,16 @@ def test_a_refused_connection_passes_and_names_the_place(ask):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        with pytest.raises(Transient) as caught:
+        with pytest.raises(TransientError) as caught:
             ask("GET", f"http://user:secret@127.0.0.1:{port}/path?key=secret")
-    assert type(caught.value) is Transient
+    assert type(caught.value) is TransientError
     assert caught.value.detail == f"cannot connect to http://127.0.0.1:{port}: Connection refused"
 
 
 def test_an_unknown_host_passes(ask):
-    with pytest.raises(Transient, match=r"cannot connect to http://no\.such\.host\.invalid:80"):
+    with pytest.raises(
+        TransientError, match=r"cannot connect to http://no\.such\.host\.invalid:80"
+    ):
         ask("GET", "http://no.such.host.invalid/")
 
 
@@ -236,16 +238,18 @@ def test_an_unknown_host_passes(ask):
     ids=["nothing", "half", "half a chunk", "half a header", "long header", "no gzip", "no http"],
 )
 def test_an_answer_that_is_cut_or_none_passes_and_is_told_on_one_line(ask, talk, answer):
-    with pytest.raises(Transient, match="ended the connection without a whole answer") as caught:
+    with pytest.raises(
+        TransientError, match="ended the connection without a whole answer"
+    ) as caught:
         ask("POST", talk(says(answer)), body=b"x")
-    assert type(caught.value) is Transient
+    assert type(caught.value) is TransientError
     assert "\n" not in caught.value.detail
     assert len(caught.value.detail) < 300
 
 
 def test_a_message_never_holds_the_password_of_a_url(ask, talk):
     url = talk(says(b"garbage\r\n\r\n")).replace("http://", "http://user:secret@") + "/?key=secret"
-    with pytest.raises(Transient) as caught:
+    with pytest.raises(TransientError) as caught:
         ask("GET", url)
     assert "secret" not in caught.value.detail
 
@@ -258,7 +262,7 @@ def test_a_server_that_hangs_is_given_up_after_the_time_out(ask, talk, beginning
         await reader.read()
         writer.close()
 
-    with pytest.raises(Transient, match="did not answer within 0 s"):
+    with pytest.raises(TransientError, match="did not answer within 0 s"):
         ask("GET", talk(hang), timeout_s=0.1)
 
 
@@ -271,7 +275,7 @@ def test_a_server_that_trickles_is_given_up_too(ask, talk):
             await asyncio.sleep(0.01)
         writer.close()
 
-    with pytest.raises(Transient, match="did not answer within"):
+    with pytest.raises(TransientError, match="did not answer within"):
         ask("GET", talk(trickle), timeout_s=0.2)
 
 
@@ -287,7 +291,7 @@ def test_an_answer_longer_than_any_of_ours_is_not_read(ask, talk, told, monkeypa
             writer.write(b"x" * 65536)
             await writer.drain()
 
-    with pytest.raises(Transient, match="more than 1 MB"):
+    with pytest.raises(TransientError, match="more than 1 MB"):
         ask("GET", talk(flood))
 
 
@@ -295,7 +299,7 @@ def test_an_answer_that_is_small_only_as_long_as_it_is_packed_is_not_read(ask, t
     monkeypatch.setattr(http_module, "MAX_ANSWER_BYTES", 1 << 20)
     packed = gzip.compress(b"x" * (8 << 20))
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
-    with pytest.raises(Transient, match="more than 1 MB"):
+    with pytest.raises(TransientError, match="more than 1 MB"):
         ask("GET", talk(says(head.encode() + packed)))
 
 
@@ -307,7 +311,7 @@ def test_a_packed_answer_is_unpacked(ask, talk):
 
 @pytest.mark.parametrize("url", ["nonsense", "http://h:99999/", "http://[::1/", "http:///path"])
 def test_an_address_that_is_none_is_the_set_up_s_fault(ask, url):
-    with pytest.raises(SetupFault) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         ask("GET", url)
     assert "URL" in caught.value.remedy
 
@@ -316,7 +320,7 @@ def test_a_token_that_cannot_be_sent_is_the_set_up_s_fault_and_injects_nothing(a
     async def fine(request: web.Request) -> web.Response:
         return web.Response()
 
-    with pytest.raises(SetupFault) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         ask("GET", serve(fine), headers={"X-Token": "secret\r\nX-Admin: yes"})
     assert "token" in caught.value.remedy
     assert "secret" not in caught.value.detail
@@ -353,19 +357,19 @@ def test_a_certificate_is_trusted_through_its_authority(ask, serve, certificate)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused_with_the_setting(ask, serve, certificate):
-    with pytest.raises(SetupFault, match="not trusted") as caught:
+    with pytest.raises(ConfigurationError, match="not trusted") as caught:
         ask("GET", serve(hello, certificate[1]))
     assert "HTTP_CA_FILE" in caught.value.remedy
 
 
 def test_a_certificate_of_another_host_is_refused(ask, serve, certificate):
     cert, context = certificate
-    with pytest.raises(SetupFault, match="not trusted"):
+    with pytest.raises(ConfigurationError, match="not trusted"):
         ask("GET", serve(hello, context), ca_file=str(cert))
 
 
 def test_tls_to_a_port_that_speaks_plain_http_is_the_set_up_s_fault(ask, serve):
-    with pytest.raises(SetupFault, match="TLS with") as caught:
+    with pytest.raises(ConfigurationError, match="TLS with") as caught:
         ask("GET", serve(hello).replace("http:", "https:"))
     assert "http://" in caught.value.remedy
 
@@ -374,7 +378,7 @@ def test_plain_http_to_a_port_that_speaks_tls_is_the_set_up_s_fault_where_the_se
     ask, talk
 ):
     alert = b"\x15\x03\x03\x00\x02\x02\x46"  # fatal: protocol version
-    with pytest.raises(SetupFault, match="speaks TLS") as caught:
+    with pytest.raises(ConfigurationError, match="speaks TLS") as caught:
         ask("GET", talk(says(alert)))
     assert "https://" in caught.value.remedy
 
@@ -382,14 +386,14 @@ def test_plain_http_to_a_port_that_speaks_tls_is_the_set_up_s_fault_where_the_se
 def test_plain_http_to_a_port_that_speaks_tls_passes_where_it_just_hangs_up(
     ask, serve, certificate
 ):
-    with pytest.raises(Transient):
+    with pytest.raises(TransientError):
         ask("GET", serve(hello, certificate[1]).replace("https:", "http:"))
 
 
 def test_a_ca_file_that_is_missing_or_none_is_the_set_up_s_fault(ask, tmp_path):
     (tmp_path / "none.pem").write_text("none")
     for name in ("missing.pem", "none.pem"):
-        with pytest.raises(SetupFault, match="cannot be used") as caught:
+        with pytest.raises(ConfigurationError, match="cannot be used") as caught:
             ask("GET", "https://127.0.0.1:1/", ca_file=str(tmp_path / name))
         assert "HTTP_CA_FILE" in caught.value.remedy
 
@@ -399,7 +403,7 @@ def test_a_ca_file_that_is_missing_or_none_is_the_set_up_s_fault(ask, tmp_path):
 
 def retry_after(**headers: str) -> float | None:
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(503, fields, b"").retry_after_s
+    return Response(503, fields, b"").retry_after_s
 
 
 @pytest.mark.parametrize(
@@ -445,8 +449,8 @@ def test_no_header_makes_it_raise(value, ms):
 
 @given(st.text())
 def test_a_place_can_be_named_whatever_the_url_is(url):
-    assert isinstance(place(url), str)
+    assert isinstance(address_of(url), str)
 
 
 def test_a_place_names_no_secret():
-    assert place("https://user:secret@host/path?key=secret#secret") == "https://host:443"
+    assert address_of("https://user:secret@host/path?key=secret#secret") == "https://host:443"

@@ -15,9 +15,14 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.http.connection import MAX_HEADS, AnswerTooLong, CutOff, Peers
-from connectors.http.pool import Wire
-from connectors.http.response import Answer
+from connectors.http.connection import (
+    MAX_HEADS,
+    HostConnections,
+    IncompleteResponseError,
+    ResponseTooLargeError,
+)
+from connectors.http.pool import ConnectionPool
+from connectors.http.response import Response
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -29,7 +34,7 @@ def run(request) -> Callable[..., object]:
     """Runs a conversation between a server and what asks it, on both kinds of loop."""
     new_loop = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
 
-    def once(server: Server, client: Callable[[Wire, str], Awaitable[object]]) -> object:
+    def once(server: Server, client: Callable[[ConnectionPool, str], Awaitable[object]]) -> object:
         loop = new_loop()
         try:
             return loop.run_until_complete(asyncio.wait_for(_talk(server, client), 20))
@@ -40,7 +45,9 @@ def run(request) -> Callable[..., object]:
     return once
 
 
-async def _talk(server: Server, client: Callable[[Wire, str], Awaitable[object]]) -> object:
+async def _talk(
+    server: Server, client: Callable[[ConnectionPool, str], Awaitable[object]]
+) -> object:
     async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await server(reader, writer)
@@ -50,7 +57,7 @@ async def _talk(server: Server, client: Callable[[Wire, str], Awaitable[object]]
             writer.close()
 
     listening = await asyncio.start_server(conversation, "127.0.0.1", 0)
-    wire = Wire(lambda: pytest.fail("no TLS here"), 5.0)
+    wire = ConnectionPool(lambda: pytest.fail("no TLS here"), 5.0)
     try:
         port = listening.sockets[0].getsockname()[1]
         return await client(wire, f"http://127.0.0.1:{port}")
@@ -59,7 +66,7 @@ async def _talk(server: Server, client: Callable[[Wire, str], Awaitable[object]]
         listening.close()
 
 
-def ask(wire: Wire, url: str, method: str = "GET", body: bytes | None = None, **more):
+def ask(wire: ConnectionPool, url: str, method: str = "GET", body: bytes | None = None, **more):
     options = {"headers": {}, "timeout_s": 5.0, "max_bytes": 1 << 20, **more}
     return wire.exchange(method, url, body=body, **options)
 
@@ -85,7 +92,7 @@ def saying(*answers: bytes) -> Server:
     return server
 
 
-async def body_of(wire: Wire, url: str) -> bytes:
+async def body_of(wire: ConnectionPool, url: str) -> bytes:
     return (await ask(wire, url)).body
 
 
@@ -125,7 +132,7 @@ def test_an_answer_may_come_in_any_pieces(cuts):
 def test_an_answer_without_a_body_leaves_the_connection_fit_for_the_next(run):
     empty = b"HTTP/1.1 204 No Content\r\n\r\n"
 
-    async def client(wire: Wire, url: str) -> list[int]:
+    async def client(wire: ConnectionPool, url: str) -> list[int]:
         return [(await ask(wire, url)).status for _ in range(2)]
 
     assert run(saying(empty, OK), client) == [204, 200]
@@ -142,7 +149,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced_without_a_wor
         if len(connections) == 1:
             await question(reader)  # read, and hung up on without an answer
 
-    async def client(wire: Wire, url: str) -> list[bytes]:
+    async def client(wire: ConnectionPool, url: str) -> list[bytes]:
         return [(await ask(wire, url)).body for _ in range(2)]
 
     assert run(server, client) == [b"ok", b"ok"]
@@ -156,8 +163,8 @@ def test_a_new_connection_that_is_closed_is_told_and_not_tried_again(run):
         connections.append(1)
         await question(reader)
 
-    async def client(wire: Wire, url: str) -> None:
-        with pytest.raises(CutOff):
+    async def client(wire: ConnectionPool, url: str) -> None:
+        with pytest.raises(IncompleteResponseError):
             await ask(wire, url)
 
     run(server, client)
@@ -170,17 +177,17 @@ def test_a_server_that_speaks_first_is_told_at_once(run):
         await writer.drain()
         await reader.read()
 
-    async def client(wire: Wire, url: str) -> None:
-        with pytest.raises(CutOff):
+    async def client(wire: ConnectionPool, url: str) -> None:
+        with pytest.raises(IncompleteResponseError):
             await ask(wire, url)
 
     run(server, client)
 
 
 def test_half_an_answer_on_a_kept_connection_is_told_and_not_tried_again(run):
-    async def client(wire: Wire, url: str) -> None:
+    async def client(wire: ConnectionPool, url: str) -> None:
         await ask(wire, url)
-        with pytest.raises(CutOff):
+        with pytest.raises(IncompleteResponseError):
             await ask(wire, url)
 
     run(saying(OK, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"), client)
@@ -205,7 +212,7 @@ def test_a_connection_whose_answers_could_be_mixed_up_is_not_kept(run, last):
             writer.write(last)
             await writer.drain()
 
-    async def client(wire: Wire, url: str) -> list[bytes]:
+    async def client(wire: ConnectionPool, url: str) -> list[bytes]:
         return [(await ask(wire, url)).body for _ in range(3)]
 
     assert run(server, client) == [b"ok"] * 3
@@ -225,7 +232,7 @@ def test_an_answer_that_nobody_asked_for_is_nobodys(run):
             await writer.drain()
             assert await reader.read() == b""
 
-    async def client(wire: Wire, url: str) -> bytes:
+    async def client(wire: ConnectionPool, url: str) -> bytes:
         await ask(wire, url)
         await asyncio.sleep(0.05)  # what was not asked for arrives
         return (await ask(wire, url)).body
@@ -245,7 +252,7 @@ def test_a_caller_who_gives_up_leaves_no_answer_behind_for_the_next(run):
         writer.write(OK)
         await writer.drain()
 
-    async def client(wire: Wire, url: str) -> bytes:
+    async def client(wire: ConnectionPool, url: str) -> bytes:
         waiting = asyncio.ensure_future(ask(wire, url))
         while not asked:
             await asyncio.sleep(0.001)
@@ -266,7 +273,7 @@ def test_a_body_of_any_size_arrives_whole(run):
         writer.write(OK)
         await writer.drain()
 
-    async def client(wire: Wire, url: str) -> Answer:
+    async def client(wire: ConnectionPool, url: str) -> Response:
         return await ask(wire, url, "PUT", sent)
 
     run(server, client)
@@ -280,7 +287,7 @@ def test_many_questions_at_once_get_each_its_own_answer(run):
             await asyncio.sleep(len(said) % 3 / 1000)
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
 
-    async def client(wire: Wire, url: str) -> None:
+    async def client(wire: ConnectionPool, url: str) -> None:
         async def one(number: int) -> None:
             said = b"x" * number
             assert (await ask(wire, url, "POST", said)).body == said
@@ -293,7 +300,7 @@ def test_many_questions_at_once_get_each_its_own_answer(run):
 
 @pytest.mark.parametrize("path", ["/a b", "/a\r\nX: y", "/ü", "/a\x00"])
 def test_a_path_that_would_break_the_request_line_is_refused(run, path):
-    async def client(wire: Wire, url: str) -> None:
+    async def client(wire: ConnectionPool, url: str) -> None:
         with pytest.raises(ValueError, match="percent-encoded"):
             await ask(wire, url + path)
 
@@ -308,7 +315,7 @@ def test_what_follows_a_hash_is_not_sent_and_a_missing_path_is_the_root(run):
         writer.write(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"))
         await writer.drain()
 
-    async def client(wire: Wire, url: str) -> None:
+    async def client(wire: ConnectionPool, url: str) -> None:
         for rest in ("", "?a=b", "/x?y#z"):
             await ask(wire, url + rest)
 
@@ -324,7 +331,7 @@ def test_a_header_of_the_caller_goes_before_the_login_of_the_url(run):
         writer.write(OK)
         await writer.drain()
 
-    async def client(wire: Wire, url: str) -> None:
+    async def client(wire: ConnectionPool, url: str) -> None:
         url = url.replace("http://", "http://user:pass@")
         await ask(wire, url, headers={"Authorization": "Bearer token"})
 
@@ -368,7 +375,7 @@ def test_an_answer_whose_head_came_before_is_read_like_the_first(answers, cuts):
                 await writer.drain()
                 await asyncio.sleep(0.001)
 
-    async def client(wire: Wire, url: str) -> None:
+    async def client(wire: ConnectionPool, url: str) -> None:
         for number, body in answers:
             answer = await ask(wire, url)
             assert answer.body == body
@@ -379,16 +386,16 @@ def test_an_answer_whose_head_came_before_is_read_like_the_first(answers, cuts):
 
 
 def test_a_known_head_with_a_longer_body_than_is_allowed_is_refused(run):
-    async def client(wire: Wire, url: str) -> None:
+    async def client(wire: ConnectionPool, url: str) -> None:
         assert (await ask(wire, url)).body == b"ok"
-        with pytest.raises(AnswerTooLong):
+        with pytest.raises(ResponseTooLargeError):
             await ask(wire, url, max_bytes=1)
 
     run(saying(OK, OK), client)
 
 
 def test_more_than_a_known_answer_is_not_taken_for_the_next_one(run):
-    async def client(wire: Wire, url: str) -> list[bytes]:
+    async def client(wire: ConnectionPool, url: str) -> list[bytes]:
         return [(await ask(wire, url)).body for _ in range(3)]
 
     assert run(saying(OK, OK + OK.replace(b"ok", b"no")), client) == [b"ok"] * 3
@@ -403,10 +410,10 @@ def test_heads_that_never_come_again_are_not_collected(run):
             writer.write(OK.replace(b"OK\r\n", b"OK\r\nX-Request-Id: %d\r\n" % number))
             await writer.drain()
 
-    async def client(wire: Wire, url: str) -> None:
+    async def client(wire: ConnectionPool, url: str) -> None:
         for number in range(3 * MAX_HEADS):
             assert (await ask(wire, url)).headers["x-request-id"] == str(number)
-        heads = [value for value in gc.get_objects() if isinstance(value, Peers)]
+        heads = [value for value in gc.get_objects() if isinstance(value, HostConnections)]
         assert heads
         assert all(len(peers.heads) <= MAX_HEADS for peers in heads)
 

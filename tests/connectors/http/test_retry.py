@@ -7,7 +7,7 @@ import pytest
 import stamina
 from structlog.testing import capture_logs
 
-from connectors.core.errors import PageRefused, SetupFault, Transient
+from connectors.core.errors import ConfigurationError, RejectedError, TransientError
 from connectors.http import retry
 from connectors.http.retry import FIRST_WAIT_S, LONGEST_WAIT_S, until_answered
 from connectors.observability.metrics import Metrics
@@ -64,7 +64,7 @@ def test_an_answer_is_returned_at_once(stalls, waits):
 
 
 def test_a_fault_is_retried_for_as_long_as_it_takes(stalls, waits):
-    service = Service(*(Transient("refused") for _ in range(1_200)))
+    service = Service(*(TransientError("refused") for _ in range(1_200)))
     assert asked(service, stalls) == "answer"
     assert service.tries == 1_201
     assert len(waits) == 1_200
@@ -72,7 +72,7 @@ def test_a_fault_is_retried_for_as_long_as_it_takes(stalls, waits):
 
 
 def test_the_waits_grow_to_a_bound_and_are_not_all_the_same(stalls, waits):
-    asked(Service(*(Transient("refused") for _ in range(40))), stalls)
+    asked(Service(*(TransientError("refused") for _ in range(40))), stalls)
     for number, wait in enumerate(waits):
         least = min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S)
         assert least <= wait <= min(least + FIRST_WAIT_S, LONGEST_WAIT_S)
@@ -80,7 +80,7 @@ def test_the_waits_grow_to_a_bound_and_are_not_all_the_same(stalls, waits):
 
 
 def test_a_retry_after_is_honoured_and_one_of_zero_is_no_reason_to_hammer(stalls, waits):
-    asked(Service(*[Transient("busy", retry_after_s=s) for s in (17.0, 0.0)]), stalls)
+    asked(Service(*[TransientError("busy", retry_after_s=s) for s in (17.0, 0.0)]), stalls)
     assert waits[0] == 17.0
     assert waits[1] >= FIRST_WAIT_S
 
@@ -93,7 +93,10 @@ def test_a_set_up_fault_is_waited_for_with_its_remedy(stalls, waits):
             return await super().__call__()
 
     assert (
-        asked(Mended(*(SetupFault("no table", remedy="make the table") for _ in range(2))), stalls)
+        asked(
+            Mended(*(ConfigurationError("no table", remedy="make the table") for _ in range(2))),
+            stalls,
+        )
         == "answer"
     )
     assert stalls.current() == []
@@ -101,9 +104,9 @@ def test_a_set_up_fault_is_waited_for_with_its_remedy(stalls, waits):
 
 @pytest.mark.parametrize("before", [0, 1, 2])
 def test_a_refused_page_is_not_tried_again_and_the_service_counts_as_there(stalls, waits, before):
-    faults = [SetupFault("away", remedy="wait") for _ in range(before)]
-    service = Service(*faults, PageRefused("400"))
-    with pytest.raises(PageRefused):
+    faults = [ConfigurationError("away", remedy="wait") for _ in range(before)]
+    service = Service(*faults, RejectedError("400"))
+    with pytest.raises(RejectedError):
         asked(service, stalls)
     assert service.tries == before + 1
     assert stalls.current() == []
@@ -111,7 +114,7 @@ def test_a_refused_page_is_not_tried_again_and_the_service_counts_as_there(stall
 
 @pytest.mark.parametrize("before", [0, 1])
 def test_an_error_of_ours_is_not_retried(stalls, waits, before):
-    service = Service(*(Transient("away") for _ in range(before)), ZeroDivisionError())
+    service = Service(*(TransientError("away") for _ in range(before)), ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         asked(service, stalls)
     assert service.tries == before + 1
@@ -120,5 +123,8 @@ def test_an_error_of_ours_is_not_retried(stalls, waits, before):
 def test_the_waiting_really_takes_time_and_ends(monkeypatch):
     monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
     with capture_logs() as lines:
-        assert asked(Service(*(Transient("away") for _ in range(3))), Stalls(Metrics())) == "answer"
+        assert (
+            asked(Service(*(TransientError("away") for _ in range(3))), Stalls(Metrics()))
+            == "answer"
+        )
     assert lines == []  # a hiccup

@@ -9,7 +9,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.http.timeouts import Deadlines
+from connectors.http.timeouts import Timeouts
 
 
 class Request:
@@ -31,7 +31,7 @@ def test_each_that_is_not_over_in_time_is_told_so_once(begun):
     """Whatever order they are begun in, and whichever are over before."""
 
     async def scene() -> None:
-        limits, now = Deadlines(), time.monotonic()
+        limits, now = Timeouts(), time.monotonic()
         requests = [(Request(now + ms / 1000), is_over) for ms, is_over in begun]
         for request, _ in requests:
             limits.begin(request, request.ends)
@@ -48,7 +48,7 @@ def test_each_that_is_not_over_in_time_is_told_so_once(begun):
 
 def test_one_that_ends_sooner_than_those_before_is_not_late():
     async def scene() -> None:
-        limits, now = Deadlines(), time.monotonic()
+        limits, now = Timeouts(), time.monotonic()
         long, short = Request(now + 30), Request(now + 0.02)
         limits.begin(long, long.ends)
         limits.begin(short, short.ends)
@@ -62,7 +62,7 @@ def test_one_that_ends_sooner_than_those_before_is_not_late():
 
 def test_what_is_begun_after_the_timer_has_rung_is_limited_too():
     async def scene() -> None:
-        limits = Deadlines()
+        limits = Timeouts()
         for _ in range(3):
             request = Request(time.monotonic() + 0.005)
             limits.begin(request, request.ends)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from connectors.core.offset_tracker import Ledger
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import Record
-from connectors.delivery.read_quota import EpochBudget
-from connectors.kafka.config import KafkaAccess
-from connectors.kafka.metadata_monitor import TopicWatch
-from connectors.kafka.source import PagesSource, Reading, Slot, SlotState
-from connectors.kafka.topic_validation import Probation
-from connectors.observability.liveness import Heartbeat
+from connectors.delivery.read_quota import ReadQuota
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.metadata_monitor import MetadataMonitor
+from connectors.kafka.source import PagesSource, Slot, SlotState, SourceContext
+from connectors.kafka.topic_validation import TopicValidation
+from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stall, Stalls
 from connectors.runtime.shutdown import Shutdown
-from connectors.runtime.tuning.epoch_schedule import EpochClock
+from connectors.runtime.tuning.epoch_schedule import EpochSchedule
 from connectors.runtime.tuning.timer_slack import TimerSlack
 from dataflow.events.decoder import can_be_read
 from tests.eventually import eventually
@@ -26,7 +26,7 @@ MOCK_OPTIONS = {"fetch.wait.max.ms": 5}
 
 
 class Process:
-    """What one process reads: its slots, its ledger, what it says."""
+    """What one process reads: its slots, its tracker, what it says."""
 
     def __init__(
         self,
@@ -35,34 +35,34 @@ class Process:
         topic: str = TOPIC,
         states: dict[str, SlotState] | None = None,
         proven: bool = True,
-        ledger: Ledger | None = None,
-        budget: EpochBudget | None = None,
+        tracker: OffsetTracker | None = None,
+        read_quota: ReadQuota | None = None,
         options: dict[str, Any] | None = None,
-        **access: Any,
+        **config: Any,
     ) -> None:
-        self.access = KafkaAccess(
-            broker, topic=topic, options=MOCK_OPTIONS if options is None else options, **access
+        self.config = KafkaConfig(
+            broker, topic=topic, options=MOCK_OPTIONS if options is None else options, **config
         )
         self.metrics = Metrics()
         self.stalls = Stalls(self.metrics)
         self.shutdown = Shutdown(watchdog_s=3600)
-        self.watch = TopicWatch(self.access, self.stalls, self.shutdown)
-        self.ledger = ledger or Ledger()
-        self.probation = Probation(can_be_read)
+        self.monitor = MetadataMonitor(self.config, self.stalls, self.shutdown)
+        self.tracker = tracker or OffsetTracker()
+        self.validation = TopicValidation(can_be_read)
         if proven:
-            self.probation.prove()
-        self.reading = Reading(
-            self.access,
-            self.watch,
-            self.ledger,
-            self.probation,
-            Heartbeat(),
+            self.validation.accept()
+        self.reading = SourceContext(
+            self.config,
+            self.monitor,
+            self.tracker,
+            self.validation,
+            Liveness(),
             self.metrics,
             self.shutdown,
             assigned={},
-            epoch=EpochClock(10.0),
+            epoch=EpochSchedule(10.0),
             slack=TimerSlack(),
-            budget=budget or EpochBudget(),
+            read_quota=read_quota or ReadQuota(),
         )
         self.source = PagesSource(self.reading)
         states = states or {}
@@ -96,7 +96,7 @@ class Process:
 
     def settle(self, records: Iterable[Record] | None = None) -> None:
         for record in self.records if records is None else records:
-            self.ledger.settled(record)
+            self.tracker.settled(record)
 
     def states(self) -> dict[str, SlotState]:
         return {name: slot.snapshot() for name, slot in self.slots.items()}

@@ -3,9 +3,9 @@ from __future__ import annotations
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from connectors.kafka.config import DEPENDED_ON, KafkaAccess
+from connectors.kafka.config import DEPENDED_ON, KafkaConfig
 
-SECURE = KafkaAccess(
+SECURE = KafkaConfig(
     "kafka:9093",
     tls=True,
     username="alice",
@@ -23,8 +23,8 @@ def test_librdkafka_takes_every_configuration():
 
 
 def test_security_follows_from_tls_and_login():
-    def protocol(**access):
-        return KafkaAccess("k:1", **access).consumer_config()["security.protocol"]
+    def protocol(**kafka):
+        return KafkaConfig("k:1", **kafka).consumer_config()["security.protocol"]
 
     assert protocol() == "plaintext"
     assert protocol(tls=True) == "ssl"
@@ -34,8 +34,8 @@ def test_security_follows_from_tls_and_login():
 
 
 def test_options_win_except_those_that_the_stream_depends_on(capsys):
-    access = KafkaAccess("k:1", options={"auto.offset.reset": "latest", "fetch.wait.max.ms": 5})
-    config = access.consumer_config()
+    kafka = KafkaConfig("k:1", options={"auto.offset.reset": "latest", "fetch.wait.max.ms": 5})
+    config = kafka.consumer_config()
     assert config["fetch.wait.max.ms"] == 5
     assert config["auto.offset.reset"] == "error"
     said = capsys.readouterr()
@@ -43,20 +43,20 @@ def test_options_win_except_those_that_the_stream_depends_on(capsys):
 
 
 def test_a_producer_s_limit_of_messages_leaves_consumers_as_they_are():
-    access = KafkaAccess("k:1", options={"message.max.bytes": 20_000_000})
-    assert access.producer_config()["message.max.bytes"] == 20_000_000
-    Consumer(access.consumer_config()).close()
+    kafka = KafkaConfig("k:1", options={"message.max.bytes": 20_000_000})
+    assert kafka.producer_config()["message.max.bytes"] == 20_000_000
+    Consumer(kafka.consumer_config()).close()
 
 
 def test_nothing_can_turn_off_what_the_promises_stand_on():
-    access = KafkaAccess("k:1", options=dict.fromkeys(DEPENDED_ON, "changed"))
-    for config in (access.consumer_config(), access.producer_config(), access.admin_config()):
+    kafka = KafkaConfig("k:1", options=dict.fromkeys(DEPENDED_ON, "changed"))
+    for config in (kafka.consumer_config(), kafka.producer_config(), kafka.admin_config()):
         assert "changed" not in config.values()
 
 
 def test_booleans_are_written_as_librdkafka_reads_them():
-    access = KafkaAccess("k:1", options={"socket.nagle.disable": True})
-    assert access.admin_config()["socket.nagle.disable"] == "true"
+    kafka = KafkaConfig("k:1", options={"socket.nagle.disable": True})
+    assert kafka.admin_config()["socket.nagle.disable"] == "true"
 
 
 def test_no_secret_is_shown():

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from connectors.kafka.config import KafkaAccess
-from connectors.kafka.error_monitor import FRESH_S, LASTING_S, KafkaFaults
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.error_monitor import FRESH_S, LASTING_S, KafkaErrorMonitor
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
 
-PLAIN = KafkaAccess("kafka:9092")
+PLAIN = KafkaConfig("kafka:9092")
 TLS = replace(PLAIN, tls=True, ca_file="/etc/ca.pem")
 SASL = replace(PLAIN, username="alice", password="alice-secret", sasl_mechanism="PLAIN")
 SCRAM = replace(SASL, sasl_mechanism="SCRAM-SHA-256")
@@ -28,17 +28,17 @@ class Clock:
 class Told:
     """Faults, and what a person is told of them."""
 
-    def __init__(self, access: KafkaAccess) -> None:
+    def __init__(self, config: KafkaConfig) -> None:
         self.clock = Clock()
         self.stalls = Stalls(Metrics(), clock=self.clock)
-        self.faults = KafkaFaults(access, self.stalls, clock=self.clock)
+        self.errors = KafkaErrorMonitor(config, self.stalls, clock=self.clock)
 
     def log(self, text: str, times: int = 1) -> None:
         for _ in range(times):
-            self.faults.log(20, "%s [%s] %s", "FAIL", "rdkafka#consumer-1", text)
+            self.errors.log(20, "%s [%s] %s", "FAIL", "rdkafka#consumer-1", text)
 
     def error(self, code: int, text: str) -> None:
-        self.faults.on_error(KafkaError(code, text))
+        self.errors.on_error(KafkaError(code, text))
 
     @property
     def words(self) -> tuple[str, str]:
@@ -176,8 +176,8 @@ ROWS = {
 
 @pytest.mark.parametrize("row", ROWS)
 def test_each_misconfiguration_is_told_with_the_setting_to_change(row):
-    access, text, code, reason, remedy = ROWS[row]
-    told = Told(access)
+    config, text, code, reason, remedy = ROWS[row]
+    told = Told(config)
     for _ in range(3):  # librdkafka tries again many times a second
         if code is None:
             told.log(text)
@@ -238,18 +238,18 @@ CONSTRUCTORS = {
 
 @pytest.mark.parametrize("case", CONSTRUCTORS)
 def test_a_client_that_cannot_be_made_is_told_and_heals(case):
-    access, text, reason, remedy = CONSTRUCTORS[case]
-    told = Told(access)
-    told.faults.unusable(KafkaException(KafkaError(KafkaError._INVALID_ARG, text)))
+    config, text, reason, remedy = CONSTRUCTORS[case]
+    told = Told(config)
+    told.errors.client_failed(KafkaException(KafkaError(KafkaError._INVALID_ARG, text)))
     assert reason in told.words[0]
     assert remedy in told.words[1]
-    told.faults.usable()
+    told.errors.client_opened()
     assert told.words == ("", "")
 
 
 def test_an_idle_connection_that_ends_is_no_fault():
     told = Told(PLAIN)
-    told.faults.answered()
+    told.errors.broker_answered()
     told.log(ROWS["plaintext client, SASL listener"][1], times=10)
     told.clock.now += FRESH_S + 1
     told.log(ROWS["plaintext client, SASL listener"][1])
@@ -258,18 +258,18 @@ def test_an_idle_connection_that_ends_is_no_fault():
 
 def test_a_broker_that_restarts_is_waited_for_without_a_remedy():
     told = Told(PLAIN)
-    told.faults.answered()
+    told.errors.broker_answered()
     told.clock.now += FRESH_S + 1
     for _ in range(20):
         told.error(KafkaError._TRANSPORT, ROWS["broker down"][1])
     assert told.words == ("cannot connect to kafka:9092: connection refused", "")
-    told.faults.answered()
+    told.errors.broker_answered()
     assert told.words == ("", "")
 
 
 def test_a_broker_that_stays_away_needs_a_person_in_the_end():
     told = Told(PLAIN)
-    told.faults.answered()
+    told.errors.broker_answered()
     told.clock.now += LASTING_S + 1
     for _ in range(3):
         told.error(KafkaError._TRANSPORT, ROWS["broker down"][1])
@@ -280,7 +280,7 @@ def test_one_broker_of_several_that_is_away_is_no_fault_while_the_others_answer(
     told = Told(replace(PLAIN, brokers="one:9092,two:9092"))
     for _ in range(60):
         told.clock.now += 1
-        told.faults.answered()
+        told.errors.broker_answered()
         told.error(
             KafkaError._TRANSPORT,
             "two:9092/2: Connect to ipv4#10.0.0.2:9092 failed: Connection refused (after 1ms in state CONNECT)",
@@ -306,25 +306,25 @@ def test_all_brokers_down_alone_tells_only_that_nothing_is_reached():
 def test_what_the_broker_refuses_outlasts_its_other_answers(code, reason, remedy):
     told = Told(PLAIN)
     told.error(code, "Broker: no")
-    told.faults.answered()
+    told.errors.broker_answered()
     assert reason in told.words[0]
     assert remedy in told.words[1]
 
 
 def test_of_several_troubles_the_one_that_the_others_follow_from_is_told():
     told = Told(PLAIN)
-    told.faults.trouble("group", "group")
-    told.faults.trouble("connection", "connection")
-    told.faults.repeat()
+    told.errors.report("group", "group")
+    told.errors.report("connection", "connection")
+    told.errors.repeat()
     assert told.words[0] == "connection"
-    told.faults.answered()
-    told.faults.repeat()
+    told.errors.broker_answered()
+    told.errors.repeat()
     assert told.words[0] == "group"
-    told.faults.over("group")
+    told.errors.resolve("group")
     assert told.words == ("", "")
 
 
 def test_an_ordinary_log_line_is_no_fault():
     told = Told(PLAIN)
-    told.faults.log(20, "%s [%s] %s", "CONFWARN", "rdkafka#consumer-1", "Configuration property x")
+    told.errors.log(20, "%s [%s] %s", "CONFWARN", "rdkafka#consumer-1", "Configuration property x")
     assert told.words == ("", "")

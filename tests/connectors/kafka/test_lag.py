@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from connectors.core.offset_tracker import Ledger
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import Record
 from connectors.kafka.lag import Lag
 from connectors.observability.metrics import Metrics
@@ -11,8 +11,8 @@ class Member:
     """What one process of a cluster knows of the lag."""
 
     def __init__(self) -> None:
-        self.ledger, self.metrics = Ledger(shared=True), Metrics()
-        self.lag = Lag(self.ledger, self.metrics)
+        self.tracker, self.metrics = OffsetTracker(shared=True), Metrics()
+        self.lag = Lag(self.tracker, self.metrics)
 
     def told(self, end: int) -> float:
         """The sum of its gauges, once the topic's partition 0 is known to end there."""
@@ -21,8 +21,8 @@ class Member:
 
 
 def moves(reader: Member, writer: Member, moved: Record) -> None:
-    reader.ledger.departed([moved])
-    writer.ledger.arrived([moved])
+    reader.tracker.handed_over([moved])
+    writer.tracker.received([moved])
 
 
 def test_a_record_counts_in_the_process_where_it_is_open_and_in_no_other():
@@ -30,12 +30,12 @@ def test_a_record_counts_in_the_process_where_it_is_open_and_in_no_other():
     reader.lag.read_up_to(0, 0)
     assert (reader.told(10), writer.told(10)) == (10, 0)
     records = [record(offset) for offset in range(3)]
-    reader.ledger.opened(records)
+    reader.tracker.opened(records)
     reader.lag.read_up_to(0, 3)
     assert (reader.told(10), writer.told(10)) == (10, 0)
     for moved in records:
         moves(reader, writer, moved)
     assert (reader.told(10), writer.told(10)) == (7, 3)
     for done in records:
-        writer.ledger.settled(done)
+        writer.tracker.settled(done)
     assert (reader.told(10), writer.told(10)) == (7, 0)

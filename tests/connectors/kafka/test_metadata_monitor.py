@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from connectors.kafka.config import KafkaAccess
-from connectors.kafka.metadata_monitor import TopicWatch
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.metadata_monitor import MetadataMonitor
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
 from connectors.runtime.shutdown import Shutdown
@@ -17,15 +17,15 @@ from tests.eventually import eventually
     [(3, []), (5, ["more workers than partitions: 2 of 5 read nothing"])],
 )
 def test_more_workers_than_partitions_are_said_once(mock_kafka, workers, said):
-    access = KafkaAccess(mock_kafka.broker, topic=TOPIC, options=MOCK_OPTIONS)
+    config = KafkaConfig(mock_kafka.broker, topic=TOPIC, options=MOCK_OPTIONS)
     shutdown = Shutdown(watchdog_s=3600)
-    watch = TopicWatch(access, Stalls(Metrics()), shutdown, workers)
+    monitor = MetadataMonitor(config, Stalls(Metrics()), shutdown, workers)
     with capture_logs() as lines:
-        watch.start()
-        eventually(lambda: watch.looked_at > 0, 10)
-        first = watch.looked_at
-        watch.look_soon()
-        eventually(lambda: watch.looked_at > first, 10)
+        monitor.start()
+        eventually(lambda: monitor.refreshed_at > 0, 10)
+        first = monitor.refreshed_at
+        monitor.refresh_soon()
+        eventually(lambda: monitor.refreshed_at > first, 10)
         shutdown.stop()
     warnings = [line for line in lines if line["log_level"] == "warning"]
     assert [line["event"] for line in warnings] == said

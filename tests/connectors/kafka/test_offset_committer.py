@@ -16,7 +16,7 @@ def produce(kafka: MockKafka, count: int) -> None:
 
 def committer(process: Process, stored: set[int] | None = None) -> OffsetCommitter:
     return OffsetCommitter(
-        process.access, process.ledger, process.watch.faults, process.shutdown, stored
+        process.config, process.tracker, process.monitor.errors, process.shutdown, stored
     )
 
 
@@ -75,7 +75,7 @@ def test_a_partition_that_the_store_knows_is_committed_at_once(mock_kafka):
         first.read(5)
         states = first.states()
     with Process(mock_kafka.broker, states=states) as second:
-        second.turn_until(lambda: 0 in second.ledger.low_watermarks())
+        second.turn_until(lambda: 0 in second.tracker.low_watermarks())
         committer(second, second.reading.stored).close()
         assert mock_kafka.committed(TOPIC, GROUP)[0] == 10
 

@@ -11,8 +11,8 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, cluster_main, run_main
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
-from connectors.core.offset_tracker import Ledger
-from connectors.delivery.read_quota import EpochBudget
+from connectors.core.offset_tracker import OffsetTracker
+from connectors.delivery.read_quota import ReadQuota
 from connectors.kafka.source import BATCH_RECORDS, SLOTS, STATE_VERSION, PagesSource
 from connectors.runtime.tuning import timer_slack
 from gibsey_embedder.fakes.kafka import MockKafka
@@ -55,9 +55,9 @@ def test_a_slot_without_partitions_opens_no_consumer_and_sleeps(mock_kafka):
     with Process(mock_kafka.broker) as process:
         process.turn_until(lambda: process.reading.assigned)
         idle = process.slots["slot-05"]
-        assert idle._reader._consumer is None
+        assert idle._consumer._consumer is None
         assert idle.next_awake() is not None
-        assert process.slots["slot-00"]._reader._consumer is not None
+        assert process.slots["slot-00"]._consumer._consumer is not None
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_partition_begins_anew_only_when_its_old_offsets_are_settled(mock_kafk
     fill(mock_kafka, 40)
     with Process(mock_kafka.broker) as process:
         process.read(40)
-        process.slots["slot-00"]._reader.begin_anew("made anew")
+        process.slots["slot-00"]._consumer.restart_from_earliest("made anew")
         ends = time.monotonic() + 1.5
         while time.monotonic() < ends:
             assert process.turn() == []
@@ -172,7 +172,7 @@ def test_a_topic_with_another_id_is_read_from_its_beginning(mock_kafka):
     fill(mock_kafka, 40)
     state = (STATE_VERSION, SLOTS, "the-old-id", True, {0: (10, 0)})
     with Process(mock_kafka.broker, states={"slot-00": state}) as process:
-        process.watch.topic_id = "the-new-id"
+        process.monitor.topic_id = "the-new-id"
         process.turn_until(lambda: process.resets == 1)
         assert process.states()["slot-00"][2:] == ("the-new-id", False, {0: (OFFSET_BEGINNING, 1)})
         process.read(40)
@@ -185,7 +185,7 @@ def test_a_topic_with_another_id_is_not_emptied_into_dead_letters_either(mock_ka
     fill(mock_kafka, 300, value=b"<xml/>")
     state = (STATE_VERSION, SLOTS, "the-old-id", True, {0: (10, 0)})
     with Process(mock_kafka.broker, states={"slot-00": state}) as process:
-        process.watch.topic_id = "the-new-id"
+        process.monitor.topic_id = "the-new-id"
         stall = process.turn_until(process.stall)
         assert "none of the first 100 events" in stall.reason
         assert process.records == []
@@ -196,7 +196,7 @@ def test_a_consumer_that_is_given_up_is_replaced_where_it_was(mock_kafka):
     fill(mock_kafka, count)
     with Process(mock_kafka.broker) as process:
         process.read(BATCH_RECORDS)
-        process.slots["slot-00"]._reader._begin_again("Local: Fatal error")
+        process.slots["slot-00"]._consumer._reopen("Local: Fatal error")
         process.read(count)
         assert process.places() == [(0, n) for n in range(count)]
         assert process.resets == 0
@@ -214,14 +214,14 @@ def test_records_behind_an_end_in_the_same_read_leave_no_position_before_them(mo
         *before, end = fetched
         assert end.error()
         assert any(message.error() for message in before)
-        slot._reader._fetched = before  # with an end among them, and none behind them
+        slot._consumer._fetched = before  # with an end among them, and none behind them
         process.read(15)
         assert process.states()["slot-00"][-1] == {0: (15, 0)}
 
 
 def fetch(slot, into):
     """Take what librdkafka has for a slot, ends too; returns how many records there are."""
-    into += slot._reader._consumer.consume(32, 0.05)
+    into += slot._consumer._consumer.consume(32, 0.05)
     ended = bool(into) and bool(into[-1].error())
     return ended and sum(message.error() is None for message in into)
 
@@ -238,13 +238,13 @@ def test_an_incompatible_state_is_refused_with_the_remedy(mock_kafka):
 
 def test_reading_pauses_while_the_ledger_has_no_room(mock_kafka):
     fill(mock_kafka, 3000)
-    with Process(mock_kafka.broker, ledger=Ledger(max_pages=300)) as process:
+    with Process(mock_kafka.broker, tracker=OffsetTracker(max_pages=300)) as process:
         process.read(300)
         for _ in range(50):
             process.turn()
             time.sleep(0.001)
         assert 300 <= len(process.records) < 300 + BATCH_RECORDS
-        assert process.ledger.open_pages == len(process.records)
+        assert process.tracker.open_pages == len(process.records)
         while len(process.records) < 3000:
             process.settle(process.turn())
             process.settle()
@@ -268,10 +268,10 @@ def test_a_batch_is_bounded_in_records_and_bytes(mock_kafka):
 
 def test_in_a_cluster_reading_pauses_until_the_epoch_ends(mock_kafka):
     fill(mock_kafka, 2 * BATCH_RECORDS)
-    ledger = Ledger(shared=True)
-    with Process(mock_kafka.broker, ledger=ledger, budget=EpochBudget(pages=100)) as process:
+    tracker = OffsetTracker(shared=True)
+    with Process(mock_kafka.broker, tracker=tracker, read_quota=ReadQuota(pages=100)) as process:
         process.read(100)
-        ledger.departed(process.records)
+        tracker.handed_over(process.records)
         before = len(process.records)
         for _ in range(50):
             assert process.turn() == []
@@ -286,7 +286,7 @@ def test_frames_are_not_emitted_and_not_in_the_snapshot_until_a_plain_record_com
         assert "schema-registry" in stall.reason
         assert process.records == []
         assert process.states()["slot-00"][4] == {}
-        assert process.ledger.open_pages == 0
+        assert process.tracker.open_pages == 0
         fill(mock_kafka, 1, partition=1, value=GOOD)
         process.read(4)
         assert process.places() == [(0, 0), (0, 1), (0, 2), (1, 0)]
@@ -362,7 +362,7 @@ def test_a_certificate_file_that_appears_late_heals(mock_kafka, tmp_path):
 
 def test_lag_counts_what_is_unread_and_what_is_open(mock_kafka):
     fill(mock_kafka, 20)
-    with Process(mock_kafka.broker, ledger=Ledger(max_pages=20)) as process:
+    with Process(mock_kafka.broker, tracker=OffsetTracker(max_pages=20)) as process:
         process.read(20)
         process.turn_until(lambda: process.lag().get("0") == 20)
         fill(mock_kafka, 15)
@@ -375,8 +375,8 @@ def test_lag_counts_what_is_unread_and_what_is_open(mock_kafka):
 def test_lag_is_known_after_a_resume_that_may_read_nothing(mock_kafka):
     fill(mock_kafka, 30)
     state = (STATE_VERSION, SLOTS, "", True, {0: (10, 0)})
-    full = Ledger(max_pages=0)
-    with Process(mock_kafka.broker, states={"slot-00": state}, ledger=full) as process:
+    full = OffsetTracker(max_pages=0)
+    with Process(mock_kafka.broker, states={"slot-00": state}, tracker=full) as process:
         process.turn_until(lambda: process.lag().get("0") == 20)
         assert not process.records
 
@@ -384,15 +384,15 @@ def test_lag_is_known_after_a_resume_that_may_read_nothing(mock_kafka):
 def test_lag_is_known_of_partitions_that_nothing_was_read_of_yet(mock_kafka):
     for partition in range(3):
         fill(mock_kafka, 30, partition=partition)
-    with Process(mock_kafka.broker, ledger=Ledger(max_pages=0)) as process:
-        commit(mock_kafka, process.access.group, {1: 25})
+    with Process(mock_kafka.broker, tracker=OffsetTracker(max_pages=0)) as process:
+        commit(mock_kafka, process.config.group, {1: 25})
         process.turn_until(lambda: process.lag() == {"0": 30, "1": 5, "2": 30})
         assert not process.records
 
 
 def test_an_empty_partition_has_a_position_and_a_watermark(mock_kafka):
     with Process(mock_kafka.broker) as process:
-        process.turn_until(lambda: process.ledger.low_watermarks() == {0: 0, 1: 0, 2: 0})
+        process.turn_until(lambda: process.tracker.low_watermarks() == {0: 0, 1: 0, 2: 0})
 
 
 @pytest.mark.parametrize(

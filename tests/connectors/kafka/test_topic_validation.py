@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from connectors.core.records import Record
-from connectors.kafka.topic_validation import PATIENCE_S, LookAhead, Probation, is_frame
+from connectors.kafka.topic_validation import HOLD_S, HeldEvents, TopicValidation, is_frame
 
 FRAME = b"\0\0\0\0\1avro"
 GOOD, BAD = b"{}", b"<xml/>"
@@ -22,8 +22,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def probation(clock: Clock) -> Probation:
-    return Probation(lambda record: record.value == GOOD, limit=100, clock=clock)
+def validation(clock: Clock) -> TopicValidation:
+    return TopicValidation(lambda record: record.value == GOOD, limit=100, clock=clock)
 
 
 def record(offset: int, value: bytes | None) -> Record:
@@ -38,81 +38,83 @@ def offsets(came) -> list[int]:
     return [r.offset for r in came]
 
 
-def test_a_good_event_lets_everything_through_at_once_and_in_order(probation):
-    ahead = LookAhead(probation)
+def test_a_good_event_lets_everything_through_at_once_and_in_order(validation):
+    ahead = HeldEvents(validation)
     assert ahead.sift(records([BAD] * 3)) == []
     assert offsets(ahead.sift(records([BAD, GOOD, BAD], 3))) == [0, 1, 2, 3, 4, 5]
     assert ahead.room is None
     assert offsets(ahead.sift(records([BAD] * 2, 6))) == [6, 7]
-    assert probation.doubt("cdc.pages") is None
+    assert validation.problem("cdc.pages") is None
 
 
-def test_a_topic_that_was_made_anew_is_doubted_once(probation):
-    ahead = LookAhead(probation)
+def test_a_topic_that_was_made_anew_is_doubted_once(validation):
+    ahead = HeldEvents(validation)
     ahead.sift(records([GOOD]))
-    probation.begin_anew("another")
+    validation.restart("another")
     assert ahead.sift(records([BAD] * 2)) == []
     assert offsets(ahead.sift(records([GOOD], 2))) == [0, 1, 2]
-    probation.begin_anew("another")  # by another reader of the same topic
-    assert probation.proven
+    validation.restart("another")  # by another reader of the same topic
+    assert validation.is_valid
 
 
-def test_what_is_held_of_a_topic_that_is_gone_is_dropped(probation, clock):
-    ahead = LookAhead(probation)
+def test_what_is_held_of_a_topic_that_is_gone_is_dropped(validation, clock):
+    ahead = HeldEvents(validation)
     ahead.sift(records([BAD] * 99))
     ahead.forget()
     assert len(ahead) == 0
     ahead.sift(records([BAD] * 2))
-    clock.now += PATIENCE_S
+    clock.now += HOLD_S
     assert offsets(ahead.sift([])) == [0, 1]
 
 
-def test_a_good_event_elsewhere_in_the_process_does_too(probation):
-    ahead, elsewhere = LookAhead(probation), LookAhead(probation)
+def test_a_good_event_elsewhere_in_the_process_does_too(validation):
+    ahead, elsewhere = HeldEvents(validation), HeldEvents(validation)
     ahead.sift(records([BAD]))
     assert offsets(elsewhere.sift(records([GOOD]))) == [0]
     assert offsets(ahead.sift(records([BAD], 1))) == [0, 1]
 
 
-def test_a_few_bad_events_are_let_through_when_nothing_more_has_come_for_a_moment(probation, clock):
-    ahead = LookAhead(probation)
+def test_a_few_bad_events_are_let_through_when_nothing_more_has_come_for_a_moment(
+    validation, clock
+):
+    ahead = HeldEvents(validation)
     ahead.sift(records([BAD] * 99))
     assert ahead.sift([]) == []
-    clock.now += PATIENCE_S
+    clock.now += HOLD_S
     assert len(ahead.sift([])) == 99
-    assert probation.doubt("cdc.pages") is None
+    assert validation.problem("cdc.pages") is None
 
 
-def test_a_hundred_bad_events_are_held_back_and_doubted(probation, clock):
-    slots = [LookAhead(probation), LookAhead(probation)]
+def test_a_hundred_bad_events_are_held_back_and_doubted(validation, clock):
+    slots = [HeldEvents(validation), HeldEvents(validation)]
     for slot in slots:
         slot.sift(records([BAD] * 50))
     clock.now += 3600
     assert [slot.sift([]) for slot in slots] == [[], []]
-    reason, remedy = probation.doubt("cdc.pages")
+    reason, remedy = validation.problem("cdc.pages")
     assert "none of the first 100 events of cdc.pages" in reason
     assert "KAFKA_TOPIC" in remedy
     assert len(slots[0].sift(records([GOOD], 50))) == 51
-    assert probation.doubt("cdc.pages") is None
+    assert validation.problem("cdc.pages") is None
 
 
-def test_those_that_were_let_through_count(probation, clock):
-    ahead = LookAhead(probation)
+def test_those_that_were_let_through_count(validation, clock):
+    ahead = HeldEvents(validation)
     for start in (0, 40):
         ahead.sift(records([BAD] * 40, start))
-        clock.now += PATIENCE_S
+        clock.now += HOLD_S
         assert len(ahead.sift([])) == 40
     ahead.sift(records([BAD] * 20, 80))
-    clock.now += PATIENCE_S
+    clock.now += HOLD_S
     assert ahead.sift([]) == []
-    assert probation.doubt("cdc.pages")
+    assert validation.problem("cdc.pages")
 
 
-def test_a_topic_that_an_earlier_run_has_read_is_not_doubted(probation):
-    probation.prove()
-    ahead = LookAhead(probation)
+def test_a_topic_that_an_earlier_run_has_read_is_not_doubted(validation):
+    validation.accept()
+    ahead = HeldEvents(validation)
     assert len(ahead.sift(records([BAD] * 500))) == 500
-    assert probation.doubt("cdc.pages") is None
+    assert validation.problem("cdc.pages") is None
 
 
 def test_frames_are_told_by_their_first_byte():
@@ -122,35 +124,35 @@ def test_frames_are_told_by_their_first_byte():
     assert not is_frame(record(0, b"{}"))
 
 
-def test_frames_are_held_back_and_doubted_however_few(probation, clock):
-    ahead = LookAhead(probation)
+def test_frames_are_held_back_and_doubted_however_few(validation, clock):
+    ahead = HeldEvents(validation)
     assert ahead.sift(records([FRAME, None, FRAME])) == []
     clock.now += 3600
     assert ahead.sift([]) == []
-    reason, remedy = probation.doubt("cdc.pages")
+    reason, remedy = validation.problem("cdc.pages")
     assert "schema-registry" in reason
     assert "JsonConverter" in remedy
 
 
-def test_among_other_bad_events_frames_are_ordinary_ones(probation, clock):
-    ahead = LookAhead(probation)
+def test_among_other_bad_events_frames_are_ordinary_ones(validation, clock):
+    ahead = HeldEvents(validation)
     ahead.sift(records([FRAME, BAD]))
-    clock.now += PATIENCE_S
+    clock.now += HOLD_S
     assert offsets(ahead.sift([])) == [0, 1]
 
 
-def test_tombstones_prove_nothing_and_keep_their_place(probation):
-    ahead = LookAhead(probation)
+def test_tombstones_prove_nothing_and_keep_their_place(validation):
+    ahead = HeldEvents(validation)
     assert offsets(ahead.sift(records([None] * 300))) == list(range(300))
     assert offsets(ahead.sift(records([None, BAD, None], 300))) == [300]
     assert offsets(ahead.sift(records([GOOD], 303))) == [301, 302, 303]
 
 
-def test_the_look_ahead_is_bounded_in_records_and_bytes(probation):
-    ahead = LookAhead(probation, limit=3)
+def test_the_look_ahead_is_bounded_in_records_and_bytes(validation):
+    ahead = HeldEvents(validation, limit=3)
     assert ahead.room == 3
     ahead.sift(records([FRAME] * 2))
     assert ahead.room == 1
-    large = LookAhead(probation)
+    large = HeldEvents(validation)
     large.sift([record(0, b"\0" * 5_000_000)])
     assert large.room == 0

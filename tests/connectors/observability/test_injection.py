@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from connectors.core.errors import Refusal
+from connectors.core.errors import Rejection
 from connectors.core.records import DeadLetter, Record
-from connectors.http.client import Http
-from connectors.kafka.dead_letters.message import Form, headers_of, one_line
+from connectors.http.client import HttpClient
+from connectors.kafka.dead_letters.message import Payload, headers_of, one_line
 from connectors.rag.notifier import RagNotifier
 from connectors.stores.stargate.auth import FixedToken
 from connectors.stores.stargate.errors import StargateTable
@@ -39,7 +39,7 @@ class Ear:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._http = Http()
+        self._http = HttpClient()
         self._server = self._loop.run_until_complete(
             asyncio.start_server(self._answer, "127.0.0.1", 0)
         )
@@ -47,7 +47,7 @@ class Ear:
         self._requests: list[tuple[str, set[str], bytes]] = []
 
     def heard(
-        self, send: Callable[[Http, str], Awaitable[object]]
+        self, send: Callable[[HttpClient, str], Awaitable[object]]
     ) -> list[tuple[str, set[str], bytes]]:
         """Request line, names of the header fields, and body of each request."""
         self._requests = []
@@ -90,7 +90,7 @@ def ear() -> Iterator[Ear]:
 @example(ATTACKS[3])
 @example(ATTACKS[4])
 def test_a_page_id_is_one_segment_of_one_request_and_adds_no_header(ear, page_id):
-    async def send(http: Http, url: str) -> None:
+    async def send(http: HttpClient, url: str) -> None:
         watched = Watched()
         session = StargateSession(http, FixedToken("token"), watched.metrics)
         table = StargateTable(url, "gibsey", "page_vectors", None)
@@ -108,7 +108,7 @@ def test_a_page_id_is_one_segment_of_one_request_and_adds_no_header(ear, page_id
 @example(ATTACKS[0])
 @example('","vector":[1],"page_id":"other')
 def test_a_page_id_stays_one_text_in_a_notification(ear, page_id):
-    async def send(http: Http, url: str) -> dict[int, Refusal]:
+    async def send(http: HttpClient, url: str) -> dict[int, Rejection]:
         watched = Watched()
         rag = RagNotifier(http, watched.stalls, watched.metrics, f"{url}/refresh", "token")
         return await rag.write([row_of(page_id)])
@@ -124,7 +124,7 @@ def test_a_page_id_stays_one_text_in_a_notification(ear, page_id):
 @given(st.text() | awkward)
 def test_no_detail_of_a_dead_letter_breaks_a_line_or_grows_without_bound(detail):
     letter = DeadLetter(Record("t", 0, 1, 2, b"key", b"value"), "undecodable", detail)
-    headers = headers_of(letter, dt.datetime.now(dt.timezone.utc), Form.WHOLE)
+    headers = headers_of(letter, dt.datetime.now(dt.timezone.utc), Payload.WHOLE)
     assert [name for name, _ in headers][:4] == ["reason", "detail", "origin", "failed-at"]
     assert one_line(detail).isprintable()
     assert len(one_line(detail)) <= 500

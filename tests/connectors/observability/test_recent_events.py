@@ -5,11 +5,11 @@ from __future__ import annotations
 import structlog
 
 from connectors.observability import logs
-from connectors.observability.recent_events import KEPT, LONGEST_FACT, LONGEST_TEXT, Recent
+from connectors.observability.recent_events import KEPT, LONGEST_FACT, LONGEST_TEXT, RecentEvents
 
 
 def test_only_warnings_and_worse_are_noted():
-    recent = Recent()
+    recent = RecentEvents()
     for level in ("debug", "info", "warning", "error", "critical"):
         recent.note_line({"level": level, "event": level, "logger_name": "kafka", "source": 3})
     assert [(h.level, h.text) for h in recent.latest()] == [
@@ -22,7 +22,7 @@ def test_only_warnings_and_worse_are_noted():
 
 
 def test_a_dead_letter_shows_its_reason_and_origin():
-    recent = Recent()
+    recent = RecentEvents()
     recent.note_line(
         {"level": "error", "event": "dead letter", "reason": "undecodable", "detail": "no JSON",
          "origin": "cdc.pages:0:7"}
@@ -33,7 +33,7 @@ def test_a_dead_letter_shows_its_reason_and_origin():
 
 
 def test_a_stall_shows_its_service_reason_and_remedy():
-    recent = Recent()
+    recent = RecentEvents()
     recent.note_line(
         {"level": "warning", "event": "waiting", "logger_name": "stream", "service": "embedder",
          "reason": "no model", "since_s": 60, "remedy": "pull it"}
@@ -45,7 +45,7 @@ def test_a_stall_shows_its_service_reason_and_remedy():
 
 def test_what_happens_again_is_counted_and_does_not_push_the_rest_out():
     now = iter(range(1000))
-    recent = Recent(clock=lambda: float(next(now)))
+    recent = RecentEvents(clock=lambda: float(next(now)))
     recent.add("warning", "kafka", "once")
     for n in range(KEPT * 2):
         recent.add("dead-letter", "rag-unreachable", "answered 500", origin=f"cdc.pages:0:{n}")
@@ -56,7 +56,7 @@ def test_what_happens_again_is_counted_and_does_not_push_the_rest_out():
 
 
 def test_it_holds_the_newest_only():
-    recent = Recent()
+    recent = RecentEvents()
     for n in range(KEPT + 5):
         recent.add("warning", "stream", f"number {n}")
     found = recent.latest()
@@ -66,7 +66,7 @@ def test_it_holds_the_newest_only():
 
 
 def test_texts_are_one_printable_line_of_bounded_length():
-    recent = Recent()
+    recent = RecentEvents()
     recent.add("error", "rag", "a\nb\x1b[31m" + "x" * 10_000, page_id="\ud800é\0" * 1000)
     (found,) = recent.latest()
     assert found.text.startswith("a\\nb\\x1b[31mx")
@@ -77,7 +77,7 @@ def test_texts_are_one_printable_line_of_bounded_length():
 
 
 def test_the_log_shows_it_every_line_without_secrets(capsys):
-    recent = Recent()
+    recent = RecentEvents()
     try:
         logs.configure(secrets=["hunter2"], watch=recent.note_line)
         logs.get("rag").warning("refused", url="http://me:hunter2@rag")

@@ -1,8 +1,8 @@
-"""Secrets are struck out of any text, and words that merely resemble them stay."""
+"""Redactor are struck out of any text, and words that merely resemble them stay."""
 
 import pytest
 
-from connectors.observability.redaction import Secrets
+from connectors.observability.redaction import Redactor
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,12 @@ from connectors.observability.redaction import Secrets
     ],
 )
 def test_a_secret_is_struck_out_but_no_part_of_another_word(secret, text, left):
-    assert Secrets([secret]).struck_from(text) == left
+    assert Redactor([secret]).redact(text) == left
 
 
 def test_of_secrets_that_contain_each_other_the_longest_is_struck_out():
-    assert Secrets(["s3cret-1", "s3cret-1-longer"]).struck_from("s3cret-1-longer") == "***"
+    assert Redactor(["s3cret-1", "s3cret-1-longer"]).redact("s3cret-1-longer") == "***"
 
 
 def test_secrets_show_themselves_to_nobody():
-    assert "s3cret" not in repr(Secrets(["s3cret-1"]))
+    assert "s3cret" not in repr(Redactor(["s3cret-1"]))

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from connectors.core.errors import SetupFault, Transient
+from connectors.core.errors import ConfigurationError, TransientError
 from connectors.observability.metrics import Metrics
-from connectors.observability.stalls import PATIENCE_S, REPEAT_S, Stall, Stalls
+from connectors.observability.stalls import MIN_STALL_S, REPEAT_S, Stall, Stalls
 
 
 class Clock:
@@ -38,7 +38,7 @@ def gauge(metrics: Metrics, service: str = "stargate") -> float:
 def test_a_hiccup_is_passed_over_in_silence(stalls, metrics, clock):
     with capture_logs() as lines:
         stalls.waiting("stargate", "refused")
-        clock.now += PATIENCE_S / 2
+        clock.now += MIN_STALL_S / 2
         stalls.waiting("stargate", "refused")
         assert stalls.current() == []
         stalls.cleared("stargate")
@@ -64,7 +64,7 @@ def test_a_stall_is_said_once_then_once_a_minute_and_once_at_the_end(stalls, met
 
 def test_a_fault_that_will_not_pass_by_itself_is_said_at_once_with_its_remedy(stalls, metrics):
     with capture_logs() as lines:
-        stalls.failed("embedder", SetupFault("no model", remedy="pull it"))
+        stalls.failed("embedder", ConfigurationError("no model", remedy="pull it"))
     assert (lines[0]["reason"], lines[0]["remedy"]) == ("no model", "pull it")
     assert gauge(metrics, "embedder") == 1
     assert [stall.remedy for stall in stalls.current()] == ["pull it"]
@@ -93,7 +93,7 @@ def test_current_stalls_come_oldest_first_and_count_their_faults(stalls, clock):
 
 def test_each_failed_try_is_counted(stalls, metrics):
     for _ in range(3):
-        stalls.failed("rag", Transient("refused"))
+        stalls.failed("rag", TransientError("refused"))
     assert metrics.retries.labels("rag")._value.get() == 3
 
 
@@ -109,5 +109,5 @@ def test_after_it_answered_a_service_may_stall_anew(stalls, clock):
     stalls.cleared("rag")
     stalls.waiting("rag", "refused")
     assert stalls.current() == []
-    clock.now += PATIENCE_S
+    clock.now += MIN_STALL_S
     assert stalls.current()[0].since == 1_010.0

@@ -7,10 +7,10 @@ import time
 import orjson
 import pytest
 
-from connectors.http.circuit_breaker import Circuit
+from connectors.http.circuit_breaker import CircuitBreaker
 from connectors.rag.notifier import RagNotifier
 from gibsey_embedder.fakes.faults import Fault
-from gibsey_embedder.fakes.message import Answer
+from gibsey_embedder.fakes.message import Reply
 from gibsey_embedder.fakes.rag import Rag
 from tests.connectors.stores.writers import (
     Watched,
@@ -40,7 +40,7 @@ def outcome(watched: Watched, name: str) -> float:
 
 
 async def notify_all(writer, rows, in_flight=32):
-    """Notify of rows as an outbox does: one a call, so many at once."""
+    """Notify of rows as a write queue does: one a call, so many at once."""
     queue = list(enumerate(rows))[::-1]
     refused = {}
 
@@ -97,7 +97,7 @@ def test_what_is_no_answer_is_asked_again(rag, watched, fault):
 @pytest.mark.parametrize("body", [b"", b"OK", b'{"status":"ok"}', b"true"])
 def test_what_an_accepting_service_says_is_its_own_affair(rag, watched, body):
     kind = "text/plain" if body == b"OK" else "application/json"
-    rag.faults.add(Fault("answer", answer=Answer(202, body, kind)))
+    rag.faults.add(Fault("answer", answer=Reply(202, body, kind)))
     assert write(notifier_of(rag, watched), row_of("a")) == {}
 
 
@@ -146,7 +146,7 @@ def eager(make):
 
     def made(http):
         writer = make(http)
-        writer._circuit = Circuit("rag", grace_s=0.0)
+        writer._circuit = CircuitBreaker("rag", grace_s=0.0)
         return writer
 
     return made
@@ -284,7 +284,7 @@ class SetClock:
 
 def test_a_circuit_opens_after_consecutive_failures_only():
     clock = SetClock()
-    circuit = Circuit("rag", failures=3, grace_s=0.0, clock=clock)
+    circuit = CircuitBreaker("rag", failures=3, grace_s=0.0, clock=clock)
     for _ in range(10):
         circuit.failed(clock.now)
         circuit.failed(clock.now)
@@ -297,7 +297,7 @@ def test_a_circuit_opens_after_consecutive_failures_only():
 
 def test_requests_that_are_older_than_the_latest_answer_open_no_circuit():
     clock = SetClock()
-    circuit = Circuit("rag", failures=3, grace_s=1.0, clock=clock)
+    circuit = CircuitBreaker("rag", failures=3, grace_s=1.0, clock=clock)
     sent_at = clock.now
     clock.now += 4
     circuit.succeeded()  # one of two replicas; the other one hangs
@@ -312,7 +312,7 @@ def test_requests_that_are_older_than_the_latest_answer_open_no_circuit():
 
 def test_a_circuit_forgives_trouble_that_is_young():
     clock = SetClock()
-    circuit = Circuit("rag", failures=3, grace_s=1.0, clock=clock)
+    circuit = CircuitBreaker("rag", failures=3, grace_s=1.0, clock=clock)
     for _ in range(100):
         circuit.failed(clock.now)
     assert not circuit.is_open
@@ -324,14 +324,14 @@ def test_a_circuit_forgives_trouble_that_is_young():
 
 def test_what_hung_for_seconds_was_in_trouble_for_seconds():
     clock = SetClock()
-    circuit = Circuit("rag", failures=3, grace_s=1.0, clock=clock)
+    circuit = CircuitBreaker("rag", failures=3, grace_s=1.0, clock=clock)
     for _ in range(3):
         circuit.failed(clock.now - 5)
     assert circuit.is_open
 
 
 def test_an_open_circuit_stays_open_until_something_succeeds(monkeypatch):
-    circuit = Circuit("rag", failures=1, grace_s=0.0)
+    circuit = CircuitBreaker("rag", failures=1, grace_s=0.0)
     circuit.failed(0.0)
     monkeypatch.setattr("time.time", lambda: 0.0)  # the wall clock jumps back by decades
     circuit.failed(0.0)
@@ -344,7 +344,7 @@ def test_an_open_circuit_stays_open_until_something_succeeds(monkeypatch):
 
 def test_who_sleeps_is_woken_when_the_circuit_opens():
     async def use():
-        circuit = Circuit("rag", failures=1, grace_s=0.0)
+        circuit = CircuitBreaker("rag", failures=1, grace_s=0.0)
         sleeping = asyncio.ensure_future(circuit.sleep(60))
         await asyncio.sleep(0)
         circuit.failed(0.0)

@@ -120,7 +120,7 @@ def test_the_watchdog_ends_what_has_not_ended_and_says_how_much_is_done_again(st
 def test_the_watchdog_is_not_held_up_by_last_words(start, word):
     process = start(f"""
         import connectors.runtime.shutdown
-        connectors.runtime.shutdown.LAST_WORDS_S = 0.2
+        connectors.runtime.shutdown.FINAL_STEPS_S = 0.2
         shutdown = Shutdown(watchdog_s=0.1)
         shutdown.install()
         shutdown.at_end({word})

@@ -9,13 +9,13 @@ from typing import Protocol, TypeVar
 
 import orjson
 
-from connectors.core.errors import Refusal
+from connectors.core.errors import Rejection
 from connectors.core.records import PageVector, Record
-from connectors.http.client import Http
+from connectors.http.client import HttpClient
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
-from connectors.stores.error_attribution import Blame
-from connectors.stores.stargate.auth import FixedToken, Tokens
+from connectors.stores.error_attribution import ErrorAttribution
+from connectors.stores.stargate.auth import FixedToken, TokenSource
 from connectors.stores.stargate.errors import StargateTable
 from connectors.stores.stargate.rest import StargateRest, StargateSession
 from gibsey_embedder.fakes.stargate.server import TOKEN, Stargate
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 class Writes(Protocol):
-    async def write(self, rows: Sequence[PageVector]) -> dict[int, Refusal]: ...
+    async def write(self, rows: Sequence[PageVector]) -> dict[int, Rejection]: ...
 
 
 class HurriedClock:
@@ -90,27 +90,29 @@ def rest_of(
     server: Stargate,
     watched: Watched,
     *,
-    tokens: Tokens | None = None,
+    tokens: TokenSource | None = None,
     timeout_s: float = 5.0,
-    blame: Blame | None = None,
+    attribution: ErrorAttribution | None = None,
     table: str = "page_vectors",
     model_column: str | None = None,
     concurrency: int = 32,
-) -> Callable[[Http], StargateRest]:
-    def make(http: Http) -> StargateRest:
+) -> Callable[[HttpClient], StargateRest]:
+    def make(http: HttpClient) -> StargateRest:
         session = StargateSession(http, tokens or FixedToken(TOKEN), watched.metrics, timeout_s)
         where = StargateTable(server.url, "gibsey", table, model_column)
-        return StargateRest(session, watched.stalls, watched.metrics, where, concurrency, blame)
+        return StargateRest(
+            session, watched.stalls, watched.metrics, where, concurrency, attribution
+        )
 
     return make
 
 
-def write(make: Callable[[Http], Writes], *rows: PageVector) -> dict[int, Refusal]:
+def write(make: Callable[[HttpClient], Writes], *rows: PageVector) -> dict[int, Rejection]:
     """Write rows in one call, with connections of its own."""
     return using(make, lambda writer: writer.write(rows))
 
 
-def with_writer(make: Callable[[Http], T], use: Callable[[T], Awaitable[R]]) -> R:
+def with_writer(make: Callable[[HttpClient], T], use: Callable[[T], Awaitable[R]]) -> R:
     return using(make, use)
 
 
@@ -121,7 +123,7 @@ def heals(make, watched: Watched, heal: Callable[[], object], *rows: PageVector)
         The words of the stall, and what was refused in the end.
     """
 
-    async def use(writer: Writes) -> tuple[str, dict[int, Refusal]]:
+    async def use(writer: Writes) -> tuple[str, dict[int, Rejection]]:
         writing = asyncio.ensure_future(writer.write(rows))
         words = await until(lambda: watched.stall("stargate"))
         assert not writing.done()

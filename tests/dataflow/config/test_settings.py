@@ -501,11 +501,17 @@ OTHERS = {
 def test_no_secret_is_in_repr_str_or_the_masked_settings(env):
     env(**HIDDEN, **OTHERS)
     settings = load()
-    shown = [repr(settings), str(settings), f"{settings}", repr([settings]), str(settings.masked())]
+    shown = [
+        repr(settings),
+        str(settings),
+        f"{settings}",
+        repr([settings]),
+        str(settings.redacted()),
+    ]
     assert not [text for text in shown if "s3cret" in text]
-    assert settings.masked()["STARGATE_AUTH_TOKEN"] == "***"
-    assert settings.masked()["STARGATE_URL"] == "http://***@stargate"
-    assert "user" in settings.masked()["KAFKA_USERNAME"]
+    assert settings.redacted()["STARGATE_AUTH_TOKEN"] == "***"
+    assert settings.redacted()["STARGATE_URL"] == "http://***@stargate"
+    assert "user" in settings.redacted()["KAFKA_USERNAME"]
 
 
 def test_the_log_is_told_every_secret(env):

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from itertools import chain
 
-from connectors.core.offset_tracker import Ledger
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import DeadLetter, Outcome, PageVector, Record
 from connectors.embedders.base import TextRules
-from connectors.embedders.batching.jobs import EmbedJob
+from connectors.embedders.batching.jobs import EmbeddingJob
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
 from dataflow.steps.changes import ANY_ERA, Change, Op, Version
@@ -21,11 +21,11 @@ class HandBatcher:
 
     def __init__(self, rules: TextRules | None = None) -> None:
         self.rules = rules or TextRules("m")
-        self.jobs: list[EmbedJob] = []
+        self.jobs: list[EmbeddingJob] = []
         self.halts: list[Future[None]] = []
         self.other_space = False  # whether the fallback answers
 
-    def submit(self, jobs: Iterable[EmbedJob]) -> None:
+    def submit(self, jobs: Iterable[EmbeddingJob]) -> None:
         self.jobs.extend(jobs)
 
     def halt(self) -> Future[None]:
@@ -33,21 +33,21 @@ class HandBatcher:
         return self.halts[-1]
 
     @property
-    def waiting(self) -> list[EmbedJob]:
+    def waiting(self) -> list[EmbeddingJob]:
         return [job for job in self.jobs if not job.sent and not job.dropped]
 
     @property
-    def in_flight(self) -> list[EmbedJob]:
+    def in_flight(self) -> list[EmbeddingJob]:
         return [job for job in self.jobs if job.sent and job.vector is None and job.refused is None]
 
-    def send(self, count: int = 1) -> list[EmbedJob]:
+    def send(self, count: int = 1) -> list[EmbeddingJob]:
         """Put the first so many waiting jobs into a request."""
         sent = self.waiting[:count]
         for job in sent:
             job.sent = True
         return sent
 
-    def answer(self, job: EmbedJob, *, mended: bool = False) -> None:
+    def answer(self, job: EmbeddingJob, *, mended: bool = False) -> None:
         """Answer with a vector that shows the text, or refuse a text that is "bad"."""
         job.model = "f" if self.other_space else "m"
         job.other_space = self.other_space
@@ -75,17 +75,17 @@ class Bench:
         rules: TextRules | None = None,
     ) -> None:
         self.batcher = HandBatcher(rules)
-        self.ledger = Ledger(shared=shared)
+        self.tracker = OffsetTracker(shared=shared)
         self.metrics = Metrics()
         self.step = WindowStep(
-            self.batcher, self.ledger, self.metrics, Shutdown(exit_process=_exit), delete_rows
+            self.batcher, self.tracker, self.metrics, Shutdown(exit_process=_exit), delete_rows
         )
         self.window: Window = self.step(snapshot)
 
     def take(self, *changes: Change) -> list[Outcome]:
         """Bring changes, as the source and the filter would."""
-        if not self.ledger.shared:
-            self.ledger.opened(change.record for change in changes)
+        if not self.tracker.shared:
+            self.tracker.opened(change.record for change in changes)
         return list(chain.from_iterable(self.window.on_batch([list(changes)])[0]))
 
     def finished(self, *, mended: bool = False) -> list[Outcome]:

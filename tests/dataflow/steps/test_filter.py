@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.core.offset_tracker import Ledger
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import BUCKET_KEYS, Record, bucket_of
 from connectors.observability.metrics import Metrics
 from dataflow.steps.changes import Change, Skipped, Version
@@ -19,28 +19,28 @@ def change(page_id: str, offset: int = 0) -> Change:
 
 
 def test_changes_pass_in_order_and_skipped_events_are_counted_and_settled():
-    ledger, metrics = Ledger(), Metrics()
-    ledger.opened([record(n) for n in range(3)])
+    tracker, metrics = OffsetTracker(), Metrics()
+    tracker.opened([record(n) for n in range(3)])
     skipped = Skipped(record(1), "other", "skipped_op")
-    passed = Filter(ledger, metrics)([change("a", 0), skipped, change("b", 2)])
+    passed = Filter(tracker, metrics)([change("a", 0), skipped, change("b", 2)])
     assert passed == [(bucket_of("a"), [change("a", 0)]), (bucket_of("b"), [change("b", 2)])]
     assert metrics.events.labels("other", "skipped_op")._value.get() == 1
-    assert ledger.open_pages == 2
-    ledger.settled(record(0))
-    assert ledger.low_watermarks() == {0: 2}
+    assert tracker.open_pages == 2
+    tracker.settled(record(0))
+    assert tracker.low_watermarks() == {0: 2}
 
 
 def test_in_a_cluster_a_change_departs_for_the_process_of_its_bucket():
-    ledger = Ledger(shared=True)
-    ledger.opened([record(0)])
-    assert len(Filter(ledger, Metrics())([change("a")])) == 1
-    assert ledger.open_pages == 0
+    tracker = OffsetTracker(shared=True)
+    tracker.opened([record(0)])
+    assert len(Filter(tracker, Metrics())([change("a")])) == 1
+    assert tracker.open_pages == 0
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_all_changes_of_a_page_go_to_one_bucket(page_id):
     changes = [change(page_id, offset) for offset in range(3)]
-    assert Filter(Ledger(), Metrics())(changes) == [(bucket_of(page_id), changes)]
+    assert Filter(OffsetTracker(), Metrics())(changes) == [(bucket_of(page_id), changes)]
     assert bucket_of(page_id) in BUCKET_KEYS
 
 

@@ -6,8 +6,8 @@ import gc
 
 import pytest
 
-from connectors.embedders.batching.jobs import EmbedJob
-from tests.connectors.embedders.manual_embedder import HandEmbedder, Line, takes_all
+from connectors.embedders.batching.jobs import EmbeddingJob
+from tests.connectors.embedders.manual_embedder import Line, ManualEmbedder, takes_all
 from tests.dataflow.steps.manual_window import Bench, change
 
 
@@ -20,7 +20,7 @@ def no_collector():
 
 
 def jobs_in_memory(text: str) -> int:
-    return sum(isinstance(o, EmbedJob) and o.text == text for o in gc.get_objects())
+    return sum(isinstance(o, EmbeddingJob) and o.text == text for o in gc.get_objects())
 
 
 @pytest.mark.usefixtures("no_collector")
@@ -34,7 +34,7 @@ def test_the_window_lets_go_of_a_page_that_it_has_emitted():
 
 @pytest.mark.usefixtures("no_collector")
 def test_the_batcher_lets_go_of_a_page_that_it_has_finished():
-    line = Line(HandEmbedder(takes_all))
+    line = Line(ManualEmbedder(takes_all))
     try:
         line.submit("finished")
         line.await_done(1)

@@ -24,7 +24,7 @@ from connectors.core.records import DeadLetter, Outcome, PageVector, Record
 from dataflow.events.decoder import decode
 from dataflow.steps.changes import Change
 from dataflow.steps.filter import Filter
-from dataflow.steps.page_versions import Applied
+from dataflow.steps.page_versions import PageVersions
 from tests.dataflow.steps.manual_window import Bench
 
 T = TypeVar("T")
@@ -74,7 +74,9 @@ class Snapshot:
 def small_buckets():
     """Buckets for a few pages: to make large ones would take most of the time of a history."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dataflow.steps.window.Applied", partial(Applied, pages=PAGES_PER_BUCKET))
+        patch.setattr(
+            "dataflow.steps.window.PageVersions", partial(PageVersions, pages=PAGES_PER_BUCKET)
+        )
         yield
 
 
@@ -102,12 +104,12 @@ class Stream:
     def start(self) -> None:
         """Begin a process, from the last snapshot."""
         self.bench = Bench(delete_rows=self.delete_rows, snapshot=self.kept.window)
-        self.filter = Filter(self.bench.ledger, self.bench.metrics)
+        self.filter = Filter(self.bench.tracker, self.bench.metrics)
         is_same = self.kept.era == self.era
         self.positions = dict(self.kept.positions) if is_same else dict.fromkeys(PARTITIONS, 0)
         self.on_the_way: list[Outcome] = []
         self.emitted: dict[str, Change] = {}
-        self.taken = sum(self.bench.counts().values()) + self.bench.ledger.open_pages
+        self.taken = sum(self.bench.counts().values()) + self.bench.tracker.open_pages
 
     def act(self, action: str, number: int) -> None:
         """Do one thing; `number` decides about details."""
@@ -180,8 +182,8 @@ class Stream:
         start = self.positions[partition]
         records = self.topic[partition][start : start + count]
         self.positions[partition] += len(records)
-        self.bench.ledger.opened(records)
-        self.bench.ledger.read_up_to(partition, self.positions[partition])
+        self.bench.tracker.opened(records)
+        self.bench.tracker.read_up_to(partition, self.positions[partition])
         self.taken += len(records)
         groups = [changes for _, changes in self.filter([decode(r) for r in records])]
         if groups:
@@ -211,7 +213,7 @@ class Stream:
                 self.store.pop(outcome.page_id, None)
             else:
                 self.store[outcome.page_id] = outcome.vector.decode()[1:-1]
-            while not self.bench.ledger.settled(outcome.record):
+            while not self.bench.tracker.settled(outcome.record):
                 assert isinstance(outcome, PageVector)
         del self.on_the_way[:count]
 
@@ -303,6 +305,6 @@ def test_whatever_happens_every_event_is_counted_once_and_settled(history, delet
         counted = sum(stream.bench.counts().values())
         assert counted + sum(map(len, stream.bench.window._open.values())) == stream.taken
     stream.finish()
-    assert stream.bench.ledger.open_pages == 0
-    marks = stream.bench.ledger.low_watermarks()
+    assert stream.bench.tracker.open_pages == 0
+    marks = stream.bench.tracker.low_watermarks()
     assert marks == {partition: len(log) for partition, log in stream.topic.items()}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.steps.changes import PACKED_BYTES, Version
-from dataflow.steps.page_versions import BY_FALLBACK, Applied, AppliedChange
+from dataflow.steps.page_versions import BY_FALLBACK, PageVersion, PageVersions
 
 pages = st.sampled_from([f"page {n}" for n in range(12)])
 prints = st.none() | st.binary(min_size=16, max_size=16).filter(any)
@@ -18,13 +18,13 @@ def version(offset: int) -> Version:
 
 
 class NewestPages:
-    """What `Applied` promises, in the plainest words."""
+    """What `PageVersions` promises, in the plainest words."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.known: dict[str, AppliedChange] = {}
+        self.known: dict[str, PageVersion] = {}
 
-    def put(self, page_id: str, change: AppliedChange) -> None:
+    def put(self, page_id: str, change: PageVersion) -> None:
         self.known.pop(page_id, None)
         self.known[page_id] = change
         while len(self.known) > self.limit:
@@ -33,21 +33,21 @@ class NewestPages:
 
 @given(puts, st.integers(1, 8), st.integers(0, 60))
 def test_the_latest_pages_are_remembered_and_the_longest_untouched_forgotten(history, limit, at):
-    applied, model = Applied(pages=limit), NewestPages(limit)
+    applied, model = PageVersions(pages=limit), NewestPages(limit)
     for turn, (page_id, offset, fingerprint) in enumerate(history):
         if turn == at:  # a restart in between changes nothing
-            applied = Applied(applied.pack(), pages=limit)
+            applied = PageVersions(applied.pack(), pages=limit)
         applied.put(page_id, version(offset), fingerprint)
-        model.put(page_id, AppliedChange(version(offset), fingerprint))
+        model.put(page_id, PageVersion(version(offset), fingerprint))
     assert len(applied) == len(model.known)
     for page_id in {page for page, _, _ in history}:
         assert applied.get(page_id) == model.known.get(page_id)
 
 
 def test_a_page_that_was_deleted_is_remembered_without_a_text():
-    applied = Applied()
+    applied = PageVersions()
     applied.put("p", version(1), None)
-    assert applied.get("p") == AppliedChange(version(1), None)
+    assert applied.get("p") == PageVersion(version(1), None)
     assert applied.get("q") is None
 
 
@@ -58,18 +58,18 @@ def test_a_page_that_was_deleted_is_remembered_without_a_text():
 )
 def test_pages_with_a_vector_of_the_fallback_are_counted_also_over_restarts(history, limit, at):
     told: list[int] = []
-    applied, model = Applied(pages=limit, other_space=told.append), NewestPages(limit)
+    applied, model = PageVersions(pages=limit, other_space=told.append), NewestPages(limit)
     for turn, (page_id, fingerprint) in enumerate(history):
         if turn == at:
             told = []
-            applied = Applied(applied.pack(), pages=limit, other_space=told.append)
+            applied = PageVersions(applied.pack(), pages=limit, other_space=told.append)
         applied.put(page_id, version(turn), fingerprint)
-        model.put(page_id, AppliedChange(version(turn), fingerprint))
+        model.put(page_id, PageVersion(version(turn), fingerprint))
     assert sum(told) == sum(c.fingerprint == BY_FALLBACK for c in model.known.values())
 
 
 def test_the_snapshot_of_a_full_bucket_is_as_large_as_it_is_said_to_be():
-    applied = Applied(pages=100)
+    applied = PageVersions(pages=100)
     for n in range(250):
         applied.put(f"{n}" * 1000, version(n), bytes(range(16)))
     assert len(applied) == 100
@@ -79,7 +79,7 @@ def test_the_snapshot_of_a_full_bucket_is_as_large_as_it_is_said_to_be():
 def test_no_more_memory_is_taken_however_many_pages_come():
     tracemalloc.start()
     try:
-        applied = Applied()
+        applied = PageVersions()
         empty, _ = tracemalloc.get_traced_memory()
         for number in range(30_000):
             applied.put(f"page {number}", version(number), b"1" * 16)
@@ -92,11 +92,11 @@ def test_no_more_memory_is_taken_however_many_pages_come():
 def test_a_large_bucket_drops_the_oldest_few_at_a_time_and_none_too_soon():
     """To find the first entry of a dict takes as long as many were deleted before it."""
     limit, drops = 256, 4
-    applied = Applied(pages=limit)
+    applied = PageVersions(pages=limit)
     for n in range(3 * limit):
         applied.put(f"{n}", version(n), bytes(range(16)))
         assert min(n + 1, limit) <= len(applied) < limit + drops
         assert all(applied.get(f"{known}") for known in range(max(0, n + 1 - limit), n + 1, 17))
-    again = Applied(applied.pack(), pages=limit)
+    again = PageVersions(applied.pack(), pages=limit)
     assert len(again) == len(applied)
     assert again.get(f"{3 * limit - 1}") == applied.get(f"{3 * limit - 1}")

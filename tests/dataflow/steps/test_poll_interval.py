@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone, tzinfo
 
 import pytest
 
-from dataflow.steps.poll_interval import SHORTEST_S, Patience
+from dataflow.steps.poll_interval import SHORTEST_S, PollInterval
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ class Clock(datetime):
         return cls.fromtimestamp(cls.at.timestamp(), tz)
 
 
-def pauses_s(monkeypatch, look: Patience, open_pages: int) -> list[float]:
+def pauses_s(monkeypatch, look: PollInterval, open_pages: int) -> list[float]:
     """How long it waits for its next look, at many a time of day."""
     monkeypatch.setattr("dataflow.steps.poll_interval.datetime", Clock)
     found = []
     for phase in range(100):
         monkeypatch.setattr(Clock, "at", Clock.at + timedelta(microseconds=137 * phase))
-        found.append((look.next_look(open_pages) - Clock.at).total_seconds())
+        found.append((look.next_poll(open_pages) - Clock.at).total_seconds())
     return found
 
 
@@ -53,7 +53,7 @@ def pauses_s(monkeypatch, look: Patience, open_pages: int) -> list[float]:
 def test_looking_adds_little_to_what_a_page_takes_anyway(
     waited, monkeypatch, waited_s, open_pages, at_most_s
 ):
-    look = Patience()
+    look = PollInterval()
     waited(waited_s)
     pauses = pauses_s(monkeypatch, look, open_pages)
     assert max(pauses) <= at_most_s
@@ -61,19 +61,19 @@ def test_looking_adds_little_to_what_a_page_takes_anyway(
 
 
 def test_a_page_that_moved_makes_looking_frequent_again(waited, monkeypatch):
-    look = Patience()
+    look = PollInterval()
     waited(60)
-    look.moved()
+    look.reset()
     assert max(pauses_s(monkeypatch, look, 1)) <= 2 * SHORTEST_S
 
 
 def test_buckets_with_like_pauses_look_at_the_same_time(waited):
-    first, second = Patience(), Patience()
+    first, second = PollInterval(), PollInterval()
     waited(1.0)
-    third = Patience()
+    third = PollInterval()
     waited(1.0)
-    looks = [one.next_look(100) for one in (first, second)]
+    looks = [one.next_poll(100) for one in (first, second)]
     step_s = 0.0384  # both wait 41 ms, rounded down to a power of two of the shortest pause
     assert (looks[1] - looks[0]).total_seconds() in (0.0, pytest.approx(step_s, abs=1e-5))
-    finer = (third.next_look(100) - looks[0]).total_seconds() / (step_s / 2)
+    finer = (third.next_poll(100) - looks[0]).total_seconds() / (step_s / 2)
     assert finer == pytest.approx(round(finer), abs=1e-3)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from connectors.core.records import BUCKETS, Seal
+from connectors.core.records import BUCKETS, FlushMarker
 from connectors.embedders.base import TextRules
 from connectors.runtime.tuning import timer_slack
 from dataflow.steps.window import STATE_VERSION
@@ -30,9 +30,9 @@ def test_the_record_of_a_vector_waits_for_both_outputs():
     bench = Bench()
     bench.take(change(at=0))
     (row,) = bench.finished()
-    assert not bench.ledger.settled(row.record)
-    assert bench.ledger.settled(row.record)
-    assert bench.ledger.open_pages == 0
+    assert not bench.tracker.settled(row.record)
+    assert bench.tracker.settled(row.record)
+    assert bench.tracker.open_pages == 0
 
 
 def test_pages_come_out_in_the_order_of_the_answers_and_others_are_not_held_up():
@@ -54,10 +54,10 @@ def test_it_asks_to_be_woken_while_pages_are_open_and_until_all_is_settled(monke
     (row,) = bench.finished()
     for _ in range(2):
         eventually(lambda: datetime.now(timezone.utc) >= bench.window.notify_at())
-        assert bench.emitted() == [Seal(settles=False)]
-        bench.ledger.settled(row.record)
+        assert bench.emitted() == [FlushMarker(settles=False)]
+        bench.tracker.settled(row.record)
     eventually(lambda: datetime.now(timezone.utc) >= bench.window.notify_at())
-    assert bench.emitted() == [Seal()]
+    assert bench.emitted() == [FlushMarker()]
     assert bench.window.notify_at() is None
 
 
@@ -78,7 +78,7 @@ def test_a_bucket_s_outputs_are_sealed_also_where_another_page_is_never_done(mon
     bench.batcher.answer(bench.batcher.send(1)[0])
     assert len(bench.emitted()) == 1
     looks = [bench.emitted() for _ in range(192)]
-    sealed = [number for number, out in enumerate(looks, 1) if out == [Seal(settles=False)]]
+    sealed = [number for number, out in enumerate(looks, 1) if out == [FlushMarker(settles=False)]]
     assert sealed == [1, 2, 4, 8, 16, 32, 64, 128, 192]
 
 
@@ -87,7 +87,7 @@ def test_a_bucket_that_resumes_seals_its_outputs_whose_snapshots_may_hold_rows(m
     bench = Bench()
     bench.take(change(at=0))
     bench.finished()
-    assert bench.restarted().emitted() == [Seal()]
+    assert bench.restarted().emitted() == [FlushMarker()]
 
 
 # --- several changes of one page ---
@@ -99,7 +99,7 @@ def test_changes_that_wait_are_one_embedding():
     assert [job.text for job in bench.batcher.waiting] == ["4"]
     assert texts(bench.finished()) == ["p=[4]"]
     assert bench.counts() == {"coalesced": 4, "embedded": 1}
-    assert bench.ledger.open_pages == 1
+    assert bench.tracker.open_pages == 1
 
 
 def test_a_change_in_a_request_is_done_and_the_next_one_after_it():
@@ -426,7 +426,7 @@ def test_deletes_and_blank_pages_are_skipped_where_rows_stay():
     bench.take(change(body=None, at=0), change(body=" \n", at=1), change("q", "", at=2, op="c"))
     assert bench.finished() == []
     assert bench.counts() == {"skipped_op": 1, "skipped_blank": 2}
-    assert bench.ledger.open_pages == 0
+    assert bench.tracker.open_pages == 0
 
 
 def test_where_rows_stay_a_delete_changes_nothing_however_fast_the_embedder_is():
@@ -447,7 +447,7 @@ def test_deletes_and_blank_pages_remove_the_row_where_rows_go():
     out = bench.take(change("a", None, at=0), change("b", " ", at=1), change("c", "", at=2, op="c"))
     assert texts(out) == ["a=gone", "b=gone", "c=gone"]
     assert bench.counts() == {"deleted": 1, "skipped_blank": 2}
-    assert [bench.ledger.settled(row.record) for row in out] == [True] * 3
+    assert [bench.tracker.settled(row.record) for row in out] == [True] * 3
 
 
 def test_a_delete_drops_what_waits_and_outlives_what_is_in_a_request():
@@ -510,7 +510,7 @@ def test_what_was_not_emitted_goes_on_after_a_restart():
     bench.batcher.answer(answered)
     restarted = bench.restarted()
     assert [job.text for job in restarted.batcher.waiting] == ["a", "b", "c"]
-    assert restarted.ledger.open_pages == 3
+    assert restarted.tracker.open_pages == 3
     assert restarted.window.notify_at() is not None
     assert texts(restarted.finished()) == ["a=[a]", "b=[b]", "c=[c]"]
     assert waiting.vector is None
@@ -537,7 +537,7 @@ def test_of_a_page_that_was_open_twice_the_newest_change_goes_on():
     bench.take(change(body="2", at=1))
     restarted = bench.restarted()
     assert texts(restarted.finished()) == ["p=[2]"]
-    assert restarted.ledger.open_pages == 1
+    assert restarted.tracker.open_pages == 1
 
 
 def test_every_field_of_an_open_change_is_in_the_snapshot():
@@ -589,7 +589,7 @@ def test_a_stop_that_waits_in_vain_keeps_everything(monkeypatch):
     bench = Bench()
     bench.take(change(at=0))
     bench.batcher.send()
-    assert bench.window.on_eof()[0] == [[Seal()]]
+    assert bench.window.on_eof()[0] == [[FlushMarker()]]
     assert len(bench.restarted().finished()) == 1
 
 
@@ -606,6 +606,6 @@ def test_an_error_in_the_step_ends_the_process_at_once(monkeypatch):
 def test_in_a_cluster_a_record_is_open_here_only_while_it_is_here():
     bench = Bench(shared=True, delete_rows=True)
     bench.take(change("a", "1", at=0), change("b", "bad", at=1), change("c", None, at=2))
-    assert bench.ledger.open_pages == 2
+    assert bench.tracker.open_pages == 2
     assert len(bench.finished()) == 2
-    assert bench.ledger.open_pages == 0
+    assert bench.tracker.open_pages == 0

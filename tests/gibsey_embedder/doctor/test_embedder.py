@@ -8,7 +8,7 @@ import pytest
 
 from gibsey_embedder.doctor import embedder
 from gibsey_embedder.fakes.faults import Fault
-from gibsey_embedder.fakes.message import Answer, Request
+from gibsey_embedder.fakes.message import Reply, Request
 from gibsey_embedder.fakes.ollama import Ollama
 from gibsey_embedder.fakes.openai import OpenAI
 from tests.gibsey_embedder.doctor.examination import Examine
@@ -24,7 +24,7 @@ def test_a_missing_model_is_told_and_pulled_when_allowed(examine: Examine, ollam
 
 
 def test_a_pull_that_fails_is_told(examine: Examine, ollama: Ollama) -> None:
-    refusal = Answer(200, b'{"status":"pulling"}\n{"error":"file does not exist"}\n')
+    refusal = Reply(200, b'{"status":"pulling"}\n{"error":"file does not exist"}\n')
     ollama.faults.add(Fault("answer", answer=refusal, when=lambda r: r.path == "/api/pull"))
     examined = examine("--pull", EMBED_MODEL="nope")
     examined.told("embedder", "bad", "could not be pulled: file does not exist", "EMBED_MODEL")
@@ -79,18 +79,16 @@ def test_each_endpoint_is_asked_and_one_of_another_model_is_told(
         examine(EMBED_URL=f"{ollama.url},{other.url}").told(f"embedder {other.url}", "bad")
 
 
-def test_a_wrong_openai_key_is_told(examine: Examine, openai_stand_in: OpenAI) -> None:
-    at = {"EMBED_PROVIDER": "openai", "OPENAI_URL": openai_stand_in.url}
+def test_a_wrong_openai_key_is_told(examine: Examine, fake_openai: OpenAI) -> None:
+    at = {"EMBED_PROVIDER": "openai", "OPENAI_URL": fake_openai.url}
     examine(OPENAI_API_KEY="sk-demo", **at).told("embedder", "good", "text-embedding-3-small")
     examined = examine(OPENAI_API_KEY="sk-s3cret", **at)
     examined.told("embedder", "bad", "does not accept the key", "OPENAI_API_KEY")
     assert "s3cret" not in examined.output
 
 
-def test_a_fallback_that_cannot_take_over_is_told(
-    examine: Examine, openai_stand_in: OpenAI
-) -> None:
-    given = {"EMBED_FALLBACK": "openai", "OPENAI_URL": openai_stand_in.url}
+def test_a_fallback_that_cannot_take_over_is_told(examine: Examine, fake_openai: OpenAI) -> None:
+    given = {"EMBED_FALLBACK": "openai", "OPENAI_URL": fake_openai.url}
     examined = examine(OPENAI_API_KEY="sk-wrong", **given)
     examined.told("embedder", "bad", "does not accept the key")
 
@@ -99,7 +97,7 @@ def test_a_page_that_is_not_embedded_is_told(
     examine: Examine, ollama: Ollama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ordinary = embedder.PAGE[:40].encode()
-    refusal = Answer(500, b'{"error":"out of memory"}')
+    refusal = Reply(500, b'{"error":"out of memory"}')
     ollama.faults.add(Fault("answer", answer=refusal, when=lambda r: ordinary in r.body))
     examine().told("embedder", "bad", "not embedded", "out of memory", "look at its log")
     ollama.faults.clear()
@@ -111,7 +109,7 @@ def test_a_page_that_is_not_embedded_is_told(
 def test_a_context_that_is_not_told_is_no_fault(examine: Examine, ollama: Ollama) -> None:
     untold = json.dumps({"model_info": {"nomic-bert.embedding_length": 768}}).encode()
     ollama.faults.add(
-        Fault("answer", answer=Answer(200, untold), when=lambda r: r.path == "/api/show")
+        Fault("answer", answer=Reply(200, untold), when=lambda r: r.path == "/api/show")
     )
     examine().told(f"embedder {ollama.url} context", "good", "2048 tokens are assumed")
 
@@ -127,8 +125,8 @@ def test_a_pull_from_an_embedder_that_is_away_is_told(examine: Examine, ollama: 
     examine("--pull").told(f"embedder {ollama.url} pull", "bad", "cannot connect", "start it")
 
 
-def test_nothing_is_pulled_where_openai_embeds(examine: Examine, openai_stand_in: OpenAI) -> None:
-    at = {"EMBED_PROVIDER": "openai", "OPENAI_URL": openai_stand_in.url}
+def test_nothing_is_pulled_where_openai_embeds(examine: Examine, fake_openai: OpenAI) -> None:
+    at = {"EMBED_PROVIDER": "openai", "OPENAI_URL": fake_openai.url}
     examined = examine("--pull", OPENAI_API_KEY="sk-demo", **at)
     assert not [f for f in examined.checks if f["check"].endswith("pull")]
 

@@ -8,7 +8,7 @@ import pytest
 
 from gibsey_embedder.doctor import stargate as stargate_check
 from gibsey_embedder.fakes.faults import Fault
-from gibsey_embedder.fakes.message import Answer
+from gibsey_embedder.fakes.message import Reply
 from gibsey_embedder.fakes.stargate.server import Stargate
 from gibsey_embedder.fakes.stargate.table import Table
 from tests.flow.worker import free_port
@@ -88,7 +88,7 @@ def test_a_key_of_several_columns_is_told(examine: Examine, stargate: Stargate) 
         ],
         "primaryKey": {"partitionKey": ["page_id"], "clusteringKey": ["at"]},
     }
-    answer = Answer(200, json.dumps({"data": described}).encode())
+    answer = Reply(200, json.dumps({"data": described}).encode())
     stargate.faults.add(
         Fault("answer", answer=answer, when=lambda r: r.path.endswith("/page_vectors"))
     )
@@ -104,7 +104,7 @@ def test_a_write_is_tried_only_when_allowed_and_leaves_nothing(
 
 
 def test_a_role_that_may_not_write_is_told(examine: Examine, stargate: Stargate) -> None:
-    refusal = Answer(401, b'{"description":"Role unauthorized for operation: x","code":401}')
+    refusal = Reply(401, b'{"description":"Role unauthorized for operation: x","code":401}')
     stargate.faults.add(Fault("answer", answer=refusal, when=lambda r: r.method == "PUT"))
     examine("--write").told("stargate write", "bad", "lacks MODIFY")
 
@@ -116,7 +116,7 @@ def test_graphql_that_is_not_there_is_told(examine: Examine, stargate: Stargate)
 
 
 def test_a_stargate_that_is_ill_is_told(examine: Examine, stargate: Stargate) -> None:
-    ill = Answer(503, b"no coordinator")
+    ill = Reply(503, b"no coordinator")
     stargate.faults.add(Fault("answer", answer=ill, when=lambda r: r.path.startswith("/v2")))
     examine().told("stargate", "bad", "503", "start Stargate")
 
@@ -124,7 +124,7 @@ def test_a_stargate_that_is_ill_is_told(examine: Examine, stargate: Stargate) ->
 def test_a_row_that_the_doctor_cannot_delete_again_is_named(
     examine: Examine, stargate: Stargate
 ) -> None:
-    refusal = Answer(401, b'{"description":"Role unauthorized for operation: x","code":401}')
+    refusal = Reply(401, b'{"description":"Role unauthorized for operation: x","code":401}')
     stargate.faults.add(Fault("answer", answer=refusal, when=lambda r: r.method == "DELETE"))
     examined = examine("--write")
     (left,) = stargate.vectors.rows
@@ -132,7 +132,7 @@ def test_a_row_that_the_doctor_cannot_delete_again_is_named(
 
 
 def test_columns_that_are_not_told_are_a_warning(examine: Examine, stargate: Stargate) -> None:
-    answer = Answer(200, b'{"data":{"name":"page_vectors"}}')
+    answer = Reply(200, b'{"data":{"name":"page_vectors"}}')
     stargate.faults.add(
         Fault("answer", answer=answer, when=lambda r: r.path.endswith("/page_vectors"))
     )
@@ -147,7 +147,7 @@ def test_a_graphql_that_is_away_is_told(examine: Examine) -> None:
 
 def test_a_table_without_page_ids_is_told(examine: Examine, stargate: Stargate) -> None:
     described = {"columnDefinitions": [{"name": "vector", "typeDefinition": "list<float>"}]}
-    answer = Answer(200, json.dumps({"data": described}).encode())
+    answer = Reply(200, json.dumps({"data": described}).encode())
     stargate.faults.add(
         Fault("answer", answer=answer, when=lambda r: r.path.endswith("/page_vectors"))
     )

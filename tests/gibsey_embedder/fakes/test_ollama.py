@@ -20,8 +20,8 @@ MODEL = "nomic-embed-text"
 
 @pytest.fixture(params=["0.13", "0.24"])
 def versioned(request: pytest.FixtureRequest) -> Iterator[Ollama]:
-    with Ollama(version=request.param) as stand_in:
-        yield stand_in
+    with Ollama(version=request.param) as fake:
+        yield fake
 
 
 def embed(ollama: Ollama, given: object, **more: object) -> httpx.Response:

@@ -17,30 +17,30 @@ def embed(server: OpenAI, given: object, **more: object) -> httpx.Response:
     return httpx.post(f"{server.openai_url}/embeddings", json=order, headers=KEY, timeout=60)
 
 
-def test_vectors_come_out_of_order_with_their_index(openai_stand_in: OpenAI) -> None:
+def test_vectors_come_out_of_order_with_their_index(fake_openai: OpenAI) -> None:
     texts = [f"text {n}" for n in range(10)]
-    data = embed(openai_stand_in, texts).json()["data"]
+    data = embed(fake_openai, texts).json()["data"]
     assert [item["index"] for item in data] != list(range(10))
     for item in data:
-        assert item["embedding"] == openai_stand_in.right_vector(texts[item["index"]])
+        assert item["embedding"] == fake_openai.right_vector(texts[item["index"]])
         assert len(item["embedding"]) == 768
 
 
-def test_its_space_is_not_ollamas(openai_stand_in: OpenAI) -> None:
-    assert openai_stand_in.right_vector("a page") != embed_text("a page")
+def test_its_space_is_not_ollamas(fake_openai: OpenAI) -> None:
+    assert fake_openai.right_vector("a page") != embed_text("a page")
 
 
-def test_without_dimensions_it_is_the_models_own_size(openai_stand_in: OpenAI) -> None:
+def test_without_dimensions_it_is_the_models_own_size(fake_openai: OpenAI) -> None:
     order = {"model": MODEL, "input": "a"}
-    answer = httpx.post(f"{openai_stand_in.openai_url}/embeddings", json=order, headers=KEY)
+    answer = httpx.post(f"{fake_openai.openai_url}/embeddings", json=order, headers=KEY)
     assert len(answer.json()["data"][0]["embedding"]) == 1536
 
 
-def test_a_wrong_key_or_model_is_said(openai_stand_in: OpenAI) -> None:
-    url = f"{openai_stand_in.openai_url}/embeddings"
+def test_a_wrong_key_or_model_is_said(fake_openai: OpenAI) -> None:
+    url = f"{fake_openai.openai_url}/embeddings"
     answer = httpx.post(url, json={"model": MODEL, "input": "a"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
-    answer = embed(openai_stand_in, "a", model="no")
+    answer = embed(fake_openai, "a", model="no")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
@@ -49,28 +49,28 @@ def test_a_wrong_key_or_model_is_said(openai_stand_in: OpenAI) -> None:
     [[], "", ["a", ""], ["a", None], ["a"] * 2049, "w " * 8193, ["w " * 8000] * 38],
     ids=["none", "empty", "one empty", "null", "2049", "long", "300,000 tokens"],
 )
-def test_what_is_beyond_the_limits_is_400(openai_stand_in: OpenAI, given: object) -> None:
-    answer = embed(openai_stand_in, given)
+def test_what_is_beyond_the_limits_is_400(fake_openai: OpenAI, given: object) -> None:
+    answer = embed(fake_openai, given)
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
-def test_the_most_inputs_are_taken(openai_stand_in: OpenAI) -> None:
-    assert len(embed(openai_stand_in, ["a"] * 2048, dimensions=8).json()["data"]) == 2048
+def test_the_most_inputs_are_taken(fake_openai: OpenAI) -> None:
+    assert len(embed(fake_openai, ["a"] * 2048, dimensions=8).json()["data"]) == 2048
 
 
-def test_a_rate_limit_says_when_to_come_again(openai_stand_in: OpenAI) -> None:
-    openai_stand_in.limit(0.25, times=1)
-    openai_stand_in.limit(2, times=1, header="retry-after")
-    first, second, third = (embed(openai_stand_in, "a") for _ in range(3))
+def test_a_rate_limit_says_when_to_come_again(fake_openai: OpenAI) -> None:
+    fake_openai.limit(0.25, times=1)
+    fake_openai.limit(2, times=1, header="retry-after")
+    first, second, third = (embed(fake_openai, "a") for _ in range(3))
     assert (first.status_code, first.headers["retry-after-ms"]) == (429, "250")
     assert first.json()["error"]["code"] == "rate_limit_exceeded"
     assert second.headers["retry-after"] == "2"
     assert third.status_code == 200
 
 
-def test_an_exhausted_quota_stays_until_it_is_cleared(openai_stand_in: OpenAI) -> None:
-    openai_stand_in.exhaust()
-    answer = embed(openai_stand_in, "a")
+def test_an_exhausted_quota_stays_until_it_is_cleared(fake_openai: OpenAI) -> None:
+    fake_openai.exhaust()
+    answer = embed(fake_openai, "a")
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "insufficient_quota")
-    openai_stand_in.faults.clear()
-    assert embed(openai_stand_in, "a").status_code == 200
+    fake_openai.faults.clear()
+    assert embed(fake_openai, "a").status_code == 200

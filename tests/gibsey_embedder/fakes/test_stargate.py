@@ -12,7 +12,7 @@ import pytest
 from yarl import URL
 
 from gibsey_embedder.fakes.ngrams import embed_text
-from gibsey_embedder.fakes.stargate.auth import TOKEN_LIFE_S, Tokens
+from gibsey_embedder.fakes.stargate.auth import TOKEN_LIFE_S, TokenSource
 from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.eventually import eventually
 
@@ -109,7 +109,7 @@ def test_the_stand_ins_own_vectors_come_back_unchanged(stargate: Stargate) -> No
 @pytest.mark.parametrize(
     ("headers", "fault"),
     [
-        ({}, "Missing token"),
+        ({}, "MissingPathError token"),
         ({"X-Cassandra-Token": ""}, "authorization failed - missing token"),
         ({"X-Cassandra-Token": "x"}, "authorization failed - bad token"),
         (
@@ -147,7 +147,7 @@ def test_tokens_are_given_and_expire() -> None:
 
 def test_a_token_lives_longer_when_it_is_used() -> None:
     now = 0.0
-    tokens = Tokens(None, {"u": "p"}, clock=lambda: now)
+    tokens = TokenSource(None, {"u": "p"}, clock=lambda: now)
     token = tokens.give("u", "p")
     for _ in range(3):
         now += TOKEN_LIFE_S - 1

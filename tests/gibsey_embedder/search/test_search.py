@@ -107,7 +107,7 @@ def test_an_empty_store_is_told_with_what_fills_it(run: Run, stargate: Stargate)
 def test_a_store_that_is_away_is_told_with_its_setting(
     run: Run, stargate: Stargate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(search, "GIVE_UP_AFTER_S", 0.2)
     stargate.refuse()
     result = run("zip")
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""A stream to look at: real metrics, stalls, ledger and heartbeat, and a batcher without work."""
+"""A stream to look at: real metrics, stalls, tracker and liveness, and a batcher without work."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from connectors.core.offset_tracker import Ledger
+from connectors.core.offset_tracker import OffsetTracker
 from connectors.embedders.endpoint_pool import EndpointStatus
-from connectors.embedders.failover import StandingIn
-from connectors.observability.liveness import Heartbeat
+from connectors.embedders.failover import FallbackStatus
+from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics
-from connectors.observability.recent_events import Recent
+from connectors.observability.recent_events import RecentEvents
 from connectors.observability.stalls import Stalls
 from gibsey_embedder.status.view import KafkaStatus, StatusView
 
@@ -28,7 +28,7 @@ class Clock:
 class FakeBatcher:
     waiting_texts: int = 0
     in_flight: int = 0
-    standing_in: StandingIn | None = None
+    fallback_status: FallbackStatus | None = None
 
     def endpoints(self) -> Sequence[EndpointStatus]:
         return [EndpointStatus("http://ollama:11434", self.in_flight, 2, 0)]
@@ -46,8 +46,8 @@ class Stream:
     clock: Clock = field(default_factory=Clock)
     batcher: FakeBatcher = field(default_factory=FakeBatcher)
     metrics: Metrics = field(default_factory=Metrics)
-    ledger: Ledger = field(default_factory=Ledger)
-    recent: Recent = field(default_factory=Recent)
+    tracker: OffsetTracker = field(default_factory=OffsetTracker)
+    recent: RecentEvents = field(default_factory=RecentEvents)
     unanswered: list[str] = field(default_factory=list)
     stopping: bool = False
     kafka: KafkaStatus = field(
@@ -61,8 +61,8 @@ class Stream:
 
     def __post_init__(self) -> None:
         self.stalls = Stalls(self.metrics, self.clock)
-        self.heartbeat = Heartbeat(self.clock)
-        self.heartbeat.beat()
+        self.liveness = Liveness(self.clock)
+        self.liveness.beat()
         for partition in self.kafka["partitions"]:
             self.metrics.lag.labels(str(partition)).set(0)
 
@@ -75,18 +75,18 @@ class Stream:
             "RAG_CONCURRENCY": "32",
         }
         view = StatusView(
-            settings_masked=settings,
+            settings_redacted=settings,
             metrics=self.metrics,
             stalls=self.stalls,
-            ledger=self.ledger,
-            heartbeat=self.heartbeat,
+            tracker=self.tracker,
+            liveness=self.liveness,
             batcher=self.batcher,
-            outboxes={"stargate": FakeBox(3), "rag": FakeBox(), "dead-letters": FakeBox()},
+            write_queues={"stargate": FakeBox(3), "rag": FakeBox(), "dead-letters": FakeBox()},
             kafka_status=lambda: self.kafka,
             version="0.1.0",
             model="nomic-embed-text",
             started_at=self.clock.now - 60,
-            recent=self.recent,
+            recent_events=self.recent,
             unanswered=lambda: self.unanswered,
             stopping=lambda: self.stopping,
         )

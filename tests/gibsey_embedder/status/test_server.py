@@ -159,7 +159,7 @@ def test_the_json_says_how_the_stream_does(port: Port, stream: Stream):
     stream.metrics.events.labels("u", "embedded").inc(40)
     stream.metrics.events.labels("c", "embedded").inc(2)
     stream.metrics.dead_letters.labels("undecodable").inc()
-    stream.ledger.opened([Record("cdc.pages", 2, 9, 0, None, b"x")])
+    stream.tracker.opened([Record("cdc.pages", 2, 9, 0, None, b"x")])
     status = port.ask("/status.json").json
     assert status["lag"]["total"] == 12
     assert status["lag"]["partitions"] == [
@@ -208,7 +208,7 @@ def test_a_page_id_with_markup_stays_text(port: Port, stream: Stream):
 def test_secrets_are_masked(io: IoLoop, stream: Stream, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir("/")
     settings = Settings(stargate_auth_token=SecretStr(SECRET), openai_api_key=SecretStr(SECRET))
-    port = Port(io, stream.view(settings_masked=settings.masked()))
+    port = Port(io, stream.view(settings_redacted=settings.redacted()))
     for path in ("/", "/status.json", "/metrics", "/readyz"):
         assert SECRET.encode() not in port.ask(path).body
     assert port.ask("/status.json").json["settings"]["STARGATE_AUTH_TOKEN"] == "***"
@@ -234,19 +234,19 @@ def test_a_stall_is_alive_but_not_ready_and_says_why(port: Port, stream: Stream)
     state = port.ask("/status.json").json["state"]
     assert (state["level"], state["bottleneck"]) == ("waiting", "embedder")
     stream.stalls.cleared("embedder")
-    stream.heartbeat.beat()
+    stream.liveness.beat()
     assert (port.ask("/healthz").status, port.ask("/readyz").status) == (200, 200)
 
 
 def test_a_worker_that_waits_for_the_other_processes_of_its_cluster_is_not_stuck(
     port: Port, stream: Stream
 ):
-    stream.heartbeat.rest()
+    stream.liveness.rest()
     stream.clock.now += 600
     assert port.ask("/healthz").status == 200
     stream.clock.now += 61
     assert port.ask("/healthz").status == 503
-    stream.heartbeat.beat()
+    stream.liveness.beat()
     assert port.ask("/healthz").status == 200
 
 

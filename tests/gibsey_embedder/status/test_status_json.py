@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.core.records import Record
-from connectors.embedders.failover import StandingIn
+from connectors.embedders.failover import FallbackStatus
 from gibsey_embedder.status.history import KEPT_S, SAMPLE_S, History
-from gibsey_embedder.status.metric_samples import Reader, Span
+from gibsey_embedder.status.metric_samples import MetricReader, Span
 from gibsey_embedder.status.status_json import StatusData
 from tests.gibsey_embedder.status.streams import Clock, Stream
 
@@ -28,7 +28,7 @@ class Watched:
     def later(self, seconds: float) -> None:
         for _ in range(round(seconds / SAMPLE_S)):
             self.stream.clock.now += SAMPLE_S
-            self.stream.heartbeat.beat()
+            self.stream.liveness.beat()
             self.data.sample()
 
     def settle(self, pages: int, seconds: float, fresh_s: float = 0.1) -> None:
@@ -50,19 +50,19 @@ def watched() -> Watched:
     return Watched()
 
 
-AT_WORK = StandingIn("https://api.openai.com:443", "small", 1.0, "cannot connect", 12, 0)
+AT_WORK = FallbackStatus("https://api.openai.com:443", "small", 1.0, "cannot connect", 12, 0)
 
 
 def test_the_fallback_at_work_is_told_in_words(watched: Watched):
     assert watched.status.get("fallback", "?") is None
-    watched.stream.batcher.standing_in = AT_WORK
+    watched.stream.batcher.fallback_status = AT_WORK
     watched.later(20)
     state = watched.status["state"]
     assert (state["level"], state["ready"]) == ("fallback", True)
     assert "away (cannot connect), and small at https://api.openai.com:443 embeds" in state["text"]
     assert "12 pages; nothing to do" in state["text"]
     assert watched.status["fallback"]["pages"] == 12
-    watched.stream.batcher.standing_in = replace(AT_WORK, held=2)
+    watched.stream.batcher.fallback_status = replace(AT_WORK, held=2)
     watched.later(2)
     assert "12 pages, 2 wait for the embedder;" in watched.status["state"]["text"]
 
@@ -144,7 +144,7 @@ def test_a_stage_that_uses_its_places_is_the_slowest(watched: Watched):
 
 def test_stages_before_a_stall_are_held_up_and_those_behind_it_idle(watched: Watched):
     watched.later(20)
-    watched.stream.ledger.opened([Record("cdc.pages", 0, 1, 0, None, b"x")])
+    watched.stream.tracker.opened([Record("cdc.pages", 0, 1, 0, None, b"x")])
     watched.stream.stalls.waiting("stargate", "refused", "start it")
     stages = watched.status["stages"]
     assert stages["stargate"]["state"] == "waiting"
@@ -208,7 +208,7 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(values: list[float], q: f
     stream = Stream()
     for value in values:
         stream.metrics.freshness.labels("kafka").observe(value)
-    spread = Reader(stream.metrics).read().spread("freshness", "kafka")
+    spread = MetricReader(stream.metrics).read().spread("freshness", "kafka")
     true = sorted(values)[max(0, -(-int(q * 100) * len(values) // 100) - 1)]
     bounds = (0.0, *spread.bounds)
     bucket = next(n for n in range(1, len(bounds)) if true <= bounds[n])
@@ -219,7 +219,7 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(values: list[float], q: f
 
 def test_a_span_without_length_has_no_infinite_rates():
     stream = Stream()
-    reader = Reader(stream.metrics, Clock())
+    reader = MetricReader(stream.metrics, Clock())
     older = reader.read()
     stream.metrics.upserts.inc()
     assert Span(older, reader.read()).rate("upserts") < 1e6

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gibsey_embedder.tables.audit_index import AuditIds
-from gibsey_embedder.tables.row_checks import Fault
+from gibsey_embedder.tables.row_checks import RowProblem
 
 IDS = st.text("ab \u00e9\U0001f600'%_\"", min_size=1, max_size=3)
 TABLE = st.dictionaries(IDS, st.booleans(), max_size=20)
@@ -45,7 +45,7 @@ def test_a_row_that_is_listed_twice_counts_once_as_it_was_last() -> None:
 def test_faults_may_heal_while_they_are_gone_through() -> None:
     with AuditIds() as ids:
         for number in range(5):
-            ids.set_fault(f"p{number}", Fault("missing"))
+            ids.set_fault(f"p{number}", RowProblem("missing"))
         seen = []
         for batch in ids.faulty(2):
             seen += batch

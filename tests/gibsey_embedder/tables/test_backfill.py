@@ -16,7 +16,7 @@ from gibsey_embedder.cli import app
 from gibsey_embedder.fakes.kafka import MockKafka
 from gibsey_embedder.fakes.stargate.server import TOKEN, Stargate
 from gibsey_embedder.tables.backfill_position import FILE, Position, PositionFile
-from gibsey_embedder.terminal.retry_policy import GaveUp
+from gibsey_embedder.terminal.retry_policy import GaveUpError
 from gibsey_embedder.topic import stream_lag
 from gibsey_embedder.topic.stream_lag import GroupLag
 
@@ -186,7 +186,7 @@ def test_nothing_is_read_or_sent_while_the_stream_is_too_far_behind(
         asked = stargate.stats.requests
         seen.append((asked, len(mock_kafka.read("cdc.pages"))))
         if len(seen) == 5:
-            raise GaveUp("seen enough")
+            raise GaveUpError("seen enough")
         return 95
 
     monkeypatch.setattr(GroupLag, "__call__", lag)

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from gibsey_embedder.fakes.ngrams import embed_text
-from gibsey_embedder.tables.row_checks import Fault, Page, StoredVector, Wanted, flaw_of
+from gibsey_embedder.tables.row_checks import Page, RowProblem, StoredVector, Wanted, vector_problem
 
 GOOD = embed_text("a page")
 PAGE = Page("p", "a page")
@@ -26,8 +26,8 @@ def test_a_page_without_text_needs_no_vector_and_may_have_one(body: str | None) 
 
 
 def test_a_page_with_text_needs_a_vector_and_a_vector_a_page() -> None:
-    assert WANTED.judge(PAGE, None) == Fault("missing")
-    assert WANTED.judge(None, vector()) == Fault("orphan")
+    assert WANTED.judge(PAGE, None) == RowProblem("missing")
+    assert WANTED.judge(None, vector()) == RowProblem("orphan")
     assert WANTED.judge(PAGE, vector()) is None
     assert WANTED.judge(None, None) is None
 
@@ -49,7 +49,7 @@ def test_a_page_with_text_needs_a_vector_and_a_vector_a_page() -> None:
     ],
 )
 def test_a_flaw_is_named(values: object, flaw: str) -> None:
-    assert flaw_of(values, 768).startswith(flaw)
+    assert vector_problem(values, 768).startswith(flaw)
     assert WANTED.judge(PAGE, vector(values)).kind == "bad-vector"
 
 
@@ -57,13 +57,13 @@ def test_a_flaw_is_named(values: object, flaw: str) -> None:
 def test_what_is_just_good_enough_to_send_is_good_enough_as_float32(length: float) -> None:
     exact = math.hypot(*GOOD)
     stored = list(array.array("f", [number * length / exact for number in GOOD]))
-    assert flaw_of(stored, 768) == ""
-    assert flaw_of([number * (1 + 5e-7) for number in stored], 768) or length < 1
+    assert vector_problem(stored, 768) == ""
+    assert vector_problem([number * (1 + 5e-7) for number in stored], 768) or length < 1
 
 
 def test_the_model_counts_where_it_is_written() -> None:
     wanted = Wanted(768, "nomic-embed-text")
     assert wanted.judge(PAGE, vector(model="nomic-embed-text")) is None
-    assert wanted.judge(PAGE, vector(model="old")) == Fault("other-model", "made by old")
-    assert wanted.judge(PAGE, vector()) == Fault("other-model", "no model is written")
+    assert wanted.judge(PAGE, vector(model="old")) == RowProblem("other-model", "made by old")
+    assert wanted.judge(PAGE, vector()) == RowProblem("other-model", "no model is written")
     assert WANTED.judge(PAGE, vector(model="old")) is None

@@ -9,14 +9,14 @@ from typing import TypeVar
 import pytest
 from rich.console import Console
 
-from connectors.http.client import Http
+from connectors.http.client import HttpClient
 from connectors.observability.metrics import Metrics
 from connectors.stores.stargate.auth import FixedToken
 from connectors.stores.stargate.errors import StargateTable
 from connectors.stores.stargate.rest import StargateSession
 from gibsey_embedder.fakes.stargate.server import TOKEN, Stargate
-from gibsey_embedder.tables.rows import Rows, StateRefused
-from gibsey_embedder.terminal.retry_policy import GaveUp, Patience
+from gibsey_embedder.tables.rows import PageStateError, Rows
+from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 
 T = TypeVar("T")
 
@@ -32,14 +32,14 @@ def over(
     """Do something with the rows of a table, each read as its id."""
 
     async def done() -> T:
-        http = Http()
+        http = HttpClient()
         try:
             session = StargateSession(http, FixedToken(TOKEN), Metrics())
             place = StargateTable(stargate.url, "gibsey", table)
-            patience = Patience(console or Console(quiet=True), limit_s)
+            retry_policy = RetryPolicy(console or Console(quiet=True), limit_s)
             columns = ["page_id", "body"]
             return await work(
-                Rows(session, place, "STARGATE_PAGES_TABLE", columns, _id_of, patience)
+                Rows(session, place, "STARGATE_PAGES_TABLE", columns, _id_of, retry_policy)
             )
         finally:
             await http.close()
@@ -54,7 +54,7 @@ def _id_of(row: object) -> str:
 
 def listed(size: int, state: str | None = None) -> Callable[[Rows[str]], Awaitable[list[str]]]:
     async def work(rows: Rows[str]) -> list[str]:
-        return [row async for chunk in rows.chunks(size, state) for row in chunk.rows]
+        return [row async for chunk in rows.batches(size, state) for row in chunk.rows]
 
     return work
 
@@ -75,7 +75,7 @@ def test_a_listing_goes_on_behind_a_state(stargate: Stargate) -> None:
     ids = seed(stargate, 10)
 
     async def first_state(rows: Rows[str]) -> str | None:
-        async for chunk in rows.chunks(4):
+        async for chunk in rows.batches(4):
             return chunk.next_state
         return None
 
@@ -90,13 +90,13 @@ def test_a_chunk_without_rows_is_not_the_end(stargate: Stargate) -> None:
 
 def test_a_state_that_comes_again_ends_the_listing(stargate: Stargate) -> None:
     stargate.faults.status(200, b'{"count":0,"pageState":"again","data":[]}')
-    with pytest.raises(GaveUp, match="again and again"):
+    with pytest.raises(GaveUpError, match="again and again"):
         over(stargate, listed(5))
 
 
 def test_a_state_that_is_none_any_more_is_told(stargate: Stargate) -> None:
     seed(stargate, 3)
-    with pytest.raises(StateRefused, match="page-state"):
+    with pytest.raises(PageStateError, match="page-state"):
         over(stargate, listed(5, "of another time"))
 
 
@@ -126,17 +126,19 @@ def test_a_fault_that_passes_is_said_and_waited_for(stargate: Stargate, status: 
 
 def test_a_fault_that_does_not_pass_is_given_up_on(stargate: Stargate) -> None:
     stargate.faults.status(503, b"overloaded")
-    with pytest.raises(GaveUp, match=r"answered 503: overloaded \(tried for 0 s\)"):
+    with pytest.raises(GaveUpError, match=r"answered 503: overloaded \(tried for 0 s\)"):
         over(stargate, listed(5), limit_s=0.2)
 
 
 def test_what_will_not_heal_is_told_at_once_with_its_remedy(stargate: Stargate) -> None:
-    with pytest.raises(GaveUp, match=r"no table gibsey.no_pages.*correct STARGATE_PAGES_TABLE"):
+    with pytest.raises(
+        GaveUpError, match=r"no table gibsey.no_pages.*correct STARGATE_PAGES_TABLE"
+    ):
         over(stargate, listed(5), table="no_pages")
     stargate.rest_on_wrong_port = True
-    with pytest.raises(GaveUp, match="set STARGATE_URL to where it is"):
+    with pytest.raises(GaveUpError, match="set STARGATE_URL to where it is"):
         over(stargate, listed(5))
     stargate.rest_on_wrong_port = False
     stargate.tokens.fixed = None
-    with pytest.raises(GaveUp, match=r"refuses the token.*set STARGATE_AUTH_TOKEN"):
+    with pytest.raises(GaveUpError, match=r"refuses the token.*set STARGATE_AUTH_TOKEN"):
         over(stargate, listed(5))

@@ -77,6 +77,6 @@ def test_on_a_terminal_it_is_there_at_once(broker, tmp_path):
 
 
 def test_in_a_log_nothing_is_said_of_what_is_quick(capsys):
-    with waiting_notice.said_while("asking"):
+    with waiting_notice.waiting_notice("asking"):
         pass
     assert capsys.readouterr().err == ""

@@ -10,15 +10,15 @@ import pytest
 from rich.console import Console
 
 from connectors.core.records import Record
-from connectors.kafka.config import KafkaAccess
+from connectors.kafka.config import KafkaConfig
 from dataflow.events.decoder import decode
 from dataflow.events.json_parser import MAX_EVENT_BYTES
 from dataflow.steps.changes import Change, Version
 from gibsey_embedder.fakes.kafka import MockKafka
-from gibsey_embedder.terminal.retry_policy import Patience
+from gibsey_embedder.terminal.retry_policy import RetryPolicy
 from gibsey_embedder.topic import change_sender
 from gibsey_embedder.topic.change_sender import ChangeSender, event_of
-from gibsey_embedder.topic.reader import KafkaUnusable
+from gibsey_embedder.topic.reader import KafkaUnavailableError
 from gibsey_embedder.topic.send_rules import beginning_us
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "debezium-cassandra.jsonl"
@@ -27,8 +27,8 @@ S = 1_700_000_000_000_000
 
 
 def sender(broker: str, console: Console | None = None) -> ChangeSender:
-    access = KafkaAccess(broker, options={"fetch.wait.max.ms": 5})
-    return ChangeSender(access, S, Patience(console or Console(quiet=True)))
+    access = KafkaConfig(broker, options={"fetch.wait.max.ms": 5})
+    return ChangeSender(access, S, RetryPolicy(console or Console(quiet=True)))
 
 
 def change_of(key: bytes, value: bytes, *, offset: int = 7, timestamp_ms: int = 1) -> Change:
@@ -90,12 +90,12 @@ def test_a_page_larger_than_the_stream_takes_is_named_and_not_sent(mock_kafka: M
 def test_a_broker_that_is_away_is_said_and_then_given_up_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(change_sender, "PATIENCE_S", 1.5)
+    monkeypatch.setattr(change_sender, "GIVE_UP_AFTER_S", 1.5)
     console = Console(width=200)
     sending = sender("127.0.0.1:9", console)
     sending.send("p", "text")
     began = time.monotonic()
-    with console.capture() as said, pytest.raises(KafkaUnusable, match=r"127\.0\.0\.1:9"):
+    with console.capture() as said, pytest.raises(KafkaUnavailableError, match=r"127\.0\.0\.1:9"):
         sending.flush()
     assert time.monotonic() - began < 10
     assert "waiting: " in said.get()

@@ -9,13 +9,13 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 
-from connectors.core.errors import SetupFault, Transient
-from connectors.http.client import Http
-from connectors.kafka.config import KafkaAccess
+from connectors.core.errors import ConfigurationError, TransientError
+from connectors.http.client import HttpClient
+from connectors.kafka.config import KafkaConfig
 from gibsey_embedder.fakes.kafka import MockKafka
-from gibsey_embedder.fakes.message import Answer, Request, text_answer
-from gibsey_embedder.fakes.server import StandIn
-from gibsey_embedder.terminal.retry_policy import Patience
+from gibsey_embedder.fakes.message import Reply, Request, text_answer
+from gibsey_embedder.fakes.server import FakeServer
+from gibsey_embedder.terminal.retry_policy import RetryPolicy
 from gibsey_embedder.topic import stream_lag
 from gibsey_embedder.topic.reader import TopicReader
 from gibsey_embedder.topic.stream_lag import GroupLag, StatusLag, Throttle
@@ -23,13 +23,13 @@ from gibsey_embedder.topic.stream_lag import GroupLag, StatusLag, Throttle
 GROUP = "gibsey-embedder"
 
 
-class Metrics(StandIn):
+class Metrics(FakeServer):
     """A status port that tells what it is told to."""
 
     text = ""
 
-    async def answer(self, request: Request) -> Answer:
-        return text_answer(self.text) if request.path == "/metrics" else Answer(404)
+    async def answer(self, request: Request) -> Reply:
+        return text_answer(self.text) if request.path == "/metrics" else Reply(404)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def fill(kafka: MockKafka, *counts: int) -> None:
 
 
 def group_lag(kafka: MockKafka, topic: str = "cdc.pages") -> int:
-    lag = GroupLag(KafkaAccess(kafka.broker, topic))
+    lag = GroupLag(KafkaConfig(kafka.broker, topic))
     try:
         return asyncio.run(lag())
     finally:
@@ -72,14 +72,14 @@ def test_a_topic_that_is_missing_is_told_with_its_remedy(
     mock_kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TopicReader, "ends", lambda *_: {})  # the mock makes every topic
-    with pytest.raises(SetupFault, match=r"no topic no\.such") as told:
+    with pytest.raises(ConfigurationError, match=r"no topic no\.such") as told:
         group_lag(mock_kafka, "no.such")
     assert "KAFKA_TOPIC" in told.value.remedy
 
 
 def status_lag(*urls: str) -> int:
     async def ask() -> int:
-        http = Http()
+        http = HttpClient()
         try:
             return await StatusLag(http, urls)()
         finally:
@@ -89,7 +89,7 @@ def status_lag(*urls: str) -> int:
 
 
 def test_the_lag_of_a_cluster_is_the_sum_of_what_its_processes_tell(status: Metrics) -> None:
-    with pytest.raises(Transient, match="tells no gibsey_consumer_lag yet"):
+    with pytest.raises(TransientError, match="tells no gibsey_consumer_lag yet"):
         status_lag(status.url)
     status.text = (
         "# TYPE gibsey_consumer_lag gauge\n"
@@ -121,19 +121,19 @@ def test_it_waits_until_what_comes_leaves_the_lag_within_its_limit(
     lags: tuple[int, ...], left: list[int]
 ) -> None:
     falling = Falling(*lags)
-    asyncio.run(Throttle(falling, 20, Patience(Console(quiet=True))).wait_for_room(10))
+    asyncio.run(Throttle(falling, 20, RetryPolicy(Console(quiet=True))).wait_for_room(10))
     assert falling.lags == left
 
 
 def test_a_single_record_goes_into_an_empty_topic_whatever_the_limit() -> None:
-    asyncio.run(Throttle(Falling(0), 5, Patience(Console(quiet=True))).wait_for_room(100))
+    asyncio.run(Throttle(Falling(0), 5, RetryPolicy(Console(quiet=True))).wait_for_room(100))
 
 
 def test_without_a_limit_nobody_is_asked() -> None:
     async def never() -> int:
         raise AssertionError
 
-    asyncio.run(Throttle(never, 0, Patience(Console(quiet=True))).wait_for_room(100))
+    asyncio.run(Throttle(never, 0, RetryPolicy(Console(quiet=True))).wait_for_room(100))
 
 
 def test_a_stream_that_does_not_get_on_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +141,6 @@ def test_a_stream_that_does_not_get_on_is_said(monkeypatch: pytest.MonkeyPatch) 
     console = Console(width=300)
     with console.capture() as said:
         stuck = Falling(50, 50, 50, 50, 5)
-        asyncio.run(Throttle(stuck, 20, Patience(console)).wait_for_room(10))
+        asyncio.run(Throttle(stuck, 20, RetryPolicy(console)).wait_for_room(10))
     assert "50 records behind and does not get on" in said.get()
     assert "--status-url" in said.get()

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.core.errors import PageRefused, SetupFault, Transient
-from connectors.embedders.base import ServerFacts, TextRules, TooLong
+from connectors.core.errors import ConfigurationError, RejectedError, TransientError
+from connectors.embedders.base import ModelInfo, TextRules, TextTooLongError
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.error_attribution import SUSPICIOUS_REFUSALS
-from connectors.embedders.batching.jobs import EmbedJob
+from connectors.embedders.batching.jobs import EmbeddingJob
 from connectors.embedders.endpoint_pool import EndpointStatus
-from tests.connectors.embedders.manual_embedder import VECTOR, HandEmbedder, Line, takes_all
+from tests.connectors.embedders.manual_embedder import VECTOR, Line, ManualEmbedder, takes_all
 from tests.eventually import eventually
 
-AWAY = Transient("it is away")
+AWAY = TransientError("it is away")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def open_line(request, monkeypatch):
     monkeypatch.setattr("connectors.embedders.endpoint_pool._FIRST_WAIT_S", 0.002)
     monkeypatch.setattr("connectors.embedders.endpoint_pool._LONGEST_WAIT_S", 0.01)
 
-    def make(*embedders: HandEmbedder, **options: object) -> Line:
+    def make(*embedders: ManualEmbedder, **options: object) -> Line:
         line = Line(*embedders, **options)  # type: ignore[arg-type]
         request.addfinalizer(line.io.close)
         return line
@@ -44,7 +44,7 @@ def refuses(*bad: str):
 
     def behave(texts):
         if set(texts) & set(bad):
-            raise PageRefused("no")
+            raise RejectedError("no")
         return takes_all(texts)
 
     return behave
@@ -60,7 +60,7 @@ def at_most(chars: int):
 
     def behave(texts):
         if any(len(text) > chars for text in texts):
-            raise TooLong("the input length exceeds the context length")
+            raise TextTooLongError("the input length exceeds the context length")
         return takes_all(texts)
 
     return behave
@@ -70,7 +70,7 @@ def at_most(chars: int):
 
 
 def test_a_page_that_comes_alone_goes_at_once(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     (job,) = line.submit("a")
     embedder.request(0).answer()
@@ -80,7 +80,7 @@ def test_a_page_that_comes_alone_goes_at_once(open_line):
 
 
 def test_while_two_windows_are_in_flight_the_next_one_fills(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     for text in "abcde":
         line.submit(text)
@@ -95,7 +95,7 @@ def test_while_two_windows_are_in_flight_the_next_one_fills(open_line):
 
 
 def test_an_endpoint_gets_as_many_requests_at_once_as_it_may_have(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder, concurrency=4)
     for text in "abcdefg":
         line.submit(text)
@@ -108,7 +108,7 @@ def test_an_endpoint_gets_as_many_requests_at_once_as_it_may_have(open_line):
 
 
 def test_pages_of_many_submitters_share_a_window(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     line.submit("a")
     line.submit("b")
@@ -129,7 +129,7 @@ def test_pages_of_many_submitters_share_a_window(open_line):
     ],
 )
 def test_a_window_ends_at_the_limit_of_pages_or_characters(open_line, limits, max_texts, windows):
-    embedder = HandEmbedder(max_texts=max_texts)
+    embedder = ManualEmbedder(max_texts=max_texts)
     line = open_line(embedder, limits=limits)
     line.submit("aaa", "bbb", "ccc", "ddd", "eee")
     for number in range(len(windows)):
@@ -142,7 +142,7 @@ def test_a_window_holds_no_more_than_the_embedder_is_known_to_need_the_target_fo
     open_line, monkeypatch
 ):
     monkeypatch.setattr("connectors.embedders.batching.throughput.TARGET_S", 0.2)
-    embedder = HandEmbedder(takes_all)
+    embedder = ManualEmbedder(takes_all)
     embedder.delay_s = 0.02
     line = open_line(embedder)
     line.submit("first")
@@ -156,7 +156,7 @@ def test_a_window_holds_no_more_than_the_embedder_is_known_to_need_the_target_fo
 
 
 def test_no_window_goes_while_the_outputs_have_enough_to_do(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     line.submit("a")
     first = embedder.request(0)
@@ -172,7 +172,7 @@ def test_no_window_goes_while_the_outputs_have_enough_to_do(open_line):
 
 
 def test_a_window_waits_for_company_only_where_that_is_wished(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder, limits=WindowLimits(pages=3, wait_s=0.05))
     line.submit("a")
     line.submit("b")
@@ -182,7 +182,7 @@ def test_a_window_waits_for_company_only_where_that_is_wished(open_line):
 
 
 def test_pages_are_done_in_the_order_in_which_they_came(open_line):
-    line = open_line(HandEmbedder(takes_all), limits=WindowLimits(pages=4))
+    line = open_line(ManualEmbedder(takes_all), limits=WindowLimits(pages=4))
     texts = [f"{n}" for n in range(200)]
     for text in texts:
         line.submit(text)
@@ -191,7 +191,7 @@ def test_pages_are_done_in_the_order_in_which_they_came(open_line):
 
 
 def test_the_least_loaded_endpoint_gets_the_next_window(open_line):
-    first, second = HandEmbedder(name="1"), HandEmbedder(name="2")
+    first, second = ManualEmbedder(name="1"), ManualEmbedder(name="2")
     line = open_line(first, second)
     for text in "abcd":
         line.submit(text)
@@ -203,7 +203,7 @@ def test_the_least_loaded_endpoint_gets_the_next_window(open_line):
 
 
 def test_a_text_that_is_known_costs_no_request(open_line):
-    embedder = HandEmbedder(takes_all)
+    embedder = ManualEmbedder(takes_all)
     line = open_line(embedder, cache_pages=10)
     line.submit("a")
     line.await_done(1)
@@ -214,7 +214,7 @@ def test_a_text_that_is_known_costs_no_request(open_line):
 
 
 def test_a_job_that_was_dropped_is_never_sent(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     line.submit("a")
     line.submit("b")
@@ -226,7 +226,7 @@ def test_a_job_that_was_dropped_is_never_sent(open_line):
 
 
 def test_what_was_dropped_does_not_pile_up_while_the_embedder_is_away(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     line.submit("a", "b")
     line.submit("c")
@@ -242,7 +242,7 @@ def test_what_was_dropped_does_not_pile_up_while_the_embedder_is_away(open_line)
 
 
 def test_gauges_return_to_zero(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     line.submit("a")
     embedder.request(0)
@@ -256,8 +256,8 @@ def test_gauges_return_to_zero(open_line):
 
 
 def test_nothing_is_sent_before_the_embedder_has_told_about_its_model(open_line):
-    embedder = HandEmbedder(takes_all)
-    embedder.facts = [AWAY, AWAY, PageRefused("not even a word"), ServerFacts(2)]
+    embedder = ManualEmbedder(takes_all)
+    embedder.model_info = [AWAY, AWAY, RejectedError("not even a word"), ModelInfo(2)]
     line = open_line(embedder, learn=False)
     line.submit("a", "b")
     line.await_done(2)
@@ -267,11 +267,11 @@ def test_nothing_is_sent_before_the_embedder_has_told_about_its_model(open_line)
 
 
 def test_the_endpoints_are_asked_in_turn_until_one_has_told(open_line):
-    dead, sound = HandEmbedder(takes_all, name="dead"), HandEmbedder(takes_all)
-    dead.facts = [AWAY]
+    dead, sound = ManualEmbedder(takes_all, name="dead"), ManualEmbedder(takes_all)
+    dead.model_info = [AWAY]
     line = open_line(dead, sound)
     assert dead.checks == 1
-    assert line.batcher.facts == ServerFacts(2)
+    assert line.batcher.model_info == ModelInfo(2)
 
 
 @pytest.mark.parametrize(
@@ -285,8 +285,8 @@ def test_the_endpoints_are_asked_in_turn_until_one_has_told(open_line):
 def test_texts_are_lower_cased_where_the_server_takes_all_capitals_for_the_same(
     open_line, detect, defect, sent
 ):
-    embedder = HandEmbedder(takes_all)
-    embedder.facts = [ServerFacts(2, capitals_defect=defect)]
+    embedder = ManualEmbedder(takes_all)
+    embedder.model_info = [ModelInfo(2, capitals_defect=defect)]
     rules = TextRules("m", prefix="Prefix: ")
     line = open_line(embedder, rules=rules, detect_lowercase=detect, learn=False)
     line.submit("Paris")
@@ -306,11 +306,11 @@ def seen(monkeypatch) -> Callable[[float], None]:
 def test_a_server_that_was_updated_meanwhile_gets_its_texts_lower_cased_before_any_of_them(
     open_line, seen
 ):
-    embedder = HandEmbedder(takes_all)
+    embedder = ManualEmbedder(takes_all)
     line = open_line(embedder, detect_lowercase=True, cache_pages=9)
     line.submit("Paris")
     line.await_done(1)
-    embedder.facts = [ServerFacts(2, capitals_defect=True)]
+    embedder.model_info = [ModelInfo(2, capitals_defect=True)]
     line.submit("London")
     line.await_done(2)
     seen(0.0)
@@ -323,20 +323,20 @@ def test_a_server_that_was_updated_meanwhile_gets_its_texts_lower_cased_before_a
 
 
 def test_a_server_is_looked_at_after_a_fault_and_its_own_faults_blame_no_text(open_line):
-    answers: list[Exception | None] = [None, Transient("gone", status=503)]
+    answers: list[Exception | None] = [None, TransientError("gone", status=503)]
 
     def behave(texts):
         if answers and (error := answers.pop(0)):
             raise error
         return takes_all(texts)
 
-    embedder = HandEmbedder(behave)
+    embedder = ManualEmbedder(behave)
     line = open_line(embedder, detect_lowercase=True)
     line.submit("Paris")
     line.await_done(1)
-    broken = Transient("broken", status=500)
-    embedder.facts = [broken, broken, broken, broken, PageRefused("no")]
-    embedder.facts.append(ServerFacts(2, capitals_defect=True))
+    broken = TransientError("broken", status=500)
+    embedder.model_info = [broken, broken, broken, broken, RejectedError("no")]
+    embedder.model_info.append(ModelInfo(2, capitals_defect=True))
     (job,) = line.submit("London")
     line.await_done(2)
     assert embedder.windows == [["Paris"], ["London"], ["london"]]
@@ -346,9 +346,9 @@ def test_a_server_is_looked_at_after_a_fault_and_its_own_faults_blame_no_text(op
 
 
 def test_every_server_is_looked_at_before_its_first_window(open_line):
-    good, bad = HandEmbedder(takes_all, name="good"), HandEmbedder(takes_all, name="bad")
+    good, bad = ManualEmbedder(takes_all, name="good"), ManualEmbedder(takes_all, name="bad")
     good.delay_s = bad.delay_s = 0.01
-    bad.facts = [ServerFacts(2, capitals_defect=True)]
+    bad.model_info = [ModelInfo(2, capitals_defect=True)]
     line = open_line(good, bad, detect_lowercase=True, limits=WindowLimits(pages=1))
     line.submit(*(f"Page {number}" for number in range(20)))
     line.await_done(20)
@@ -358,7 +358,7 @@ def test_every_server_is_looked_at_before_its_first_window(open_line):
 
 
 def test_a_server_that_is_asked_all_the_time_is_looked_at_each_minute(open_line, monkeypatch):
-    embedder = HandEmbedder(takes_all)
+    embedder = ManualEmbedder(takes_all)
     line = open_line(embedder, detect_lowercase=True)
     for number in range(20):
         line.submit(f"Page {number}")
@@ -371,8 +371,8 @@ def test_a_server_that_is_asked_all_the_time_is_looked_at_each_minute(open_line,
 
 
 def test_texts_that_were_on_their_way_when_lower_case_began_come_back_as_lower_case(open_line):
-    good, bad = HandEmbedder(name="good"), HandEmbedder(name="bad")
-    bad.facts = [ServerFacts(2, capitals_defect=True)]
+    good, bad = ManualEmbedder(name="good"), ManualEmbedder(name="bad")
+    bad.model_info = [ModelInfo(2, capitals_defect=True)]
     line = open_line(good, bad, detect_lowercase=True, limits=WindowLimits(pages=1))
     paris = "Paris " * 200
     line.submit(paris, "London", "Rome")
@@ -381,12 +381,12 @@ def test_texts_that_were_on_their_way_when_lower_case_began_come_back_as_lower_c
 
     def behave(texts):
         if texts == [paris]:
-            raise TooLong("too long")
+            raise TextTooLongError("too long")
         return takes_all(texts)
 
     good.behaviour = bad.behaviour = behave
     bad.request(0).answer()
-    good.request(0).fail(TooLong("too long"))
+    good.request(0).fail(TextTooLongError("too long"))
     good.request(1).fail(AWAY)
     line.await_done(3)
     assert all(text.islower() for (text,) in bad.windows)
@@ -395,7 +395,7 @@ def test_texts_that_were_on_their_way_when_lower_case_began_come_back_as_lower_c
 
 
 def test_a_stop_while_a_server_is_looked_at_leaves_its_window_unsent(open_line, seen):
-    embedder = HandEmbedder(takes_all)
+    embedder = ManualEmbedder(takes_all)
     line = open_line(embedder, detect_lowercase=True)
     seen(0.0)
     embedder.check_s = 0.2
@@ -408,7 +408,7 @@ def test_a_stop_while_a_server_is_looked_at_leaves_its_window_unsent(open_line, 
 
 
 def test_both_windows_of_a_server_wait_for_one_look(open_line, seen):
-    embedder = HandEmbedder(takes_all)
+    embedder = ManualEmbedder(takes_all)
     line = open_line(embedder, detect_lowercase=True, limits=WindowLimits(pages=1))
     embedder.check_s = 0.05
     line.primary.endpoints[0].seen_at = -math.inf
@@ -418,7 +418,7 @@ def test_both_windows_of_a_server_wait_for_one_look(open_line, seen):
 
 
 def test_the_embedder_s_facts_are_asked_for_once(open_line):
-    embedder = HandEmbedder(takes_all)
+    embedder = ManualEmbedder(takes_all)
     line = open_line(embedder)
     for _ in range(5):
         line.batcher.start()
@@ -431,7 +431,7 @@ def test_the_embedder_s_facts_are_asked_for_once(open_line):
 
 
 def test_a_window_is_halved_until_the_refused_page_is_found(open_line):
-    embedder = HandEmbedder(refuses("bad"))
+    embedder = ManualEmbedder(refuses("bad"))
     line = open_line(embedder)
     jobs = line.submit("a", "b", "c", "bad", "d", "e", "f", "g")
     line.await_done(8)
@@ -441,7 +441,7 @@ def test_a_window_is_halved_until_the_refused_page_is_found(open_line):
 
 
 def test_several_refused_pages_do_not_take_their_neighbours_along(open_line):
-    line = open_line(HandEmbedder(refuses("x", "y")))
+    line = open_line(ManualEmbedder(refuses("x", "y")))
     jobs = line.submit(*"xabycxdx")
     line.await_done(8)
     assert {job.text for job in jobs if job.refused} == {"x", "y"}
@@ -449,7 +449,7 @@ def test_several_refused_pages_do_not_take_their_neighbours_along(open_line):
 
 
 def test_one_bad_vector_is_asked_for_again_alone(open_line):
-    embedder = HandEmbedder(nan_for("bad"))
+    embedder = ManualEmbedder(nan_for("bad"))
     line = open_line(embedder)
     jobs = line.submit("a", "bad", "b")
     line.await_done(3)
@@ -458,7 +458,7 @@ def test_one_bad_vector_is_asked_for_again_alone(open_line):
 
 
 def test_a_bad_vector_that_came_alone_is_asked_for_again_too(open_line):
-    embedder = HandEmbedder(nan_for("bad"))
+    embedder = ManualEmbedder(nan_for("bad"))
     line = open_line(embedder)
     (job,) = line.submit("bad")
     line.await_done(1)
@@ -467,7 +467,7 @@ def test_a_bad_vector_that_came_alone_is_asked_for_again_too(open_line):
 
 
 def test_a_vector_that_was_bad_only_once_is_taken_the_second_time(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     (job,) = line.submit("a")
     embedder.request(0).answer([None])
@@ -477,10 +477,10 @@ def test_a_vector_that_was_bad_only_once_is_taken_the_second_time(open_line):
 
 
 def test_a_page_that_was_refused_only_once_alone_is_taken_the_second_time(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     (job,) = line.submit("a")
-    embedder.request(0).fail(PageRefused("no"))
+    embedder.request(0).fail(RejectedError("no"))
     embedder.request(1).answer()
     line.await_done(1)
     assert (job.vector, job.refused) == (VECTOR, None)
@@ -488,10 +488,10 @@ def test_a_page_that_was_refused_only_once_alone_is_taken_the_second_time(open_l
 
 @pytest.mark.parametrize("rule", ["mean", "truncate", "refuse"])
 def test_a_page_that_was_too_long_only_once_is_neither_cut_nor_refused(open_line, rule):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder, rules=TextRules("m", long_pages=rule))
     (job,) = line.submit("word " * 100)
-    embedder.request(0).fail(TooLong("the input length exceeds the context length"))
+    embedder.request(0).fail(TextTooLongError("the input length exceeds the context length"))
     embedder.request(1).answer()
     line.await_done(1)
     assert embedder.windows == [[job.text]] * 2
@@ -505,9 +505,9 @@ def test_when_even_a_plain_word_is_refused_it_is_the_set_up_s_fault_and_the_rest
         if mended.is_set() and texts != ["page"]:  # not between a page and the plain word
             embedder.behaviour = takes_all
             return takes_all(texts)
-        raise PageRefused("no")
+        raise RejectedError("no")
 
-    embedder = HandEmbedder(refuse_all)
+    embedder = ManualEmbedder(refuse_all)
     line = open_line(embedder)
     jobs = line.submit(*(f"{n}" for n in range(60)))
     (stall,) = eventually(line.stalls.current)
@@ -522,7 +522,7 @@ def test_when_even_a_plain_word_is_refused_it_is_the_set_up_s_fault_and_the_rest
 
 def test_many_refused_pages_in_a_row_do_not_hold_up_the_stream(open_line):
     bad = [f"bad {n}" for n in range(100)]
-    line = open_line(HandEmbedder(refuses(*bad)))
+    line = open_line(ManualEmbedder(refuses(*bad)))
     jobs = line.submit(*bad, "good")
     line.await_done(101)
     assert [job.text for job in jobs if job.vector] == ["good"]
@@ -530,7 +530,7 @@ def test_many_refused_pages_in_a_row_do_not_hold_up_the_stream(open_line):
 
 
 def test_pages_that_are_too_long_are_refused_as_wished_however_many_there_are(open_line):
-    line = open_line(HandEmbedder(at_most(10)), rules=TextRules("m", long_pages="refuse"))
+    line = open_line(ManualEmbedder(at_most(10)), rules=TextRules("m", long_pages="refuse"))
     jobs = line.submit(*["x" * 11] * 50)
     line.await_done(50)
     assert all(job.refused for job in jobs)
@@ -541,8 +541,8 @@ def test_pages_that_are_too_long_are_refused_as_wished_however_many_there_are(op
 
 
 def test_a_long_page_goes_in_pieces_and_is_done_once_all_are(open_line):
-    embedder = HandEmbedder()
-    embedder.facts = [ServerFacts(2, context_tokens=116)]  # 300 characters
+    embedder = ManualEmbedder()
+    embedder.model_info = [ModelInfo(2, context_tokens=116)]  # 300 characters
     line = open_line(embedder, limits=WindowLimits(pages=2))
     (job,) = line.submit("word " * 200)
     first, second = embedder.request(0), embedder.request(1)
@@ -557,8 +557,8 @@ def test_a_long_page_goes_in_pieces_and_is_done_once_all_are(open_line):
 
 @pytest.mark.parametrize("rule", ["truncate", "refuse"])
 def test_a_long_page_goes_whole_where_it_is_to_be_truncated_or_refused(open_line, rule):
-    embedder = HandEmbedder(takes_all)
-    embedder.facts = [ServerFacts(2, context_tokens=116)]
+    embedder = ManualEmbedder(takes_all)
+    embedder.model_info = [ModelInfo(2, context_tokens=116)]
     line = open_line(embedder, rules=TextRules("m", long_pages=rule))
     line.submit("x" * 1000)
     line.await_done(1)
@@ -567,7 +567,7 @@ def test_a_long_page_goes_whole_where_it_is_to_be_truncated_or_refused(open_line
 
 
 def test_pieces_that_are_still_too_long_are_halved_until_they_fit(open_line):
-    embedder = HandEmbedder(at_most(500))
+    embedder = ManualEmbedder(at_most(500))
     line = open_line(embedder)
     (job,) = line.submit("word " * 500)
     line.await_done(1)
@@ -577,7 +577,7 @@ def test_pieces_that_are_still_too_long_are_halved_until_they_fit(open_line):
 
 
 def test_a_server_that_cannot_truncate_gets_the_beginning(open_line):
-    embedder = HandEmbedder(at_most(500))
+    embedder = ManualEmbedder(at_most(500))
     line = open_line(embedder, rules=TextRules("m", long_pages="truncate"))
     (job,) = line.submit("word " * 500)
     line.await_done(1)
@@ -586,7 +586,7 @@ def test_a_server_that_cannot_truncate_gets_the_beginning(open_line):
 
 
 def test_a_text_of_which_no_piece_fits_is_refused(open_line):
-    line = open_line(HandEmbedder(at_most(30)))
+    line = open_line(ManualEmbedder(at_most(30)))
     (job,) = line.submit("word " * 500)
     line.await_done(1)
     assert "context" in (job.refused or "")
@@ -602,7 +602,7 @@ def test_a_page_that_was_split_in_a_window_that_then_failed_is_done_once(open_li
             raise failures.pop()
         return at_most(500)(texts)
 
-    line = open_line(HandEmbedder(behave), rules=TextRules("m", long_pages=rule))
+    line = open_line(ManualEmbedder(behave), rules=TextRules("m", long_pages=rule))
     jobs = line.submit("word " * 150, "short")
     line.await_done(2)
     line.settle()
@@ -613,11 +613,11 @@ def test_a_page_that_was_split_in_a_window_that_then_failed_is_done_once(open_li
 def test_a_page_of_which_one_piece_is_refused_is_refused_once(open_line):
     def behave(texts):
         if any("poison" in text for text in texts):
-            raise PageRefused("no")
+            raise RejectedError("no")
         return takes_all(texts)
 
-    embedder = HandEmbedder(behave)
-    embedder.facts = [ServerFacts(2, context_tokens=116)]
+    embedder = ManualEmbedder(behave)
+    embedder.model_info = [ModelInfo(2, context_tokens=116)]
     line = open_line(embedder)
     long, short = line.submit("word " * 100 + "poison " + "word " * 100, "short")
     line.await_done(2)
@@ -630,8 +630,8 @@ def test_a_page_of_which_one_piece_is_refused_is_refused_once(open_line):
 
 
 def test_a_window_that_failed_is_asked_again_and_the_stall_has_a_name(open_line, monkeypatch):
-    monkeypatch.setattr("connectors.observability.stalls.PATIENCE_S", 0.0)
-    embedder = HandEmbedder()
+    monkeypatch.setattr("connectors.observability.stalls.MIN_STALL_S", 0.0)
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     line.submit("a", "b", "c")
     embedder.request(0).fail(AWAY)
@@ -646,7 +646,7 @@ def test_a_window_that_failed_is_asked_again_and_the_stall_has_a_name(open_line,
 
 
 def test_after_a_fault_one_text_goes_ahead_to_try(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     line.submit("a", "b", "c")
     embedder.request(0).fail(AWAY)
@@ -659,7 +659,7 @@ def test_after_a_fault_one_text_goes_ahead_to_try(open_line):
 
 def test_requests_that_fail_together_are_one_fault(open_line):
     """Sixteen faults in a row would mean five seconds' pause for a server that restarts."""
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder, concurrency=16)
     for number in range(16):
         line.submit(f"{number}")
@@ -674,9 +674,9 @@ def test_requests_that_fail_together_are_one_fault(open_line):
 
 def test_a_text_under_suspicion_goes_while_no_other_is_in_flight(open_line):
     """A page that kills the model fails what is in flight with it, and that would be suspected."""
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder, limits=WindowLimits(pages=1), concurrency=3)
-    killed = Transient("EOF", status=500)
+    killed = TransientError("EOF", status=500)
     line.submit("killer", "a", "b")
     embedder.request(2)
 
@@ -705,10 +705,10 @@ def test_a_text_under_suspicion_goes_while_no_other_is_in_flight(open_line):
 
 def test_what_waits_for_a_look_at_a_server_fails_with_it(open_line):
     """Each of them asking it again would take as many time-outs of a server that hangs."""
-    embedder = HandEmbedder(takes_all)
+    embedder = ManualEmbedder(takes_all)
     limits = WindowLimits(pages=1)
     line = open_line(embedder, detect_lowercase=True, limits=limits, concurrency=8)
-    embedder.facts = [Transient("it hangs", retry_after_s=300.0)]
+    embedder.model_info = [TransientError("it hangs", retry_after_s=300.0)]
     embedder.check_s = 0.05
     line.primary.endpoints[0].seen_at = -math.inf
     line.submit(*"abcdefgh")
@@ -720,7 +720,7 @@ def test_what_waits_for_a_look_at_a_server_fails_with_it(open_line):
 
 
 def test_that_an_endpoint_is_left_out_is_said_once(open_line, monkeypatch):
-    dead, sound = HandEmbedder(name="dead"), HandEmbedder(name="sound")
+    dead, sound = ManualEmbedder(name="dead"), ManualEmbedder(name="sound")
     line = open_line(dead, sound, limits=WindowLimits(pages=1), concurrency=4)
     said: list[str] = []
     log = SimpleNamespace(warning=lambda words, **_: said.append(words))
@@ -735,7 +735,7 @@ def test_that_an_endpoint_is_left_out_is_said_once(open_line, monkeypatch):
 
 
 def test_a_dead_endpoint_is_left_out_and_tried_again(open_line):
-    dead, sound = HandEmbedder(name="dead"), HandEmbedder(name="sound")
+    dead, sound = ManualEmbedder(name="dead"), ManualEmbedder(name="sound")
     line = open_line(dead, sound)
     for text in "abcd":
         line.submit(text)
@@ -753,7 +753,7 @@ def test_a_dead_endpoint_is_left_out_and_tried_again(open_line):
 
 
 def test_an_endpoint_that_may_be_asked_soon_is_not_forgotten_for_one_that_may_be_late(open_line):
-    patient, hasty = HandEmbedder(name="patient"), HandEmbedder(name="hasty")
+    patient, hasty = ManualEmbedder(name="patient"), ManualEmbedder(name="hasty")
     line = open_line(patient, hasty)
     line.submit("a")
     line.submit("b")
@@ -761,7 +761,7 @@ def test_an_endpoint_that_may_be_asked_soon_is_not_forgotten_for_one_that_may_be
     line.submit("d")
     eventually(lambda: len(patient.asked) == len(hasty.asked) == 2)
     for asked in patient.asked:
-        asked.fail(Transient("busy", retry_after_s=300.0))
+        asked.fail(TransientError("busy", retry_after_s=300.0))
     left_out = EndpointStatus("patient", in_flight=0, concurrency=2, faults=1)
     eventually(lambda: line.batcher.endpoints()[0] == left_out)
     for asked in list(hasty.asked):
@@ -774,7 +774,7 @@ def test_a_failed_window_of_one_endpoint_is_done_by_another(open_line):
     def fail(texts):
         raise AWAY
 
-    dead, sound = HandEmbedder(fail, name="dead"), HandEmbedder(takes_all, name="sound")
+    dead, sound = ManualEmbedder(fail, name="dead"), ManualEmbedder(takes_all, name="sound")
     line = open_line(dead, sound, limits=WindowLimits(pages=3))
     texts = [f"{n}" for n in range(100)]
     line.submit(*texts)
@@ -784,9 +784,9 @@ def test_a_failed_window_of_one_endpoint_is_done_by_another(open_line):
 
 def test_a_set_up_fault_loses_nothing_and_shows_its_remedy(open_line):
     def no_model(texts):
-        raise SetupFault("no such model", remedy="pull it", status=404)
+        raise ConfigurationError("no such model", remedy="pull it", status=404)
 
-    embedder = HandEmbedder(no_model)
+    embedder = ManualEmbedder(no_model)
     line = open_line(embedder)
     line.submit("a", "b")
     (stall,) = eventually(line.stalls.current)
@@ -801,10 +801,10 @@ def test_a_text_that_makes_the_server_fail_each_time_is_refused_in_the_end(open_
 
     def behave(texts):
         if "kills" in texts:
-            raise Transient("EOF", status=500)
+            raise TransientError("EOF", status=500)
         return takes_all(texts)
 
-    line = open_line(HandEmbedder(behave))
+    line = open_line(ManualEmbedder(behave))
     jobs = line.submit("a", "kills", *(f"{n}" for n in range(50)))
     line.await_done(52)
     assert [job.text for job in jobs if job.refused] == ["kills"]
@@ -817,9 +817,9 @@ def test_a_server_that_is_busy_for_long_has_no_page_refused(open_line, monkeypat
     def busy_but_for_a_word(texts):
         if texts == ["page"]:
             return takes_all(texts)
-        raise Transient("busy", status=status)
+        raise TransientError("busy", status=status)
 
-    embedder = HandEmbedder(busy_but_for_a_word)
+    embedder = ManualEmbedder(busy_but_for_a_word)
     line = open_line(embedder)
     (job,) = line.submit("a")
     eventually(lambda: len(embedder.asked) > 30)
@@ -837,10 +837,10 @@ def test_a_server_that_recovers_at_the_last_moment_has_no_page_refused(open_line
         nonlocal asked
         asked += texts == ["page"]
         if not asked:
-            raise Transient("loading", status=500)
+            raise TransientError("loading", status=500)
         return takes_all(texts)
 
-    line = open_line(HandEmbedder(recovers_when_asked_a_word))
+    line = open_line(ManualEmbedder(recovers_when_asked_a_word))
     (job,) = line.submit("a")
     line.await_done(1)
     assert asked == 1
@@ -848,12 +848,12 @@ def test_a_server_that_recovers_at_the_last_moment_has_no_page_refused(open_line
 
 
 def test_a_time_out_grows_with_what_the_embedder_needs_and_with_what_is_before_it(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     line.submit("a" * 1000)
     line.submit("b" * 1000)
     assert embedder.request(0).timeout_s == embedder.request(1).timeout_s == 60.0
-    line.batcher._endpoints[0].pace.learn(1200, 3.0)
+    line.batcher._endpoints[0].throughput.learn(1200, 3.0)
     line.submit("c" * 1000)
     embedder.request(0).answer()
     assert 70 < embedder.request(2).timeout_s < 75  # 2,400 at about 1 s a 1,000, five times
@@ -863,7 +863,7 @@ def test_a_time_out_grows_with_what_the_embedder_needs_and_with_what_is_before_i
 
 
 def test_a_halt_waits_for_what_is_in_flight_and_sends_nothing_more(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     line.submit("a")
     line.submit("b")
@@ -882,8 +882,8 @@ def test_a_halt_waits_for_what_is_in_flight_and_sends_nothing_more(open_line):
 
 
 def test_a_halt_with_nothing_in_flight_is_over_at_once(open_line):
-    embedder = HandEmbedder()
-    embedder.facts = [AWAY]
+    embedder = ManualEmbedder()
+    embedder.model_info = [AWAY]
     line = open_line(embedder, learn=False)
     line.submit("a")
     line.batcher.halt().result(10)
@@ -893,7 +893,7 @@ def test_a_halt_with_nothing_in_flight_is_over_at_once(open_line):
 
 
 def test_a_window_that_fails_after_a_halt_is_not_sent_again(open_line):
-    embedder = HandEmbedder()
+    embedder = ManualEmbedder()
     line = open_line(embedder)
     line.submit("a")
     embedder.request(0)
@@ -907,12 +907,12 @@ def test_a_window_that_fails_after_a_halt_is_not_sent_again(open_line):
 
 
 def test_an_error_of_ours_is_fatal_wherever_on_the_loop_it_happens(open_line):
-    line = open_line(HandEmbedder(lambda texts: [VECTOR, VECTOR]))
+    line = open_line(ManualEmbedder(lambda texts: [VECTOR, VECTOR]))
     line.submit("a")
     assert isinstance(eventually(lambda: line.crashes)[0], ValueError)
 
-    line = open_line(HandEmbedder(takes_all))
-    line.batcher.submit([EmbedJob(None, line._finished)])
+    line = open_line(ManualEmbedder(takes_all))
+    line.batcher.submit([EmbeddingJob(None, line._finished)])
     assert eventually(lambda: line.crashes)
 
 
@@ -934,24 +934,24 @@ class Moody:
     def __call__(self, texts):
         mood = 1.0 if self.calm.is_set() else self.random.random()
         if mood < 0.1:
-            raise Transient("connection refused")
+            raise TransientError("connection refused")
         if mood < 0.15:
-            raise Transient("EOF", status=500)
+            raise TransientError("EOF", status=500)
         if mood < 0.2:
-            raise Transient("busy", status=429, retry_after_s=0.001)
+            raise TransientError("busy", status=429, retry_after_s=0.001)
         if any(len(text) > 300 for text in texts):
-            raise TooLong("the input length exceeds the context length")
+            raise TextTooLongError("the input length exceeds the context length")
         if any(text.startswith("bad") for text in texts):
-            raise PageRefused("no")
+            raise RejectedError("no")
         return [None if text.startswith("nan") or mood < 0.25 else VECTOR for text in texts]
 
 
 def test_at_the_start_an_endpoint_that_asks_for_time_is_left_alone_and_the_next_is_asked_at_once():
-    busy, sound = HandEmbedder(name="busy"), HandEmbedder(name="sound")
-    busy.facts = [Transient("busy", status=429, retry_after_s=300.0)]
+    busy, sound = ManualEmbedder(name="busy"), ManualEmbedder(name="sound")
+    busy.model_info = [TransientError("busy", status=429, retry_after_s=300.0)]
     line = Line(busy, sound)
     line.batcher.start()
-    eventually(lambda: line.batcher.facts)
+    eventually(lambda: line.batcher.model_info)
     line.io.close()
     assert (busy.checks, sound.checks) == (1, 1)
 
@@ -960,7 +960,7 @@ def test_at_the_start_an_endpoint_that_asks_for_time_is_left_alone_and_the_next_
 @given(st.integers(0, 2**32), st.sampled_from(["mean", "truncate", "refuse"]))
 def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, rule):
     chance, calm = random.Random(seed), threading.Event()
-    embedders = [HandEmbedder(Moody(seed + n, calm), name=f"{n}") for n in range(2)]
+    embedders = [ManualEmbedder(Moody(seed + n, calm), name=f"{n}") for n in range(2)]
     patch = pytest.MonkeyPatch()
     patch.setattr("connectors.embedders.endpoint_pool._FIRST_WAIT_S", 0.0005)
     patch.setattr("connectors.embedders.endpoint_pool._LONGEST_WAIT_S", 0.002)
@@ -985,6 +985,6 @@ def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, 
             assert not is_good or job.vector or _bad_twice(job)
 
 
-def _bad_twice(job: EmbedJob) -> bool:
+def _bad_twice(job: EmbeddingJob) -> bool:
     """Whether the embedder was in the mood for a bad vector of it twice in a row."""
     return "asked twice" in (job.refused or "")

@@ -13,10 +13,10 @@ import orjson
 from connectors.embedders.base import LongPages, TextRules, VectorCache
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.batcher import Batcher
-from connectors.embedders.batching.jobs import EmbedJob
-from connectors.embedders.endpoint_pool import Provider
+from connectors.embedders.batching.jobs import EmbeddingJob
+from connectors.embedders.endpoint_pool import EndpointPool
 from connectors.embedders.ollama.client import OllamaClient
-from connectors.http.client import Http
+from connectors.http.client import HttpClient
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
 from connectors.runtime.event_loop import IoLoop
@@ -58,9 +58,9 @@ def _last_third_paragraph(page: str) -> str:
 
 def _vectors(url: str, pages: list[str], long_pages: LongPages) -> list[list[float]]:
     metrics, failed = Metrics(), list[BaseException]()
-    io, http = IoLoop(failed.append), Http()
+    io, http = IoLoop(failed.append), HttpClient()
     batcher = Batcher(
-        Provider(
+        EndpointPool(
             [OllamaClient(http, url, "nomic-embed-text", 768)],
             TextRules("nomic-embed-text", long_pages=long_pages),
             cache=VectorCache(0, metrics),
@@ -70,9 +70,9 @@ def _vectors(url: str, pages: list[str], long_pages: LongPages) -> list[list[flo
         stalls=Stalls(metrics),
         metrics=metrics,
     )
-    waits: list[Future[EmbedJob]] = [Future() for _ in pages]
+    waits: list[Future[EmbeddingJob]] = [Future() for _ in pages]
     batcher.submit(
-        [EmbedJob(page, wait.set_result) for page, wait in zip(pages, waits, strict=True)]
+        [EmbeddingJob(page, wait.set_result) for page, wait in zip(pages, waits, strict=True)]
     )
     done = [wait.result(60) for wait in waits]
     io.submit(http.close()).result(10)

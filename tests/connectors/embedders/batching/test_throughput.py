@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.embedders.batching.throughput import (
-    MOST_PATIENCE,
+    MAX_TIMEOUT_FACTOR,
     PAGE_COST_CHARS,
     SLOWEST_START_S,
     TARGET_S,
-    Pace,
+    Throughput,
     cost_chars,
 )
 
@@ -19,84 +19,88 @@ costs = st.integers(PAGE_COST_CHARS + 1, 200_000)
 seconds = st.floats(1e-4, 60.0)
 
 
-def simulated(pace: Pace, page_chars: int, s_per_char: float, overhead_s: float, windows: int):
-    """Let an embedder of this speed answer windows as large as the pace allows, up to 32 pages."""
+def simulated(
+    throughput: Throughput, page_chars: int, s_per_char: float, overhead_s: float, windows: int
+):
+    """Let an embedder of this speed answer windows as large as the throughput allows, up to 32 pages."""
     sizes = []
     for _ in range(windows):
         cost = page_chars + PAGE_COST_CHARS
-        pages = max(int(min(pace.window_chars / cost, 32)), 1)
-        pace.learn(pages * cost, overhead_s + pages * page_chars * s_per_char)
+        pages = max(int(min(throughput.window_chars / cost, 32)), 1)
+        throughput.learn(pages * cost, overhead_s + pages * page_chars * s_per_char)
         sizes.append(pages)
     return sizes
 
 
 def test_nothing_is_expected_and_any_window_allowed_while_nothing_is_known():
-    pace = Pace()
-    assert pace.window_chars == math.inf
-    assert pace.expected_s(10_000) == 0.0
-    assert pace.timeout_s(10_000, 10_000) == SLOWEST_START_S
+    throughput = Throughput()
+    assert throughput.window_chars == math.inf
+    assert throughput.expected_s(10_000) == 0.0
+    assert throughput.timeout_s(10_000, 10_000) == SLOWEST_START_S
 
 
 def test_a_fast_embedder_gets_full_windows():
-    assert simulated(Pace(), 4000, s_per_char=1e-6, overhead_s=0.005, windows=10) == [32] * 10
+    assert simulated(Throughput(), 4000, s_per_char=1e-6, overhead_s=0.005, windows=10) == [32] * 10
 
 
 def test_a_cpu_that_needs_four_tenths_of_a_second_a_page_gets_two_or_three():
-    sizes = simulated(Pace(), 8000, s_per_char=0.4 / 8000, overhead_s=0.0, windows=20)
+    sizes = simulated(Throughput(), 8000, s_per_char=0.4 / 8000, overhead_s=0.0, windows=20)
     assert sizes[0] == 32
     assert set(sizes[1:]) <= {2, 3}
 
 
 def test_an_embedder_slower_than_the_target_gets_one_page_a_window():
-    sizes = simulated(Pace(), 8000, s_per_char=5 / 8000, overhead_s=0.0, windows=5)
+    sizes = simulated(Throughput(), 8000, s_per_char=5 / 8000, overhead_s=0.0, windows=5)
     assert sizes[1:] == [1] * 4
 
 
 def test_a_changed_speed_is_known_after_ten_answers():
-    pace = Pace()
-    simulated(pace, 4000, s_per_char=1e-3, overhead_s=0.0, windows=50)
+    throughput = Throughput()
+    simulated(throughput, 4000, s_per_char=1e-3, overhead_s=0.0, windows=50)
     for _ in range(10):
-        pace.learn(4200, 0.004)
-    assert pace.expected_s(4200) == pytest.approx(0.004, abs=0.3)
-    pace = Pace()
+        throughput.learn(4200, 0.004)
+    assert throughput.expected_s(4200) == pytest.approx(0.004, abs=0.3)
+    throughput = Throughput()
     for _ in range(50):
-        pace.learn(4200, 0.004)
+        throughput.learn(4200, 0.004)
     for _ in range(10):
-        pace.learn(4200, 4.0)
-    assert pace.expected_s(4200) == pytest.approx(4.0, rel=0.05)
+        throughput.learn(4200, 4.0)
+    assert throughput.expected_s(4200) == pytest.approx(4.0, rel=0.05)
 
 
 @given(st.lists(st.tuples(costs, seconds), min_size=1, max_size=30))
 def test_what_is_expected_lies_between_the_fastest_and_the_slowest_answer(answers):
-    pace = Pace()
+    throughput = Throughput()
     for cost, took in answers:
-        pace.learn(cost, took)
+        throughput.learn(cost, took)
     rates = [took / cost for cost, took in answers]
-    assert min(rates) * 0.999 <= pace.expected_s(1000) / 1000 <= max(rates) * 1.001
-    assert pace.expected_s(int(pace.window_chars)) <= TARGET_S * 1.001
+    assert min(rates) * 0.999 <= throughput.expected_s(1000) / 1000 <= max(rates) * 1.001
+    assert throughput.expected_s(int(throughput.window_chars)) <= TARGET_S * 1.001
 
 
 @given(st.lists(st.tuples(costs, seconds), max_size=5), costs, costs)
 def test_a_time_out_covers_what_is_expected_five_times(answers, cost, ahead):
-    pace = Pace()
+    throughput = Throughput()
     for cost_learned, took in answers:
-        pace.learn(cost_learned, took)
-    assert pace.timeout_s(cost, ahead) >= max(5 * pace.expected_s(cost + ahead), SLOWEST_START_S)
+        throughput.learn(cost_learned, took)
+    assert throughput.timeout_s(cost, ahead) >= max(
+        5 * throughput.expected_s(cost + ahead), SLOWEST_START_S
+    )
 
 
 def test_time_outs_make_patient_up_to_a_bound_and_answers_make_impatient_again():
-    pace = Pace()
-    pace.learn(1000, 1.0)
-    usual, window = pace.timeout_s(1000, 0), pace.window_chars
-    pace.timed_out()
-    assert pace.timeout_s(1000, 0) == 2 * usual
-    assert pace.window_chars == window / 2
+    throughput = Throughput()
+    throughput.learn(1000, 1.0)
+    usual, window = throughput.timeout_s(1000, 0), throughput.window_chars
+    throughput.timed_out()
+    assert throughput.timeout_s(1000, 0) == 2 * usual
+    assert throughput.window_chars == window / 2
     for _ in range(10):
-        pace.timed_out()
-    assert pace.timeout_s(1000, 0) == MOST_PATIENCE * usual
+        throughput.timed_out()
+    assert throughput.timeout_s(1000, 0) == MAX_TIMEOUT_FACTOR * usual
     for _ in range(5):
-        pace.learn(1000, 1.0)
-    assert pace.timeout_s(1000, 0) == pytest.approx(usual)
+        throughput.learn(1000, 1.0)
+    assert throughput.timeout_s(1000, 0) == pytest.approx(usual)
 
 
 def test_a_short_text_is_not_free():

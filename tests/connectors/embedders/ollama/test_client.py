@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from connectors.core.errors import PageRefused, SetupFault, Transient
-from connectors.embedders.base import EmbeddingClient, ServerFacts, TooLong
+from connectors.core.errors import ConfigurationError, RejectedError, TransientError
+from connectors.embedders.base import EmbedderClient, ModelInfo, TextTooLongError
 from connectors.embedders.ollama.client import LEGACY_S, OllamaClient, root_of
-from connectors.http.client import Http
+from connectors.http.client import HttpClient
 from gibsey_embedder.fakes.message import Request
 from gibsey_embedder.fakes.ollama import Ollama
 from tests.connectors.http.clients import using, vectors_of
@@ -61,9 +61,9 @@ def test_the_root_is_found_from_any_url_that_people_give(given, root):
 
 
 def test_a_client_is_an_embedding_client_and_shows_no_secret():
-    http = Http()
+    http = HttpClient()
     url = "http://user:hunter2@127.0.0.1:1/secret-path/api/embeddings"
-    client: EmbeddingClient = OllamaClient(http, url, MODEL, 768, "sk-key")
+    client: EmbedderClient = OllamaClient(http, url, MODEL, 768, "sk-key")
     assert client.name == "http://127.0.0.1:1"
     shown = repr(client) + client.name + str(client)
     assert not any(secret in shown for secret in ("hunter2", "secret-path", "sk-key"))
@@ -73,7 +73,7 @@ def test_the_key_is_sent_as_bearer_and_a_missing_one_names_its_setting():
     with Ollama(api_key="sk-key") as server:
         assert len(vectors_of(client_of(server, api_key="sk-key"), ["a"])) == 1
         for key in (None, "sk-wrong"):
-            with pytest.raises(SetupFault, match="credentials") as caught:
+            with pytest.raises(ConfigurationError, match="credentials") as caught:
                 vectors_of(client_of(server, api_key=key), ["a"])
             assert "EMBED_API_KEY" in caught.value.remedy
             assert "sk-" not in caught.value.detail + caught.value.remedy
@@ -82,7 +82,7 @@ def test_the_key_is_sent_as_bearer_and_a_missing_one_names_its_setting():
 def test_a_server_that_quotes_the_key_does_not_bring_it_into_a_message():
     with Ollama() as server:
         complain(server, 500, "key sk-secret is odd")
-        with pytest.raises(Transient) as caught:
+        with pytest.raises(TransientError) as caught:
             vectors_of(client_of(server, api_key="sk-secret"), ["a"])
         assert "key *** is odd" in caught.value.detail
 
@@ -105,7 +105,7 @@ def test_a_password_in_the_url_is_sent_and_gives_way_to_a_key():
 def test_a_model_that_is_not_pulled_names_the_command_and_heals_when_it_is():
     with Ollama(models=()) as server:
         for ask in (lambda c: c.check(), lambda c: c.embed(["a"], timeout_s=5, truncate=False)):
-            with pytest.raises(SetupFault, match=f"no model {MODEL}") as caught:
+            with pytest.raises(ConfigurationError, match=f"no model {MODEL}") as caught:
                 using(client_of(server), ask)
             assert f"ollama pull {MODEL}" in caught.value.remedy
         server.pull(MODEL)
@@ -130,9 +130,9 @@ def test_a_model_that_is_not_pulled_names_the_command_and_heals_when_it_is():
 def test_a_server_in_trouble_is_waited_for_whatever_its_status(status, words):
     with Ollama() as server:
         complain(server, status, words)
-        with pytest.raises(Transient) as caught:
+        with pytest.raises(TransientError) as caught:
             vectors_of(client_of(server), ["a"])
-        assert not isinstance(caught.value, SetupFault)
+        assert not isinstance(caught.value, ConfigurationError)
         assert caught.value.status == status
 
 
@@ -140,7 +140,7 @@ def test_a_full_queue_is_said_to_be_one_and_its_wish_to_wait_is_passed_on():
     with Ollama() as server:
         words = "server busy, please try again.  maximum pending requests exceeded"
         complain(server, 503, words, {"Retry-After": "7"})
-        with pytest.raises(Transient, match="queue is full") as caught:
+        with pytest.raises(TransientError, match="queue is full") as caught:
             vectors_of(client_of(server), ["a"])
         assert caught.value.retry_after_s == 7
 
@@ -159,16 +159,16 @@ def test_a_killed_runner_fails_the_request_in_flight_as_transient(version):
                 await asyncio.sleep(0.01)
             return await asking
 
-        with pytest.raises(Transient) as caught:
+        with pytest.raises(TransientError) as caught:
             using(client_of(server), kill)
-        assert not isinstance(caught.value, SetupFault)
+        assert not isinstance(caught.value, ConfigurationError)
 
 
 @pytest.mark.parametrize("version", ["0.13", "0.24"])
 def test_a_text_that_is_longer_than_the_context_is_told_apart_unless_it_may_be_cut(version):
     texts = ["short", "word " * 3000]
     with Ollama(version=version) as server:
-        with pytest.raises(TooLong):
+        with pytest.raises(TextTooLongError):
             vectors_of(client_of(server), texts)
         assert len(vectors_of(client_of(server), texts, truncate=True)) == 2
 
@@ -176,14 +176,14 @@ def test_a_text_that_is_longer_than_the_context_is_told_apart_unless_it_may_be_c
 def test_a_body_that_a_proxy_finds_too_large_counts_as_too_long():
     with Ollama() as server:
         server.faults.html(413)
-        with pytest.raises(TooLong):
+        with pytest.raises(TextTooLongError):
             vectors_of(client_of(server), ["a", "b"])
 
 
 def test_where_even_a_plain_word_is_too_long_it_is_no_text_s_fault():
     with Ollama() as server:
         server.faults.html(413)
-        with pytest.raises(SetupFault, match="no usable vector of any text"):
+        with pytest.raises(ConfigurationError, match="no usable vector of any text"):
             vectors_of(client_of(server), ["a"])
 
 
@@ -191,7 +191,7 @@ def test_a_refused_text_refuses_the_request_that_it_is_in_and_is_refused_alone()
     with Ollama() as server:
         server.spoil("refused", match="bad")
         for texts in (["good", "bad"], ["bad"]):
-            with pytest.raises(PageRefused, match="bad input"):
+            with pytest.raises(RejectedError, match="bad input"):
                 vectors_of(client_of(server), texts)
         assert len(vectors_of(client_of(server), ["good"])) == 1
 
@@ -200,12 +200,12 @@ def test_a_refused_text_refuses_the_request_that_it_is_in_and_is_refused_alone()
 def test_a_vector_of_nan_refuses_its_text_not_the_server(version):
     with Ollama(version=version) as server:
         server.spoil("nan", match="bad")
-        with pytest.raises(PageRefused, match="NaN"):
+        with pytest.raises(RejectedError, match="NaN"):
             vectors_of(client_of(server), ["bad"])
 
 
 def test_a_text_that_has_no_utf_8_is_refused_without_being_sent():
-    with Ollama() as server, pytest.raises(PageRefused, match="UTF-8"):
+    with Ollama() as server, pytest.raises(RejectedError, match="UTF-8"):
         vectors_of(client_of(server), ["\ud800"])
 
 
@@ -220,7 +220,7 @@ def test_texts_come_through_whatever_they_contain():
 def test_a_redirect_names_the_setting_to_change_and_where_it_leads(status):
     with Ollama() as server:
         server.faults.status(status, headers={"Location": "https://other:444/secret?key=1"})
-        with pytest.raises(SetupFault, match=r"https://other:444") as caught:
+        with pytest.raises(ConfigurationError, match=r"https://other:444") as caught:
             vectors_of(client_of(server), ["a"])
         assert "EMBED_URL" in caught.value.remedy
         assert "secret" not in caught.value.detail
@@ -230,7 +230,7 @@ def test_a_redirect_names_the_setting_to_change_and_where_it_leads(status):
 def test_an_address_where_nothing_of_ollama_is_found_names_the_setting(status):
     with Ollama() as server:
         server.faults.html(status)
-        with pytest.raises(SetupFault, match=f"answered {status}") as caught:
+        with pytest.raises(ConfigurationError, match=f"answered {status}") as caught:
             vectors_of(client_of(server), ["a"])
         assert "EMBED_URL" in caught.value.remedy
 
@@ -244,20 +244,20 @@ def test_garbage_a_page_of_html_and_a_cut_answer_are_transient_and_name_what_cam
             (server.faults.drop, "without a whole answer"),
         ):
             spoil(times=1)
-            with pytest.raises(Transient, match=words):
+            with pytest.raises(TransientError, match=words):
                 vectors_of(client_of(server), ["a"])
         server.faults.status(200, b'{"error":"odd"}')
-        with pytest.raises(Transient, match="odd"):
+        with pytest.raises(TransientError, match="odd"):
             vectors_of(client_of(server), ["a"])
 
 
 def test_a_server_that_does_not_answer_or_is_not_there_is_transient():
     with Ollama() as server:
         server.faults.hang()
-        with pytest.raises(Transient, match=r"within 0 s|within 1 s"):
+        with pytest.raises(TransientError, match=r"within 0 s|within 1 s"):
             vectors_of(client_of(server), ["a"], timeout_s=0.3)
         server.refuse()
-        with pytest.raises(Transient, match="cannot connect"):
+        with pytest.raises(TransientError, match="cannot connect"):
             vectors_of(client_of(server), ["a"])
 
 
@@ -310,7 +310,7 @@ def test_a_missing_path_is_remembered_for_ten_minutes():
 
 def test_a_legacy_server_that_may_cut_in_silence_is_sent_no_text_that_it_could_cut():
     with Ollama(legacy_only=True, version="0.13") as server:
-        with pytest.raises(TooLong, match="may cut"):
+        with pytest.raises(TextTooLongError, match="may cut"):
             vectors_of(client_of(server), ["word " * 3000])
         assert len(vectors_of(client_of(server), ["word " * 3000], truncate=True)) == 1
 
@@ -318,14 +318,14 @@ def test_a_legacy_server_that_may_cut_in_silence_is_sent_no_text_that_it_could_c
 def test_a_legacy_call_has_one_timeout_for_all_its_texts():
     with Ollama(legacy_only=True) as server:
         server.faults.slow(0.2)
-        with pytest.raises(Transient, match="did not answer"):
+        with pytest.raises(TransientError, match="did not answer"):
             vectors_of(client_of(server), ["a"] * 20, timeout_s=0.5)
 
 
 def test_the_check_tells_what_the_model_is_like():
     with Ollama(context=512) as server:
         facts = using(client_of(server), lambda client: client.check())
-        assert facts == ServerFacts(dimensions=768, context_tokens=512, capitals_defect=False)
+        assert facts == ModelInfo(dimensions=768, context_tokens=512, capitals_defect=False)
 
 
 def test_the_check_finds_a_tokeniser_that_knows_no_capitals():
@@ -338,14 +338,14 @@ def test_the_check_does_without_what_a_proxy_hides(status):
     with Ollama() as server:
         server.faults.status(status, when=lambda request: request.path == "/api/show")
         facts = using(client_of(server), lambda client: client.check())
-        assert facts == ServerFacts(dimensions=768, context_tokens=None)
+        assert facts == ModelInfo(dimensions=768, context_tokens=None)
 
 
 def test_the_check_refuses_a_model_that_makes_no_embeddings():
     with Ollama() as server:
         body = b'{"capabilities":["completion"],"model_info":{}}'
         server.faults.status(200, body, when=lambda request: request.path == "/api/show")
-        with pytest.raises(SetupFault, match="no embeddings") as caught:
+        with pytest.raises(ConfigurationError, match="no embeddings") as caught:
             using(client_of(server), lambda client: client.check())
         assert "EMBED_MODEL" in caught.value.remedy
 
@@ -369,5 +369,5 @@ def test_a_port_where_something_else_speaks_is_transient():
 
         threading.Thread(target=talk, daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(Transient):
+        with pytest.raises(TransientError):
             vectors_of(lambda http: OllamaClient(http, url, MODEL, 768), ["a"])

@@ -5,20 +5,20 @@ import math
 import orjson
 import pytest
 
-from connectors.core.errors import PageRefused, SetupFault, Transient
-from connectors.embedders.base import EmbeddingClient, ServerFacts, TooLong
+from connectors.core.errors import ConfigurationError, RejectedError, TransientError
+from connectors.embedders.base import EmbedderClient, ModelInfo, TextTooLongError
 from connectors.embedders.openai.client import CONTEXT_TOKENS, MAX_TEXTS, OpenAIClient, endpoint_of
-from connectors.http.client import Http
-from gibsey_embedder.fakes.message import Answer, Request, json_answer
+from connectors.http.client import HttpClient
+from gibsey_embedder.fakes.message import Reply, Request, json_answer
 from gibsey_embedder.fakes.model import EmbeddingModel, Quirk
-from gibsey_embedder.fakes.server import StandIn
+from gibsey_embedder.fakes.server import FakeServer
 from tests.connectors.http.clients import using, vectors_of
 
 MODEL = "text-embedding-3-small"
 KEY = "sk-proj-0123456789"
 
 
-class Provider(StandIn):
+class EndpointPool(FakeServer):
     """Keeps each request, and answers those that are good in the order that it likes."""
 
     def __init__(self, *, dimensions: int | None = None, backwards: bool = True) -> None:
@@ -27,7 +27,7 @@ class Provider(StandIn):
         self.dimensions, self.backwards = dimensions, backwards
         self.requests: list[Request] = []
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> Reply:
         self.requests.append(request)
         order = orjson.loads(request.body)
         size = self.dimensions or order["dimensions"]
@@ -49,12 +49,12 @@ class Provider(StandIn):
 
 
 @pytest.fixture
-def provider():
-    with Provider() as server:
+def server():
+    with EndpointPool() as server:
         yield server
 
 
-def client_of(server: StandIn, key: str | None = KEY):
+def client_of(server: FakeServer, key: str | None = KEY):
     return lambda http: OpenAIClient(http, server.url, key, MODEL, 768)
 
 
@@ -73,67 +73,67 @@ def test_the_endpoint_is_found_from_any_url_that_people_give(given, endpoint):
 
 
 def test_a_client_asks_openai_itself_unless_told_otherwise_and_shows_no_key():
-    client: EmbeddingClient = OpenAIClient(Http(), "", KEY, MODEL, 768)
+    client: EmbedderClient = OpenAIClient(HttpClient(), "", KEY, MODEL, 768)
     assert client.name == "https://api.openai.com:443"
     assert KEY not in repr(client)
 
 
-def test_768_numbers_of_unit_length_come_back_by_index_and_the_size_is_asked_for(provider):
+def test_768_numbers_of_unit_length_come_back_by_index_and_the_size_is_asked_for(server):
     texts = [f"page {n}" for n in range(9)]
-    together = vectors_of(client_of(provider), texts)
-    alone = [vectors_of(client_of(provider), [text])[0] for text in texts]
+    together = vectors_of(client_of(server), texts)
+    alone = [vectors_of(client_of(server), [text])[0] for text in texts]
     assert together == alone
     assert [len(vector) for vector in together] == [768] * 9
     assert [math.hypot(*vector) for vector in together] == pytest.approx([1.0] * 9, abs=1e-6)
-    assert provider.orders()[0] == {
+    assert server.orders()[0] == {
         "model": MODEL,
         "input": texts,
         "dimensions": 768,
         "encoding_format": "float",
     }
-    assert provider.requests[0].path == "/v1/embeddings"
-    assert provider.requests[0].bearer() == KEY
+    assert server.requests[0].path == "/v1/embeddings"
+    assert server.requests[0].bearer() == KEY
 
 
-def test_no_request_exceeds_the_texts_or_the_tokens_that_are_allowed(provider):
+def test_no_request_exceeds_the_texts_or_the_tokens_that_are_allowed(server):
     few_long = ["four " * 3000] * 45  # about 3,000 tokens each
-    assert len(vectors_of(client_of(provider), few_long, timeout_s=60)) == 45
+    assert len(vectors_of(client_of(server), few_long, timeout_s=60)) == 45
     many_short = [str(n) for n in range(MAX_TEXTS + 2)]
-    assert len(vectors_of(client_of(provider), many_short, timeout_s=60)) == MAX_TEXTS + 2
-    sizes = [len(order["input"]) for order in provider.orders()]
+    assert len(vectors_of(client_of(server), many_short, timeout_s=60)) == MAX_TEXTS + 2
+    sizes = [len(order["input"]) for order in server.orders()]
     assert max(sizes) == MAX_TEXTS
     assert sizes[-2:] == [MAX_TEXTS, 2]
     assert len(sizes) > 3  # the long ones did not go together
 
 
-def test_indexes_that_are_no_order_are_not_guessed_at(provider):
+def test_indexes_that_are_no_order_are_not_guessed_at(server):
     row = {"index": 0, "embedding": [1.0] * 768}
     for rows in ([row, row], [row, row | {"index": 7}], [row, row | {"index": "1"}]):
-        provider.faults.status(200, orjson.dumps({"data": rows}), times=1)
-        with pytest.raises(Transient, match="indexes"):
-            vectors_of(client_of(provider), ["a", "b"])
+        server.faults.status(200, orjson.dumps({"data": rows}), times=1)
+        with pytest.raises(TransientError, match="indexes"):
+            vectors_of(client_of(server), ["a", "b"])
 
 
-def test_a_server_that_gives_no_indexes_is_taken_at_its_order(provider):
+def test_a_server_that_gives_no_indexes_is_taken_at_its_order(server):
     rows = [{"embedding": [1.0] + [0.0] * 767}, {"embedding": [0.0] * 767 + [1.0]}]
-    provider.faults.status(200, orjson.dumps({"data": rows}))
-    first, second = vectors_of(client_of(provider), ["a", "b"])
+    server.faults.status(200, orjson.dumps({"data": rows}))
+    first, second = vectors_of(client_of(server), ["a", "b"])
     assert (first[0], second[-1]) == (1.0, 1.0)
 
 
 def test_a_server_that_ignores_the_size_asked_for_is_a_fault_of_the_set_up():
     with (
-        Provider(dimensions=1536) as server,
-        pytest.raises(SetupFault, match="1536 dimensions") as caught,
+        EndpointPool(dimensions=1536) as server,
+        pytest.raises(ConfigurationError, match="1536 dimensions") as caught,
     ):
         vectors_of(client_of(server), ["a", "b"])
     assert "OPENAI_MODEL" in caught.value.remedy
 
 
 @pytest.mark.parametrize("quirk", ["zero"])
-def test_a_bad_vector_among_good_ones_is_left_out_alone(provider, quirk: Quirk):
-    provider.model.spoil(quirk, "bad", None)
-    good, bad = vectors_of(client_of(provider), ["good", "bad"])
+def test_a_bad_vector_among_good_ones_is_left_out_alone(server, quirk: Quirk):
+    server.model.spoil(quirk, "bad", None)
+    good, bad = vectors_of(client_of(server), ["good", "bad"])
     assert (len(good), bad) == (768, None)
 
 
@@ -145,63 +145,63 @@ def test_a_bad_vector_among_good_ones_is_left_out_alone(provider, quirk: Quirk):
         ({}, None),
     ],
 )
-def test_a_rate_limit_is_transient_and_says_how_long_to_wait(provider, headers, wait_s):
-    provider.complain(
+def test_a_rate_limit_is_transient_and_says_how_long_to_wait(server, headers, wait_s):
+    server.complain(
         429, "Rate limit reached for requests", headers, type="requests", code="rate_limit_exceeded"
     )
-    with pytest.raises(Transient, match="Rate limit") as caught:
-        vectors_of(client_of(provider), ["a"])
-    assert not isinstance(caught.value, SetupFault)
+    with pytest.raises(TransientError, match="Rate limit") as caught:
+        vectors_of(client_of(server), ["a"])
+    assert not isinstance(caught.value, ConfigurationError)
     assert caught.value.retry_after_s == wait_s
 
 
-def test_an_account_without_credit_is_a_fault_of_the_set_up_and_left_alone_for_a_while(provider):
+def test_an_account_without_credit_is_a_fault_of_the_set_up_and_left_alone_for_a_while(server):
     words = "You exceeded your current quota, please check your plan and billing details."
     for kind in ({"code": "insufficient_quota"}, {"type": "insufficient_quota", "code": None}):
-        provider.complain(429, words, {"Retry-After": "1"}, times=1, **kind)
-        with pytest.raises(SetupFault, match="quota") as caught:
-            vectors_of(client_of(provider), ["a"])
+        server.complain(429, words, {"Retry-After": "1"}, times=1, **kind)
+        with pytest.raises(ConfigurationError, match="quota") as caught:
+            vectors_of(client_of(server), ["a"])
         assert "credit" in caught.value.remedy
         assert caught.value.retry_after_s == 60
 
 
-def test_a_key_that_is_not_accepted_names_its_setting_and_is_not_quoted(provider):
+def test_a_key_that_is_not_accepted_names_its_setting_and_is_not_quoted(server):
     quoted = f"Incorrect API key provided: {KEY[:8]}***6789. You can find your API key at …"
-    provider.complain(401, quoted, type="invalid_request_error", code="invalid_api_key")
-    with pytest.raises(SetupFault) as caught:
-        vectors_of(client_of(provider), ["a"])
+    server.complain(401, quoted, type="invalid_request_error", code="invalid_api_key")
+    with pytest.raises(ConfigurationError) as caught:
+        vectors_of(client_of(server), ["a"])
     assert "OPENAI_API_KEY" in caught.value.remedy
     assert "sk-" not in caught.value.detail + caught.value.remedy
 
 
-def test_a_server_that_quotes_the_whole_key_does_not_bring_it_into_a_message(provider):
-    provider.complain(500, f"upstream said no to {KEY}")
-    with pytest.raises(Transient, match=r"no to \*\*\*"):
-        vectors_of(client_of(provider), ["a"])
+def test_a_server_that_quotes_the_whole_key_does_not_bring_it_into_a_message(server):
+    server.complain(500, f"upstream said no to {KEY}")
+    with pytest.raises(TransientError, match=r"no to \*\*\*"):
+        vectors_of(client_of(server), ["a"])
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_model_that_is_not_there_or_not_allowed_names_its_setting(provider, status):
+def test_a_model_that_is_not_there_or_not_allowed_names_its_setting(server, status):
     words = f"The model `{MODEL}` does not exist or you do not have access to it."
-    provider.complain(status, words, type="invalid_request_error", code="model_not_found")
-    with pytest.raises(SetupFault, match="does not exist") as caught:
-        vectors_of(client_of(provider), ["a"])
+    server.complain(status, words, type="invalid_request_error", code="model_not_found")
+    with pytest.raises(ConfigurationError, match="does not exist") as caught:
+        vectors_of(client_of(server), ["a"])
     assert "OPENAI_MODEL" in caught.value.remedy
 
 
-def test_a_model_that_makes_one_size_only_names_its_setting(provider):
+def test_a_model_that_makes_one_size_only_names_its_setting(server):
     words = "This model does not support specifying dimensions."
-    provider.complain(400, words, type="invalid_request_error", param=None, code=None)
-    with pytest.raises(SetupFault) as caught:
-        vectors_of(client_of(provider), ["a"])
+    server.complain(400, words, type="invalid_request_error", param=None, code=None)
+    with pytest.raises(ConfigurationError) as caught:
+        vectors_of(client_of(server), ["a"])
     assert "OPENAI_MODEL" in caught.value.remedy
 
 
 @pytest.mark.parametrize("answer", [(404, "Invalid URL (POST /v1/embeddings)"), (302, "")])
-def test_an_address_where_no_embeddings_are_names_its_setting(provider, answer):
-    provider.complain(*answer, type="invalid_request_error")
-    with pytest.raises(SetupFault) as caught:
-        vectors_of(client_of(provider), ["a"])
+def test_an_address_where_no_embeddings_are_names_its_setting(server, answer):
+    server.complain(*answer, type="invalid_request_error")
+    with pytest.raises(ConfigurationError) as caught:
+        vectors_of(client_of(server), ["a"])
     assert "OPENAI_URL" in caught.value.remedy
 
 
@@ -217,66 +217,66 @@ FULL = "Invalid 'input': maximum request size is 300000 tokens per request."
 
 
 @pytest.mark.parametrize("words", [LONG, FULL])
-def test_a_text_that_is_too_long_is_told_apart_by_the_words(provider, words):
-    provider.complain(400, words, type="invalid_request_error", param=None, code=None)
-    with pytest.raises(TooLong):
-        vectors_of(client_of(provider), ["a", "b"])
+def test_a_text_that_is_too_long_is_told_apart_by_the_words(server, words):
+    server.complain(400, words, type="invalid_request_error", param=None, code=None)
+    with pytest.raises(TextTooLongError):
+        vectors_of(client_of(server), ["a", "b"])
 
 
-def test_a_text_that_may_be_cut_is_cut_until_it_fits_whatever_its_language(provider):
+def test_a_text_that_may_be_cut_is_cut_until_it_fits_whatever_its_language(server):
     body = orjson.dumps({"error": {"message": LONG, "type": "invalid_request_error"}})
-    provider.faults.status(400, body, when=lambda request: len(request.body) > 30_000)
-    assert len(vectors_of(client_of(provider), ["東" * 50_000], truncate=True)) == 1
-    (order,) = provider.orders()
+    server.faults.status(400, body, when=lambda request: len(request.body) > 30_000)
+    assert len(vectors_of(client_of(server), ["東" * 50_000], truncate=True)) == 1
+    (order,) = server.orders()
     assert 0 < len(order["input"][0].encode()) < CONTEXT_TOKENS
 
 
-def test_a_text_that_is_cut_takes_no_other_along(provider):
+def test_a_text_that_is_cut_takes_no_other_along(server):
     body = orjson.dumps({"error": {"message": LONG, "type": "invalid_request_error"}})
-    provider.faults.status(400, body, when=lambda request: len(request.body) > 30_000)
-    with pytest.raises(TooLong):
-        vectors_of(client_of(provider), ["fits " * 2000, "東" * 50_000], truncate=True)
+    server.faults.status(400, body, when=lambda request: len(request.body) > 30_000)
+    with pytest.raises(TextTooLongError):
+        vectors_of(client_of(server), ["fits " * 2000, "東" * 50_000], truncate=True)
 
 
-def test_a_refused_text_is_the_page_s_fault_while_a_plain_word_is_taken(provider):
+def test_a_refused_text_is_the_page_s_fault_while_a_plain_word_is_taken(server):
     body = b'{"error":{"message":"Invalid input","type":"invalid_request_error","param":"input"}}'
-    provider.faults.status(400, body, when=is_about(b"bad"))
+    server.faults.status(400, body, when=is_about(b"bad"))
     for texts in (["good", "bad"], ["bad"]):
-        with pytest.raises(PageRefused, match="Invalid input"):
-            vectors_of(client_of(provider), texts)
+        with pytest.raises(RejectedError, match="Invalid input"):
+            vectors_of(client_of(server), texts)
 
 
-def test_a_provider_that_refuses_everything_is_no_page_s_fault(provider):
-    provider.complain(400, "organization must verify something")
-    with pytest.raises(SetupFault, match="no usable vector of any text"):
-        vectors_of(client_of(provider), ["a page"])
+def test_a_provider_that_refuses_everything_is_no_page_s_fault(server):
+    server.complain(400, "organization must verify something")
+    with pytest.raises(ConfigurationError, match="no usable vector of any text"):
+        vectors_of(client_of(server), ["a page"])
 
 
 @pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, 529])
-def test_overload_and_trouble_are_transient(provider, status):
-    provider.complain(status, "The server had an error", {"Retry-After": "3"})
-    with pytest.raises(Transient, match="had an error") as caught:
-        vectors_of(client_of(provider), ["a"])
+def test_overload_and_trouble_are_transient(server, status):
+    server.complain(status, "The server had an error", {"Retry-After": "3"})
+    with pytest.raises(TransientError, match="had an error") as caught:
+        vectors_of(client_of(server), ["a"])
     assert caught.value.retry_after_s == 3
 
 
-def test_garbage_html_a_cut_answer_and_silence_are_transient(provider):
+def test_garbage_html_a_cut_answer_and_silence_are_transient(server):
     for spoil, words in (
-        (provider.faults.garbage, "something else than vectors"),
-        (provider.faults.html, "Bad Gateway"),
-        (provider.faults.cut, "without a whole answer"),
+        (server.faults.garbage, "something else than vectors"),
+        (server.faults.html, "Bad Gateway"),
+        (server.faults.cut, "without a whole answer"),
     ):
         spoil(times=1)
-        with pytest.raises(Transient, match=words):
-            vectors_of(client_of(provider), ["a"])
-    provider.faults.hang()
-    with pytest.raises(Transient, match="did not answer"):
-        vectors_of(client_of(provider), ["a"], timeout_s=0.3)
+        with pytest.raises(TransientError, match=words):
+            vectors_of(client_of(server), ["a"])
+    server.faults.hang()
+    with pytest.raises(TransientError, match="did not answer"):
+        vectors_of(client_of(server), ["a"], timeout_s=0.3)
 
 
-def test_the_check_tells_the_context_and_finds_what_is_wrong(provider):
-    facts = using(client_of(provider), lambda client: client.check())
-    assert facts == ServerFacts(dimensions=768, context_tokens=8192, capitals_defect=False)
-    provider.complain(400, "no")
-    with pytest.raises(SetupFault):
-        using(client_of(provider), lambda client: client.check())
+def test_the_check_tells_the_context_and_finds_what_is_wrong(server):
+    facts = using(client_of(server), lambda client: client.check())
+    assert facts == ModelInfo(dimensions=768, context_tokens=8192, capitals_defect=False)
+    server.complain(400, "no")
+    with pytest.raises(ConfigurationError):
+        using(client_of(server), lambda client: client.check())

@@ -10,17 +10,17 @@ import pytest
 from confluent_kafka import KafkaError
 
 from connectors.core.records import DeadLetter, Record
-from connectors.kafka.config import KafkaAccess
+from connectors.kafka.config import KafkaConfig
 from connectors.kafka.dead_letters.message import (
     LINES_PER_PERIOD,
     PERIOD_S,
     DeadLetterLog,
-    Form,
+    Payload,
     headers_of,
     one_line,
 )
-from connectors.kafka.dead_letters.producer import DeadLetters
-from connectors.kafka.error_monitor import KafkaFaults
+from connectors.kafka.dead_letters.producer import DeadLetterProducer
+from connectors.kafka.error_monitor import KafkaErrorMonitor
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stall, Stalls
 from connectors.runtime.shutdown import Shutdown
@@ -42,22 +42,22 @@ class Office:
     def __init__(
         self,
         broker: str,
-        kind: type[DeadLetters] = DeadLetters,
+        kind: type[DeadLetterProducer] = DeadLetterProducer,
         options: Mapping[str, str | int] | None = None,
     ) -> None:
-        access = KafkaAccess(broker, options={**MOCK_OPTIONS, **(options or {})})
+        config = KafkaConfig(broker, options={**MOCK_OPTIONS, **(options or {})})
         self.metrics = Metrics()
         self.stalls = Stalls(self.metrics)
         self.letters = kind(
-            access,
+            config,
             DLQ,
-            faults=KafkaFaults(access, self.stalls),
+            errors=KafkaErrorMonitor(config, self.stalls),
             stalls=self.stalls,
             metrics=self.metrics,
             shutdown=Shutdown(watchdog_s=3600),
         )
 
-    def run(self, use: Callable[[DeadLetters], Awaitable[object]]) -> None:
+    def run(self, use: Callable[[DeadLetterProducer], Awaitable[object]]) -> None:
         try:
             asyncio.run(asyncio.wait_for(use(self.letters), 60))
         finally:
@@ -100,7 +100,7 @@ def test_a_tombstone_without_a_key_keeps_both_absent(mock_kafka):
 def test_letters_are_delivered_while_the_broker_comes_back(mock_kafka):
     office = Office(mock_kafka.broker)
 
-    async def use(letters: DeadLetters) -> None:
+    async def use(letters: DeadLetterProducer) -> None:
         await letters.deliver(letter(0))
         mock_kafka.down()
         waiting = [asyncio.ensure_future(letters.deliver(letter(n))) for n in range(1, 50)]
@@ -120,7 +120,7 @@ def test_letters_are_delivered_while_the_broker_comes_back(mock_kafka):
 def test_an_original_too_large_goes_without_its_value(mock_kafka):
     office = Office(mock_kafka.broker, options={"message.max.bytes": 20_000})
 
-    async def use(letters: DeadLetters) -> None:
+    async def use(letters: DeadLetterProducer) -> None:
         small = [letters.deliver(letter(n)) for n in range(5)]
         await asyncio.gather(letters.deliver(letter(99, value=b"x" * 30_000)), *small)
 
@@ -135,8 +135,8 @@ def test_an_original_too_large_goes_without_its_value(mock_kafka):
 
 
 def test_a_letter_refused_for_its_size_goes_alone_then_without_value_then_without_key():
-    forms = [Form.WHOLE]
-    while forms[-1] is not Form.BARE:
+    forms = [Payload.WHOLE]
+    while forms[-1] is not Payload.BARE:
         forms.append(forms[-1].smaller())
     record = letter().record
     assert [(f.key_of(record), f.value_of(record)) for f in forms] == [
@@ -153,7 +153,7 @@ def test_a_letter_refused_for_its_size_goes_alone_then_without_value_then_withou
 def test_a_producer_that_cannot_be_made_stalls_with_the_reason(mock_kafka):
     office = Office(mock_kafka.broker, options={"no.such.property": 1})
 
-    async def use(letters: DeadLetters) -> None:
+    async def use(letters: DeadLetterProducer) -> None:
         task = asyncio.ensure_future(letters.deliver(letter()))
         while not (found := office.stalls.current()):
             await asyncio.sleep(0.05)
@@ -203,7 +203,7 @@ def test_letters_of_pages_that_are_stored_are_a_number_and_no_error(capsys):
     assert re.search(r"info.*stored with vectors of the fallback .*pages=3", stored)
 
 
-class Refusing(DeadLetters):
+class Refusing(DeadLetterProducer):
     """Answers as brokers do that cannot be had here."""
 
     errors: list[KafkaError]
@@ -225,7 +225,7 @@ def test_a_refusal_of_the_topic_stalls_with_its_remedy_and_heals(mock_kafka, cod
     office.letters.errors = [KafkaError(code)] * 2  # type: ignore[attr-defined]
     seen: list[Stall] = []
 
-    async def use(letters: DeadLetters) -> None:
+    async def use(letters: DeadLetterProducer) -> None:
         task = asyncio.ensure_future(letters.deliver(letter()))
         await asyncio.sleep(0.1)
         seen.extend(office.stalls._stalls.values())

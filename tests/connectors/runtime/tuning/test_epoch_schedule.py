@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.runtime.tuning.epoch_schedule import LONGEST_S, EpochClock, SlotClock
+from connectors.runtime.tuning.epoch_schedule import LONGEST_S, EpochSchedule, SlotSchedule
 
 BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 EPOCH_S = 1.0
@@ -44,7 +44,7 @@ class Slot:
         unasked_s: The longest time between two questions in the epoch before, and in this.
     """
 
-    def __init__(self, clock: SlotClock, pause_s: float | None) -> None:
+    def __init__(self, clock: SlotSchedule, pause_s: float | None) -> None:
         self.clock, self.pause_s = clock, pause_s
         self.began_s = self.due_s = self.asked_s = 0.0
         self.epoch = 0
@@ -74,10 +74,10 @@ class Bytewax:
         closing_s: float = 0.1,
         lock_s: float = 0.0,
         seed: int = 1,
-        slots: type[SlotClock] = SlotClock,
+        slots: type[SlotSchedule] = SlotSchedule,
     ) -> None:
         self.time = Time()
-        clock = EpochClock(EPOCH_S, self.time)
+        clock = EpochSchedule(EPOCH_S, self.time)
         self.workers = [[Slot(slots(clock), pause) for pause in pauses] for pauses in workers]
         self.slots = list(itertools.chain(*self.workers))
         self.in_vain_s: dict[int, float] = defaultdict(float)
@@ -179,7 +179,7 @@ def test_a_worker_that_was_late_is_met(workers, open_pages, late_s):
 def test_without_a_clock_for_all_a_worker_turns_in_vain():
     """What the simulation says of slots that sleep as they like."""
 
-    class Alone(SlotClock):
+    class Alone(SlotSchedule):
         def next(self, pause_s: float | None, open_pages: int) -> datetime | None:
             return None if pause_s is None else self._epoch.now() + timedelta(seconds=pause_s)
 
@@ -204,7 +204,7 @@ def test_without_a_clock_for_all_a_worker_turns_in_vain():
 )
 def test_a_slot_sleeps_up_to_the_end_and_then_through_it(pause_s, open_pages, at_s, wake_s):
     time = Time()
-    slot = SlotClock(EpochClock(EPOCH_S, time))
+    slot = SlotSchedule(EpochSchedule(EPOCH_S, time))
     time.s = at_s
     slot.asked()
     awake = slot.next(pause_s, open_pages)
@@ -213,8 +213,8 @@ def test_a_slot_sleeps_up_to_the_end_and_then_through_it(pause_s, open_pages, at
 
 def test_a_slot_that_is_late_does_not_wait_for_the_next_end():
     time = Time()
-    clock = EpochClock(EPOCH_S, time)
-    late, early = SlotClock(clock), SlotClock(clock)
+    clock = EpochSchedule(EPOCH_S, time)
+    late, early = SlotSchedule(clock), SlotSchedule(clock)
     time.s = EPOCH_S
     early.begin()
     time.s += 0.001
@@ -224,10 +224,10 @@ def test_a_slot_that_is_late_does_not_wait_for_the_next_end():
 
 def test_a_worker_that_began_much_later_is_met_half_way():
     time = Time()
-    clock = EpochClock(EPOCH_S, time)
-    early = SlotClock(clock)
+    clock = EpochSchedule(EPOCH_S, time)
+    early = SlotSchedule(clock)
     time.s = 0.9
-    SlotClock(clock)
+    SlotSchedule(clock)
     early.asked()
     met = EPOCH_S + LONGEST_S
     assert early.next(QUIET_S, 0) == BEGAN + timedelta(seconds=met)
@@ -238,7 +238,7 @@ def test_a_worker_that_began_much_later_is_met_half_way():
 
 def test_a_turn_that_lasts_past_the_end_is_followed_by_the_one_that_ends_it():
     time = Time()
-    slot = SlotClock(EpochClock(EPOCH_S, time))
+    slot = SlotSchedule(EpochSchedule(EPOCH_S, time))
     time.s = 0.97
     slot.asked()
     time.s = 1.01

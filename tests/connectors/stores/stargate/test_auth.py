@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from connectors.core.errors import SetupFault, Transient
-from connectors.http.client import Http
+from connectors.core.errors import ConfigurationError, TransientError
+from connectors.http.client import HttpClient
 from connectors.stores.stargate.auth import RENEWAL_PAUSE_S, FetchedToken, FixedToken
 from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.connectors.http.clients import using
@@ -39,7 +39,7 @@ def fetched(server: Stargate, clock=None, password="hunter2", url=None):
 
 
 def rest_with_fetched(server: Stargate, watched: Watched, clock=None, password="hunter2"):
-    def make(http: Http):
+    def make(http: HttpClient):
         tokens = fetched(server, clock, password)(http)
         return rest_of(server, watched, tokens=tokens)(http)
 
@@ -112,11 +112,11 @@ def test_a_wrong_password_names_the_settings_and_is_not_hammered(stargate):
     async def use(tokens):
         faults = []
         for _ in range(10):
-            with pytest.raises(SetupFault) as caught:
+            with pytest.raises(ConfigurationError) as caught:
                 await tokens.current()
             faults.append(caught.value)
         clock.now += RENEWAL_PAUSE_S
-        with pytest.raises(SetupFault):
+        with pytest.raises(ConfigurationError):
             await tokens.current()
         return faults[0]
 
@@ -130,7 +130,7 @@ def test_a_wrong_password_names_the_settings_and_is_not_hammered(stargate):
 @pytest.mark.parametrize("path", ["/nothing/here", "/checker/readiness"])
 def test_what_is_no_auth_service_names_the_setting(stargate, path):
     async def use(tokens):
-        with pytest.raises(SetupFault) as caught:
+        with pytest.raises(ConfigurationError) as caught:
             await tokens.current()
         return caught.value.remedy
 
@@ -142,7 +142,7 @@ def test_an_auth_service_in_hard_times_is_asked_again_after_the_pause(stargate):
     stargate.faults.status(503, times=1)
 
     async def use(tokens):
-        with pytest.raises(Transient):
+        with pytest.raises(TransientError):
             await tokens.current()
         clock.now += RENEWAL_PAUSE_S
         return await tokens.current()
@@ -154,14 +154,16 @@ def test_a_token_with_a_line_break_is_no_token(stargate):
     stargate.faults.status(201, b'{"authToken":"a\\r\\nX-Other: b"}')
 
     async def use(tokens):
-        with pytest.raises(SetupFault):
+        with pytest.raises(ConfigurationError):
             await tokens.current()
 
     using(fetched(stargate), use)
 
 
 def test_secrets_are_not_shown():
-    tokens = FetchedToken(Http(), "worker", "hunter2", "http://u:hunter2@stargate:8081/v1/auth")
+    tokens = FetchedToken(
+        HttpClient(), "worker", "hunter2", "http://u:hunter2@stargate:8081/v1/auth"
+    )
     shown = repr(tokens) + str(tokens) + tokens.remedy + repr(FixedToken("hunter2"))
     assert "hunter2" not in shown
 
@@ -227,12 +229,12 @@ def test_a_stalled_permission_check_is_no_matter_of_the_token():
         server.faults.status(401, words)
 
         async def use(writer):
-            with pytest.raises(Transient) as caught:
+            with pytest.raises(TransientError) as caught:
                 await writer.session.send("GET", server.url)
             return caught.value
 
         error = with_writer(rest_of(server, watched), use)
-    assert not isinstance(error, SetupFault)
+    assert not isinstance(error, ConfigurationError)
     assert "timed out" in error.detail
 
 
@@ -251,5 +253,5 @@ def test_without_any_token_no_header_is_sent(stargate):
         stargate.tokens.fault = lambda token: None
 
     said, _ = until_stalled_then(stargate, watched, make, heal)
-    assert "Missing token" in said
+    assert "MissingPathError token" in said
     assert not any("X-Cassandra-Token" in sent for sent in headers)

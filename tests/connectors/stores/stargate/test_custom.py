@@ -5,7 +5,7 @@ import asyncio
 import orjson
 import pytest
 
-from connectors.stores.error_attribution import Blame
+from connectors.stores.error_attribution import ErrorAttribution
 from connectors.stores.stargate.bulk import StargateCustom
 from gibsey_embedder.fakes.message import Request
 from gibsey_embedder.fakes.stargate.server import Stargate
@@ -117,7 +117,9 @@ def test_500s_that_never_heal_end_as_that_rows_refusal_alone(stargate, watched, 
     stargate.faults.status(500, b"stumbled", when=holds("bad"))
     rows = pages(20)
     rows[4] = row_of("bad")
-    refused = write(custom_of(stargate, watched, blame=Blame(HurriedClock(step_s=4))), *rows)
+    refused = write(
+        custom_of(stargate, watched, attribution=ErrorAttribution(HurriedClock(step_s=4))), *rows
+    )
     assert set(refused) == {4}
     assert "stumbled" in refused[4].detail
     assert len(stargate.vectors.rows) == 19

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.stores.error_attribution import Blame
+from connectors.stores.error_attribution import ErrorAttribution
 from gibsey_embedder.fakes.message import Request
 from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.connectors.stores.writers import (
@@ -301,7 +301,7 @@ def is_bad_put(request: Request) -> bool:
 def test_500s_that_never_heal_end_as_that_rows_refusal_alone(stargate, watched, monkeypatch):
     monkeypatch.setattr("connectors.http.retry.LONGEST_WAIT_S", 0.05)
     stargate.faults.status(500, b'{"description":"Server error: index 1"}', when=is_bad_put)
-    make = rest_of(stargate, watched, blame=Blame(HurriedClock(step_s=4)))
+    make = rest_of(stargate, watched, attribution=ErrorAttribution(HurriedClock(step_s=4)))
     refused = write(make, row_of("bad"), row_of("a"), row_of("b"))
     assert set(stargate.vectors.rows) == {"a", "b"}
     assert list(refused) == [0]
@@ -311,7 +311,7 @@ def test_500s_that_never_heal_end_as_that_rows_refusal_alone(stargate, watched, 
 def test_500s_to_everybody_are_waited_for_however_long(stargate, watched, monkeypatch):
     monkeypatch.setattr("connectors.http.retry.LONGEST_WAIT_S", 0.02)
     stargate.faults.status(500, b'{"description":"Server error: boom"}')
-    make = rest_of(stargate, watched, blame=Blame(HurriedClock(step_s=60)))
+    make = rest_of(stargate, watched, attribution=ErrorAttribution(HurriedClock(step_s=60)))
     rows = [row_of(f"p{n}") for n in range(10)]
 
     async def use(writer):

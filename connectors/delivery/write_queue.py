@@ -21,9 +21,9 @@ Row = TypeVar("Row")
 Row_contra = TypeVar("Row_contra", contravariant=True)
 
 MAX_OPEN_ROWS = 3072
-"""Rows a write queue holds before the worker that brings more has to wait; 30 MB of vectors. More than
-the pages that one process opens: as long as a worker waits, Bytewax keeps the others turning
-without a pause. In a cluster rows of peers can come besides."""
+"""Rows that a write queue holds before the worker that brings more has to wait; 30 MB of vectors.
+More than the pages that one process opens: as long as a worker waits, Bytewax keeps the others
+turning without a pause. In a cluster rows of peers can come besides."""
 
 ROWS_AHEAD = 256
 """Rows that are to wait beside those of the next requests, so that a fast service never runs dry:

@@ -1,9 +1,9 @@
 """HTTP as the stream uses it: kept connections, whole answers, one kind of error.
 
 `HttpClient.request` goes through httpx and serves everything that happens now and then.
-`HttpClient.exchange` goes to `connectors.http.pool` and serves the two hot paths (windows in, vectors out), where a
-client's layers would cost more than all else that is done for a page. It also sends a path exactly
-as it was encoded, which page ids need.
+`HttpClient.exchange` goes to `connectors.http.pool` and serves the two hot paths (windows in,
+vectors out), where a client's layers would cost more than all else that is done for a page. It also
+sends a path exactly as it was encoded, which page ids need.
 """
 
 from __future__ import annotations

@@ -13,14 +13,16 @@ from connectors.core.records import DeadLetter, PageVector
 from connectors.delivery.acknowledgement import Acknowledgement, DeadLetterWriter
 from connectors.delivery.backpressure import Backpressure
 from connectors.delivery.write_queue import WriteQueue
-from connectors.embedders.base import NUMBER_BYTES, EmbedderClient, TextRules, VectorCache
+from connectors.embedders.base import EmbedderClient
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.batcher import Batcher
+from connectors.embedders.cache import NUMBER_BYTES, VectorCache
 from connectors.embedders.endpoint_pool import CONCURRENCY, EndpointPool
 from connectors.embedders.failover import Failover
 from connectors.embedders.ollama.client import OllamaClient
 from connectors.embedders.openai.client import CONCURRENCY as OPENAI_CONCURRENCY
 from connectors.embedders.openai.client import OpenAIClient
+from connectors.embedders.text_rules import TextRules
 from connectors.http.client import HttpClient
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.dead_letters.producer import DeadLetterProducer

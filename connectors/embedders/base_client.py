@@ -20,7 +20,7 @@ from connectors.core.errors import (
     ServiceError,
     TransientError,
 )
-from connectors.embedders.base import DimensionMismatchError, InvalidVectorError, admit
+from connectors.embedders.admission import DimensionMismatchError, InvalidVectorError, admit
 from connectors.http.client import HttpClient, address_of
 from connectors.http.response import Response
 from connectors.observability.redaction import Redactor

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import orjson
 
-from connectors.embedders.base import InvalidVectorError, admit
+from connectors.embedders.admission import InvalidVectorError, admit
 
 CHARS_PER_TOKEN = 3
 """A careful guess: English has about 4 characters a wordpiece, code and other languages fewer.

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 
 from connectors.core.errors import RetryableError, ServiceError, TransientError
 from connectors.embedders import chunking
-from connectors.embedders.base import EmbedderClient, ModelInfo, TextRules, VectorCache
+from connectors.embedders.base import EmbedderClient, ModelInfo
 from connectors.embedders.batching.jobs import Chunk, EmbeddingJob
 from connectors.embedders.batching.throughput import Throughput
+from connectors.embedders.cache import VectorCache
+from connectors.embedders.text_rules import TextRules
 
 CONCURRENCY = 2
 """Requests at an endpoint at the same time: one computing, and one queued behind it. More of them

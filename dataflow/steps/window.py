@@ -24,8 +24,8 @@ from connectors.core.errors import IncompatibleRecoveryStoreError
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import BUCKETS, DeadLetter, FlushMarker, Outcome, PageVector, Record
 from connectors.delivery.backpressure import Backpressure
-from connectors.embedders.base import TextRules
 from connectors.embedders.batching.jobs import EmbeddingJob
+from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
 from connectors.runtime.tuning.thread_state import keep_thread_state

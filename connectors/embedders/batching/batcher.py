@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from connectors.core.errors import RejectedError, RetryableError, ServiceError, TransientError
-from connectors.embedders.base import ModelInfo, TextRules
+from connectors.embedders.base import ModelInfo
 from connectors.embedders.batching.batch_queue import BatchQueue, WindowLimits
 from connectors.embedders.batching.error_attribution import WindowErrorAttribution
 from connectors.embedders.batching.jobs import Chunk, EmbeddingJob
 from connectors.embedders.batching.throughput import cost_chars
 from connectors.embedders.endpoint_pool import Endpoint, EndpointPool, EndpointStatus
 from connectors.embedders.failover import Failover, FallbackStatus
+from connectors.embedders.text_rules import TextRules
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls

@@ -15,7 +15,8 @@ from connectors.core.errors import (
     ServiceError,
 )
 from connectors.embedders import chunking
-from connectors.embedders.base import InvalidVectorError, TextTooLongError
+from connectors.embedders.admission import InvalidVectorError
+from connectors.embedders.base import TextTooLongError
 from connectors.embedders.batching.batch_queue import BatchQueue
 from connectors.embedders.batching.jobs import Chunk
 from connectors.embedders.batching.throughput import cost_chars

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.embedders.base import TextRules
+from connectors.embedders.text_rules import TextRules
 
 FAULTS_BEFORE_ALONE = 3
 """A text whose windows failed so often goes alone, so that it does not take others along."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from connectors.embedders.base import ModelInfo, TextRules, VectorCache
+from connectors.embedders.base import ModelInfo
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.batcher import Batcher
 from connectors.embedders.batching.jobs import EmbeddingJob
+from connectors.embedders.cache import VectorCache
 from connectors.embedders.endpoint_pool import CONCURRENCY, EndpointPool
 from connectors.embedders.failover import Failover
+from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
 from connectors.runtime.event_loop import IoLoop

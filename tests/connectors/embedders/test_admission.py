@@ -2,22 +2,13 @@ from __future__ import annotations
 
 import json
 import math
-import tracemalloc
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.embedders.base import (
-    RESERVED_BYTES,
-    DimensionMismatchError,
-    InvalidVectorError,
-    TextRules,
-    VectorCache,
-    admit,
-)
-from connectors.observability.metrics import Metrics
+from connectors.embedders.admission import DimensionMismatchError, InvalidVectorError, admit
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 usual = st.floats(-1e6, 1e6).filter(lambda v: v == 0 or abs(v) > 1e-6)
@@ -85,85 +76,6 @@ def test_another_size_is_told_apart_and_names_both_sizes(size):
     ) as caught:
         admit([1.0] * size, 768)
     assert caught.value.seen == size
-
-
-@given(st.text(), st.text(), st.booleans())
-def test_a_prepared_text_is_prefix_and_body_lower_cased_where_it_must_be(prefix, body, lowercase):
-    rules = TextRules("m", prefix=prefix, lowercase=lowercase)
-    assert rules.prepare(body) == ((prefix + body).lower() if lowercase else prefix + body)
-
-
-def test_a_fingerprint_tells_every_rule_and_the_text_apart():
-    rules = [
-        TextRules("m"),
-        TextRules("n"),
-        TextRules("m", prefix="p"),
-        TextRules("m", lowercase=True),
-        TextRules("m", long_pages="truncate"),
-        TextRules("mp"),
-    ]
-    texts = ["", "a", "A", "pa", "\x00", "\ud800"]
-    prints = [rule.fingerprint(text) for rule in rules for text in texts]
-    assert len(set(prints)) == len(prints)
-    assert {len(fingerprint) for fingerprint in prints} == {16}
-
-
-def test_a_fingerprint_is_the_same_in_every_process():
-    known = TextRules("nomic-embed-text", prefix="search_document: ").fingerprint("A page.")
-    assert known.hex() == "74a7d56c5130654a66b308a0c9c148c6"
-
-
-def test_the_cache_holds_so_many_vectors_and_drops_the_least_recently_used():
-    metrics = Metrics()
-    cache, rules = VectorCache(2, metrics), TextRules("m")
-    cache.put(rules, "a", b"[1]")
-    cache.put(rules, "b", b"[2]")
-    assert cache.get(rules, "a") == b"[1]"
-    cache.put(rules, "c", b"[3]")
-    assert cache.get(rules, "b") is None
-    assert cache.get(rules, "a") == b"[1]"
-    assert cache.get(rules.lowercased(), "a") is None
-    counted = {r: metrics.cache.labels(r)._value.get() for r in ("hit", "miss")}
-    assert counted == {"hit": 2, "miss": 2}
-
-
-def test_a_cache_that_takes_its_memory_at_once_serves_as_any_other():
-    cache, rules = VectorCache(3, Metrics(), reserved_bytes=1000), TextRules("m")
-    for number in range(10):
-        cache.put(rules, str(number), b"[%d]" % number)
-    kept = [cache.get(rules, str(number)) for number in range(10)]
-    assert kept == [None] * 7 + [b"[7]", b"[8]", b"[9]"]
-
-
-def test_a_cache_takes_no_more_memory_once_vectors_come():
-    tracemalloc.start()
-    try:
-        cache, rules = VectorCache(500, Metrics(), reserved_bytes=9600), TextRules("m")
-        empty, _ = tracemalloc.get_traced_memory()
-        for number in range(2000):
-            cache.put(rules, str(number), b"1" * 9500)
-        full, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert full == pytest.approx(empty, rel=0.03)
-
-
-def test_however_large_a_cache_is_it_takes_a_bounded_part_at_once():
-    tracemalloc.start()
-    try:
-        VectorCache(10_000_000, Metrics(), reserved_bytes=9600)
-        taken, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert taken < 1.05 * RESERVED_BYTES
-
-
-def test_a_cache_of_no_pages_is_off_and_counts_nothing():
-    metrics = Metrics()
-    cache, rules = VectorCache(0, metrics), TextRules("m")
-    cache.put(rules, "a", b"[1]")
-    assert cache.get(rules, "a") is None
-    assert metrics.cache.labels("miss")._value.get() == 0
 
 
 def test_numbers_come_out_as_json_that_any_parser_reads():

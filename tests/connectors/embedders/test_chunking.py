@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.embedders import chunking
-from connectors.embedders.base import InvalidVectorError
+from connectors.embedders.admission import InvalidVectorError
 
 words = st.text("abc.!? \n\t", max_size=400)
 anything = st.text(max_size=400)

@@ -7,8 +7,9 @@ from itertools import chain
 import pytest
 
 from connectors.core.errors import ConfigurationError, RejectedError, TransientError
-from connectors.embedders.base import ModelInfo, TextRules, TextTooLongError
+from connectors.embedders.base import ModelInfo, TextTooLongError
 from connectors.embedders.batching.batch_queue import WindowLimits
+from connectors.embedders.text_rules import TextRules
 from tests.connectors.embedders.manual_embedder import VECTOR, Line, ManualEmbedder, takes_all
 from tests.eventually import eventually
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.embedders.base import InvalidVectorError, admit
+from connectors.embedders.admission import InvalidVectorError, admit
 from connectors.embedders.vector_parser import RawVector, parse
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-5, 5)

@@ -8,8 +8,8 @@ from itertools import chain
 
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import DeadLetter, Outcome, PageVector, Record
-from connectors.embedders.base import TextRules
 from connectors.embedders.batching.jobs import EmbeddingJob
+from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
 from dataflow.steps.changes import ANY_ERA, Change, Op, Version

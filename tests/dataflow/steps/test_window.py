@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from connectors.core.records import BUCKETS, FlushMarker
-from connectors.embedders.base import TextRules
+from connectors.embedders.text_rules import TextRules
 from connectors.runtime.tuning import timer_slack
 from dataflow.steps.window import STATE_VERSION
 from tests.dataflow.steps.manual_window import Bench, ProcessEndedError, change, texts

@@ -10,12 +10,13 @@ from concurrent.futures import Future
 
 import orjson
 
-from connectors.embedders.base import LongPages, TextRules, VectorCache
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.batcher import Batcher
 from connectors.embedders.batching.jobs import EmbeddingJob
+from connectors.embedders.cache import VectorCache
 from connectors.embedders.endpoint_pool import EndpointPool
 from connectors.embedders.ollama.client import OllamaClient
+from connectors.embedders.text_rules import LongPages, TextRules
 from connectors.http.client import HttpClient
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls

@@ -1,0 +1,84 @@
+"""What every embedder's client promises: 768 good numbers a text, or a clear reason why not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+
+from connectors.core.errors import ConfigurationError, TransientError
+from connectors.embedders.ollama.client import OllamaClient
+from gibsey_embedder.fakes.model import Quirk
+from gibsey_embedder.fakes.ollama import Ollama
+from tests.connectors.http.clients import using, vectors_of
+
+
+@pytest.fixture
+def ollama() -> Iterator[Ollama]:
+    with Ollama() as server:
+        assert isinstance(server, Ollama)
+        yield server
+
+
+def client_of(server: Ollama, dimensions: int = 768):
+    return lambda http: OllamaClient(http, server.embed_url, "nomic-embed-text", dimensions)
+
+
+def test_768_numbers_of_unit_length_come_back_for_each_text_in_order(ollama):
+    texts = [f"page number {n} about {'cats' if n % 2 else 'law'}" for n in range(40)]
+    together = vectors_of(client_of(ollama), texts)
+    alone = [vectors_of(client_of(ollama), [text])[0] for text in texts[:5]]
+    assert [len(vector) for vector in together] == [768] * 40
+    assert [math.hypot(*vector) for vector in together] == pytest.approx([1.0] * 40, abs=1e-6)
+    assert together[:5] == alone
+    assert list(ollama.batches) == [40, 1, 1, 1, 1, 1]
+
+
+def test_767_numbers_for_every_text_are_refused_as_a_fault_of_the_set_up(ollama):
+    ollama.spoil("short")
+    with pytest.raises(ConfigurationError, match="767 dimensions") as caught:
+        vectors_of(client_of(ollama), ["one", "two"])
+    assert "EMBED_MODEL" in caught.value.remedy
+    assert "EMBED_DIMENSIONS" in caught.value.remedy
+
+
+@pytest.mark.parametrize("quirk", ["short", "zero", "nan_literal", "infinity"])
+def test_a_bad_vector_among_good_ones_is_left_out_alone(ollama, quirk: Quirk):
+    ollama.spoil(quirk, match="bad")
+    good, bad, other = vectors_of(client_of(ollama), ["good", "bad", "other"])
+    assert (len(good), bad, len(other)) == (768, None, 768)
+
+
+@pytest.mark.parametrize("quirk", ["short", "zero", "nan_literal", "infinity"])
+def test_a_page_whose_vector_is_bad_alone_is_its_own_fault_while_other_texts_are_good(
+    ollama, quirk: Quirk
+):
+    ollama.spoil(quirk, match="bad")
+    assert vectors_of(client_of(ollama), ["bad"]) == [None]
+    assert vectors_of(client_of(ollama), ["bad", "also bad"]) == [None, None]
+
+
+@pytest.mark.parametrize("quirk", ["nan", "zero", "nan_literal", "infinity", "refused"])
+def test_an_embedder_that_makes_no_good_vector_of_anything_is_no_page_s_fault(ollama, quirk: Quirk):
+    ollama.spoil(quirk)
+    with pytest.raises(ConfigurationError, match="no usable vector of any text"):
+        vectors_of(client_of(ollama), ["a page"])
+
+
+@pytest.mark.parametrize(("quirk", "came"), [("few", "1 vectors"), ("many", "3 vectors")])
+def test_too_few_or_too_many_vectors_are_not_guessed_at(ollama, quirk: Quirk, came):
+    ollama.spoil(quirk, match="one")
+    with pytest.raises(TransientError, match=f"{came} for 2 texts"):
+        vectors_of(client_of(ollama), ["one", "two"])
+
+
+def test_vectors_of_another_length_are_brought_to_unit_length(ollama):
+    ollama.spoil("unnormalised")
+    (vector,) = vectors_of(client_of(ollama), ["a page"])
+    assert math.hypot(*vector) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_check_names_a_model_of_another_size(ollama):
+    with pytest.raises(ConfigurationError, match="768 dimensions, wanted are 1024"):
+        using(client_of(ollama, dimensions=1024), lambda client: client.check())

@@ -17,7 +17,8 @@ from connectors.embedders.base import EmbedderClient
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.batcher import Batcher
 from connectors.embedders.cache import NUMBER_BYTES, VectorCache
-from connectors.embedders.endpoint_pool import CONCURRENCY, EndpointPool
+from connectors.embedders.endpoint import CONCURRENCY
+from connectors.embedders.endpoint_pool import EndpointPool
 from connectors.embedders.failover import Failover
 from connectors.embedders.ollama.client import OllamaClient
 from connectors.embedders.openai.client import CONCURRENCY as OPENAI_CONCURRENCY

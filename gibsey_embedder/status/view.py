@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypedDict
 
 from connectors.core.offset_tracker import OffsetTracker
-from connectors.embedders.endpoint_pool import EndpointStatus
+from connectors.embedders.endpoint import EndpointStatus
 from connectors.embedders.failover import FallbackStatus
 from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from connectors.embedders.batching.jobs import Chunk, EmbeddingJob
 from connectors.embedders.batching.throughput import cost_chars
-from connectors.embedders.endpoint_pool import Endpoint, EndpointPool
+from connectors.embedders.endpoint import Endpoint
+from connectors.embedders.endpoint_pool import EndpointPool
 
 _FEWEST_TO_SWEEP = 4096
 

@@ -18,7 +18,8 @@ from connectors.embedders.batching.batch_queue import BatchQueue, WindowLimits
 from connectors.embedders.batching.error_attribution import WindowErrorAttribution
 from connectors.embedders.batching.jobs import Chunk, EmbeddingJob
 from connectors.embedders.batching.throughput import cost_chars
-from connectors.embedders.endpoint_pool import Endpoint, EndpointPool, EndpointStatus
+from connectors.embedders.endpoint import Endpoint, EndpointStatus
+from connectors.embedders.endpoint_pool import EndpointPool
 from connectors.embedders.failover import Failover, FallbackStatus
 from connectors.embedders.text_rules import TextRules
 from connectors.observability import logs

@@ -20,7 +20,7 @@ from connectors.embedders.base import TextTooLongError
 from connectors.embedders.batching.batch_queue import BatchQueue
 from connectors.embedders.batching.jobs import Chunk
 from connectors.embedders.batching.throughput import cost_chars
-from connectors.embedders.endpoint_pool import Endpoint
+from connectors.embedders.endpoint import Endpoint
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
 

@@ -10,7 +10,8 @@ from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.batcher import Batcher
 from connectors.embedders.batching.jobs import EmbeddingJob
 from connectors.embedders.cache import VectorCache
-from connectors.embedders.endpoint_pool import CONCURRENCY, EndpointPool
+from connectors.embedders.endpoint import CONCURRENCY
+from connectors.embedders.endpoint_pool import EndpointPool
 from connectors.embedders.failover import Failover
 from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics

@@ -18,7 +18,7 @@ from connectors.embedders.base import ModelInfo, TextTooLongError
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.error_attribution import SUSPICIOUS_REFUSALS
 from connectors.embedders.batching.jobs import EmbeddingJob
-from connectors.embedders.endpoint_pool import EndpointStatus
+from connectors.embedders.endpoint import EndpointStatus
 from connectors.embedders.text_rules import TextRules
 from tests.connectors.embedders.manual_embedder import VECTOR, Line, ManualEmbedder, takes_all
 from tests.eventually import eventually

@@ -95,7 +95,7 @@ async def _bare_us(url: str) -> float:
 
 
 async def _http_us(url: str, way: str) -> float:
-    """One of the two ways of `HttpClient`: `exchange` or `ask`."""
+    """One of the two ways of `HttpClient`: `exchange` or `request`."""
     http = HttpClient()
     send = getattr(http, way)
     try:
@@ -129,7 +129,7 @@ async def _measure(url: str) -> Table:
         ("bare asyncio (the floor)", _bare_us),
         ("connectors.http.pool (HttpClient.exchange)", partial(_http_us, way="exchange")),
         ("aiohttp's client", _aiohttp_us),
-        ("httpx over aiohttp (HttpClient.request)", partial(_http_us, way="ask")),
+        ("httpx over aiohttp (HttpClient.request)", partial(_http_us, way="request")),
         ("httpx's own client", _httpx_us),
     ):
         table.add_row(name, f"{await measure(url):.1f}")

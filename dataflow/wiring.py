@@ -70,8 +70,8 @@ def open_all(settings: Settings, started: Launch, recent_events: RecentEvents) -
     )
     delivery = Acknowledgement(process.tracker, dead_letters, process.metrics)
     store = _stargate(process)
-    stargate = WriteQueue(store, _page, delivery.row_done, process.io)
-    rag = WriteQueue(_rag(process), _page, delivery.notice_done, process.io)
+    stargate = WriteQueue(store, _page, delivery.row_done, process.event_loop)
+    rag = WriteQueue(_rag(process), _page, delivery.notice_done, process.event_loop)
     batcher = _batcher(process, {STARGATE: stargate, RAG: rag})
     context = _source_context(process, config, monitor)
     parts = StreamParts(
@@ -80,7 +80,7 @@ def open_all(settings: Settings, started: Launch, recent_events: RecentEvents) -
         stargate=stargate,
         rag=rag,
         dead_letters=WriteQueue(
-            DeadLetterWriter(dead_letters), _origin, delivery.letter_done, process.io
+            DeadLetterWriter(dead_letters), _origin, delivery.letter_done, process.event_loop
         ),
         tracker=process.tracker,
         metrics=process.metrics,
@@ -199,7 +199,7 @@ def _batcher(process: Process, outputs: Mapping[str, WriteQueue[PageVector]]) ->
         limits=WindowLimits(
             settings.window_pages, settings.window_chars, settings.window_ms / 1000
         ),
-        io=process.io,
+        event_loop=process.event_loop,
         stalls=process.stalls,
         metrics=process.metrics,
         outputs_busy=outputs_busy,

@@ -1,6 +1,6 @@
 """Rows on their way to one service: pipelined, and in order per page.
 
-A worker hands rows over and goes on; the I/O loop sends them, many at once. Writes to one page
+A worker hands rows over and goes on; the event loop sends them, many at once. Writes to one page
 keep their order: never two of a page are in flight, and a newer row takes the place of one that
 still waits. What a checkpoint must know of them is in `unsettled`.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from connectors.core.errors import Rejection
-from connectors.runtime.event_loop import IoLoop
+from connectors.runtime.event_loop import EventLoop
 
 Row = TypeVar("Row")
 Row_contra = TypeVar("Row_contra", contravariant=True)
@@ -62,7 +62,7 @@ class WriteQueue(Generic[Row]):
         key: What identifies the page of a row.
         on_done: Awaited once for each row that ends, with its refusal if it was given up; until
             it returns the row is open.
-        io: The loop on which all of this happens.
+        event_loop: The loop on which all of this happens.
         max_open: Rows at which `put` waits.
     """
 
@@ -71,13 +71,13 @@ class WriteQueue(Generic[Row]):
         writer: Writer[Row],
         key: Callable[[Row], str],
         on_done: Callable[[Row, Rejection | None], Awaitable[None]],
-        io: IoLoop,
+        event_loop: EventLoop,
         max_open: int = MAX_OPEN_ROWS,
     ) -> None:
         self._writer = writer
         self._key = key
         self._on_done = on_done
-        self._io = io
+        self._event_loop = event_loop
         self._max_open = max_open
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -122,7 +122,7 @@ class WriteQueue(Generic[Row]):
             self._number += len(rows)
             self._total += len(rows)
             self._open.setdefault(bucket, {}).update((e.number, e.row) for e in entries)
-        self._io.call(self._add, entries)
+        self._event_loop.call(self._add, entries)
 
     def unsettled(self, bucket: str) -> list[Row]:
         """The rows of a bucket that are not settled, in the order they came."""
@@ -156,7 +156,7 @@ class WriteQueue(Generic[Row]):
             replaced = queue.get(entry.key)
             queue[entry.key] = entry
             if replaced is not None:
-                self._io.spawn(self._end(replaced, None))
+                self._event_loop.spawn(self._end(replaced, None))
         self._wake()
 
     def _wake(self) -> None:
@@ -168,7 +168,7 @@ class WriteQueue(Generic[Row]):
             wanted -= 1
         while wanted > 0 and self._senders < self._writer.concurrency:
             self._senders += 1
-            self._io.spawn(self._send_for_ever())
+            self._event_loop.spawn(self._send_for_ever())
             wanted -= 1
 
     async def _send_for_ever(self) -> None:

@@ -34,7 +34,7 @@ class ModelInfo:
 
 
 class EmbedderClient(Protocol):
-    """One embedder: a model behind a URL. Used on the I/O loop only."""
+    """One embedder: a model behind a URL. Used on the event loop only."""
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ RESERVED_BYTES = 32 * 1024 * 1024
 class VectorCache:
     """The latest vectors by text and rules, least recently used dropped first.
 
-    Used on the I/O loop only. Keys are digests, so that memory depends on vectors alone: 768
+    Used on the event loop only. Keys are digests, so that memory depends on vectors alone: 768
     numbers are 9.5 KB as Ollama writes them, 16 KB where their length had to be made 1.
 
     Args:

@@ -54,7 +54,7 @@ class FallbackStatus:
 class Failover:
     """Watches a primary pool, and lets another one work as long as that is away.
 
-    Used on the I/O loop only.
+    Used on the event loop only.
 
     Args:
         pool: The fallback.

@@ -29,7 +29,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
 class HttpClient:
-    """The process's HTTP client; used on the I/O loop only, opened at first use.
+    """The process's HTTP client; used on the event loop only, opened at first use.
 
     Args:
         ca_file: A file with the certificate authorities to trust instead of the system's.

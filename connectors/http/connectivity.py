@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from yarl import URL
 
-from connectors.runtime.event_loop import IoLoop
+from connectors.runtime.event_loop import EventLoop
 
 TIMEOUT_S = 5.0
 PAUSE_S = 2.0
@@ -17,18 +17,18 @@ class Reach:
     """Connects to each service once, without a request, and tries again until it could.
 
     Args:
-        io: The loop on which it does.
+        event_loop: The loop on which it does.
         urls: The services' URLs, by name.
     """
 
-    def __init__(self, io: IoLoop, urls: Mapping[str, str]) -> None:
-        self._io = io
+    def __init__(self, event_loop: EventLoop, urls: Mapping[str, str]) -> None:
+        self._event_loop = event_loop
         self._missing = {name: URL(url, encoded=True) for name, url in urls.items()}
 
     def start(self) -> None:
         """Begin, in the background; from any thread."""
         for name in list(self._missing):
-            self._io.call(lambda name=name: self._io.spawn(self._reach(name)))
+            self._event_loop.call(lambda name=name: self._event_loop.spawn(self._reach(name)))
 
     def missing(self) -> list[str]:
         """The services that could not be reached yet."""

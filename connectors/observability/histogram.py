@@ -1,7 +1,7 @@
 """Histograms of what one thread alone observes.
 
 An observation costs 0.3 us. prometheus_client's, which any thread may make, takes a lock twice and
-costs 2; the I/O loop makes four a page.
+costs 2; the event loop makes four a page.
 """
 
 from __future__ import annotations

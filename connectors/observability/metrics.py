@@ -65,7 +65,7 @@ class Metrics:
         )
 
     def _make_histograms(self) -> None:
-        self.freshness = Histogram(  # this and the next are observed on the I/O loop only
+        self.freshness = Histogram(  # this and the next are observed on the event loop only
             "gibsey_freshness_seconds",
             "From the change to the last output's acknowledgement.",
             "since",

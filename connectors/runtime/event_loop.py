@@ -23,7 +23,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-class IoLoop:
+class EventLoop:
     """An event loop in a daemon thread, started at first use.
 
     Args:
@@ -49,7 +49,7 @@ class IoLoop:
 
     def _start(self) -> asyncio.AbstractEventLoop:
         loop = _new_loop()
-        threading.Thread(target=loop.run_forever, name="io-loop", daemon=True).start()
+        threading.Thread(target=loop.run_forever, name="event-loop", daemon=True).start()
         return loop
 
     def call(self, function: Callable[..., object], *args: object) -> None:

@@ -57,7 +57,7 @@ class RowCase:
 
 
 class ErrorAttribution:
-    """How the rows of one output fare; used on the I/O loop only.
+    """How the rows of one output fare; used on the event loop only.
 
     Args:
         clock: Seconds, for tests.

@@ -17,7 +17,7 @@ LONGEST_ID = 60
 class UpsertLog:
     """Says which rows were acknowledged; sums them up where a line each would be too many.
 
-    Used on the I/O loop only.
+    Used on the event loop only.
 
     Args:
         log: Where lines go.

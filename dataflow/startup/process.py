@@ -10,7 +10,7 @@ from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics
 from connectors.observability.recent_events import RecentEvents
 from connectors.observability.stalls import Stalls
-from connectors.runtime.event_loop import IoLoop
+from connectors.runtime.event_loop import EventLoop
 from connectors.runtime.shutdown import Shutdown
 from connectors.runtime.tuning.timer_slack import TimerSlack
 from dataflow.config.settings import Settings
@@ -28,7 +28,7 @@ class Process:
         recent: The latest warnings and errors, for the status page.
         shutdown: Ends the process.
         stalls: What it waits for.
-        io: Its event loop.
+        event_loop: Its event loop.
         http: Its HTTP client.
         tracker: Its open records.
         liveness: Whether its workers turn.
@@ -42,14 +42,14 @@ class Process:
     shutdown: Shutdown = field(default_factory=Shutdown)
     liveness: Liveness = field(default_factory=Liveness)
     stalls: Stalls = field(init=False)
-    io: IoLoop = field(init=False)
+    event_loop: EventLoop = field(init=False)
     http: HttpClient = field(init=False)
     tracker: OffsetTracker = field(init=False)
     slack: TimerSlack = field(init=False)
 
     def __post_init__(self) -> None:
         self.stalls = Stalls(self.metrics)
-        self.io = IoLoop(lambda error: self.shutdown.fatal(error, "I/O loop"))
+        self.event_loop = EventLoop(lambda error: self.shutdown.fatal(error, "event loop"))
         self.http = HttpClient(self.settings.http_ca_file)
         self.tracker = OffsetTracker(shared=self.started.is_cluster)
         self.slack = TimerSlack(lambda: self.tracker.open_pages)

@@ -31,7 +31,9 @@ def open_status_port(
         model: The name of the model in use.
     """
     settings = process.settings
-    reach = Reach(process.io, {"stargate": settings.stargate_url, "rag": settings.rag_refresh_url})
+    reach = Reach(
+        process.event_loop, {"stargate": settings.stargate_url, "rag": settings.rag_refresh_url}
+    )
     reach.start()
     view = StatusView(
         settings_redacted=settings.redacted(),
@@ -55,7 +57,7 @@ def open_status_port(
         stopping=process.shutdown.stopping.is_set,
     )
     port = settings.status_port + process.started.status_port_offset
-    StatusServer(process.io, settings.status_host, port, view).start()
+    StatusServer(process.event_loop, settings.status_host, port, view).start()
 
 
 def _silent_embedder(batcher: Batcher) -> list[str]:

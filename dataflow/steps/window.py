@@ -104,7 +104,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
     def __init__(self, step: WindowStep, snapshot: bytes | None) -> None:
         self._step = step
         self._open: dict[str, list[_Open]] = {}  # by page, oldest first
-        self._finished: deque[_Open] = deque()  # filled by the I/O loop
+        self._finished: deque[_Open] = deque()  # filled by the event loop
         self._new: list[EmbeddingJob] = []
         self._versions = PageVersions(other_space=step.metrics.other_space_pages.inc)
         self._poll_interval = PollInterval()

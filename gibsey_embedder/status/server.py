@@ -23,7 +23,7 @@ from prometheus_client import ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from connectors.observability import logs
-from connectors.runtime.event_loop import IoLoop
+from connectors.runtime.event_loop import EventLoop
 from gibsey_embedder.status import health
 from gibsey_embedder.status.static_files import StaticFiles
 from gibsey_embedder.status.status_json import StatusData
@@ -54,7 +54,7 @@ class StatusServer:
     """Serves the status port.
 
     Args:
-        io: The loop on which it runs.
+        event_loop: The loop on which it runs.
         host: The address to listen on.
         port: The port; 0: any free one (see `port`).
         view: What it shows.
@@ -62,9 +62,14 @@ class StatusServer:
     """
 
     def __init__(
-        self, io: IoLoop, host: str, port: int, view: StatusView, retry_s: float = RETRY_S
+        self,
+        event_loop: EventLoop,
+        host: str,
+        port: int,
+        view: StatusView,
+        retry_s: float = RETRY_S,
     ) -> None:
-        self._io = io
+        self._event_loop = event_loop
         self._host = host
         self._wanted_port = port
         self._view = view
@@ -81,14 +86,14 @@ class StatusServer:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self._view.metrics.registry)
         health.show_in_metrics(self._view)
-        self._running = self._io.submit(self._serve())
+        self._running = self._event_loop.submit(self._serve())
         self._running.add_done_callback(self._ended)
 
     def stop(self) -> None:
         """Let the port go; from any thread but the loop's."""
         if self._running is not None:
             self._running.cancel()
-            self._io.submit(self._close()).result(2.0)
+            self._event_loop.submit(self._close()).result(2.0)
 
     def _ended(self, running: Future[None]) -> None:
         """Report what should not happen; the stream goes on without its status port."""

@@ -23,7 +23,7 @@ SHARED_FOR_S = 0.5
 
 
 class StatusData:
-    """Collects what the status page shows; used on the I/O loop only.
+    """Collects what the status page shows; used on the event loop only.
 
     Args:
         view: The stream.

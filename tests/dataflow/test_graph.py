@@ -83,7 +83,7 @@ class World:
         def write_queue(
             writer: Writes, key: Callable[[PageVector | DeadLetter], str]
         ) -> WriteQueue:
-            return WriteQueue(writer, key, settled, line.io)
+            return WriteQueue(writer, key, settled, line.event_loop)
 
         parts = StreamParts(
             source=_Opening(events, self.tracker),
@@ -105,7 +105,7 @@ class World:
                 worker_count_per_proc=workers,
             )
         finally:
-            line.io.close()
+            line.event_loop.close()
         assert not line.crashes
 
     def run_until(self, found: Callable[[], bool], events, recovery: Path, **options) -> int:

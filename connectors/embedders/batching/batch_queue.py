@@ -30,7 +30,7 @@ class WindowLimits:
 
 
 class BatchQueue:
-    """A queue of texts, all prepared for one pool, by its rules; used on the I/O loop only.
+    """A queue of texts, all prepared for one pool, by its rules; used on the event loop only.
 
     Args:
         pool: Who is to embed them.

@@ -25,7 +25,7 @@ from connectors.embedders.text_rules import TextRules
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
-from connectors.runtime.event_loop import IoLoop
+from connectors.runtime.event_loop import EventLoop
 
 BUSY_LOOK_S = 0.02
 """How often it is seen whether outputs that had enough to do need more."""
@@ -38,7 +38,7 @@ class Batcher:
         primary: Who embeds.
         fallback: Who does while that is away, if anybody.
         limits: The most that one window holds.
-        io: The loop on which all of this happens.
+        event_loop: The loop on which all of this happens.
         stalls: Where waiting is reported.
         metrics: Where windows are counted.
         outputs_busy: Whether the outputs have so much to do that another window can wait; a page
@@ -51,7 +51,7 @@ class Batcher:
         fallback: Failover | None = None,
         *,
         limits: WindowLimits,
-        io: IoLoop,
+        event_loop: EventLoop,
         stalls: Stalls,
         metrics: Metrics,
         outputs_busy: Callable[[], bool] = lambda: False,
@@ -61,7 +61,7 @@ class Batcher:
         self._fallback = fallback
         self._endpoints = [*primary.endpoints, *(fallback.pool.endpoints if fallback else ())]
         self._limits = limits
-        self._io = io
+        self._event_loop = event_loop
         self._stalls = stalls
         self._metrics = metrics
         self._log = logs.get("embedder")
@@ -77,16 +77,16 @@ class Batcher:
 
     def start(self) -> None:
         """Ask the embedder about its model, in the background; from any thread."""
-        self._io.call(self._start)
+        self._event_loop.call(self._start)
 
     def submit(self, jobs: Sequence[EmbeddingJob]) -> None:
         """Take jobs; from any thread."""
-        self._io.call(self._add, jobs)
+        self._event_loop.call(self._add, jobs)
 
     def halt(self) -> Future[None]:
         """Send no new window; the result comes when no request is in flight."""
         done: Future[None] = Future()
-        self._io.call(self._halt, done)
+        self._event_loop.call(self._halt, done)
         return done
 
     @property
@@ -115,7 +115,7 @@ class Batcher:
         """What the fallback does; None while the primary embeds."""
         return self._fallback.status(self._waiting.held) if self._fallback else None
 
-    # --- the rest runs on the I/O loop ---
+    # --- the rest runs on the event loop ---
 
     def _halt(self, done: Future[None]) -> None:
         if self._halted is None:
@@ -133,9 +133,9 @@ class Batcher:
     def _start(self) -> None:
         if not self._started:
             self._started = True
-            self._io.spawn(self._learn_rules())
+            self._event_loop.spawn(self._learn_rules())
             if self._fallback is not None:
-                self._io.spawn(self._fallback.watch(self._use, self._stalled))
+                self._event_loop.spawn(self._fallback.watch(self._use, self._stalled))
 
     async def _learn_rules(self) -> None:
         """Ask the endpoints, each as soon as it may be, until one has told about its model."""
@@ -242,7 +242,7 @@ class Batcher:
             if self._wake_up.when() <= at:
                 return
             self._wake_up.cancel()
-        self._wake_up = self._io.call_at(at, self._woken)
+        self._wake_up = self._event_loop.call_at(at, self._woken)
 
     def _woken(self) -> None:
         self._wake_up = None
@@ -255,7 +255,7 @@ class Batcher:
                 chunk.job.sent = True
                 self._queue_seconds.observe(now - chunk.job.since)
         self._metrics.window_pages.observe(len(window))
-        self._io.spawn(self._run(endpoint, window))
+        self._event_loop.spawn(self._run(endpoint, window))
         cost = sum(cost_chars(p.text) for p in window)
         endpoint.has_isolated = window[0].is_isolated
         endpoint.in_flight += 1

@@ -40,7 +40,7 @@ _PASSING = frozenset({408, 425, 429, 499, 503})
 class WindowErrorAttribution:
     """Asks endpoints for windows; ends each page, or puts its texts back into the queue.
 
-    Used on the I/O loop only.
+    Used on the event loop only.
 
     Args:
         waiting: The queue.

@@ -18,7 +18,7 @@ class EmbeddingJob:
 
     Args:
         text: The page's text.
-        finished: Called on the I/O loop when the job is done.
+        finished: Called on the event loop when the job is done.
 
     Attributes:
         chunks: The texts that it goes in: one, or the pieces of a long page.

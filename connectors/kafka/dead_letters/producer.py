@@ -65,7 +65,7 @@ class DeadLetterProducer:
         self._letters = DeadLetterLog()
 
     async def deliver(self, letter: DeadLetter) -> None:
-        """Send a letter; returns when the broker has confirmed it. On the I/O loop only."""
+        """Send a letter; returns when the broker has confirmed it. On the event loop only."""
         failed_at = dt.datetime.now(dt.timezone.utc)
         form = Payload.WHOLE
         while (error := await self._try(letter, failed_at, form)) is not None:

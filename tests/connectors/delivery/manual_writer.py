@@ -12,7 +12,7 @@ import pytest
 
 from connectors.core.errors import Rejection
 from connectors.delivery.write_queue import WriteQueue
-from connectors.runtime.event_loop import IoLoop
+from connectors.runtime.event_loop import EventLoop
 from tests.eventually import eventually
 
 NO = Rejection("refused-by-stargate", "no")
@@ -55,11 +55,11 @@ class Post:
         self.writer = writer
         self.ended: list[tuple[Any, Rejection | None]] = []
         self.crashes: list[BaseException] = []
-        self.io = IoLoop(self.crashes.append)
+        self.event_loop = EventLoop(self.crashes.append)
         self.confirmed = threading.Event()  # whether dead letters are confirmed
         self.confirmed.set()
         self.write_queue: WriteQueue[Any] = WriteQueue(
-            writer, key, self._on_done, self.io, max_open
+            writer, key, self._on_done, self.event_loop, max_open
         )
 
     async def _on_done(self, row: Any, refusal: Rejection | None) -> None:
@@ -70,14 +70,14 @@ class Post:
     def settle(self) -> None:
         """Let the loop do all that it has been told so far."""
         for _ in range(5):
-            self.io.submit(asyncio.sleep(0)).result(10)
+            self.event_loop.submit(asyncio.sleep(0)).result(10)
 
 
 @pytest.fixture
 def open_post(request):
     def make(writer, max_open: int = 1024, **more) -> Post:
         post = Post(writer, max_open, **more)
-        request.addfinalizer(post.io.close)
+        request.addfinalizer(post.event_loop.close)
         return post
 
     return make

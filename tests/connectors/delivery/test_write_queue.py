@@ -236,7 +236,7 @@ def test_whatever_the_timing_order_holds_nothing_is_lost_and_barriers_hold(
     for worker in workers:
         worker.join(30)
         assert not worker.is_alive(), "a deadlock"
-    post.io.close()
+    post.event_loop.close()
     assert (post.crashes, writer.wrong, early) == ([], [], [])
     everything = [row for rows in put.values() for row in rows]
     assert Counter(row for row, _ in post.ended) == Counter(everything)

@@ -16,7 +16,7 @@ from connectors.embedders.failover import Failover
 from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
-from connectors.runtime.event_loop import IoLoop
+from connectors.runtime.event_loop import EventLoop
 from tests.eventually import eventually
 
 VECTOR = b"[0.6,0.8]"
@@ -130,7 +130,7 @@ class Line:
         self.outputs_busy = False
         self.metrics = Metrics()
         self.stalls = Stalls(self.metrics)
-        self.io = IoLoop(self.crashes.append)
+        self.event_loop = EventLoop(self.crashes.append)
         self.primary = EndpointPool(
             embedders,
             rules or TextRules("m"),
@@ -143,7 +143,7 @@ class Line:
             self.primary,
             self.fallback,
             limits=limits or WindowLimits(),
-            io=self.io,
+            event_loop=self.event_loop,
             stalls=self.stalls,
             metrics=self.metrics,
             outputs_busy=lambda: self.outputs_busy,
@@ -187,4 +187,4 @@ class Line:
     def settle(self) -> None:
         """Let the loop do all that it has been told so far."""
         for _ in range(5):
-            self.io.submit(asyncio.sleep(0)).result(10)
+            self.event_loop.submit(asyncio.sleep(0)).result(10)

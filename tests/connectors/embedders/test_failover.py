@@ -79,7 +79,7 @@ def open_line(request, monkeypatch):
 
     def make(*embedders, **options) -> Line:
         line = Line(*embedders, **options)
-        request.addfinalizer(line.io.close)
+        request.addfinalizer(line.event_loop.close)
         return line
 
     return make

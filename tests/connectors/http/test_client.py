@@ -22,16 +22,16 @@ from connectors.core.errors import ConfigurationError, TransientError
 from connectors.http import client as http_module
 from connectors.http.client import HttpClient, address_of
 from connectors.http.response import MAX_RETRY_AFTER_S, Response
-from connectors.runtime.event_loop import IoLoop
+from connectors.runtime.event_loop import EventLoop
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[IoLoop]:
+def servers() -> Iterator[EventLoop]:
     """The loop, in a thread of its own, on which all servers of these tests run."""
-    loop = IoLoop(lambda error: None)
+    loop = EventLoop(lambda error: None)
     yield loop
     loop.close()
 
@@ -103,7 +103,7 @@ async def client(ca_file: str | None = None) -> AsyncIterator[HttpClient]:
         await http.close()
 
 
-@pytest.fixture(params=["exchange", "ask"])
+@pytest.fixture(params=["exchange", "request"])
 def ask(request) -> Callable[..., Response]:
     """Asks once, by each of the two paths."""
 
@@ -131,7 +131,7 @@ def test_method_path_headers_and_body_arrive_and_the_whole_answer_comes_back(ask
     url = serve(echo) + "/v2/rows/a%2Fb?x=1"
     answer = ask("PUT", url, body=b"\x00text", headers={"X-Token": "t"})
     assert answer.text() == r"PUT /v2/rows/a%2Fb?x=1 t b'\x00text'"
-    assert (answer.status, answer.ok, answer.headers["x-answer"]) == (201, True, "yes")
+    assert (answer.status, answer.ok, answer.headers["x-response"]) == (201, True, "yes")
 
 
 @pytest.mark.parametrize("path", ["/%2E%2E", "/'..'", "/a%2Fb", "/%25", "/%3F%23%3B+", "/%20x%20"])
@@ -155,7 +155,7 @@ def test_a_status_is_an_answer_whatever_it_says(ask, serve, status):
     assert (answer.status, answer.ok) == (status, status == 204)
 
 
-@pytest.mark.parametrize("path", ["exchange", "ask"])
+@pytest.mark.parametrize("path", ["exchange", "request"])
 def test_connections_are_kept(serve, path):
     peers: set[object] = set()
 

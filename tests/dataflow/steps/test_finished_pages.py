@@ -41,4 +41,4 @@ def test_the_batcher_lets_go_of_a_page_that_it_has_finished():
         line.settle()
         assert jobs_in_memory("finished") == 0
     finally:
-        line.io.close()
+        line.event_loop.close()

@@ -139,7 +139,7 @@ def test_a_change_that_is_dropped_while_it_is_put_into_a_request_is_not_emitted(
     bench.take(change(body="1", at=0))
     (job,) = bench.batcher.waiting
     bench.take(change(body="2", at=1))
-    job.sent = True  # the I/O loop had looked a moment before it was dropped
+    job.sent = True  # the event loop had looked a moment before it was dropped
     bench.batcher.answer(job)
     assert bench.emitted() == []
     assert texts(bench.finished()) == ["p=[2]"]

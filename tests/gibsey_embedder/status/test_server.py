@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from connectors.core.records import Record
-from connectors.runtime.event_loop import IoLoop
+from connectors.runtime.event_loop import EventLoop
 from dataflow.config.settings import Settings
 from gibsey_embedder.status.server import StatusServer
 from gibsey_embedder.status.view import LaunchInfo, StatusView
@@ -39,8 +39,8 @@ class Answer:
 class Port:
     """A status port that a test talks to."""
 
-    def __init__(self, io: IoLoop, view: StatusView, port: int = 0) -> None:
-        self.server = StatusServer(io, "127.0.0.1", port, view, retry_s=0.05)
+    def __init__(self, event_loop: EventLoop, view: StatusView, port: int = 0) -> None:
+        self.server = StatusServer(event_loop, "127.0.0.1", port, view, retry_s=0.05)
         self.server.start()
 
     @property
@@ -59,8 +59,8 @@ class Port:
 
 
 @pytest.fixture
-def io() -> Iterator[IoLoop]:
-    loop = IoLoop(on_crash=lambda error: pytest.fail(f"the loop crashed: {error}"))
+def event_loop() -> Iterator[EventLoop]:
+    loop = EventLoop(on_crash=lambda error: pytest.fail(f"the loop crashed: {error}"))
     yield loop
     loop.close()
 
@@ -71,8 +71,8 @@ def stream() -> Stream:
 
 
 @pytest.fixture
-def port(io: IoLoop, stream: Stream) -> Iterator[Port]:
-    found = Port(io, stream.view())
+def port(event_loop: EventLoop, stream: Stream) -> Iterator[Port]:
+    found = Port(event_loop, stream.view())
     yield found
     found.server.stop()
 
@@ -205,10 +205,10 @@ def test_a_page_id_with_markup_stays_text(port: Port, stream: Stream):
     assert b"<script>" not in port.ask("/").body
 
 
-def test_secrets_are_masked(io: IoLoop, stream: Stream, monkeypatch: pytest.MonkeyPatch):
+def test_secrets_are_masked(event_loop: EventLoop, stream: Stream, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir("/")
     settings = Settings(stargate_auth_token=SecretStr(SECRET), openai_api_key=SecretStr(SECRET))
-    port = Port(io, stream.view(settings_redacted=settings.redacted()))
+    port = Port(event_loop, stream.view(settings_redacted=settings.redacted()))
     for path in ("/", "/status.json", "/metrics", "/readyz"):
         assert SECRET.encode() not in port.ask(path).body
     assert port.ask("/status.json").json["settings"]["STARGATE_AUTH_TOKEN"] == "***"
@@ -272,9 +272,9 @@ def test_it_is_ready_only_when_partitions_are_assigned(port: Port, stream: Strea
     assert port.ask("/readyz").json["reason"] == "no partition of cdc.pages is assigned yet"
 
 
-def test_a_process_of_a_cluster_may_have_no_partition(io: IoLoop, stream: Stream):
+def test_a_process_of_a_cluster_may_have_no_partition(event_loop: EventLoop, stream: Stream):
     stream.kafka = {"topic": "cdc.pages", "topic_partitions": 1}
-    port = Port(io, stream.view(launch=LaunchInfo(process=1, processes=2)))
+    port = Port(event_loop, stream.view(launch=LaunchInfo(process=1, processes=2)))
     assert port.ask("/readyz").status == 200
     port.server.stop()
 
@@ -294,13 +294,13 @@ def test_a_process_that_is_told_to_stop_is_not_ready(port: Port, stream: Stream)
 
 
 def test_a_port_that_is_taken_is_waited_for_and_named(
-    io: IoLoop, stream: Stream, capsys: pytest.CaptureFixture[str]
+    event_loop: EventLoop, stream: Stream, capsys: pytest.CaptureFixture[str]
 ):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
-        port = Port(io, stream.view(), taken)
+        port = Port(event_loop, stream.view(), taken)
         said = ""
 
         def warned() -> bool:

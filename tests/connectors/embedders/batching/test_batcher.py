@@ -34,7 +34,7 @@ def open_line(request, monkeypatch):
 
     def make(*embedders: ManualEmbedder, **options: object) -> Line:
         line = Line(*embedders, **options)  # type: ignore[arg-type]
-        request.addfinalizer(line.io.close)
+        request.addfinalizer(line.event_loop.close)
         return line
 
     return make
@@ -953,7 +953,7 @@ def test_at_the_start_an_endpoint_that_asks_for_time_is_left_alone_and_the_next_
     line = Line(busy, sound)
     line.batcher.start()
     eventually(lambda: line.batcher.model_info)
-    line.io.close()
+    line.event_loop.close()
     assert (busy.checks, sound.checks) == (1, 1)
 
 
@@ -975,7 +975,7 @@ def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, 
     calm.set()
     eventually(lambda: all(j.dropped or j.vector or j.refused for j in jobs) or line.crashes)
     line.settle()
-    line.io.close()
+    line.event_loop.close()
     patch.undo()
     assert line.crashes == []
     assert max(Counter(line.done).values()) == 1

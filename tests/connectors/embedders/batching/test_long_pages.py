@@ -20,7 +20,7 @@ from connectors.embedders.text_rules import LongPages, TextRules
 from connectors.http.client import HttpClient
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
-from connectors.runtime.event_loop import IoLoop
+from connectors.runtime.event_loop import EventLoop
 from gibsey_embedder.fakes.ngrams import embed_text
 from gibsey_embedder.fakes.ollama import Ollama
 
@@ -59,7 +59,7 @@ def _last_third_paragraph(page: str) -> str:
 
 def _vectors(url: str, pages: list[str], long_pages: LongPages) -> list[list[float]]:
     metrics, failed = Metrics(), list[BaseException]()
-    io, http = IoLoop(failed.append), HttpClient()
+    event_loop, http = EventLoop(failed.append), HttpClient()
     batcher = Batcher(
         EndpointPool(
             [OllamaClient(http, url, "nomic-embed-text", 768)],
@@ -67,7 +67,7 @@ def _vectors(url: str, pages: list[str], long_pages: LongPages) -> list[list[flo
             cache=VectorCache(0, metrics),
         ),
         limits=WindowLimits(),
-        io=io,
+        event_loop=event_loop,
         stalls=Stalls(metrics),
         metrics=metrics,
     )
@@ -76,8 +76,8 @@ def _vectors(url: str, pages: list[str], long_pages: LongPages) -> list[list[flo
         [EmbeddingJob(page, wait.set_result) for page, wait in zip(pages, waits, strict=True)]
     )
     done = [wait.result(60) for wait in waits]
-    io.submit(http.close()).result(10)
-    io.close()
+    event_loop.submit(http.close()).result(10)
+    event_loop.close()
     assert not failed
     return [orjson.loads(job.vector or b"[]") for job in done]
 

@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeGuard, TypeVar
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from typing_extensions import override
 
-from connectors.core.errors import IncompatibleRecoveryStoreError
 from connectors.core.records import (
     BUCKET_KEYS,
     DeadLetter,
@@ -19,12 +18,14 @@ from connectors.core.records import (
     PageVector,
     Record,
 )
+from connectors.core.snapshot_layout import SnapshotLayout
 from connectors.delivery.write_queue import WriteQueue
 from connectors.runtime.shutdown import Shutdown
 
 Row = TypeVar("Row")
 
 STATE_VERSION = 1
+LAYOUT = SnapshotLayout(STATE_VERSION, "rows on their way")
 
 VectorState = tuple[int, list[tuple[Any, ...]]]
 """Version, and the rows on their way: in all buckets at most as many as a write queue holds, each a
@@ -178,11 +179,8 @@ def _plain(row: PageVector) -> tuple[Any, ...]:
 def _restored(state: VectorState | None) -> list[PageVector]:
     if state is None:
         return []
-    version, rows = state
-    if version != STATE_VERSION:
-        raise IncompatibleRecoveryStoreError(
-            f"layout {version} of rows on their way", f"{STATE_VERSION}"
-        )
+    LAYOUT.check(state)
+    _, rows = state
     return [
         PageVector(page_id, vector, Record(*record), *more)
         for page_id, vector, record, *more in rows

@@ -16,9 +16,9 @@ from datetime import datetime
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from typing_extensions import override
 
-from connectors.core.errors import IncompatibleRecoveryStoreError
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import Record
+from connectors.core.snapshot_layout import SnapshotLayout
 from connectors.delivery.read_quota import ReadQuota
 from connectors.kafka.assignment import Position
 from connectors.kafka.config import KafkaConfig
@@ -37,6 +37,7 @@ SLOTS = 12
 """Reader slots; part of the recovery store's layout, so another number is another version."""
 
 STATE_VERSION = 1
+LAYOUT = SnapshotLayout(STATE_VERSION, "reader slots", SLOTS)
 BATCH_RECORDS = 1024
 BATCH_BYTES = 1024 * 1024
 """What one call returns at most, and so by how much a slot can overshoot the tracker's limits. Each
@@ -342,10 +343,6 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
 def _restored(state: SlotState | None) -> tuple[str, bool, dict[int, Position]]:
     if state is None:
         return "", False, {}
-    version, slots = state[:2]
-    if (version, slots) != (STATE_VERSION, SLOTS):
-        raise IncompatibleRecoveryStoreError(
-            f"layout {version} with {slots} reader slots", f"{STATE_VERSION} with {SLOTS}"
-        )
+    LAYOUT.check(state)
     _, _, topic_id, proven, positions = state
     return topic_id, proven, dict(positions)

@@ -15,6 +15,7 @@ from typing import IO
 from connectors.core.errors import IncompatibleRecoveryStoreError
 from connectors.core.records import BUCKET_KEYS
 from dataflow.startup.launch import Launch, LaunchError
+from dataflow.startup.snapshot_layouts import check_layouts
 from dataflow.startup.uncommitted_epochs import forget_uncommitted, open_to_read
 
 MAKE_IT = (
@@ -181,6 +182,7 @@ def _check_partitions(directory: Path, started: Launch) -> None:
     if files and CAN_READ_PARTITIONS:
         _check_all_there(directory, [read_partition(file) for file in files])
         _check_buckets(files)
+        _check_layouts(files)
 
 
 def read_partition(file: Path) -> tuple[int, int]:
@@ -234,6 +236,14 @@ def _check_buckets(files: Iterable[Path]) -> None:
                 f"a bucket {strange[0]}", f"such as {BUCKET_KEYS[0]}"
             )
             raise RecoveryError(str(odd))
+
+
+def _check_layouts(files: Iterable[Path]) -> None:
+    """Reject a store of a version whose steps keep something else."""
+    try:
+        check_layouts(files)
+    except IncompatibleRecoveryStoreError as error:
+        raise RecoveryError(str(error)) from None
 
 
 def partition_names(numbers: Iterable[int]) -> str:

@@ -20,9 +20,9 @@ from bytewax.operators import StatefulBatchLogic
 from prometheus_client import Counter
 from typing_extensions import override
 
-from connectors.core.errors import IncompatibleRecoveryStoreError
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import BUCKETS, DeadLetter, FlushMarker, Outcome, PageVector, Record
+from connectors.core.snapshot_layout import SnapshotLayout
 from connectors.delivery.backpressure import Backpressure
 from connectors.embedders.batching.jobs import EmbeddingJob
 from connectors.embedders.text_rules import TextRules
@@ -36,6 +36,7 @@ from dataflow.steps.page_versions import BY_FALLBACK, PageVersion, PageVersions
 from dataflow.steps.poll_interval import PollInterval
 
 STATE_VERSION = 2
+LAYOUT = SnapshotLayout(STATE_VERSION, "buckets", BUCKETS)
 """Raised whenever the snapshot's form, or what buckets mean, changes."""
 
 HALT_TIMEOUT_S = 60.0
@@ -153,11 +154,9 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
             return pickle.dumps((STATE_VERSION, BUCKETS, waiting, self._versions.pack()))
 
     def _restore(self, snapshot: bytes) -> None:
-        version, buckets, waiting, applied = pickle.loads(snapshot)  # noqa: S301 - our own store
-        if (version, buckets) != (STATE_VERSION, BUCKETS):
-            raise IncompatibleRecoveryStoreError(
-                f"layout {version} with {buckets} buckets", f"{STATE_VERSION} with {BUCKETS}"
-            )
+        state = pickle.loads(snapshot)  # noqa: S301 - our own store
+        LAYOUT.check(state)
+        _, _, waiting, applied = state
         self._versions = PageVersions(applied, other_space=self._step.metrics.other_space_pages.inc)
         self._flush_markers.begin()
         changes = [_unpacked(fields) for fields in waiting]

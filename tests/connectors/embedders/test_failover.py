@@ -70,8 +70,8 @@ class Pair:
 @pytest.fixture
 def open_line(request, monkeypatch):
     for name, value in {
-        "endpoint_pool._FIRST_WAIT_S": 0.002,
-        "endpoint_pool._LONGEST_WAIT_S": 0.01,
+        "endpoint._FIRST_WAIT_S": 0.002,
+        "endpoint._LONGEST_WAIT_S": 0.01,
         "failover.LOOK_S": 0.002,
         "failover.PROBE_S": 0.005,
     }.items():

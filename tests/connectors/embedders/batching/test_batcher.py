@@ -29,8 +29,8 @@ AWAY = TransientError("it is away")
 @pytest.fixture
 def open_line(request, monkeypatch):
     """Makes a line whose loop is closed at the end of the test, and retries fast."""
-    monkeypatch.setattr("connectors.embedders.endpoint_pool._FIRST_WAIT_S", 0.002)
-    monkeypatch.setattr("connectors.embedders.endpoint_pool._LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr("connectors.embedders.endpoint._FIRST_WAIT_S", 0.002)
+    monkeypatch.setattr("connectors.embedders.endpoint._LONGEST_WAIT_S", 0.01)
 
     def make(*embedders: ManualEmbedder, **options: object) -> Line:
         line = Line(*embedders, **options)  # type: ignore[arg-type]
@@ -963,8 +963,8 @@ def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, 
     chance, calm = random.Random(seed), threading.Event()
     embedders = [ManualEmbedder(Moody(seed + n, calm), name=f"{n}") for n in range(2)]
     patch = pytest.MonkeyPatch()
-    patch.setattr("connectors.embedders.endpoint_pool._FIRST_WAIT_S", 0.0005)
-    patch.setattr("connectors.embedders.endpoint_pool._LONGEST_WAIT_S", 0.002)
+    patch.setattr("connectors.embedders.endpoint._FIRST_WAIT_S", 0.0005)
+    patch.setattr("connectors.embedders.endpoint._LONGEST_WAIT_S", 0.002)
     line = Line(*embedders, rules=TextRules("m", long_pages=rule), limits=WindowLimits(pages=6))
     texts = ["good", "bad", "nan", "long " * 100, "longer " * 900]
     jobs = []

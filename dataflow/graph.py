@@ -4,13 +4,13 @@ Kafka ─► decode ─► filter ─► window ─┬─► stargate
            │ undecodable     │       └─► rag
            └─────────────────┴─────────► dead letters
 
-From "filter" on an item is a bucket with a list: what came, or came out, of it at one time. The
-outputs sort such a list themselves, for a step that does it costs more than it.
+From "filter" on, an item is a bucket with a list: what entered or left the bucket at one time. Each
+output picks its own rows from the list, because a step that does so costs more CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -24,8 +24,8 @@ from connectors.delivery.sinks import LetterSink, VectorSink
 from connectors.delivery.write_queue import WriteQueue
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
-from dataflow.events.decoder import Decoded, decode
-from dataflow.steps.changes import Change
+from dataflow.events.decoder import Decoded
+from dataflow.steps.decode import Decode
 from dataflow.steps.filter import Filter
 from dataflow.steps.window import WindowStep
 
@@ -58,51 +58,22 @@ class StreamParts:
 
 
 def build(parts: StreamParts) -> Dataflow:
-    """ConnectionPool the steps."""
+    """Connect the steps."""
+    decode = Decode(parts.tracker, parts.metrics, parts.shutdown)
+    keep_changes = Filter(parts.tracker, parts.metrics, parts.shutdown)
     flow = Dataflow(FLOW_ID)
     records = op.input("kafka", flow, parts.source)
-    decoded = op.flat_map_batch("decode", records, _Decode(parts))
-    sorted_out = op.branch("is_undecodable", decoded, _is_dead_letter)
-    changes = op.flat_map_batch("filter", sorted_out.falses, _guarded_filter(parts))
+    decoded = op.flat_map_batch("decode", records, decode)
+    branched = op.branch("is_undecodable", decoded, _is_dead_letter)
+    changes = op.flat_map_batch("filter", branched.falses, keep_changes)
     outcomes = op.stateful_batch("window", changes, parts.window)
     op.output("stargate", outcomes, _vector_sink("stargate", parts, parts.stargate, _is_row))
     op.output("rag", outcomes, _vector_sink("rag", parts, parts.rag, _is_notice))
     refused = op.filter_map("refused", outcomes, _letters)
-    undecodable = op.map("by_partition", sorted_out.trues, _by_partition)
+    undecodable = op.map("by_partition", branched.trues, _by_partition)
     letters = op.merge("all_refused", refused, undecodable)
     op.output("dead_letters", letters, _dead_letter_sink(parts))
     return flow
-
-
-class _Decode:
-    """Step "decode", which counts what cannot be read."""
-
-    def __init__(self, parts: StreamParts) -> None:
-        self._parts = parts
-        self._undecodable = parts.metrics.events.labels("other", "refused")
-
-    def __call__(self, records: list[Record]) -> list[Decoded]:
-        with self._parts.shutdown.guard("decode"):
-            decoded = [decode(record) for record in records]
-            bad = [item for item in decoded if isinstance(item, DeadLetter)]
-            if bad:
-                self._undecodable.inc(len(bad))
-                self._parts.tracker.handed_over(letter.record for letter in bad)
-            return decoded
-
-
-def _guarded_filter(parts: StreamParts) -> _Filter:
-    return _Filter(Filter(parts.tracker, parts.metrics), parts.shutdown)
-
-
-@dataclass(frozen=True, slots=True)
-class _Filter:
-    inner: Filter
-    shutdown: Shutdown
-
-    def __call__(self, events: Iterable[Any]) -> list[tuple[str, list[Change]]]:
-        with self.shutdown.guard("filter"):
-            return self.inner(events)
 
 
 def _is_dead_letter(item: Decoded | Outcome) -> TypeGuard[DeadLetter]:

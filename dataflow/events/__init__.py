@@ -1,1 +1,1 @@
-"""From the bytes of an event to a change of a page, one file per form."""
+"""From the bytes of an event to a change of a page: one module per form of event."""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import BUCKET_KEYS, Record, bucket_of
 from connectors.observability.metrics import Metrics
+from connectors.runtime.shutdown import Shutdown
 from dataflow.steps.changes import Change, Skipped, Version
 from dataflow.steps.filter import Filter
 
@@ -22,7 +23,7 @@ def test_changes_pass_in_order_and_skipped_events_are_counted_and_settled():
     tracker, metrics = OffsetTracker(), Metrics()
     tracker.opened([record(n) for n in range(3)])
     skipped = Skipped(record(1), "other", "skipped_op")
-    passed = Filter(tracker, metrics)([change("a", 0), skipped, change("b", 2)])
+    passed = Filter(tracker, metrics, Shutdown())([change("a", 0), skipped, change("b", 2)])
     assert passed == [(bucket_of("a"), [change("a", 0)]), (bucket_of("b"), [change("b", 2)])]
     assert metrics.events.labels("other", "skipped_op")._value.get() == 1
     assert tracker.open_pages == 2
@@ -33,14 +34,16 @@ def test_changes_pass_in_order_and_skipped_events_are_counted_and_settled():
 def test_in_a_cluster_a_change_departs_for_the_process_of_its_bucket():
     tracker = OffsetTracker(shared=True)
     tracker.opened([record(0)])
-    assert len(Filter(tracker, Metrics())([change("a")])) == 1
+    assert len(Filter(tracker, Metrics(), Shutdown())([change("a")])) == 1
     assert tracker.open_pages == 0
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_all_changes_of_a_page_go_to_one_bucket(page_id):
     changes = [change(page_id, offset) for offset in range(3)]
-    assert Filter(OffsetTracker(), Metrics())(changes) == [(bucket_of(page_id), changes)]
+    assert Filter(OffsetTracker(), Metrics(), Shutdown())(changes) == [
+        (bucket_of(page_id), changes)
+    ]
     assert bucket_of(page_id) in BUCKET_KEYS
 
 

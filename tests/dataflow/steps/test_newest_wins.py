@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.core.records import DeadLetter, Outcome, PageVector, Record
+from connectors.runtime.shutdown import Shutdown
 from dataflow.events.decoder import decode
 from dataflow.steps.changes import Change
 from dataflow.steps.filter import Filter
@@ -104,7 +105,7 @@ class Stream:
     def start(self) -> None:
         """Begin a process, from the last snapshot."""
         self.bench = Bench(delete_rows=self.delete_rows, snapshot=self.kept.window)
-        self.filter = Filter(self.bench.tracker, self.bench.metrics)
+        self.filter = Filter(self.bench.tracker, self.bench.metrics, Shutdown())
         is_same = self.kept.era == self.era
         self.positions = dict(self.kept.positions) if is_same else dict.fromkeys(PARTITIONS, 0)
         self.on_the_way: list[Outcome] = []

@@ -1,0 +1,34 @@
+"""Step "decode": records become changes, skipped events or dead letters."""
+
+from __future__ import annotations
+
+from connectors.core.offset_tracker import OffsetTracker
+from connectors.core.records import DeadLetter, Record
+from connectors.observability.metrics import Metrics
+from connectors.runtime.shutdown import Shutdown
+from dataflow.events.decoder import Decoded, decode
+
+
+class Decode:
+    """Decodes records and counts the undecodable ones.
+
+    Args:
+        tracker: Where records are open.
+        metrics: Where undecodable events are counted.
+        shutdown: Ends the process on an error.
+    """
+
+    def __init__(self, tracker: OffsetTracker, metrics: Metrics, shutdown: Shutdown) -> None:
+        self._tracker = tracker
+        self._shutdown = shutdown
+        self._undecodable = metrics.events.labels("other", "refused")
+
+    def __call__(self, records: list[Record]) -> list[Decoded]:
+        """Decode records, one result for each, in order."""
+        with self._shutdown.guard("decode"):
+            decoded = [decode(record) for record in records]
+            dead_letters = [item for item in decoded if isinstance(item, DeadLetter)]
+            if dead_letters:
+                self._undecodable.inc(len(dead_letters))
+                self._tracker.handed_over(letter.record for letter in dead_letters)
+            return decoded

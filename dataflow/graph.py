@@ -47,7 +47,7 @@ class StreamParts:
         shutdown: Ends the process on an error.
     """
 
-    source: Source[Record]
+    source: Source[Record | Decoded]
     window: WindowStep
     stargate: WriteQueue[PageVector]
     rag: WriteQueue[PageVector]
@@ -62,8 +62,8 @@ def build(parts: StreamParts) -> Dataflow:
     decode = Decode(parts.tracker, parts.metrics, parts.shutdown)
     keep_changes = Filter(parts.tracker, parts.metrics, parts.shutdown)
     flow = Dataflow(FLOW_ID)
-    records = op.input("kafka", flow, parts.source)
-    decoded = op.flat_map_batch("decode", records, decode)
+    items = op.input("kafka", flow, parts.source)
+    decoded = op.flat_map_batch("decode", items, decode)
     branched = op.branch("is_undecodable", decoded, _is_dead_letter)
     changes = op.flat_map_batch("filter", branched.falses, keep_changes)
     outcomes = op.stateful_batch("window", changes, parts.window)

@@ -43,7 +43,7 @@ from connectors.stores.stargate.errors import StargateTable
 from connectors.stores.stargate.rest import SERVICE as STARGATE
 from connectors.stores.stargate.rest import StargateRest, StargateSession
 from dataflow.config.settings import Settings
-from dataflow.events.decoder import can_be_read
+from dataflow.events.decoder import decode
 from dataflow.graph import StreamParts
 from dataflow.startup.launch import Launch
 from dataflow.startup.process import Process
@@ -75,7 +75,7 @@ def open_all(settings: Settings, started: Launch, recent_events: RecentEvents) -
     batcher = _batcher(process, {STARGATE: stargate, RAG: rag})
     context = _source_context(process, config, monitor)
     parts = StreamParts(
-        source=PagesSource(context),
+        source=PagesSource(context, TopicValidation(decode)),
         window=_window(process, batcher),
         stargate=stargate,
         rag=rag,
@@ -156,7 +156,6 @@ def _source_context(
         config,
         monitor,
         process.tracker,
-        TopicValidation(can_be_read),
         process.liveness,
         process.metrics,
         process.shutdown,

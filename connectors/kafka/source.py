@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Generic
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from typing_extensions import override
@@ -25,7 +26,7 @@ from connectors.kafka.config import KafkaConfig
 from connectors.kafka.consumer import PartitionConsumer
 from connectors.kafka.lag import Lag
 from connectors.kafka.metadata_monitor import MetadataMonitor
-from connectors.kafka.topic_validation import HeldEvents, TopicValidation
+from connectors.kafka.topic_validation import EventT, HeldEvents, TopicValidation, record_in
 from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
@@ -85,7 +86,6 @@ class SourceContext:
         config: How Kafka is reached.
         monitor: Knows the topic's partitions.
         tracker: Where records are opened, and which says when to stop context.
-        validation: Doubts the topic until one event could be decoded.
         liveness: Hears that the workers turn.
         metrics: Where lag and lost positions are counted.
         shutdown: Ends context.
@@ -99,7 +99,6 @@ class SourceContext:
     config: KafkaConfig
     monitor: MetadataMonitor
     tracker: OffsetTracker
-    validation: TopicValidation
     liveness: Liveness
     metrics: Metrics
     shutdown: Shutdown
@@ -110,20 +109,22 @@ class SourceContext:
     read_quota: ReadQuota = field(default_factory=ReadQuota)
 
 
-class PagesSource(FixedPartitionedSource[Record, SlotState]):
+class PagesSource(FixedPartitionedSource[Record | EventT, SlotState], Generic[EventT]):
     """Reads the records of the topic.
 
-    Item type: `Record`. Unit of parallelism: the reader slot. Delivery: at least once, in order
-    within each Kafka partition; from where the recovery store says, without it from the group's
-    committed offset, else from the earliest. Deleted offsets are read over with an error and a
-    count, never in silence.
+    Item type: `Record`, or its decoded form where the topic's validation decoded it. Unit of
+    parallelism: the reader slot. Delivery: at least once, in order within each Kafka partition.
+    Reading starts at the position in the recovery store, else at the group's committed offset,
+    else at the earliest. Deleted offsets are skipped with an error and a count.
 
     Args:
         context: What all slots of the process share.
+        validation: Validates the topic, for all slots of the process.
     """
 
-    def __init__(self, context: SourceContext) -> None:
+    def __init__(self, context: SourceContext, validation: TopicValidation[EventT]) -> None:
         self._context = context
+        self._validation = validation
         self._lag = Lag(context.tracker, context.metrics)
         context.monitor.measure_for(self._lag)
 
@@ -132,34 +133,43 @@ class PagesSource(FixedPartitionedSource[Record, SlotState]):
         return [f"slot-{number:02d}" for number in range(SLOTS)]
 
     @override
-    def build_part(self, step_id: str, for_part: str, resume_state: SlotState | None) -> Slot:
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: SlotState | None
+    ) -> Slot[EventT]:
         with self._context.shutdown.guard("kafka source"):
             keep_thread_state()
             self._context.slack.look()  # before it starts threads
             self._context.monitor.start()
             number = int(for_part.removeprefix("slot-"))
-            return Slot(self._context, self._lag, number, resume_state)
+            return Slot(self._context, self._validation, self._lag, number, resume_state)
 
 
-class Slot(StatefulSourcePartition[Record, SlotState]):
+class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT]):
     """Reads the partitions p with p mod `SLOTS` = its number, through a consumer of its own.
 
     Args:
         context: What all slots of the process share.
+        validation: Validates the topic.
         lag: Where positions are noted.
         number: Which slot it is.
         state: What its last snapshot held, if it resumes.
     """
 
     def __init__(
-        self, context: SourceContext, lag: Lag, number: int, state: SlotState | None = None
+        self,
+        context: SourceContext,
+        validation: TopicValidation[EventT],
+        lag: Lag,
+        number: int,
+        state: SlotState | None = None,
     ) -> None:
         self._context = context
+        self._validation = validation
         self._lag = lag
         self._number = number
         self._topic_id, proven, self._emitted = _restored(state)
         if proven:
-            context.validation.accept()
+            validation.accept()
         context.stored.update(self._emitted)
         self._snapshot_of: set[int] | None = None  # that may not be stored yet
         self._consumer = PartitionConsumer(
@@ -170,7 +180,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
             context.monitor.refresh_soon,
         )
         self._known = 0  # partitions of the topic when ours were chosen
-        self._held_events = HeldEvents(context.validation)
+        self._held_events = HeldEvents(validation)
         self._idle = True
         self._may_read = True
         self._read_at = time.monotonic()
@@ -179,7 +189,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         self._say_at = 0.0
 
     @override
-    def next_batch(self) -> Iterable[Record]:
+    def next_batch(self) -> Iterable[Record | EventT]:
         with self._context.shutdown.guard("kafka source"):
             self._epoch.asked()
             if self._context.shutdown.stopping.is_set():
@@ -218,7 +228,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
             if self._context.tracker.shared:
                 self._context.liveness.rest()
             self._snapshot_of = set(self._emitted)
-            proven = self._context.validation.is_valid
+            proven = self._validation.is_valid
             return (STATE_VERSION, SLOTS, self._topic_id, proven, dict(self._emitted))
 
     @override
@@ -277,8 +287,8 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
             self._emitted = self._consumer.restart_from_earliest(
                 "the topic was deleted and made anew"
             )
-            self._held_events.forget()
-            self._context.validation.restart(topic_id)
+            self._held_events.clear()
+            self._validation.restart(topic_id)
         self._topic_id = topic_id
 
     def _may_restart(self, partition: int, lost_at: float) -> bool:
@@ -292,7 +302,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
 
     # --- context
 
-    def _read(self) -> Sequence[Record]:
+    def _read(self) -> Sequence[Record | EventT]:
         granted = self._granted()
         self._may_read = granted > 0
         records = self._consumer.read(granted, BATCH_BYTES) if granted else []
@@ -307,8 +317,9 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         room = self._held_events.room
         return BATCH_RECORDS if room is None else min(room, BATCH_RECORDS)
 
-    def _emit(self, records: Sequence[Record]) -> Sequence[Record]:
-        if records:
+    def _emit(self, items: Sequence[Record | EventT]) -> Sequence[Record | EventT]:
+        if items:
+            records = [record_in(item) for item in items]
             self._read_at = time.monotonic()
             self._context.slack.worked()
             self._context.tracker.opened(records)
@@ -320,7 +331,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         if self._consumer.ends and not len(self._held_events):
             self._moved(self._consumer.ends)
             self._consumer.ends = {}
-        return records
+        return items
 
     def _moved(self, positions: dict[int, Position]) -> None:
         for partition, (offset, era) in positions.items():
@@ -333,7 +344,7 @@ class Slot(StatefulSourcePartition[Record, SlotState]):
         if now < self._say_at:
             return
         self._say_at = now + SAY_EVERY_S
-        doubt = self._context.validation.problem(self._context.config.topic)
+        doubt = self._validation.problem(self._context.config.topic)
         if doubt is None:
             self._context.monitor.errors.resolve("events")
         else:

@@ -1,10 +1,13 @@
-"""Whether the topic holds page changes at all, before many events are called undecodable.
+"""Whether the topic holds page changes at all, before many events become dead letters.
 
-A wrong topic or converter makes every event undecodable. That is the set-up's fault, and must not
-empty the topic into dead letters, neither now nor at the next start. So until one event could be
-read, all are held back for a moment, and emitted then if they are few; a hundred of them stop the
-reading, unemitted and with their positions unmoved. Schema-registry frames, which can be told by
-their first byte, are held back for as long as nothing else comes.
+With a wrong topic or converter every event is undecodable. That is a wrong setup: it must not turn
+the whole topic into dead letters. So the source holds events back until one of them is decoded:
+
+- Fewer than `LIMIT` undecodable events are emitted after `HOLD_S`.
+- `LIMIT` undecodable events stop the reading. They are not emitted, and positions do not move.
+- Schema-registry frames alone are held back without a time limit: their first byte shows the setup.
+
+An event that is decoded here is emitted in its decoded form, so that no event is decoded twice.
 """
 
 from __future__ import annotations
@@ -12,35 +15,52 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
 
-from connectors.core.records import Record
+from connectors.core.records import DeadLetter, Record
 
 LIMIT = 100
-"""Events that may be undecodable before the topic is doubted."""
+"""Undecodable events after which the topic counts as invalid."""
 
 HELD_BYTES = 4 * 1024 * 1024
-"""Bytes that one slot holds back, at most."""
+"""Most bytes that one reader slot holds back."""
 
 HOLD_S = 1.0
-"""How long a few unreadable events wait for a good one, or for more of their kind."""
+"""Seconds for which a few undecodable events wait for a good one."""
 
 
-class TopicValidation:
-    """What one process has seen of the topic; all methods may be called from any thread.
+class DecodedEvent(Protocol):
+    """An event in its decoded form."""
+
+    @property
+    def record(self) -> Record:
+        """The event as the source read it."""
+
+
+EventT = TypeVar("EventT", bound=DecodedEvent)
+
+
+def record_in(item: Record | DecodedEvent) -> Record:
+    """Return the record of an item that the source emits."""
+    return item if isinstance(item, Record) else item.record
+
+
+class TopicValidation(Generic[EventT]):
+    """What one process knows about the topic; all methods may be called from any thread.
 
     Args:
-        is_change: Whether an event can be read.
-        limit: Unreadable events at which the topic is doubted.
-        clock: Monotonic seconds, for tests.
+        decode: Decodes an event; returns a `DeadLetter` for an undecodable one.
+        limit: Undecodable events after which the topic counts as invalid.
+        clock: Monotonic seconds.
     """
 
     def __init__(
         self,
-        is_change: Callable[[Record], bool],
+        decode: Callable[[Record], EventT],
         limit: int = LIMIT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._is_change = is_change
+        self._decode = decode
         self._limit = limit
         self._clock = clock
         self._lock = threading.Lock()
@@ -48,60 +68,71 @@ class TopicValidation:
         self._held = 0
         self._held_since = 0.0
         self._is_valid = False
-        self._saw_plain = False
-        self._topic_id = ""  # of the latest topic that was made anew
+        self._only_frames = True
+        self._topic_id = ""  # of the latest topic that was recreated
 
     @property
     def is_valid(self) -> bool:
-        """Whether an event of the topic could be read."""
+        """Whether an event of the topic was decoded."""
         return self._is_valid
 
     def accept(self) -> None:
-        """Take the topic as is_valid, as an earlier run has found."""
-        self._is_valid = self._saw_plain = True
+        """Accept the topic, because an earlier run decoded an event of it."""
+        self._is_valid = True
+        self._only_frames = False
 
     def restart(self, topic_id: str) -> None:
-        """Doubt a topic that was made anew, once: another converter may be what it was made for."""
+        """Validate a recreated topic, once: its converter may be another one."""
         with self._lock:
             if topic_id != self._topic_id:
                 self._topic_id = topic_id
-                self._is_valid = self._saw_plain = False
+                self._is_valid = False
+                self._only_frames = True
                 self._emitted = 0
 
-    def inspect(self, records: Iterable[Record]) -> None:
-        """Read events until one is good; a tombstone holds nothing, so it proves nothing."""
-        for record in records:
-            if record.value is None or is_frame(record):
-                continue
-            self._saw_plain = True
-            if self._is_change(record):
-                self._is_valid = True
-                return
+    def inspect(self, records: Iterable[Record]) -> list[Record | EventT]:
+        """Decode events until one is good.
 
-    def held(self, change: int) -> None:
-        """Note that so many more events with a value (or, below 0, fewer) are held back."""
+        Returns:
+            The items in order, decoded as far as they were inspected. Tombstones and frames stay
+            as they are: they show nothing about the topic.
+        """
+        items: list[Record | EventT] = []
+        for record in records:
+            if self._is_valid or record.value is None or is_frame(record):
+                items.append(record)
+                continue
+            self._only_frames = False
+            event = self._decode(record)
+            items.append(event)
+            if not isinstance(event, DeadLetter):
+                self._is_valid = True
+        return items
+
+    def hold(self, count: int) -> None:
+        """Count events with a value that are held back; a negative count releases them."""
         with self._lock:
             if not self._held:
                 self._held_since = self._clock()
-            self._held += change
+            self._held += count
 
     def may_release(self, count: int) -> bool:
-        """Ask whether so many of the events that are held may be emitted."""
+        """Whether this many of the held events may be emitted now."""
         with self._lock:
             if self._is_valid:
                 return True
-            few = self._emitted + self._held < self._limit
-            waited = self._clock() - self._held_since >= HOLD_S
-            if not (self._saw_plain and few and waited):
+            are_few = self._emitted + self._held < self._limit
+            has_waited = self._clock() - self._held_since >= HOLD_S
+            if self._only_frames or not (are_few and has_waited):
                 return False
             self._emitted += count
             return True
 
     def problem(self, topic: str) -> tuple[str, str] | None:
-        """Why nothing is emitted, as reason and remedy; None while that is not so."""
+        """Return why events are held back, as reason and remedy; None if nothing is wrong."""
         if self._is_valid:
             return None
-        if self._held and not self._saw_plain:
+        if self._held and self._only_frames:
             return (
                 f"{topic} holds schema-registry frames (first byte 0) instead of JSON",
                 "set the connector's value.converter to JsonConverter, or correct KAFKA_TOPIC",
@@ -115,64 +146,63 @@ class TopicValidation:
 
 
 def is_frame(record: Record) -> bool:
-    """Whether a value begins like a schema-registry frame (magic byte 0)."""
+    """Whether a value starts like a schema-registry frame (magic byte 0)."""
     return record.value is not None and record.value[:1] == b"\0"
 
 
-class HeldEvents:
-    """The events that one reader slot holds back, in order; they are read, but not emitted.
+class HeldEvents(Generic[EventT]):
+    """The events that one reader slot has read and holds back, in order.
 
     Args:
-        validation: The process's.
-        limit: Records held at most.
+        validation: What the process knows about the topic.
+        limit: Most records held.
     """
 
-    def __init__(self, validation: TopicValidation, limit: int = LIMIT) -> None:
-        self._probation = validation
+    def __init__(self, validation: TopicValidation[EventT], limit: int = LIMIT) -> None:
+        self._validation = validation
         self._limit = limit
-        self._held: list[Record] = []
+        self._held: list[Record | EventT] = []
         self._bytes = 0
 
     @property
     def room(self) -> int | None:
-        """How many records may be read before some are let go; None: any number."""
-        if self._probation.is_valid:
+        """How many records may be read before some are released; None: any number."""
+        if self._validation.is_valid:
             return None
         return 0 if self._bytes >= HELD_BYTES else max(0, self._limit - len(self._held))
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def forget(self) -> None:
-        """Hold nothing any more: it was let go, or its topic is gone."""
-        self._probation.held(-_with_a_value(self._held))
+    def clear(self) -> None:
+        """Hold nothing any more."""
+        self._validation.hold(-_count_values(self._held))
         self._held, self._bytes = [], 0
 
-    def sift(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Take what was read, and return what may be emitted now, in order."""
-        if self._probation.is_valid and not self._held:
+    def sift(self, records: Sequence[Record]) -> Sequence[Record | EventT]:
+        """Take the records that were read, and return the items to emit now, in order."""
+        if self._validation.is_valid and not self._held:
             return records
-        self._probation.inspect(records)
-        passing = self._keep(records)
-        values = _with_a_value(self._held)
-        if not values or not self._probation.may_release(values):
-            return passing
-        released = [*passing, *self._held]
-        self.forget()
+        released = self._hold_back(self._validation.inspect(records))
+        count = _count_values(self._held)
+        if not count or not self._validation.may_release(count):
+            return released
+        released += self._held
+        self.clear()
         return released
 
-    def _keep(self, records: Sequence[Record]) -> list[Record]:
-        """Hold back all but tombstones that nothing is held before; returns those."""
+    def _hold_back(self, items: list[Record | EventT]) -> list[Record | EventT]:
+        """Hold items back from the first one with a value on; return the tombstones before it."""
         first = 0
         if not self._held:
-            values = (n for n, record in enumerate(records) if record.value is not None)
-            first = next(values, len(records))
-        kept = records[first:]
-        self._held += kept
-        self._bytes += sum(record.size_bytes for record in kept)
-        self._probation.held(_with_a_value(kept))
-        return list(records[:first])
+            values = (n for n, item in enumerate(items) if record_in(item).value is not None)
+            first = next(values, len(items))
+        held = items[first:]
+        self._held += held
+        self._bytes += sum(record_in(item).size_bytes for item in held)
+        self._validation.hold(_count_values(held))
+        return items[:first]
 
 
-def _with_a_value(records: Iterable[Record]) -> int:
-    return sum(record.value is not None for record in records)
+def _count_values(items: Iterable[Record | DecodedEvent]) -> int:
+    return sum(record_in(item).value is not None for item in items)

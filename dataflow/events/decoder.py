@@ -40,11 +40,6 @@ def decode(record: Record) -> Decoded:
         return DeadLetter(record, "undecodable", str(error))
 
 
-def can_be_read(record: Record) -> bool:
-    """Whether a record is an event, and not an undecodable dead letter."""
-    return not isinstance(decode(record), DeadLetter)
-
-
 def _decode(record: Record) -> Change | Skipped:
     if record.value is None:
         # A delete has an event of its own. The tombstone behind it has no write time: counted as

@@ -12,6 +12,8 @@ from dataflow.events.decoder import Decoded, decode
 class Decode:
     """Decodes records and counts the undecodable ones.
 
+    The source decodes the first records itself, while it validates the topic; these pass.
+
     Args:
         tracker: Where records are open.
         metrics: Where undecodable events are counted.
@@ -23,10 +25,10 @@ class Decode:
         self._shutdown = shutdown
         self._undecodable = metrics.events.labels("other", "refused")
 
-    def __call__(self, records: list[Record]) -> list[Decoded]:
-        """Decode records, one result for each, in order."""
+    def __call__(self, items: list[Record | Decoded]) -> list[Decoded]:
+        """Decode items, one result for each, in order."""
         with self._shutdown.guard("decode"):
-            decoded = [decode(record) for record in records]
+            decoded = [decode(item) if isinstance(item, Record) else item for item in items]
             dead_letters = [item for item in decoded if isinstance(item, DeadLetter)]
             if dead_letters:
                 self._undecodable.inc(len(dead_letters))

@@ -11,14 +11,14 @@ from connectors.delivery.read_quota import ReadQuota
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.metadata_monitor import MetadataMonitor
 from connectors.kafka.source import PagesSource, Slot, SlotState, SourceContext
-from connectors.kafka.topic_validation import TopicValidation
+from connectors.kafka.topic_validation import TopicValidation, record_in
 from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stall, Stalls
 from connectors.runtime.shutdown import Shutdown
 from connectors.runtime.tuning.epoch_schedule import EpochSchedule
 from connectors.runtime.tuning.timer_slack import TimerSlack
-from dataflow.events.decoder import can_be_read
+from dataflow.events.decoder import decode
 from tests.eventually import eventually
 
 TOPIC = "cdc.pages"
@@ -48,14 +48,13 @@ class Process:
         self.shutdown = Shutdown(watchdog_s=3600)
         self.monitor = MetadataMonitor(self.config, self.stalls, self.shutdown)
         self.tracker = tracker or OffsetTracker()
-        self.validation = TopicValidation(can_be_read)
+        self.validation = TopicValidation(decode)
         if proven:
             self.validation.accept()
         self.reading = SourceContext(
             self.config,
             self.monitor,
             self.tracker,
-            self.validation,
             Liveness(),
             self.metrics,
             self.shutdown,
@@ -64,7 +63,7 @@ class Process:
             slack=TimerSlack(),
             read_quota=read_quota or ReadQuota(),
         )
-        self.source = PagesSource(self.reading)
+        self.source = PagesSource(self.reading, self.validation)
         states = states or {}
         self.slots: dict[str, Slot] = {
             name: self.source.build_part("in", name, states.get(name))
@@ -82,7 +81,7 @@ class Process:
 
     def turn(self) -> list[Record]:
         """One turn of the worker: every slot is asked once."""
-        came = [record for slot in self.slots.values() for record in slot.next_batch()]
+        came = [record_in(item) for slot in self.slots.values() for item in slot.next_batch()]
         self.records += came
         return came
 

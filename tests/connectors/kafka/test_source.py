@@ -419,7 +419,7 @@ def test_a_flow_reads_everything_and_ends_when_a_stop_is_asked_for(mock_kafka, w
     with Process(mock_kafka.broker) as process:
         out: list[tuple[int, int]] = []
         flow = Dataflow("pages")
-        records = op.input("kafka", flow, PagesSource(process.reading))
+        records = op.input("kafka", flow, PagesSource(process.reading, process.validation))
         places = op.map("place", records, lambda r: (r.partition, r.offset))
         op.output("out", places, TestingSink(out))
 

@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
-from connectors.core.records import Record
-from connectors.kafka.topic_validation import HOLD_S, HeldEvents, TopicValidation, is_frame
+from connectors.core.records import DeadLetter, Record
+from connectors.kafka.topic_validation import (
+    HOLD_S,
+    HeldEvents,
+    TopicValidation,
+    is_frame,
+    record_in,
+)
 
 FRAME = b"\0\0\0\0\1avro"
 GOOD, BAD = b"{}", b"<xml/>"
@@ -21,9 +29,20 @@ def clock() -> Clock:
     return Clock()
 
 
+@dataclass
+class Change:
+    """An event that is decoded."""
+
+    record: Record
+
+
+def decode(record: Record) -> Change | DeadLetter:
+    return Change(record) if record.value == GOOD else DeadLetter(record, "undecodable", "not JSON")
+
+
 @pytest.fixture
 def validation(clock: Clock) -> TopicValidation:
-    return TopicValidation(lambda record: record.value == GOOD, limit=100, clock=clock)
+    return TopicValidation(decode, limit=100, clock=clock)
 
 
 def record(offset: int, value: bytes | None) -> Record:
@@ -34,8 +53,8 @@ def records(values: list[bytes | None], start: int = 0) -> list[Record]:
     return [record(start + n, value) for n, value in enumerate(values)]
 
 
-def offsets(came) -> list[int]:
-    return [r.offset for r in came]
+def offsets(items) -> list[int]:
+    return [record_in(item).offset for item in items]
 
 
 def test_a_good_event_lets_everything_through_at_once_and_in_order(validation):
@@ -45,6 +64,21 @@ def test_a_good_event_lets_everything_through_at_once_and_in_order(validation):
     assert ahead.room is None
     assert offsets(ahead.sift(records([BAD] * 2, 6))) == [6, 7]
     assert validation.problem("cdc.pages") is None
+
+
+def test_an_event_that_is_decoded_here_is_emitted_in_its_decoded_form(clock):
+    decoded: list[int] = []
+
+    def count(record: Record) -> Change | DeadLetter:
+        decoded.append(record.offset)
+        return decode(record)
+
+    held = HeldEvents(TopicValidation(count, clock=clock))
+    held.sift(records([BAD, None]))
+    items = held.sift(records([BAD, GOOD, BAD], 2))
+    assert [type(item) for item in items] == [DeadLetter, Record, DeadLetter, Change, Record]
+    assert [type(item) for item in held.sift(records([GOOD], 5))] == [Record]
+    assert decoded == [0, 2, 3]
 
 
 def test_a_topic_that_was_made_anew_is_doubted_once(validation):
@@ -60,7 +94,7 @@ def test_a_topic_that_was_made_anew_is_doubted_once(validation):
 def test_what_is_held_of_a_topic_that_is_gone_is_dropped(validation, clock):
     ahead = HeldEvents(validation)
     ahead.sift(records([BAD] * 99))
-    ahead.forget()
+    ahead.clear()
     assert len(ahead) == 0
     ahead.sift(records([BAD] * 2))
     clock.now += HOLD_S

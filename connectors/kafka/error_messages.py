@@ -1,8 +1,8 @@
-"""What librdkafka's errors and log lines mean, in words that name the setting to change.
+"""The message for each error of librdkafka: what happened, and which setting to change.
 
-Learned from a real broker, row by row (tests/connectors/kafka/test_error_monitor.py holds the texts
-as they were recorded). Some causes are never told through an error: of a plaintext client at a TLS
-port the only trace is a log line about a closed connection.
+The patterns were recorded from a real broker (tests/connectors/kafka/test_error_monitor.py has the
+texts). librdkafka does not report every cause as an error: for a plaintext client at a TLS port,
+the only trace is a log line about a closed connection.
 """
 
 from __future__ import annotations
@@ -15,52 +15,223 @@ from confluent_kafka import KafkaError
 
 from connectors.kafka.config import KafkaConfig
 
-_BROKER = re.compile(r"(?:^|[\s/])((?:\[[0-9a-fA-F:.]+\]|[^\s/\[\]]+):\d+)/")
-_LEADING = re.compile(r"^(?:\[thrd:[^]]*\]+: )?(?:\S+/\w+: )?")
-_TRAILING = re.compile(r"\s*\(after \d+ms in state \w+\).*$")
+Weight = Literal["sure", "passing", "hint"]
+"""How much an error says about its cause.
+
+`sure`: it is reported at once. `passing`: a restarting broker causes it too, so the remedy is
+reported only if the error lasts. `hint`: the end of an idle connection looks the same, so it counts
+only if it repeats without a response in between.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorMessage:
-    """A fault as a person reads it.
+    """An error as a person reads it.
 
     Attributes:
         reason: What happened.
-        remedy: What to change, or empty where waiting may be all.
-        weight: `sure`: told at once. `passing`: a broker that restarts shows it too, so its remedy
-            is told when it lasts. `hint`: an idle connection's end looks the same, so it counts
-            for nothing until it repeats without an answer in between.
-        repeats: How often it must come for that.
+        remedy: What to do; empty where waiting may be enough.
+        weight: How much the error says about its cause.
+        repeats: How often a passing error or a hint must occur before it is reported.
     """
 
     reason: str
     remedy: str = ""
-    weight: Literal["sure", "passing", "hint"] = "sure"
+    weight: Weight = "sure"
     repeats: int = 3
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorRule:
+    """One cause of an error.
+
+    Templates have the fields {broker}, {authorities}, {ca_file}, {username}, {mechanism}, {match}
+    (the pattern's first group) and {text} (the error itself).
+
+    Attributes:
+        pattern: The regular expression that librdkafka's text matches.
+        reason: What happened (template).
+        remedy: What to do (template).
+        weight: How much the error says about its cause.
+        repeats: How often it must occur before it is reported.
+        login: Whether the rule is only for clients with (True) or without (False) a login.
+    """
+
+    pattern: str
+    reason: str
+    remedy: str = ""
+    weight: Weight = "sure"
+    repeats: int = 3
+    login: bool | None = None
+
+
+RULES = (
+    # the client's configuration
+    ErrorRule(
+        pattern=r"ssl\.ca\.location failed",
+        reason="the certificate file {ca_file} is missing or holds no certificate",
+        remedy="set KAFKA_CA_FILE to a readable PEM file",
+    ),
+    ErrorRule(
+        pattern=r'No such configuration property: "([^"]*)"',
+        reason="librdkafka has no property '{match}'",
+        remedy="correct or remove it in KAFKA_OPTIONS",
+    ),
+    ErrorRule(
+        pattern=r'Invalid value .*for configuration property "([^"]*)"',
+        reason="librdkafka refuses the value of '{match}'",
+        remedy="correct it in KAFKA_OPTIONS",
+    ),
+    ErrorRule(
+        pattern=r"No provider for SASL mechanism (\S+?):",
+        reason="this build of librdkafka cannot log in with {match}",
+        remedy="set KAFKA_SASL_MECHANISM to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
+    ),
+    ErrorRule(
+        pattern=r"sasl\.username and sasl\.password must be set",
+        reason="the login mechanism {mechanism} needs a user and a password",
+        remedy="set KAFKA_USERNAME and KAFKA_PASSWORD",
+    ),
+    # TLS
+    ErrorRule(
+        pattern=r"certificate verify failed",
+        reason="the certificate of {broker} is not trusted: {authorities} did not sign it, "
+        "or it is for another host name",
+        remedy="set KAFKA_CA_FILE to the authority that signed it, and use the host name in the "
+        "certificate in KAFKA_BROKER",
+    ),
+    ErrorRule(
+        pattern=r"certificate required|handshake failure|bad certificate",
+        reason="{broker} requires a client certificate",
+        remedy='set it in KAFKA_OPTIONS: {{"ssl.certificate.location": …, "ssl.key.location": …}}',
+    ),
+    ErrorRule(
+        pattern=r"connecting to a PLAINTEXT broker listener|wrong version number"
+        r"|SSL connection closed by peer.*in state SSL_HANDSHAKE",
+        reason="{broker} ends the TLS handshake: that port does not speak TLS",
+        remedy="write KAFKA_BROKER without kafka+ssl://, or give the broker's TLS port",
+    ),
+    ErrorRule(
+        pattern=r"SSL handshake failed",
+        reason="TLS with {broker} failed: {text}",
+        remedy="check kafka+ssl:// in KAFKA_BROKER, KAFKA_CA_FILE, and ssl.* in KAFKA_OPTIONS",
+    ),
+    # login
+    ErrorRule(
+        pattern=r"Unsupported SASL mechanism: broker's supported mechanisms: ?(.+?)(?: \(|$)",
+        reason="{broker} does not support the login mechanism {mechanism}",
+        remedy="set KAFKA_SASL_MECHANISM to what the broker supports: {match}",
+    ),
+    ErrorRule(
+        pattern=r"Unsupported SASL mechanism",
+        reason="{broker} does not support the login mechanism {mechanism}",
+        remedy="set KAFKA_SASL_MECHANISM to what the broker supports (sasl.enabled.mechanisms)",
+    ),
+    ErrorRule(
+        pattern=r"not valid in current SASL state",
+        reason="{broker} does not accept a login: that port works without SASL",
+        remedy="remove KAFKA_USERNAME, KAFKA_PASSWORD and KAFKA_SASL_MECHANISM, "
+        "or give the port that requires a login in KAFKA_BROKER",
+    ),
+    ErrorRule(
+        pattern=r"SASL authentication error|Authentication failed|invalid credentials",
+        reason="{broker} refuses the login of user '{username}'",
+        remedy="correct KAFKA_USERNAME and KAFKA_PASSWORD",
+    ),
+    # the connection
+    ErrorRule(
+        pattern=r"Invalid response size",
+        reason="what listens at {broker} does not respond like Kafka",
+        remedy="give Kafka's own port in KAFKA_BROKER, with kafka+ssl:// if it speaks TLS",
+    ),
+    ErrorRule(
+        pattern=r"Connection refused",
+        reason="cannot connect to {broker}: connection refused",
+        remedy="start Kafka, or correct KAFKA_BROKER",
+        weight="passing",
+    ),
+    ErrorRule(
+        pattern=r"Failed to resolve '([^']*)'",
+        reason="the host of {match} is not known here",
+        remedy="correct KAFKA_BROKER; if the brokers advertise other addresses "
+        "(advertised.listeners), this host must resolve them too",
+        weight="passing",
+    ),
+    ErrorRule(
+        pattern=r"setup timed out|timed out in state CONNECT|Network is unreachable|No route",
+        reason="cannot connect to {broker}: no response",
+        remedy="check that the network reaches it, or correct KAFKA_BROKER",
+        weight="passing",
+        repeats=1,  # each attempt takes 5 s
+    ),
+    ErrorRule(
+        pattern=r"closed by peer.*in state APIVERSION_QUERY",
+        reason="{broker} closes the connection before Kafka's first response: that port speaks "
+        "TLS, and this client does not",
+        remedy="write KAFKA_BROKER=kafka+ssl://host:port, or give the broker's plaintext port",
+        weight="hint",
+    ),
+    ErrorRule(
+        pattern=r"(?:closed by peer|Broken pipe|reset by peer).*in state UP",
+        login=True,
+        reason="{broker} closes the connection",
+        weight="hint",
+    ),
+    ErrorRule(
+        pattern=r"(?:closed by peer|Broken pipe|reset by peer).*in state UP",
+        login=False,
+        reason="{broker} closes the connection at the first request: that port requires a login",
+        remedy="set KAFKA_USERNAME, KAFKA_PASSWORD and KAFKA_SASL_MECHANISM, "
+        "or give a port without SASL in KAFKA_BROKER",
+        weight="hint",
+    ),
+    # anything else that a constructor reports
+    ErrorRule(
+        pattern=r"Failed to (?:create|set) \w+: (.*)",
+        reason="librdkafka refuses its configuration: {match}",
+        remedy="check KAFKA_OPTIONS, KAFKA_SASL_MECHANISM and KAFKA_CA_FILE",
+    ),
+)
+"""The causes; the first rule that matches counts."""
+
+
 def explain(text: str, config: KafkaConfig) -> ErrorMessage | None:
-    """Put an error's or a log line's text into words.
+    """Return the message for the text of an error or of a log line.
 
     Args:
-        text: As librdkafka wrote it.
-        config: What the settings say, for the remedy.
+        text: The text that librdkafka wrote.
+        config: How Kafka is reached, for the remedy.
 
     Returns:
-        The words, or None where the text tells nothing about a cause.
+        The message; None if no rule matches.
     """
-    where = _where(text, config)
-    for pattern, make in _RULES:
-        if match := re.search(pattern, text):
-            return make(where, match, config)
+    for rule in RULES:
+        if rule.login not in (None, config.uses_login):
+            continue
+        if match := re.search(rule.pattern, text):
+            return _filled_in(rule, match, config)
     return None
 
 
+def _filled_in(rule: ErrorRule, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
+    fields = {
+        "broker": _broker_in(match.string) or config.brokers,
+        "authorities": config.ca_file or "the system's certificate authorities",
+        "ca_file": config.ca_file,
+        "username": config.username,
+        "mechanism": config.sasl_mechanism,
+        "match": match[1] if match.re.groups else "",
+        "text": plain(match.string),
+    }
+    reason, remedy = rule.reason.format(**fields), rule.remedy.format(**fields)
+    return ErrorMessage(reason, remedy, rule.weight, rule.repeats)
+
+
 def of_code(code: int, config: KafkaConfig) -> tuple[str, ErrorMessage] | None:
-    """Put an error of the broker about the topic or the group into words.
+    """Return the message for a broker's error about the topic or the group.
 
     Returns:
-        The kind of problem (`topic` or `group`) and the words, or None for other errors.
+        The kind of problem (`topic` or `group`) and the message; None for other errors.
     """
     if code in MISSING:
         remedy = "create it, or correct KAFKA_TOPIC (Debezium: prefix.keyspace.table)"
@@ -79,206 +250,19 @@ MISSING = (
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
 )
-"""Codes of a topic that is not there."""
-
-
-def _where(text: str, config: KafkaConfig) -> str:
-    match = _BROKER.search(text)
-    return match[1] if match else config.brokers
+"""Codes of a topic that does not exist."""
 
 
 def plain(text: str) -> str:
-    """A text of librdkafka without the names of its threads and states, as one line."""
+    """Return a text of librdkafka as one line, without the names of its threads and states."""
     return " ".join(_TRAILING.sub("", _LEADING.sub("", text)).split())[:300]
 
 
-def _not_tls(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del match, config
-    return ErrorMessage(
-        f"{where} ends the TLS handshake: that port does not speak TLS",
-        "write KAFKA_BROKER without kafka+ssl://, or give the broker's TLS port",
-    )
+def _broker_in(text: str) -> str | None:
+    match = _BROKER.search(text)
+    return match[1] if match else None
 
 
-def _untrusted(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del match
-    trusted = f"{config.ca_file} does" if config.ca_file else "the system's authorities do"
-    return ErrorMessage(
-        f"the certificate of {where} is not trusted: {trusted} not vouch for it, "
-        "or it names another host",
-        "set KAFKA_CA_FILE to the authority that signed it, and in KAFKA_BROKER use the host name "
-        "that the certificate has",
-    )
-
-
-def _client_certificate(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del match, config
-    return ErrorMessage(
-        f"{where} wants a certificate of the client",
-        'give it in KAFKA_OPTIONS: {"ssl.certificate.location": …, "ssl.key.location": …}',
-    )
-
-
-def _tls_failed(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del config
-    return ErrorMessage(
-        f"TLS with {where} does not come about: {plain(match.string)}",
-        "check kafka+ssl:// in KAFKA_BROKER, KAFKA_CA_FILE, and ssl.* in KAFKA_OPTIONS",
-    )
-
-
-def _wrong_password(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del match
-    return ErrorMessage(
-        f"{where} refuses the login of user {config.username!r}",
-        "correct KAFKA_USERNAME and KAFKA_PASSWORD",
-    )
-
-
-def _mechanism(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    return ErrorMessage(
-        f"{where} does not know the login mechanism {config.sasl_mechanism}",
-        f"set KAFKA_SASL_MECHANISM to what the broker supports: {match[1] or 'ask its operator'}",
-    )
-
-
-def _no_login_there(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del match, config
-    return ErrorMessage(
-        f"{where} takes no login: that port works without SASL",
-        "remove KAFKA_USERNAME, KAFKA_PASSWORD and KAFKA_SASL_MECHANISM, "
-        "or give in KAFKA_BROKER the port that wants a login",
-    )
-
-
-def _wants_tls(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del match, config
-    return ErrorMessage(
-        f"{where} closes the connection before Kafka's first answer: that port speaks TLS, "
-        "and we do not",
-        "write KAFKA_BROKER=kafka+ssl://host:port, or give the broker's plaintext port",
-        weight="hint",
-    )
-
-
-def _wants_login(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del match
-    if config.uses_login:
-        return ErrorMessage(f"{where} closes the connection", weight="hint")
-    return ErrorMessage(
-        f"{where} closes the connection at the first question: that port wants a login",
-        "set KAFKA_USERNAME, KAFKA_PASSWORD and KAFKA_SASL_MECHANISM, "
-        "or give in KAFKA_BROKER a port without SASL",
-        weight="hint",
-    )
-
-
-def _not_kafka(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del match
-    tls = "" if config.uses_tls else ", or kafka+ssl://host:port if it speaks TLS"
-    return ErrorMessage(
-        f"what listens at {where} does not answer like Kafka",
-        f"give Kafka's own port in KAFKA_BROKER{tls}",
-    )
-
-
-def _refused(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del match, config
-    return ErrorMessage(
-        f"cannot connect to {where}: connection refused",
-        "start Kafka, or correct KAFKA_BROKER",
-        weight="passing",
-    )
-
-
-def _unreachable(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del match, config
-    return ErrorMessage(
-        f"cannot connect to {where}: no answer",
-        "check that the network reaches it, or correct KAFKA_BROKER",
-        weight="passing",
-        repeats=1,  # each takes 5 s
-    )
-
-
-def _unknown_host(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del where, config
-    return ErrorMessage(
-        f"the host of {match[1]} is not known here",
-        "correct KAFKA_BROKER; where brokers give other addresses (advertised.listeners), "
-        "those must be known here too",
-        weight="passing",
-    )
-
-
-def _ca_file(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del where, match
-    return ErrorMessage(
-        f"the certificate file {config.ca_file} is missing or holds no certificate",
-        "set KAFKA_CA_FILE to a readable PEM file",
-    )
-
-
-def _no_provider(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del where, config
-    return ErrorMessage(
-        f"this build of librdkafka cannot log in with {match[1]}",
-        "set KAFKA_SASL_MECHANISM to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
-    )
-
-
-def _no_user(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del where, match
-    return ErrorMessage(
-        f"the login mechanism {config.sasl_mechanism} needs a user and a password",
-        "set KAFKA_USERNAME and KAFKA_PASSWORD",
-    )
-
-
-def _unknown_option(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del where, config
-    return ErrorMessage(
-        f"librdkafka has no property {match[1]!r}", "correct or remove it in KAFKA_OPTIONS"
-    )
-
-
-def _bad_option(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del where, config
-    return ErrorMessage(
-        f"librdkafka refuses the value of {match[1]!r}", "correct it in KAFKA_OPTIONS"
-    )
-
-
-def _bad_configuration(where: str, match: re.Match[str], config: KafkaConfig) -> ErrorMessage:
-    del where, config
-    return ErrorMessage(
-        f"librdkafka refuses its configuration: {match[1]}",
-        "check KAFKA_OPTIONS, KAFKA_SASL_MECHANISM and KAFKA_CA_FILE",
-    )
-
-
-_RULES = (
-    (r"ssl\.ca\.location failed", _ca_file),
-    (r'No such configuration property: "([^"]*)"', _unknown_option),
-    (r'Invalid value .*for configuration property "([^"]*)"', _bad_option),
-    (r"No provider for SASL mechanism (\S+?):", _no_provider),
-    (r"sasl\.username and sasl\.password must be set", _no_user),
-    (r"certificate verify failed", _untrusted),
-    (r"certificate required|handshake failure|bad certificate", _client_certificate),
-    (r"connecting to a PLAINTEXT broker listener|wrong version number", _not_tls),
-    (r"SSL connection closed by peer.*in state SSL_HANDSHAKE", _not_tls),
-    (r"SSL handshake failed", _tls_failed),
-    (
-        r"Unsupported SASL mechanism(?:: broker's supported mechanisms: ?(.*?))?(?: \(|$)",
-        _mechanism,
-    ),
-    (r"not valid in current SASL state", _no_login_there),
-    (r"SASL authentication error|Authentication failed|invalid credentials", _wrong_password),
-    (r"Invalid response size", _not_kafka),
-    (r"Connection refused", _refused),
-    (r"Failed to resolve '([^']*)'", _unknown_host),
-    (r"setup timed out|timed out in state CONNECT|Network is unreachable|No route", _unreachable),
-    (r"closed by peer.*in state APIVERSION_QUERY", _wants_tls),
-    (r"(?:closed by peer|Broken pipe|reset by peer).*in state UP", _wants_login),
-    (r"Failed to (?:create|set) \w+: (.*)", _bad_configuration),
-)
+_BROKER = re.compile(r"(?:^|[\s/])((?:\[[0-9a-fA-F:.]+\]|[^\s/\[\]]+):\d+)/")
+_LEADING = re.compile(r"^(?:\[thrd:[^]]*\]+: )?(?:\S+/\w+: )?")
+_TRAILING = re.compile(r"\s*\(after \d+ms in state \w+\).*$")

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
-SAYING = {"ConfigurationError", "ErrorMessage", "warning", "error"}
+SAYING = {"ConfigurationError", "ErrorMessage", "ErrorRule", "warning", "error"}
 """Calls whose first argument is read by a person: faults of the set-up, and lines of the log."""
 
 
@@ -24,6 +24,13 @@ def text_of(node: ast.AST) -> str:
     return ""
 
 
+def message_of(name: str, call: ast.Call) -> str:
+    """The text that a person reads: the argument `reason` of a rule, else the first argument."""
+    if name == "ErrorRule":
+        return next(text_of(k.value) for k in call.keywords if k.arg == "reason")
+    return text_of(call.args[0]) if call.args else ""
+
+
 def messages() -> Iterator[tuple[str, str]]:
     """Each message, with where it stands."""
     files = [f for room in ("connectors", "dataflow") for f in sorted((ROOT / room).rglob("*.py"))]
@@ -33,9 +40,9 @@ def messages() -> Iterator[tuple[str, str]]:
         ROOT / "gibsey_embedder/run/recovery_store.py",
     ]:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and node.args:
+            if isinstance(node, ast.Call):
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                if name in SAYING and (text := text_of(node.args[0])).strip("…"):
+                if name in SAYING and (text := message_of(name, node)).strip("…"):
                     yield f"{path.name}:{node.lineno}", text
 
 

@@ -62,11 +62,16 @@ ROWS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "wrong mechanism": (
         SASL_BROKER,
         {**SASL, "sasl_mechanism": "SCRAM-SHA-256"},
-        "does not know the login mechanism SCRAM-SHA-256",
+        "does not support the login mechanism SCRAM-SHA-256",
         "KAFKA_SASL_MECHANISM",
     ),
-    "plaintext client, SASL listener": (SASL_BROKER, {}, "wants a login", "KAFKA_USERNAME"),
-    "SASL client, plain listener": (BROKER, SASL, "takes no login", "remove KAFKA_USERNAME"),
+    "plaintext client, SASL listener": (SASL_BROKER, {}, "requires a login", "KAFKA_USERNAME"),
+    "SASL client, plain listener": (
+        BROKER,
+        SASL,
+        "does not accept a login",
+        "remove KAFKA_USERNAME",
+    ),
     "SASL client without TLS, TLS listener": (
         TLS_BROKER,
         SASL,

@@ -57,7 +57,7 @@ ROWS = {
         LOGGED
         + f"Disconnected: connection closed by peer: receive 0 after POLLIN {AT} APIVERSION_QUERY)",
         None,
-        "kafka:9092 closes the connection before Kafka's first answer",
+        "kafka:9092 closes the connection before Kafka's first response",
         "KAFKA_BROKER=kafka+ssl://",
     ),
     "SASL client without TLS, TLS listener": (
@@ -66,7 +66,7 @@ ROWS = {
         + SASL_AT
         + f"Disconnected: connection closed by peer: receive 0 after POLLIN {AT} APIVERSION_QUERY)",
         None,
-        "kafka:9094 closes the connection before Kafka's first answer",
+        "kafka:9094 closes the connection before Kafka's first response",
         "KAFKA_BROKER=kafka+ssl://",
     ),
     "TLS client, plaintext listener": (
@@ -85,7 +85,7 @@ ROWS = {
         "certificate could not be verified, verify that ssl.ca.location is correctly configured or "
         f"root CA certificates are installed (install ca-certificates package) {AT} SSL_HANDSHAKE)",
         KafkaError._SSL,
-        "the certificate of kafka:9093 is not trusted: /etc/ca.pem does not vouch for it",
+        "the certificate of kafka:9093 is not trusted: /etc/ca.pem did not sign it",
         "KAFKA_CA_FILE",
     ),
     "wrong password": (
@@ -111,21 +111,21 @@ ROWS = {
         + "SASL SCRAM-SHA-256 mechanism handshake failed: Broker: Unsupported SASL mechanism: "
         f"broker's supported mechanisms: PLAIN {AT} AUTH_HANDSHAKE)",
         KafkaError._AUTHENTICATION,
-        "kafka:9094 does not know the login mechanism SCRAM-SHA-256",
+        "kafka:9094 does not support the login mechanism SCRAM-SHA-256",
         "KAFKA_SASL_MECHANISM to what the broker supports: PLAIN",
     ),
     "plaintext client, SASL listener": (
         PLAIN,
         LOGGED + f"Disconnected: connection closed by peer: receive 0 after POLLIN {AT} UP)",
         None,
-        "that port wants a login",
+        "that port requires a login",
         "KAFKA_USERNAME, KAFKA_PASSWORD",
     ),
     "TLS client, SASL_SSL listener": (
         TLS,
         "[thrd:x]: " + TLS_AT + f"Disconnected: SSL connection closed by peer {AT} UP)",
         None,
-        "kafka:9093 closes the connection at the first question: that port wants a login",
+        "kafka:9093 closes the connection at the first request: that port requires a login",
         "KAFKA_USERNAME, KAFKA_PASSWORD",
     ),
     "SASL client, plain listener": (
@@ -134,7 +134,7 @@ ROWS = {
         + "SASL PLAIN mechanism handshake failed: Broker: Request not valid in current SASL state: "
         f"broker's supported mechanisms:  {AT} AUTH_HANDSHAKE)",
         KafkaError._AUTHENTICATION,
-        "kafka:9094 takes no login",
+        "kafka:9094 does not accept a login",
         "remove KAFKA_USERNAME",
     ),
     "broker down": (
@@ -158,7 +158,7 @@ ROWS = {
             "(after 5003ms in state CONNECT)"
         ),
         None,
-        "cannot connect to kafka:9092: no answer",
+        "cannot connect to kafka:9092: no response",
         "KAFKA_BROKER",
     ),
     "a web server's port": (
@@ -168,7 +168,7 @@ ROWS = {
             f"increase receive.message.max.bytes {AT} APIVERSION_QUERY)"
         ),
         KafkaError._BAD_MSG,
-        "what listens at kafka:9092 does not answer like Kafka",
+        "what listens at kafka:9092 does not respond like Kafka",
         "KAFKA_BROKER",
     ),
 }

@@ -43,14 +43,18 @@ LOGIN = {"KAFKA_USERNAME": "u", "KAFKA_PASSWORD": "s3cret"}
     ("serve", "settings", "words"),
     [
         (tls(), {}, ("that port speaks TLS", "kafka+ssl://")),
-        (listeners.kafka(listeners.wants_login), {}, ("wants a login", "set KAFKA_USERNAME")),
+        (listeners.kafka(listeners.wants_login), {}, ("requires a login", "set KAFKA_USERNAME")),
         (listeners.kafka(listeners.wants_login), LOGIN, ("refuses the login", "KAFKA_PASSWORD")),
         (
             listeners.kafka(listeners.other_mechanism),
             LOGIN | {"KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"},
             ("login mechanism SCRAM-SHA-256", "PLAIN"),
         ),
-        (listeners.kafka(listeners.takes_no_login), LOGIN, ("no login", "remove KAFKA_USERNAME")),
+        (
+            listeners.kafka(listeners.takes_no_login),
+            LOGIN,
+            ("not accept a login", "remove KAFKA_USERNAME"),
+        ),
         (lambda c: c.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), {}, ("like Kafka", "own port")),
     ],
     ids=["speaks TLS", "wants login", "password", "mechanism", "no login", "no Kafka"],

@@ -41,7 +41,7 @@ class EndlessStargate(FakeServer):
         super().__init__()
         self.rows = rows
 
-    async def answer(self, request: Request) -> Reply:
+    async def reply_to(self, request: Request) -> Reply:
         if "/schemas/" in request.path:
             return Reply(200, b'{"data":{}}')  # it tells no columns, so none is missing
         table, _, key = request.path.rpartition("/v2/keyspaces/gibsey/")[2].partition("/")

@@ -107,10 +107,10 @@ class _Ollama(Ollama):
         self.served_s = 0.0
 
     @override
-    async def answer(self, request: Request) -> Reply:
+    async def reply_to(self, request: Request) -> Reply:
         began = time.perf_counter()
         try:
-            return await super().answer(request)
+            return await super().reply_to(request)
         finally:
             self.served_s += time.perf_counter() - began
 
@@ -123,10 +123,10 @@ class _Stargate(Stargate):
         self.answered: dict[str, float] = {}
 
     @override
-    async def answer(self, request: Request) -> Reply:
-        answer = await super().answer(request)
+    async def reply_to(self, request: Request) -> Reply:
+        reply = await super().reply_to(request)
         self.answered[request.path.rpartition("/")[2]] = time.perf_counter()
-        return answer
+        return reply
 
 
 class _Rag(Rag):
@@ -137,10 +137,10 @@ class _Rag(Rag):
         self.answered: dict[str, float] = {}
 
     @override
-    async def answer(self, request: Request) -> Reply:
-        answer = await super().answer(request)
+    async def reply_to(self, request: Request) -> Reply:
+        reply = await super().reply_to(request)
         self.answered[orjson.loads(request.body)["page_id"]] = time.perf_counter()
-        return answer
+        return reply
 
 
 @contextmanager

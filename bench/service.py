@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from gibsey_embedder.fakes.process import StandInProcess
+from gibsey_embedder.fakes.process import FakeProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,14 @@ class Service:
     """
 
     def __init__(self, kind: str, **options: str | float | bool) -> None:
-        self._process = StandInProcess(kind, **options)
+        self._process = FakeProcess(kind, **options)
         self.url = self._process.url
         self._http = httpx.Client(base_url=self.url)
 
     def counts(self) -> Counts:
         """What it has counted until now."""
         stats: dict[str, Any] = self._http.get("/__stats__").json()
-        names = ("at", "carried_out", "items", "slots_s", "process_cpu_s")
+        names = ("at", "completed", "items", "slots_s", "process_cpu_s")
         return Counts(*(stats[name] for name in names))
 
     def __enter__(self) -> Service:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import dataflow
 from dataflow.config.settings import Settings
-from gibsey_embedder.fakes.process import end
+from gibsey_embedder.fakes.process import stop_process
 
 ROOT = Path(dataflow.__file__).parent.parent
 STATUS_PORT = 6066
@@ -75,7 +75,7 @@ class Worker:
 
     def stop(self) -> int:
         """Asks it to end, as a deployment would; returns its exit code."""
-        return 0 if self._process is None else end(self._process, STOP_TIMEOUT_S)
+        return 0 if self._process is None else stop_process(self._process, STOP_TIMEOUT_S)
 
     def last_lines(self, count: int = 15) -> str:
         """The end of its log."""

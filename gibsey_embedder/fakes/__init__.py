@@ -1,1 +1,1 @@
-"""Fakes of every service on real sockets, for the demo, the tests and the benchmarks."""
+"""Fakes of every service, on real sockets, for the demo, the tests and the benchmarks."""

@@ -1,7 +1,7 @@
-"""Faults on order: what a stand-in does to the next requests instead of answering them.
+"""Faults that a fake injects into the next requests.
 
-Each fault holds for `times` requests, or until cleared; with `when`, only for requests that it
-is true of. The first fault in the order of their ordering that fits a request acts on it.
+A fault applies to `times` requests, or until it is cleared. With `when`, it applies only to the
+requests for which `when` is true. The oldest fault that applies to a request is used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 from gibsey_embedder.fakes.message import TEXT, Reply, Request
 
-Kind = Literal["hang", "slow", "answer", "cut", "drop"]
+Kind = Literal["hang", "slow", "reply", "cut", "drop"]
 When = Callable[[Request], bool]
 
 HTML_PAGE = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -25,26 +25,26 @@ class Fault:
     """One fault.
 
     Attributes:
-        kind: `hang` never answers; `slow` answers after `seconds`; `answer` answers with
-            `answer`; `cut` carries the request out and ends the connection in the middle of the
-            answer; `drop` ends it without one.
-        seconds: How long `slow` takes.
-        answer: What `answer` says.
-        times: How many requests are left; None is for ever.
-        when: Which requests; None is all.
-        done: Whether the request is carried out before it is answered so (`answer` only).
+        kind: `hang` never replies; `slow` replies after `seconds`; `reply` sends `reply`; `cut`
+            executes the request and closes the connection in the middle of the reply; `drop`
+            closes the connection without a reply.
+        seconds: The delay of `slow`.
+        reply: The reply of `reply`.
+        times: The number of requests left; None means no limit.
+        when: Selects requests; None selects all.
+        done: Whether the request is executed before `reply` is sent.
     """
 
     kind: Kind
     seconds: float = 0.0
-    answer: Reply = field(default_factory=Reply)
+    reply: Reply = field(default_factory=Reply)
     times: int | None = None
     when: When | None = None
     done: bool = False
 
 
 class Faults:
-    """A stand-in's faults; every method may be called from any thread."""
+    """The faults of one fake; all methods are thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,12 +52,12 @@ class Faults:
         self._cleared: list[Callable[[], None]] = []
 
     def add(self, fault: Fault) -> None:
-        """Orders a fault."""
+        """Add a fault behind those that are already set."""
         with self._lock:
             self._faults.append(fault)
 
     def clear(self) -> None:
-        """Ends all faults; connections that hang are closed."""
+        """Remove all faults and close the connections that hang."""
         with self._lock:
             self._faults.clear()
             callbacks = list(self._cleared)
@@ -65,11 +65,11 @@ class Faults:
             callback()
 
     def on_clear(self, callback: Callable[[], None]) -> None:
-        """Has `callback` called after each `clear`."""
+        """Call `callback` after each `clear`."""
         self._cleared.append(callback)
 
     def take(self, request: Request) -> Fault | None:
-        """The fault that acts on this request, counted as used."""
+        """Return the fault for this request and count it as used."""
         if not self._faults:
             return None
         with self._lock:
@@ -86,11 +86,11 @@ class Faults:
                 self._faults.remove(fault)
 
     def hang(self, times: int | None = None, when: When | None = None) -> None:
-        """Requests get no answer until the faults are cleared or the stand-in stops."""
+        """Send no reply until the faults are cleared or the fake stops."""
         self.add(Fault("hang", times=times, when=when))
 
     def slow(self, seconds: float, times: int | None = None, when: When | None = None) -> None:
-        """Requests wait `seconds` more before they are served."""
+        """Delay requests by `seconds`."""
         self.add(Fault("slow", seconds=seconds, times=times, when=when))
 
     def status(
@@ -103,57 +103,58 @@ class Faults:
         when: When | None = None,
         done: bool = False,
     ) -> None:
-        """Requests are answered with `code`; `done` says that they are carried out all the same."""
-        answer = Reply(code, body, headers=headers or {})
-        self.add(Fault("answer", answer=answer, times=times, when=when, done=done))
+        """Reply with `code`; with `done`, execute the request first."""
+        reply = Reply(code, body, headers=headers or {})
+        self.add(Fault("reply", reply=reply, times=times, when=when, done=done))
 
     def cut(self, times: int | None = None, when: When | None = None) -> None:
-        """Requests are carried out, and the connection ends in the middle of the answer."""
+        """Execute the request, and close the connection in the middle of the reply."""
         self.add(Fault("cut", times=times, when=when))
 
     def drop(self, times: int | None = None, when: When | None = None) -> None:
-        """The connection ends without an answer; nothing is carried out."""
+        """Close the connection without a reply, and do not execute the request."""
         self.add(Fault("drop", times=times, when=when))
 
     def garbage(self, times: int | None = None, when: When | None = None) -> None:
-        """Requests are answered 200 with a body that is no JSON."""
-        self.add(Fault("answer", answer=Reply(200, GARBAGE), times=times, when=when))
+        """Reply 200 with a body that is not JSON."""
+        self.add(Fault("reply", reply=Reply(200, GARBAGE), times=times, when=when))
 
     def html(self, status: int = 200, times: int | None = None, when: When | None = None) -> None:
-        """Requests are answered with a gateway's HTML page."""
-        answer = Reply(status, HTML_PAGE, "text/html")
-        self.add(Fault("answer", answer=answer, times=times, when=when))
+        """Reply with the HTML page of a gateway."""
+        reply = Reply(status, HTML_PAGE, "text/html")
+        self.add(Fault("reply", reply=reply, times=times, when=when))
 
 
-def parse_fault(order: Mapping[str, object]) -> Fault:
-    """A fault from the JSON of `POST /__control__`.
+def parse_fault(given: Mapping[str, object]) -> Fault:
+    """Parse the fault in the JSON of `POST /__control__`.
 
-    Shape: `{"kind", "seconds"?, "status"?, "body"?, "headers"?, "times"?, "match"?, "done"?}`;
-    `kind` may also be `status`, `garbage` or `html`; `match` is a text which requests must hold.
+    The shape is `{"kind", "seconds"?, "status"?, "body"?, "headers"?, "times"?, "match"?,
+    "done"?}`. `kind` may also be `status`, `garbage` or `html`. `match` selects the requests that
+    contain this text.
 
     Raises:
-        KeyError: There is no `kind`.
-        ValueError: A value cannot be used.
+        KeyError: `kind` is missing.
+        ValueError: A value is invalid.
     """
-    kind, match, times = str(order["kind"]), order.get("match"), order.get("times")
-    headers = order.get("headers")
-    answers = {
+    kind, match, times = str(given["kind"]), given.get("match"), given.get("times")
+    headers = given.get("headers")
+    replies = {
         "status": Reply(
-            int(str(order.get("status", 500))),
-            str(order.get("body", "")).encode(),
-            str(order.get("content_type", "application/json")),
+            int(str(given.get("status", 500))),
+            str(given.get("body", "")).encode(),
+            str(given.get("content_type", "application/json")),
             {str(k): str(v) for k, v in headers.items()} if isinstance(headers, dict) else {},
         ),
         "garbage": Reply(200, GARBAGE),
-        "html": Reply(int(str(order.get("status", 200))), HTML_PAGE, "text/html"),
+        "html": Reply(int(str(given.get("status", 200))), HTML_PAGE, "text/html"),
     }
-    if kind not in answers and kind not in ("hang", "slow", "cut", "drop"):
+    if kind not in replies and kind not in ("hang", "slow", "cut", "drop"):
         raise ValueError(f"no such fault: {kind}")
     return Fault(
-        "answer" if kind in answers else kind,  # type: ignore[arg-type]
-        seconds=float(str(order.get("seconds", 0))),
-        answer=answers.get(kind, Reply(500, b"", TEXT)),
+        "reply" if kind in replies else kind,  # type: ignore[arg-type]
+        seconds=float(str(given.get("seconds", 0))),
+        reply=replies.get(kind, Reply(500, b"", TEXT)),
         times=None if times is None else int(str(times)),
         when=None if match is None else (lambda request: request.mentions(str(match))),
-        done=bool(order.get("done", False)),
+        done=bool(given.get("done", False)),
     )

@@ -1,9 +1,9 @@
-"""A Kafka in a library: librdkafka's mock cluster, on real sockets, for other processes too.
+"""A fake Kafka: librdkafka's mock cluster on a real socket, which other processes can use.
 
-It keeps about 5 MB a partition and drops the oldest beyond that, keeps nothing over a restart,
-has no access control, and does not wake a waiting fetch: its clients set `fetch.wait.max.ms`
-to 5. `Producer({"test.mock.num.brokers": 1})` would start one as well, but with four partitions
-a topic and no way to stop its broker; librdkafka's own calls give both.
+A partition holds about 5 MB and then drops its oldest records. A restart loses all records. There
+is no access control. The mock does not wake a waiting fetch, so clients set `fetch.wait.max.ms` to
+5. `Producer({"test.mock.num.brokers": 1})` starts a mock cluster too, but with four partitions per
+topic and without a way to stop its broker; librdkafka's own functions allow both.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from gibsey_embedder.fakes.librdkafka import library, new_handle
 
 PARTITION_BYTES = 4_000_000
-"""Unread bytes that a partition may hold when pacing; the mock drops records beyond 5 MiB."""
+"""`wait_for_room` allows this many unread bytes per partition; the mock drops beyond 5 MiB."""
 RECORD_OVERHEAD_BYTES = 100
 CLIENT_OPTIONS: dict[str, str | int] = {"fetch.wait.max.ms": 5}
-"""What clients of the mock set."""
+"""librdkafka properties for clients of the mock."""
 TIMEOUT_S = 10.0
-WAKE_EVERY_S = 0.002
+WAKE_INTERVAL_S = 0.002
 _SILENT: dict[str, str | int] = {"log_level": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as it was read back.
+    """A record of a topic.
 
     Attributes:
-        topic: Its topic.
-        partition: Its partition.
-        offset: Its offset.
-        key: Key bytes, None if it has none.
-        value: Value bytes, None for a tombstone.
+        topic: The topic.
+        partition: The partition.
+        offset: The offset.
+        key: Key bytes; None if the record has no key.
+        value: Value bytes; None for a tombstone.
         timestamp_ms: Milliseconds since 1970.
-        headers: Header values by name; of doubled names the last one.
+        headers: Header values by name; a repeated name has its last value.
     """
 
     topic: str
@@ -60,7 +60,7 @@ class MockKafka:
     """A Kafka broker inside this process.
 
     Args:
-        topics: Partitions by topic; other topics are made with four when first used.
+        topics: Number of partitions by topic; first use creates other topics with four.
     """
 
     def __init__(self, topics: dict[str, int] | None = None) -> None:
@@ -74,7 +74,7 @@ class MockKafka:
         self.broker = ""
 
     def start(self) -> None:
-        """Listens on a free port and makes the topics."""
+        """Listen on a free port and create the topics."""
         self._handle = new_handle(self._kafka)
         self._cluster = self._kafka.rd_kafka_mock_cluster_new(self._handle, 1)
         self.broker = self._kafka.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
@@ -83,7 +83,7 @@ class MockKafka:
         self._producer = Producer({"bootstrap.servers": self.broker, "linger.ms": 0, **_SILENT})
 
     def stop(self) -> None:
-        """Ends the broker; what it held is gone."""
+        """Stop the broker and drop its records."""
         if self._producer is not None:
             self._producer.purge()
             self._producer = None
@@ -100,33 +100,33 @@ class MockKafka:
         self.stop()
 
     def create_topic(self, name: str, partitions: int) -> None:
-        """Makes a topic, or does nothing where it is there already."""
-        self._order("topic_create", name.encode(), partitions, 1)
+        """Create a topic, unless it exists."""
+        self._call("topic_create", name.encode(), partitions, 1)
 
     def down(self) -> None:
-        """Takes the broker away: connections end and new ones are refused; records stay."""
-        self._order("broker_set_down", 1)
+        """Close all connections and refuse new ones; keep the records."""
+        self._call("broker_set_down", 1)
 
     def up(self) -> None:
-        """Brings the broker back after `down`, at the same address."""
-        self._order("broker_set_up", 1)
+        """Accept connections again after `down`, at the same address."""
+        self._call("broker_set_up", 1)
 
     def slow(self, round_trip_ms: int) -> None:
-        """Makes every answer of the broker take so long; 0 is fast again."""
-        self._order("broker_set_rtt", 1, round_trip_ms)
+        """Delay every response by `round_trip_ms`; 0 ends the delay."""
+        self._call("broker_set_rtt", 1, round_trip_ms)
 
     def deny_topic(self, topic: str, code: int) -> None:
-        """Answers questions about a topic with an error code of Kafka's; 0 ends it."""
-        self._order("topic_set_error", topic.encode(), code)
+        """Answer metadata requests for a topic with a Kafka error code; 0 ends this."""
+        self._call("topic_set_error", topic.encode(), code)
 
     def deny_requests(self, api: int, code: int, times: int) -> None:
-        """Answers the next requests of a kind (Kafka's API key) with an error code."""
+        """Answer the next `times` requests with the API key `api` with an error code."""
         codes = (ctypes.c_int * times)(*[code] * times)
-        self._order("push_request_errors_array", api, times, codes)
+        self._call("push_request_errors_array", api, times, codes)
 
     def delete_records(self, topic: str, partition: int, before: int) -> None:
-        """Deletes the records before an offset, as retention would."""
-        self._order("partition_delete_records", topic.encode(), partition, before)
+        """Delete the records before an offset, as retention does."""
+        self._call("partition_delete_records", topic.encode(), partition, before)
 
     def produce(
         self,
@@ -138,10 +138,10 @@ class MockKafka:
         timestamp_ms: int | None = None,
         headers: Sequence[tuple[str, bytes]] | None = None,
     ) -> None:
-        """Sends one record; `flush` waits until all are there.
+        """Send one record; `flush` waits until the broker has all records.
 
         Raises:
-            BufferError: A hundred thousand records wait; call `flush` in between.
+            BufferError: A hundred thousand records are queued; call `flush` first.
         """
         producer = self._client()
         producer.produce(
@@ -156,18 +156,18 @@ class MockKafka:
         producer.poll(0)
 
     def flush(self, timeout_s: float = TIMEOUT_S) -> None:
-        """Waits until everything produced is in the broker.
+        """Wait until the broker has all records.
 
         Raises:
-            TimeoutError: It is not in time.
+            TimeoutError: The broker did not acknowledge them in time.
         """
         if left := self._client().flush(timeout_s):
-            raise TimeoutError(f"{left} records were not taken by the mock broker")
+            raise TimeoutError(f"the mock broker did not acknowledge {left} records")
 
     def wait_for_room(self, topic: str, group: str, stop: threading.Event | None = None) -> None:
-        """Waits until no partition holds more than 4 MB that `group` has not committed.
+        """Wait until no partition holds more than 4 MB that `group` has not committed.
 
-        Without this a backlog past 5 MB a partition loses its oldest records.
+        Beyond 5 MB per partition, a backlog loses its oldest records.
         """
         self.flush()
         while self.unread_bytes(topic, group) > PARTITION_BYTES:
@@ -176,7 +176,7 @@ class MockKafka:
             time.sleep(0.05)
 
     def unread_bytes(self, topic: str, group: str) -> int:
-        """Bytes in the fullest partition that `group` has not committed."""
+        """Return the bytes that `group` has not committed in the fullest partition."""
         committed = self.committed(topic, group)
         most = 0
         with self._lock:
@@ -188,25 +188,25 @@ class MockKafka:
         return most
 
     def partitions(self, topic: str) -> int:
-        """How many partitions a topic has."""
-        found = self._client().list_topics(topic, timeout=TIMEOUT_S).topics[topic]
-        return len(found.partitions)
+        """Return the number of partitions of a topic."""
+        metadata = self._client().list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+        return len(metadata.partitions)
 
     def read(self, topic: str) -> list[Record]:
-        """Every record that a topic holds now, by partition and offset."""
-        with _Reader(self.broker) as consumer:
+        """Return all current records of a topic, by partition and offset."""
+        with _Consumer(self.broker) as consumer:
             return list(_read_all(consumer, topic, self.partitions(topic)))
 
     def committed(self, topic: str, group: str) -> dict[int, int]:
-        """A group's committed offsets by partition; those without one are left out."""
-        asked = [TopicPartition(topic, number) for number in range(self.partitions(topic))]
-        with _Reader(self.broker, group) as consumer:
-            found = consumer.committed(asked, timeout=TIMEOUT_S)
-        return {place.partition: place.offset for place in found if place.offset >= 0}
+        """Return a group's committed offsets by partition, without partitions that have none."""
+        partitions = [TopicPartition(topic, number) for number in range(self.partitions(topic))]
+        with _Consumer(self.broker, group) as consumer:
+            committed = consumer.committed(partitions, timeout=TIMEOUT_S)
+        return {entry.partition: entry.offset for entry in committed if entry.offset >= 0}
 
     def ends(self, topic: str) -> dict[int, int]:
-        """The offset after the last record, by partition."""
-        with _Reader(self.broker) as consumer:
+        """Return the end offset of each partition."""
+        with _Consumer(self.broker) as consumer:
             return {
                 number: consumer.get_watermark_offsets(
                     TopicPartition(topic, number), timeout=TIMEOUT_S
@@ -214,10 +214,10 @@ class MockKafka:
                 for number in range(self.partitions(topic))
             }
 
-    def _order(self, name: str, *arguments: object) -> None:
-        """Calls the cluster's thread; new connections wake it, else it looks once a second."""
+    def _call(self, name: str, *arguments: object) -> None:
+        """Call the mock cluster's thread; new connections wake it, because it waits up to 1 s."""
         done = threading.Event()
-        waker = threading.Thread(target=_knock, args=(self.broker, done), daemon=True)
+        waker = threading.Thread(target=_wake, args=(self.broker, done), daemon=True)
         waker.start()
         getattr(self._kafka, f"rd_kafka_mock_{name}")(self._cluster, *arguments)
         done.set()
@@ -231,20 +231,20 @@ class MockKafka:
     def _delivered(self, error: object, message: Message) -> None:
         if error is None:
             size = RECORD_OVERHEAD_BYTES + len(message)
-            place = (str(message.topic()), int(message.partition() or 0))
+            partition = (str(message.topic()), int(message.partition() or 0))
             with self._lock:
-                self._sent[place].append((int(message.offset() or 0), size))
+                self._sent[partition].append((int(message.offset() or 0), size))
 
 
-def _knock(broker: str, done: threading.Event) -> None:
+def _wake(broker: str, done: threading.Event) -> None:
     host, _, port = broker.rpartition(":")
-    while not done.wait(WAKE_EVERY_S):
+    while not done.wait(WAKE_INTERVAL_S):
         with contextlib.suppress(OSError):
             socket.create_connection((host, int(port)), timeout=1).close()
 
 
-class _Reader:
-    """A consumer that is closed at the end of a `with`."""
+class _Consumer:
+    """A consumer that `with` closes."""
 
     def __init__(self, broker: str, group: str = "mock-kafka-reader") -> None:
         self._consumer = Consumer(
@@ -268,8 +268,8 @@ class _Reader:
 
 def _read_all(consumer: Consumer, topic: str, partitions: int) -> Iterator[Record]:
     for number in range(partitions):
-        place = TopicPartition(topic, number)
-        low, end = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
+        partition = TopicPartition(topic, number)
+        low, end = consumer.get_watermark_offsets(partition, timeout=TIMEOUT_S)
         if end <= low:
             continue
         consumer.assign([TopicPartition(topic, number, low)])
@@ -301,11 +301,11 @@ def _headers(message: Message) -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Runs a broker as a process of its own: prints its address, ends at SIGTERM or SIGINT."""
+    """Run a broker as a process: print its address, and stop at SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(
         prog="python -m gibsey_embedder.fakes.kafka", description=main.__doc__
     )
-    parser.add_argument("--partitions", type=int, default=3, help="of cdc.pages")
+    parser.add_argument("--partitions", type=int, default=3, help="partitions of cdc.pages")
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())

@@ -1,4 +1,4 @@
-"""librdkafka's own calls for its mock cluster, which confluent-kafka does not pass on."""
+"""librdkafka's functions for its mock cluster, which confluent-kafka does not expose."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PRODUCER_TYPE = 0
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The librdkafka that confluent-kafka brought along, else the system's."""
+    """Return the librdkafka of confluent-kafka's wheel, or else the system's."""
     package = Path(confluent_kafka.__file__).parent
-    places = [package.parent / "confluent_kafka.libs", package / ".dylibs"]
-    found = [str(path) for place in places for path in sorted(place.glob("librdkafka*"))]
-    name = found[0] if found else ctypes.util.find_library("rdkafka")
+    directories = [package.parent / "confluent_kafka.libs", package / ".dylibs"]
+    paths = [str(path) for folder in directories for path in sorted(folder.glob("librdkafka*"))]
+    name = paths[0] if paths else ctypes.util.find_library("rdkafka")
     if name is None:
-        raise RuntimeError("no librdkafka beside confluent-kafka, nor on the system")
+        raise RuntimeError("neither confluent-kafka's wheel nor the system has librdkafka")
     kafka = ctypes.CDLL(name)
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     signatures: dict[str, tuple[object, list[object]]] = {
@@ -52,7 +52,7 @@ def library() -> ctypes.CDLL:
 
 
 def new_handle(kafka: ctypes.CDLL) -> int:
-    """An idle client: what the mock cluster hangs on."""
+    """Create an idle client, which owns the mock cluster."""
     error = ctypes.create_string_buffer(512)
     conf = kafka.rd_kafka_conf_new()
     kafka.rd_kafka_conf_set(conf, b"log_level", b"0", error, 512)

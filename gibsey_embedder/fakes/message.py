@@ -1,4 +1,4 @@
-"""What goes in and out of a stand-in: one HTTP request, one answer."""
+"""The HTTP request that a fake receives and the reply that it sends."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TEXT = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request.
+    """A complete HTTP request.
 
     Attributes:
         method: `GET`, `PUT`, …
-        target: Path and query exactly as they came, still percent-encoded.
+        target: Path and query as received, percent-encoded.
         headers: Header fields; look-up ignores case.
-        body: The whole body.
+        body: The complete body.
     """
 
     method: str
@@ -30,31 +30,31 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path, still percent-encoded, without the query."""
+        """The percent-encoded path without the query."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> dict[str, str]:
-        """The query's last value of each name."""
+        """The query parameters; a repeated name has its last value."""
         return {
             name: values[-1] for name, values in parse_qs(self.target.partition("?")[2]).items()
         }
 
     def json(self) -> object:
-        """The body as JSON.
+        """Return the body's JSON value.
 
         Raises:
-            orjson.JSONDecodeError: It is none.
+            orjson.JSONDecodeError: The body is not JSON.
         """
         return orjson.loads(self.body)
 
     def bearer(self) -> str | None:
-        """The Bearer token, if one was sent."""
+        """Return the Bearer token, or None if the request has none."""
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         return token if scheme.lower() == "bearer" else None
 
     def mentions(self, text: str) -> bool:
-        """Whether the body or the decoded path holds `text`."""
+        """Whether the body or the decoded target contains `text`."""
         return (
             text.encode() in self.body
             or orjson.dumps(text)[1:-1] in self.body
@@ -64,14 +64,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer.
+    """An HTTP reply.
 
     Attributes:
         status: HTTP status.
-        body: The whole body.
-        content_type: Its media type.
-        headers: Further header fields.
-        takes_s: Seconds that it takes beside the service's own delay.
+        body: The complete body.
+        content_type: Media type of the body.
+        headers: Additional header fields.
+        takes_s: Seconds that the request takes in addition to the fake's delay.
     """
 
     status: int = 200
@@ -81,11 +81,11 @@ class Reply:
     takes_s: float = 0.0
 
 
-def json_answer(value: object, status: int = 200) -> Reply:
-    """An answer of JSON; `orjson.Fragment` passes ready bytes through."""
+def json_reply(value: object, status: int = 200) -> Reply:
+    """Return a JSON reply; `orjson.Fragment` passes encoded bytes through."""
     return Reply(status, orjson.dumps(value))
 
 
-def text_answer(text: str, status: int = 200) -> Reply:
-    """An answer of plain text."""
+def text_reply(text: str, status: int = 200) -> Reply:
+    """Return a plain text reply."""
     return Reply(status, text.encode(), TEXT)

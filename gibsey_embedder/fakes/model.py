@@ -1,4 +1,4 @@
-"""The model inside the embedders' stand-ins: its tokens, its vectors, and how it goes wrong."""
+"""The model of the fake embedders: its tokens, its vectors and its quirks."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import orjson
 from gibsey_embedder.fakes.ngrams import DIMENSIONS, cheap_vector, embed_text, unit
 
 Quirk = Literal[
-    "nan", "nan_literal", "infinity", "zero", "short", "few", "many", "refused", "unnormalised"
+    "nan", "nan_literal", "infinity", "zero", "short", "few", "many", "rejected", "unnormalised"
 ]
 
 TOKEN = re.compile(r"[A-Za-z0-9_]{1,6}|[^\sA-Za-z0-9_]")
-"""Near enough to a word-piece: up to six letters, or one other character."""
+"""Approximates a word piece: up to six letters, or one other character."""
 WORD_WITH_CAPITAL = re.compile(r"\w*[A-Z]\w*")
 
 
-class RefusedError(Exception):
-    """A quirk makes the whole request fail.
+class RejectedInputError(Exception):
+    """A quirk rejects the whole request.
 
     Attributes:
-        quirk: `nan` or `refused`.
+        quirk: `nan` or `rejected`.
     """
 
     def __init__(self, quirk: Quirk) -> None:
@@ -35,8 +35,8 @@ class RefusedError(Exception):
 
 
 @dataclass(slots=True)
-class Spoil:
-    """A quirk, for texts that hold `match` (None: all), `times` more times (None: for ever)."""
+class QuirkRule:
+    """A quirk for texts that contain `match` (None: all), `times` more times (None: no limit)."""
 
     quirk: Quirk
     match: str | None
@@ -44,13 +44,13 @@ class Spoil:
 
 
 class EmbeddingModel:
-    """Turns texts into vectors as ready JSON.
+    """Converts texts to vectors in JSON.
 
     Args:
-        dimensions: Numbers of a vector.
-        context: TokenSource that a text may have.
+        dimensions: Length of the vectors.
+        context: Maximum number of tokens in a text.
         capitals_defect: Whether words with capitals become `[UNK]`, as in Ollama 0.13.1 to 0.24.
-        cheap: Whether vectors are drawn by hash, for benchmarks.
+        cheap: Whether a hash selects a precomputed vector, for benchmarks.
     """
 
     def __init__(
@@ -64,28 +64,28 @@ class EmbeddingModel:
         self.dimensions, self.context = dimensions, context
         self.capitals_defect, self.cheap = capitals_defect, cheap
         self._lock = threading.Lock()
-        self._spoils: list[Spoil] = []
+        self._rules: list[QuirkRule] = []
 
-    def spoil(self, quirk: Quirk, match: str | None, times: int | None) -> None:
-        """Orders a quirk."""
+    def add_quirk(self, quirk: Quirk, match: str | None, times: int | None) -> None:
+        """Add a quirk behind those that are already set."""
         with self._lock:
-            self._spoils.append(Spoil(quirk, match, times))
+            self._rules.append(QuirkRule(quirk, match, times))
 
-    def heal(self) -> None:
-        """Ends all quirks."""
+    def clear_quirks(self) -> None:
+        """Remove all quirks."""
         with self._lock:
-            self._spoils.clear()
+            self._rules.clear()
 
     def tokens(self, text: str) -> int:
-        """About how many tokens a text has."""
+        """Return about how many tokens a text has."""
         return len(TOKEN.findall(text))
 
     def too_long(self, text: str) -> bool:
-        """Whether a text is longer than the context."""
+        """Whether a text exceeds the context."""
         return len(text) > self.context and self.tokens(text) > self.context
 
     def truncate(self, text: str) -> str:
-        """A text's part that fits into the context."""
+        """Return the beginning of a text that fits into the context."""
         if len(text) <= self.context:
             return text
         ends = [match.end() for match in TOKEN.finditer(text)]
@@ -94,20 +94,20 @@ class EmbeddingModel:
     def encode(
         self, texts: Sequence[str], *, size: int | None = None, length: float = 1.0
     ) -> list[bytes]:
-        """One JSON array a text, in order.
+        """Return one JSON array per text, in order.
 
         Args:
             texts: Texts that fit into the context.
-            size: Fewer dimensions: the vector is cut and brought to unit length again.
-            length: Length of the vectors.
+            size: Number of dimensions; a shorter vector is cut and normalised again.
+            length: Euclidean length of the vectors.
 
         Raises:
-            RefusedError: A quirk says so.
+            RejectedInputError: A quirk rejects the request.
         """
         vectors = [self._vector(text, size, length) for text in texts]
-        if not self._spoils:
+        if not self._rules:
             return vectors
-        return _spoiled(vectors, [self._spoil_of(text) for text in texts])
+        return _with_quirks(vectors, [self._take_quirk(text) for text in texts])
 
     def _vector(self, text: str, size: int | None, length: float) -> bytes:
         if self.cheap and size is None and length == 1.0:
@@ -115,7 +115,7 @@ class EmbeddingModel:
         numbers = embed_text(self._as_seen(text))
         wanted = self.dimensions if size is None else min(max(size, 1), self.dimensions)
         if wanted != DIMENSIONS:
-            numbers = unit([numbers[place % DIMENSIONS] for place in range(wanted)])
+            numbers = unit([numbers[index % DIMENSIONS] for index in range(wanted)])
         if length != 1.0:
             numbers = [round(number * length, 7) for number in numbers]
         return orjson.dumps(numbers)
@@ -123,31 +123,31 @@ class EmbeddingModel:
     def _as_seen(self, text: str) -> str:
         return WORD_WITH_CAPITAL.sub("[UNK]", text) if self.capitals_defect else text
 
-    def _spoil_of(self, text: str) -> Quirk | None:
+    def _take_quirk(self, text: str) -> Quirk | None:
         with self._lock:
-            for spoil in self._spoils:
-                if spoil.match is None or spoil.match in text:
-                    if spoil.times is not None:
-                        spoil.times -= 1
-                        if not spoil.times:
-                            self._spoils.remove(spoil)
-                    return spoil.quirk
+            for rule in self._rules:
+                if rule.match is None or rule.match in text:
+                    if rule.times is not None:
+                        rule.times -= 1
+                        if not rule.times:
+                            self._rules.remove(rule)
+                    return rule.quirk
         return None
 
 
-def _spoiled(vectors: list[bytes], quirks: Sequence[Quirk | None]) -> list[bytes]:
+def _with_quirks(vectors: list[bytes], quirks: Sequence[Quirk | None]) -> list[bytes]:
     for quirk in quirks:
-        if quirk in ("nan", "refused"):
-            raise RefusedError(quirk)
-    spoiled = [_bad(v, q) if q else v for v, q in zip(vectors, quirks, strict=True)]
+        if quirk in ("nan", "rejected"):
+            raise RejectedInputError(quirk)
+    result = [_wrong_vector(v, q) if q else v for v, q in zip(vectors, quirks, strict=True)]
     if "few" in quirks:
-        spoiled.pop()
+        result.pop()
     if "many" in quirks:
-        spoiled.append(vectors[0])
-    return spoiled
+        result.append(vectors[0])
+    return result
 
 
-def _bad(vector: bytes, quirk: Quirk) -> bytes:
+def _wrong_vector(vector: bytes, quirk: Quirk) -> bytes:
     first, _, rest = vector[1:].partition(b",")
     if quirk == "nan_literal":
         return b"[NaN," + rest

@@ -1,8 +1,8 @@
-"""The stand-in's embedder: hashed n-grams, no model; deterministic, and honest about it.
+"""Deterministic vectors from hashed n-grams, without a model.
 
-ErrorMessage, pairs of words and word beginnings are hashed to a place and a sign in 768 dimensions.
-Texts that share words are near each other, which is enough for a demo's search and lets a test
-compute the right vector of any text.
+Words, pairs of words and word beginnings are hashed to an index and a sign in 768 dimensions.
+Texts that share words are near each other. This is enough for the demo's search, and a test can
+compute the expected vector of any text.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ COMMON_WORDS = frozenset(COMMON.split())
 
 
 def embed_text(text: str) -> list[float]:
-    """The vector of a text.
+    """Return the vector of a text.
 
     Returns:
-        (768,) numbers of at most seven decimals, unit length (± 1e-7). Seven decimals below 1
-        are their own shortest float32 text, so a store of float32 gives them back exactly.
+        (768,) numbers with at most seven decimals and unit length (±1e-7). A float32 store returns
+        numbers below 1 with seven decimals exactly.
     """
     return unit(_features(text))
 
 
 def unit(weights: list[float]) -> list[float]:
-    """`weights` scaled to unit length and rounded to seven decimals; zeros become (1, 0, …)."""
+    """Scale `weights` to unit length and round to seven decimals; zeros become (1, 0, …)."""
     if not any(weights):
         return [1.0, *weights[1:]]
     scale = 1.0 / math.sqrt(math.fsum([w * w for w in weights]))
@@ -58,7 +58,7 @@ def _features(text: str) -> list[float]:
     for pair, count in pairs.items():
         _add(weights, pair, 0.3 * (1.0 + math.log(count)))
     if not any(weights):
-        _add(weights, f"text:{text.strip()}", 1.0)  # punctuation alone has a vector too
+        _add(weights, f"text:{text.strip()}", 1.0)  # punctuation alone needs a vector too
     return weights
 
 
@@ -68,9 +68,9 @@ def _add(weights: list[float], feature: str, weight: float) -> None:
 
 
 def cheap_vector(text: str) -> bytes:
-    """A unit vector drawn by the text's hash, as ready JSON, for benchmarks: no meaning at all.
+    """Return the JSON of a unit vector that the text's hash selects, for benchmarks.
 
-    65,536 vectors are told apart: two halves out of 256 each, each of length √½.
+    There are 65,536 vectors: the hash selects each half from 256 halves of length √½.
     """
     halves = _halves()
     number = zlib.crc32(text.encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""OpenAI's stand-in: `/v1/embeddings` with its limits, answers out of order by `index`."""
+"""A fake OpenAI: `/v1/embeddings` with its limits; `index` gives the order of the vectors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import ClassVar, Literal
 import orjson
 
 from gibsey_embedder.fakes.faults import When
-from gibsey_embedder.fakes.message import Reply, Request, json_answer
-from gibsey_embedder.fakes.model import EmbeddingModel, Quirk, RefusedError
+from gibsey_embedder.fakes.message import Reply, Request, json_reply
+from gibsey_embedder.fakes.model import EmbeddingModel, Quirk, RejectedInputError
 from gibsey_embedder.fakes.server import FakeServer, wait_until_terminated
 
 API_KEY = "sk-demo"
@@ -28,58 +28,58 @@ Inputs = list[str]
 
 @dataclass(slots=True)
 class Rate:
-    """So many requests in each window of time.
+    """A rate limit: a number of requests per period.
 
     Attributes:
-        requests: How many.
-        seconds: Length of a window; it begins with its first request.
-        ends_at: When the present one ends (monotonic seconds).
-        served: Requests served in it.
-        refused: Requests refused, in all windows.
-        windows: Windows begun.
+        requests: Requests per period.
+        seconds: Length of a period, which begins with its first request.
+        ends_at: Monotonic time when the current period ends.
+        served: Requests served in the current period.
+        rejected: Requests rejected in all periods.
+        periods: Number of periods so far.
     """
 
     requests: int
     seconds: float
     ends_at: float = 0.0
     served: int = 0
-    refused: int = 0
-    windows: int = 0
+    rejected: int = 0
+    periods: int = 0
 
-    def refuses_for(self) -> float:
-        """Count a request; seconds after which it may come again, 0 if it is served."""
+    def retry_after_s(self) -> float:
+        """Count a request, and return 0 if it is served, or else the seconds until a retry."""
         now = time.monotonic()
         if now >= self.ends_at:
             self.ends_at, self.served = now + self.seconds, 0
-            self.windows += 1
+            self.periods += 1
         if self.served < self.requests:
             self.served += 1
             return 0.0
-        self.refused += 1
+        self.rejected += 1
         return self.ends_at - now
 
 
 class OpenAI(FakeServer):
     """An OpenAI-compatible server on a real socket.
 
-    Its vectors are of another space than Ollama's: each text is embedded behind a mark.
+    Its vector space differs from Ollama's: it embeds each text together with a marker.
 
     Args:
-        api_key: Bearer key asked for; None asks for none.
-        models: Models that exist.
-        shuffle: Whether `data` comes out of order, told apart by `index`.
-        max_inputs: Texts that one request may have.
-        max_request_tokens: TokenSource that all of them may have.
-        request_s: Seconds that each request takes.
-        text_s: Seconds that each text takes.
-        workers: How many requests are served at once; 0 is no limit.
+        api_key: The Bearer token that requests need; None accepts all requests.
+        models: The models that exist.
+        shuffle: Whether the vectors in `data` are out of order.
+        max_inputs: Maximum number of texts in a request.
+        max_request_tokens: Maximum number of tokens in a request.
+        request_s: Seconds per request.
+        text_s: Seconds per text.
+        workers: Maximum number of requests served at once; 0 means no limit.
         host: Address to listen on.
-        port: Port; 0 takes a free one.
+        port: Port; 0 chooses a free one.
 
     Attributes:
-        rate: How many requests are served in which time; None is no limit.
-        batches: Texts of each of the last requests that were served.
-        refusals: Requests refused for what they hold.
+        rate: The rate limit; None means no limit.
+        batches: The number of texts of each of the last requests.
+        rejected: Requests rejected because of their input.
     """
 
     CONTROLS: ClassVar[frozenset[str]] = frozenset({"delay_s", "text_s"})
@@ -102,14 +102,14 @@ class OpenAI(FakeServer):
         self.api_key, self.models, self.shuffle, self.text_s = api_key, models, shuffle, text_s
         self.max_inputs, self.max_request_tokens = max_inputs, max_request_tokens
         self.rate: Rate | None = None
-        self.refusals = 0
+        self.rejected = 0
         self.model = EmbeddingModel(LARGEST, MAX_TOKENS)
         self.batches: deque[int] = deque(maxlen=100_000)
         self._random = random.Random(0)
 
     @property
     def openai_url(self) -> str:
-        """What OPENAI_URL is set to."""
+        """The value for OPENAI_URL."""
         return f"{self.url}/v1"
 
     def limit(
@@ -119,68 +119,68 @@ class OpenAI(FakeServer):
         header: Literal["retry-after", "retry-after-ms"] = "retry-after-ms",
         when: When | None = None,
     ) -> None:
-        """Answers 429 `rate_limit_exceeded`, with when to come again."""
+        """Reply 429 `rate_limit_exceeded` with the time until a retry."""
         wait = str(round(seconds * 1000) if header == "retry-after-ms" else round(seconds))
         self.faults.status(429, RATE_LIMITED, {header: wait}, times=times, when=when)
 
     def exhaust(self) -> None:
-        """Answers 429 `insufficient_quota` until the faults are cleared."""
+        """Reply 429 `insufficient_quota` until the faults are cleared."""
         text = "You exceeded your current quota, please check your plan and billing details."
         body = _error_body(text, "insufficient_quota", "insufficient_quota")
         self.faults.status(429, body)
 
-    def spoil(self, quirk: Quirk, match: str | None = None, times: int | None = None) -> None:
-        """Gives wrong vectors for texts that hold `match`; quirks as `Ollama.spoil`'s."""
-        self.model.spoil(quirk, match, times)
+    def add_quirk(self, quirk: Quirk, match: str | None = None, times: int | None = None) -> None:
+        """Return wrong vectors for texts that contain `match`; see `Ollama.add_quirk`."""
+        self.model.add_quirk(quirk, match, times)
 
-    def right_vector(self, text: str, size: int = 768) -> list[float]:
-        """The vector that the server gives for a text."""
+    def expected_vector(self, text: str, size: int = 768) -> list[float]:
+        """Return the vector that the server returns for a text."""
         return list(orjson.loads(self.model.encode([_mark(text)], size=size)[0]))
 
     def details(self) -> dict[str, object]:
-        """Texts of each of the last requests."""
+        """Return the number of texts of each of the last requests."""
         return {"batches": list(self.batches)[-1000:]}
 
-    async def answer(self, request: Request) -> Reply:
-        """Answers one request."""
+    async def reply_to(self, request: Request) -> Reply:
+        """Return the reply to one request."""
         if self.api_key is not None and request.bearer() != self.api_key:
             text = "Incorrect API key provided. You can find your API key at /account/api-keys."
             return _error(401, text, "invalid_request_error", "invalid_api_key")
         if request.path == "/v1/models" and request.method == "GET":
             data = [{"id": name, "object": "model"} for name in self.models]
-            return json_answer({"object": "list", "data": data})
-        if self.rate is not None and (wait_s := self.rate.refuses_for()):
+            return json_reply({"object": "list", "data": data})
+        if self.rate is not None and (wait_s := self.rate.retry_after_s()):
             headers = {"retry-after-ms": str(math.ceil(wait_s * 1000))}
             return Reply(429, RATE_LIMITED, headers=headers)
         if request.path != "/v1/embeddings" or request.method != "POST":
             return _error(404, f"Unknown request URL: {request.method} {request.path}")
         try:
-            order = orjson.loads(request.body)
+            body = orjson.loads(request.body)
         except orjson.JSONDecodeError:
             return _error(400, "We could not parse the JSON body of your request.")
-        return await self._embed(order)
+        return await self._embed(body)
 
-    async def _embed(self, order: dict[str, object]) -> Reply:
-        model, size = order.get("model"), order.get("dimensions", LARGEST)
+    async def _embed(self, body: dict[str, object]) -> Reply:
+        model, size = body.get("model"), body.get("dimensions", LARGEST)
         if model not in self.models:
             text = f"The model `{model}` does not exist or you do not have access to it."
             return _error(404, text, "invalid_request_error", "model_not_found")
         if not isinstance(size, int) or not 0 < size <= LARGEST:
             return _error(400, "Invalid value for 'dimensions'.")
-        texts = [given] if isinstance(given := order.get("input"), str) else given
+        texts = [given] if isinstance(given := body.get("input"), str) else given
         if not isinstance(texts, list):
             return _error(400, "'$.input' is invalid. Please check the API reference.")
-        if (fault := self._input_fault(texts)) is not None:
-            self.refusals += 1
-            return _error(400, fault)
+        if (error := self._input_error(texts)) is not None:
+            self.rejected += 1
+            return _error(400, error)
         if self.text_s:
             await asyncio.sleep(self.text_s * len(texts))
         try:
             return self._vectors(str(model), texts, size)
-        except RefusedError:
-            return _error(400, "The input was refused.")
+        except RejectedInputError:
+            return _error(400, "The input was rejected.")
 
-    def _input_fault(self, texts: list[object]) -> str | None:
+    def _input_error(self, texts: list[object]) -> str | None:
         if not texts or not all(isinstance(text, str) and text for text in texts):
             return "'$.input' is invalid. Please check the API reference."
         if len(texts) > self.max_inputs:
@@ -191,9 +191,9 @@ class OpenAI(FakeServer):
                 f"This model's maximum context length is {MAX_TOKENS} tokens, however you "
                 f"requested {max(tokens)} tokens. Please reduce your prompt."
             )
-        most = self.max_request_tokens
-        if sum(tokens) > most:
-            return f"Requested {sum(tokens)} tokens, max {most} tokens per request"
+        limit = self.max_request_tokens
+        if sum(tokens) > limit:
+            return f"Requested {sum(tokens)} tokens, max {limit} tokens per request"
         return None
 
     def _vectors(self, model: str, texts: Inputs, size: int) -> Reply:
@@ -205,10 +205,10 @@ class OpenAI(FakeServer):
         if self.shuffle:
             self._random.shuffle(data)
         self.batches.append(len(texts))
-        self.stats.carry_out(len(texts))
+        self.stats.count_done(len(texts))
         tokens = sum(map(self.model.tokens, texts))
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return json_answer({"object": "list", "data": data, "model": model, "usage": usage})
+        return json_reply({"object": "list", "data": data, "model": model, "usage": usage})
 
 
 def _mark(text: str) -> str:
@@ -230,14 +230,14 @@ RATE_LIMITED = _error_body("Rate limit reached for requests", "requests", "rate_
 
 
 def main() -> None:
-    """Runs an OpenAI-compatible server as a process of its own."""
+    """Run an OpenAI-compatible server as a process of its own."""
     parser = argparse.ArgumentParser(
         prog="python -m gibsey_embedder.fakes.openai", description=__doc__
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--request-s", type=float, default=0.0, help="seconds a request")
-    parser.add_argument("--text-s", type=float, default=0.0, help="seconds a text")
+    parser.add_argument("--request-s", type=float, default=0.0, help="seconds per request")
+    parser.add_argument("--text-s", type=float, default=0.0, help="seconds per text")
     parser.add_argument("--api-key", default=API_KEY)
     wait_until_terminated(OpenAI(**vars(parser.parse_args())))
 

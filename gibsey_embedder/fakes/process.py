@@ -1,7 +1,4 @@
-"""Processes that are started here: how they are ended, and a stand-in in one of its own.
-
-A stand-in has its own so that its work does not slow the one that asks.
-"""
+"""Runs a fake in a process of its own, so that it does not slow its client down."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ import httpx
 STOP_TIMEOUT_S = 5.0
 
 
-def end(process: subprocess.Popen[Any], within_s: float = STOP_TIMEOUT_S) -> int:
-    """Ask a process to end, kill it if it does not, and close its pipes; returns its exit code."""
+def stop_process(process: subprocess.Popen[Any], timeout_s: float = STOP_TIMEOUT_S) -> int:
+    """Terminate a process, kill it after the timeout, close its pipes, and return its exit code."""
     process.terminate()
     try:
-        process.wait(within_s)
+        process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
     for pipe in (process.stdin, process.stdout):
@@ -28,17 +25,17 @@ def end(process: subprocess.Popen[Any], within_s: float = STOP_TIMEOUT_S) -> int
     return process.wait()
 
 
-class StandInProcess:
-    """A stand-in's process.
+class FakeProcess:
+    """A fake in a process of its own.
 
     Args:
         name: A module of `gibsey_embedder.fakes`: `ollama`, `openai`, `stargate`, `rag` or
             `kafka`.
-        options: Its command-line options: `text_s=0.003` becomes `--text-s 0.003`, and a bare
-            `--cheap` is `cheap=True`.
+        options: Command-line options: `text_s=0.003` becomes `--text-s 0.003`, and `cheap=True`
+            becomes `--cheap`.
 
     Attributes:
-        url: Where it listens; for `kafka` the broker's address.
+        url: The URL of the fake; for `kafka`, the broker's address.
     """
 
     def __init__(self, name: str, **options: str | float | bool) -> None:
@@ -53,33 +50,33 @@ class StandInProcess:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
+        assert self._process.stdout is not None  # noqa: S101 - Popen gets stdout=PIPE above
         self.url = self._process.stdout.readline().strip()
         if not self.url:
             raise RuntimeError(f"the fake {name} did not start")
 
     @property
     def pid(self) -> int:
-        """Its process id, for signals."""
+        """The process id, for signals."""
         return self._process.pid
 
     def stats(self) -> dict[str, object]:
-        """Its counts."""
+        """Return the counters of the fake."""
         return dict(httpx.get(f"{self.url}/__stats__").json())
 
-    def control(self, **order: object) -> None:
-        """Sets a delay or a fault: `control(delay_s=0.02)`, `control(fault={"kind": "hang"})`.
+    def control(self, **values: object) -> None:
+        """Set a delay or a fault: `control(delay_s=0.02)`, `control(fault={"kind": "hang"})`.
 
         Raises:
-            httpx.HTTPStatusError: It cannot be set.
+            httpx.HTTPStatusError: The fake does not accept the value.
         """
-        httpx.post(f"{self.url}/__control__", json=order).raise_for_status()
+        httpx.post(f"{self.url}/__control__", json=values).raise_for_status()
 
     def stop(self) -> None:
-        """Ends it."""
-        end(self._process)
+        """Stop the process."""
+        stop_process(self._process)
 
-    def __enter__(self) -> StandInProcess:
+    def __enter__(self) -> FakeProcess:
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""A stand-in: a service's HTTP side on a real socket, on a thread of its own."""
+"""The base class of the HTTP fakes: a real socket, served by a thread of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from gibsey_embedder.fakes.faults import Fault, Faults, parse_fault
-from gibsey_embedder.fakes.message import Reply, Request, json_answer
+from gibsey_embedder.fakes.message import Reply, Request, json_reply
 from gibsey_embedder.fakes.slots import Slots
 from gibsey_embedder.fakes.stats import Stats
 
@@ -25,23 +25,23 @@ except ImportError:  # Windows has no uvloop
 
 START_TIMEOUT_S = 10.0
 MAX_LINE_BYTES = 1 << 20
-"""Longer than any real server takes: the stand-ins themselves say 414."""
+"""Longer than any real server accepts, so that the fakes themselves can reply 414."""
 
 T = TypeVar("T")
 S = TypeVar("S", bound="FakeServer")
 
 
 class FakeServer:
-    """Base of the HTTP stand-ins: start, stop, faults, counts; what it answers is its child's.
+    """Base class of the HTTP fakes: start, stop, faults and counters; subclasses reply.
 
-    `POST /__control__` and `GET /__stats__` are answered whatever fault is on (except while
-    connections are refused).
+    Faults do not affect `POST /__control__` and `GET /__stats__`, except while connections are
+    refused.
 
     Args:
         host: Address to listen on.
-        port: Port; 0 takes a free one, which later starts keep.
-        delay_s: Seconds that each request takes beside its work.
-        workers: How many requests are served at once; 0 is no limit.
+        port: Port; 0 chooses a free one, which later starts reuse.
+        delay_s: Seconds that each request takes at least.
+        workers: Maximum number of requests served at once; 0 means no limit.
     """
 
     CONTROLS: ClassVar[frozenset[str]] = frozenset({"delay_s"})
@@ -66,10 +66,10 @@ class FakeServer:
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> None:
-        """Listens; returns when connections are accepted.
+        """Listen, and return as soon as connections are accepted.
 
         Raises:
-            OSError: The port is taken.
+            OSError: The port is in use.
         """
         started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
@@ -77,7 +77,7 @@ class FakeServer:
         started.result(START_TIMEOUT_S)
 
     def stop(self) -> None:
-        """Closes the listener and all connections; `start` opens them again on the same port."""
+        """Close the listener and all connections; `start` listens again on the same port."""
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
@@ -94,29 +94,29 @@ class FakeServer:
         self.stop()
 
     def refuse(self, seconds: float | None = None) -> None:
-        """Closes the listener and every connection: clients are refused.
+        """Close the listener and all connections, so that connections are refused.
 
         Args:
-            seconds: When to accept again by itself; None waits for `accept`.
+            seconds: Accept connections again after this time; None waits for `accept`.
         """
         self._call(self._close())
         if seconds is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._accept_later, seconds)
 
     def accept(self) -> None:
-        """Listens again after `refuse`, on the same port."""
+        """Listen again after `refuse`, on the same port."""
         self._call(self._open())
 
-    async def answer(self, request: Request) -> Reply:
-        """What the service says to a request; runs on the stand-in's own loop."""
+    async def reply_to(self, request: Request) -> Reply:
+        """Return the reply to a request; runs on the fake's event loop."""
         raise NotImplementedError
 
     def details(self) -> dict[str, object]:
-        """What `GET /__stats__` says beside the counts."""
+        """Return what `GET /__stats__` reports in addition to the counters."""
         return {}
 
-    def renew(self) -> None:
-        """Makes what belongs to an event loop; called on the loop before it listens."""
+    def create_loop_objects(self) -> None:
+        """Create the objects that belong to an event loop; called on it before it listens."""
 
     def _run(self, started: Future[None]) -> None:
         loop = self._loop = loops.new_event_loop()
@@ -136,7 +136,7 @@ class FakeServer:
             return
         self._unhang = asyncio.Event()
         self._slots = Slots(self.workers, self.stats) if self.workers else None
-        self.renew()
+        self.create_loop_objects()
         server = web.Server(
             self._handle,
             access_log=None,
@@ -189,13 +189,13 @@ class FakeServer:
 
     async def _serve(self, request: Request) -> Reply:
         if self._slots is not None:
-            return await self._slots.work(self.delay_s, partial(self.answer, request))
+            return await self._slots.serve(self.delay_s, partial(self.reply_to, request))
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
-        answer = await self.answer(request)
-        if answer.takes_s:
-            await asyncio.sleep(answer.takes_s)
-        return answer
+        reply = await self.reply_to(request)
+        if reply.takes_s:
+            await asyncio.sleep(reply.takes_s)
+        return reply
 
     async def _fail(
         self, http: web.BaseRequest, request: Request, fault: Fault
@@ -204,10 +204,10 @@ class FakeServer:
         if fault.kind == "slow":
             await asyncio.sleep(fault.seconds)
             return _response(await self._serve(request))
-        if fault.kind == "answer":
+        if fault.kind == "reply":
             if fault.done:
                 await self._serve(request)
-            return _response(fault.answer)
+            return _response(fault.reply)
         if fault.kind == "cut":
             return await _cut(http, await self._serve(request))
         if fault.kind == "hang":
@@ -216,20 +216,20 @@ class FakeServer:
 
     def _special(self, request: Request) -> Reply:
         if request.path == "/__stats__":
-            return json_answer(self.stats.as_dict() | self.details())
+            return json_reply(self.stats.as_dict() | self.details())
         if request.path == "/__control__" and request.method == "POST":
             try:
                 self._control(orjson.loads(request.body))
             except (ValueError, KeyError, AttributeError) as error:
-                return json_answer({"error": str(error)}, 400)
-            return json_answer({"ok": True})
-        return json_answer({"error": "only /__stats__ and POST /__control__"}, 404)
+                return json_reply({"error": str(error)}, 400)
+            return json_reply({"ok": True})
+        return json_reply({"error": "only /__stats__ and POST /__control__ exist"}, 404)
 
-    def _control(self, order: dict[str, Any]) -> None:
-        fault = order.pop("fault", ...)
-        if unknown := order.keys() - self.CONTROLS:
+    def _control(self, given: dict[str, Any]) -> None:
+        fault = given.pop("fault", ...)
+        if unknown := given.keys() - self.CONTROLS:
             raise ValueError(f"cannot be set: {', '.join(sorted(unknown))}")
-        for name, value in order.items():
+        for name, value in given.items():
             setattr(self, name, value)
         if fault is None:
             self.faults.clear()
@@ -241,20 +241,20 @@ class FakeServer:
             self.faults.add(parse_fault(fault))
 
 
-def _response(answer: Reply) -> web.Response:
-    headers = {"Content-Type": answer.content_type, **answer.headers}
-    return web.Response(status=answer.status, body=answer.body, headers=headers)
+def _response(reply: Reply) -> web.Response:
+    headers = {"Content-Type": reply.content_type, **reply.headers}
+    return web.Response(status=reply.status, body=reply.body, headers=headers)
 
 
-async def _cut(http: web.BaseRequest, answer: Reply) -> web.StreamResponse:
-    body = answer.body or b"{}"
-    response = web.StreamResponse(status=answer.status)
+async def _cut(http: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+    body = reply.body or b"{}"
+    response = web.StreamResponse(status=reply.status)
     response.content_type = "application/json"
     response.content_length = len(body)
     await response.prepare(http)
     await response.write(body[: len(body) // 2])
     if http.transport is not None:
-        http.transport.close()  # sends what was written, then ends
+        http.transport.close()  # unlike abort, this sends what was written
     raise asyncio.CancelledError
 
 
@@ -273,7 +273,7 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def wait_until_terminated(fake: FakeServer) -> None:
-    """Runs a stand-in as a process: prints its URL on one line, ends at SIGTERM or SIGINT."""
+    """Run a fake as a process: print its URL on one line, and stop at SIGTERM or SIGINT."""
     import signal
 
     done = threading.Event()

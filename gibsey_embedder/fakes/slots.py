@@ -1,4 +1,4 @@
-"""The places of a service that works on a few requests at once."""
+"""The slots of a service that serves a limited number of requests at once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gibsey_embedder.fakes.stats import Stats
 
 
 class Slots:
-    """A few requests are worked on at once, the others wait in their order.
+    """Serves up to `number` requests at once; the others wait in their order.
 
-    A request has its slot for exactly the time that it should take: what an inexact timer, or a
-    busy machine, adds to one is taken off the next. So a service of ten slots and 40 ms a request
-    can do 250 requests a second, and one that does fewer had none to do.
+    A request holds its slot for exactly its nominal duration. A late timer or a busy machine
+    shortens the next request by the delay, so that ten slots with 40 ms per request always have a
+    capacity of 250 requests per second.
 
     Args:
-        number: How many.
-        stats: Counts the time in which they are taken.
+        number: The number of slots.
+        stats: Counts the seconds for which slots are held.
     """
 
     def __init__(self, number: int, stats: Stats) -> None:
@@ -28,8 +28,8 @@ class Slots:
         self._free_at = [0.0] * number
         self._stats = stats
 
-    async def work(self, delay_s: float, answer: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Reply as soon as a slot is free, after a delay and what the answer itself takes."""
+    async def serve(self, delay_s: float, reply_to: Callable[[], Awaitable[Reply]]) -> Reply:
+        """Wait for a slot, hold it for the delay and for the reply's own time, then return."""
         received = time.monotonic()
         async with self._gate:
             due = max(received, heapq.heappop(self._free_at))
@@ -37,12 +37,12 @@ class Slots:
             try:
                 due += delay_s
                 await _sleep_until(due)
-                answered = await answer()
-                due += answered.takes_s
+                reply = await reply_to()
+                due += reply.takes_s
                 await _sleep_until(due)
-                return answered
+                return reply
             except BaseException:
-                due = min(due, time.monotonic())  # it has gone away in between
+                due = min(due, time.monotonic())  # a client that leaves early frees its slot
                 raise
             finally:
                 self._stats.release(due)

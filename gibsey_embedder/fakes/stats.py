@@ -1,4 +1,4 @@
-"""What a stand-in counts."""
+"""The counters of a fake."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import time
 
 
 class Stats:
-    """Counts of one stand-in; written on its loop, read from anywhere.
+    """The counters of one fake; its event loop writes them, any thread reads them.
 
     Attributes:
-        requests: Requests begun, faults included.
-        items: Things carried out: texts embedded, rows written, notifications taken.
-        carried_out: Requests of those things.
-        faults: Requests that met a fault.
-        in_flight: Requests being served.
-        max_in_flight: The most at once since `reset`.
-        busy_s: Seconds in which at least one request was being served; an embedder counts its
-            computing instead.
-        first_at: Monotonic time of the first request since `reset`, 0 if none.
-        last_at: Monotonic time at which the last one ended.
+        requests: Requests received, including those with a fault.
+        items: Texts embedded, rows written or notifications accepted.
+        completed: Requests that contained these items.
+        faults: Requests with a fault.
+        in_flight: Requests in flight.
+        max_in_flight: The maximum of `in_flight` since `reset`.
+        busy_s: Seconds with at least one request in flight; for an embedder, seconds of computing.
+        first_at: Monotonic time of the first request since `reset`, 0 if there was none.
+        last_at: Monotonic time when the last request ended.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Starts the counts anew."""
-        self.requests = self.items = self.carried_out = self.faults = 0
+        """Set all counters to 0."""
+        self.requests = self.items = self.completed = self.faults = 0
         self.in_flight = self.max_in_flight = 0
         self.busy_s = self.first_at = self.last_at = 0.0
         self._busy_since = self._held_s = 0.0
@@ -35,24 +34,24 @@ class Stats:
 
     @property
     def slots_s(self) -> float:
-        """Seconds that requests have held one of the service's slots, summed, until now.
+        """Seconds for which requests have held slots, summed over all slots, up to now.
 
-        0 where the service works on any number at once.
+        It is 0 if the number of slots is not limited.
         """
         return self._held_s + self._held * time.monotonic()
 
     def hold(self, began: float) -> None:
-        """A request holds a slot from a moment on."""
+        """Count a slot as held from the monotonic time `began`."""
         self._held += 1
         self._held_s -= began
 
     def release(self, ended: float) -> None:
-        """A request has held a slot until a moment."""
+        """Count a slot as free from the monotonic time `ended`."""
         self._held -= 1
         self._held_s += ended
 
     def begin(self) -> None:
-        """A request begins."""
+        """Count a request that begins."""
         self.requests += 1
         self.in_flight += 1
         if self.in_flight > self.max_in_flight:
@@ -63,25 +62,25 @@ class Stats:
                 self.first_at = self._busy_since
 
     def end(self) -> None:
-        """A request ends."""
+        """Count a request that ends."""
         self.in_flight -= 1
         if not self.in_flight:
             self.last_at = time.monotonic()
             if self.counts_busy:
                 self.busy_s += self.last_at - self._busy_since
 
-    def carry_out(self, items: int = 1) -> None:
-        """A request has done what it asked for."""
+    def count_done(self, items: int = 1) -> None:
+        """Count a completed request and its items."""
         self.items += items
-        self.carried_out += 1
+        self.completed += 1
 
     def as_dict(self) -> dict[str, object]:
-        """The counts as JSON values; `cpu_s` is the calling thread's, so call it on the loop."""
+        """Return the counters as JSON values; call this on the loop, whose CPU time is `cpu_s`."""
         return {
             "at": time.monotonic(),
             "requests": self.requests,
             "items": self.items,
-            "carried_out": self.carried_out,
+            "completed": self.completed,
             "faults": self.faults,
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,

@@ -190,7 +190,7 @@ def test_a_killed_worker_is_said_to_be_away_and_its_return_needs_no_reload(
 
 def test_what_pages_contain_stays_text(stream: Stream, page: StatusPage):
     opened(stream, page)
-    stream.ollama.spoil("refused", "poison")
+    stream.ollama.add_quirk("rejected", "poison")
     stream.write(EVIL, "poison")
     stream.raw(b'{"' + EVIL.encode() + b'": 1}')
     stream.wait_letters(2)

@@ -64,7 +64,7 @@ FAULTS: dict[str, Order] = {
     "404": _status(404),
 }
 
-WRONG_VECTORS = ("few", "many", "short", "nan", "nan_literal", "infinity", "zero", "refused")
+WRONG_VECTORS = ("few", "many", "short", "nan", "nan_literal", "infinity", "zero", "rejected")
 """How an embedder can be wrong about every text."""
 
 
@@ -107,8 +107,8 @@ def bulk_orders(
 
 
 def _spoil(stream: Stream, quirk: str) -> Undo:
-    stream.ollama.spoil(quirk)  # type: ignore[arg-type]
-    return stream.ollama.heal
+    stream.ollama.add_quirk(quirk)  # type: ignore[arg-type]
+    return stream.ollama.clear_quirks
 
 
 def _remove_model(stream: Stream) -> Undo:

@@ -89,18 +89,18 @@ def test_an_embedder_that_is_wrong_about_every_text_is_waited_for(
     stream: Stream, quirk: str
 ) -> None:
     worker = feed_through(stream)
-    stream.ollama.spoil(quirk)  # type: ignore[arg-type]
+    stream.ollama.add_quirk(quirk)  # type: ignore[arg-type]
     stream.feed(100, start=100)
     wait_named(worker, "embedder")
-    stream.ollama.heal()
+    stream.ollama.clear_quirks()
     assert_healed(stream, worker, "embedder")
 
 
-@pytest.mark.parametrize("quirk", ["nan", "nan_literal", "infinity", "zero", "refused"])
+@pytest.mark.parametrize("quirk", ["nan", "nan_literal", "infinity", "zero", "rejected"])
 def test_a_page_of_which_no_vector_comes_takes_none_of_the_others_along(
     stream: Stream, quirk: str
 ) -> None:
-    stream.ollama.spoil(quirk, "number 77")  # type: ignore[arg-type]
+    stream.ollama.add_quirk(quirk, "number 77")  # type: ignore[arg-type]
     stream.feed(100)
     stream.start()
     (letter,) = stream.wait_letters(1)
@@ -172,7 +172,7 @@ def test_a_token_that_expires_is_renewed(stream: Stream) -> None:
         stream.stargate.tokens.expire()
         stream.feed(100, start=start)
         stream.wait_complete()
-    assert stream.stargate.tokens.given >= 4
+    assert stream.stargate.tokens.issued >= 4
     assert not stream.letters()
     worker.stop()
 
@@ -215,7 +215,7 @@ def _open_pages(stream: Stream) -> int:
 def test_dead_letters_wait_for_the_broker(stream: Stream) -> None:
     feed_through(stream)
     stream.ollama.faults.slow(3.0, when=lambda request: request.mentions("number 10"))
-    stream.ollama.spoil("refused", "number 105")
+    stream.ollama.add_quirk("rejected", "number 105")
     stream.feed(10, start=100)
     eventually(lambda: stream.ollama.stats.faults, DONE_S)
     eventually(lambda: len(stream.stargate.vectors.rows) + _open_pages(stream) == 110, DONE_S)

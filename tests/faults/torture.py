@@ -184,8 +184,8 @@ class Torture:
         return faults.clear
 
     def _spoil(self, quirk: str) -> Callable[[], None]:
-        self.stream.ollama.spoil(quirk)  # type: ignore[arg-type]
-        return self.stream.ollama.heal
+        self.stream.ollama.add_quirk(quirk)  # type: ignore[arg-type]
+        return self.stream.ollama.clear_quirks
 
     def _kafka_down(self) -> Callable[[], None]:
         self.stream.kafka.flush(60)

@@ -22,5 +22,5 @@ def of_openai(stream: Stream, openai: OpenAI) -> set[str]:
 @functools.lru_cache(maxsize=4096)
 def _is_right(openai: OpenAI, row: bytes, text: str) -> bool:
     vector = json.loads(row)["vector"]
-    right = openai.right_vector(text)
+    right = openai.expected_vector(text)
     return all(abs(a - b) <= TOLERANCE for a, b in zip(vector, right, strict=True))

@@ -26,7 +26,7 @@ TOLERANCE = 1e-6
 
 
 @functools.lru_cache(10_000)
-def right_vector(text: str) -> list[float]:
+def expected_vector(text: str) -> list[float]:
     """The vector that a text must have; it is asked for again at each look."""
     return embed_text(text)
 
@@ -35,7 +35,7 @@ def same(found: list[float] | None, text: str) -> bool:
     """Whether a vector is the right one of a text."""
     if found is None:
         return False
-    right = right_vector(text)
+    right = expected_vector(text)
     return len(found) == len(right) and all(
         abs(a - b) <= TOLERANCE for a, b in zip(found, right, strict=True)
     )

@@ -55,7 +55,7 @@ def test_a_window_beyond_the_limits_of_a_request_goes_in_several(
     wait_right(stream, fake_openai)
     windows = worker.metric("gibsey_window_pages_count")
     assert len(fake_openai.batches) - 1 > windows, "no window went in several requests"
-    assert not fake_openai.refusals
+    assert not fake_openai.rejected
     worker.stop()
 
 
@@ -77,7 +77,7 @@ def test_a_server_with_smaller_limits_is_asked_in_smaller_requests(stream: Strea
         stream.feed(200)
         worker = at_once(stream, server, 200)
         wait_right(stream, server)
-        assert server.refusals
+        assert server.rejected
         worker.stop()
 
 
@@ -88,8 +88,8 @@ def test_a_rate_limit_is_waited_for_and_nobody_comes_before_it_is_over(
     stream.feed(300)
     worker = start(stream, fake_openai, WINDOW_PAGES="10")
     wait_right(stream, fake_openai)
-    assert rate.windows > 5
-    assert 0 < rate.refused <= 4 * rate.windows, "four are in flight when the limit is met"
+    assert rate.periods > 5
+    assert 0 < rate.rejected <= 4 * rate.periods, "four are in flight when the limit is met"
     worker.stop()
 
 

@@ -176,7 +176,7 @@ def test_a_model_is_changed_in_place_by_the_steps_of_docs_models(stream: Stream)
     assert audit(stream, code=0, **settings)["result"] == "clean"
     for page, text in stream.texts.items():
         assert vectors.text(page, "model") == new
-        assert vectors.vector(page) == stream.ollama.right_vector(text or "", new)
+        assert vectors.vector(page) == stream.ollama.expected_vector(text or "", new)
     found = json.loads(run(stream, "search", "page number 7", "--json", **settings).stdout)
     assert (found["compared"], found["matches"][0]["page_id"]) == (60, "page 7")
 

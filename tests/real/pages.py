@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from gibsey_embedder.fakes.process import end
+from gibsey_embedder.fakes.process import stop_process
 
 SCRIPT = Path(__file__).with_name("cql.py")
 
@@ -40,7 +40,7 @@ class Pages:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        end(self._process)
+        stop_process(self._process)
 
     def run(self, statement: str, *values: object) -> list[list[object]]:
         """Run a statement; each `%s` in it is a value.

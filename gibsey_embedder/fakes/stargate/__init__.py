@@ -1,1 +1,1 @@
-"""A fake Stargate: REST v2, GraphQL, tokens and its tables."""
+"""A fake Stargate: REST v2, GraphQL, authentication and tables."""

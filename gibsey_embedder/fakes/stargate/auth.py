@@ -1,4 +1,4 @@
-"""Stargate's tokens: given for a user and password, good for a while, longer when used."""
+"""The tokens of the fake Stargate: it issues them for a password, and each use extends them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping
 TOKEN_LIFE_S = 1800.0
 
 
-class TokenSource:
+class IssuedTokens:
     """The tokens that a Stargate accepts.
 
     Args:
-        fixed: A token that is always good; None for none.
-        users: Passwords by user.
-        clock: Seconds of a clock.
+        fixed: A token that does not expire, or None.
+        users: Passwords by user name.
+        clock: Returns the current time in seconds.
+
+    Attributes:
+        issued: Number of tokens issued.
     """
 
     def __init__(
@@ -27,22 +30,22 @@ class TokenSource:
     ) -> None:
         self.fixed, self.users = fixed, dict(users)
         self._clock = clock
-        self.given = 0
+        self.issued = 0
         self._ends: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def give(self, user: object, password: object) -> str | None:
-        """A new token, or None where user or password are wrong."""
+    def issue(self, user: object, password: object) -> str | None:
+        """Return a new token, or None if the user or the password is wrong."""
         if not isinstance(user, str) or self.users.get(user) != password:
             return None
         token = str(uuid.uuid4())
         with self._lock:
-            self.given += 1
+            self.issued += 1
             self._ends[token] = self._clock() + TOKEN_LIFE_S
         return token
 
-    def fault(self, token: str | None) -> str | None:
-        """What Stargate says is wrong with a token; None if it is good."""
+    def error(self, token: str | None) -> str | None:
+        """Return Stargate's error message for a token, or None if the token is valid."""
         if token is None:
             return "MissingPathError token"
         if not token:
@@ -57,7 +60,7 @@ class TokenSource:
         return "authorization failed" if _is_uuid(token) else "authorization failed - bad token"
 
     def expire(self) -> None:
-        """Ends every token that was given, and the fixed one."""
+        """Invalidate all issued tokens and the fixed one."""
         with self._lock:
             self._ends.clear()
             self.fixed = None

@@ -1,4 +1,4 @@
-"""Stargate's GraphQL, as far as the stream asks it: `bulkInsert` of a table."""
+"""The fake Stargate's GraphQL API: the `bulkInsert` mutation of a table."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from collections.abc import Mapping
 
 import orjson
 
-from gibsey_embedder.fakes.message import Reply, Request, json_answer
-from gibsey_embedder.fakes.stargate.table import BadColumnError, Table, UnhealingError
+from gibsey_embedder.fakes.message import Reply, Request, json_reply
+from gibsey_embedder.fakes.stargate.table import BadRequestError, InternalError, Table
 
 BULK_INSERT = re.compile(r"\bbulkInsert(\w+)\s*\(\s*values\s*:\s*\$(\w+)")
 MAX_KEY_BYTES = 65_535
 
 
-def answer_graphql(tables: Mapping[str, Table], request: Request, order: random.Random) -> Reply:
-    """Carries out a bulk.
+def serve_graphql(tables: Mapping[str, Table], request: Request, order: random.Random) -> Reply:
+    """Execute a bulk insert.
 
-    A wrong column, type or null stops the whole bulk; an empty or too long id only its own row;
-    both are 200 with `errors` that name no index. Of two rows of one id an arbitrary one wins.
+    A wrong column, type or null rejects the whole bulk. An empty or too long id rejects its own
+    row. In both cases the reply is 200 with `errors` that name no index. If two rows have the same
+    id, either of them wins.
 
     Args:
         tables: The keyspace's tables.
         request: `{"query", "variables"}`.
-        order: Decides which of two rows of one id wins.
+        order: Decides which of two rows with the same id wins.
     """
     try:
-        asked = orjson.loads(request.body)
-        query, variables = str(asked["query"]), asked.get("variables") or {}
+        body = orjson.loads(request.body)
+        query, variables = str(body["query"]), body.get("variables") or {}
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return json_answer({"errors": ["Bad request"]}, 400)
+        return json_reply({"errors": ["Bad request"]}, 400)
     call = BULK_INSERT.search(query)
     table = tables.get(call[1]) if call else None
     if call is None or table is None:
@@ -39,12 +40,12 @@ def answer_graphql(tables: Mapping[str, Table], request: Request, order: random.
     rows = variables.get(call[2])
     if not isinstance(rows, list):
         return _errors(f"Variable '{call[2]}' has an invalid value")
-    if (fault := _input_fault(table, call[2], rows)) is not None:
-        return _errors(fault)
+    if (error := _input_error(table, call[2], rows)) is not None:
+        return _errors(error)
     return _store(table, f"bulkInsert{table.name}", rows, order)
 
 
-def _input_fault(table: Table, variable: str, rows: list[object]) -> str | None:
+def _input_error(table: Table, variable: str, rows: list[object]) -> str | None:
     for row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("page_id"), str):
             return f"Variable '{variable}' has an invalid value: page_id"
@@ -56,7 +57,7 @@ def _input_fault(table: Table, variable: str, rows: list[object]) -> str | None:
             )
         try:
             table.check(values)
-        except (BadColumnError, UnhealingError) as error:
+        except (BadRequestError, InternalError) as error:
             return f"Variable '{variable}' has an invalid value: {error}"
     return None
 
@@ -70,7 +71,7 @@ def _store(table: Table, field: str, rows: list[dict[str, object]], order: rando
     if len(good) < len(rows):
         return _errors(f"Exception while fetching data (/{field}) : Key may not be empty", field)
     done = [{"applied": True, "value": {"page_id": row["page_id"]}} for row in rows]
-    return json_answer({"data": {field: done}})
+    return json_reply({"data": {field: done}})
 
 
 def _ids(rows: list[dict[str, object]]) -> set[object]:
@@ -79,4 +80,4 @@ def _ids(rows: list[dict[str, object]]) -> set[object]:
 
 def _errors(message: str, field: str | None = None) -> Reply:
     data = {"data": {field: None}} if field else {}
-    return json_answer({"errors": [{"message": message}], **data})
+    return json_reply({"errors": [{"message": message}], **data})

@@ -1,4 +1,4 @@
-"""Stargate's REST v2 on rows: ids in the path, columns in the body, pages of all rows."""
+"""The fake Stargate's REST v2 API for rows: ids in the path, columns in the body."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from gibsey_embedder.fakes.message import Reply, Request, json_answer
-from gibsey_embedder.fakes.stargate.table import BadColumnError, Table, UnhealingError
+from gibsey_embedder.fakes.message import Reply, Request, json_reply
+from gibsey_embedder.fakes.stargate.table import BadRequestError, InternalError, Table
 from gibsey_embedder.fakes.stats import Stats
 
 PAGE_SIZE = 100
 NO_SUCH_FIELD = "Server error: null"
-"""What `fields` gets that names a column which is none, as 500: by the source of 2.0.51."""
+"""The 500 for an unknown column in `fields`, according to the source code of 2.0.51."""
 SPACE = "".join(map(chr, range(0x21)))
-"""What Java's trim takes away at both ends."""
+"""The characters that Java's `trim` removes."""
 
 
 def split_path(path: str) -> list[str]:
-    """A path's segments, still percent-encoded; literal `.` and `..` are folded away."""
+    """Split a path into percent-encoded segments and resolve literal `.` and `..`."""
     segments: list[str] = []
     for segment in path.split("/")[1:]:
         if segment == "..":
@@ -29,74 +29,74 @@ def split_path(path: str) -> list[str]:
 
 
 def described(description: str, status: int) -> Reply:
-    """An error as Stargate words it."""
-    return json_answer({"description": description, "code": status}, status)
+    """Return an error in Stargate's format."""
+    return json_reply({"description": description, "code": status}, status)
 
 
 def not_found() -> Reply:
-    """A path that is none."""
-    return json_answer({"code": 404, "message": "HTTP 404 Not Found"}, 404)
+    """Return the reply for an unknown path."""
+    return json_reply({"code": 404, "message": "HTTP 404 Not Found"}, 404)
 
 
 def page_id_of(segment: str) -> str:
-    """The id that a path segment means: decoded, trimmed, an outer pair of quotes taken off.
+    """Decode and trim the id in a path segment, and remove an outer pair of quotes.
 
     Raises:
-        BadColumnError: It holds a NUL or is no UTF-8.
-        UnhealingError: It is one quote.
+        BadRequestError: The id contains a NUL or is not UTF-8.
+        InternalError: The id is a single quote.
     """
     try:
         value = unquote_to_bytes(segment).decode()
     except UnicodeDecodeError as error:
-        raise BadColumnError(str(error)) from error
+        raise BadRequestError(str(error)) from error
     if "\0" in value:
-        raise BadColumnError("Illegal character NUL")
+        raise BadRequestError("Illegal character NUL")
     value = value.strip(SPACE)
     if value == "'":
-        raise UnhealingError("Server error: begin 1, end 0, length 1")
+        raise InternalError("Server error: begin 1, end 0, length 1")
     if value.startswith("'") and value.endswith("'"):
         value = value[1:-1].replace("''", "'")
     if not value:
-        raise BadColumnError("Key may not be empty")
+        raise BadRequestError("Key may not be empty")
     return value
 
 
-def answer_row(table: Table, request: Request, keys: list[str], stats: Stats) -> Reply:
-    """Answers about one row; `keys` are the path's segments after the table."""
+def serve_row(table: Table, request: Request, keys: list[str], stats: Stats) -> Reply:
+    """Return the reply to a request for one row; `keys` are the segments after the table."""
     if keys == [""]:
         return described("HTTP 405 Method Not Allowed", 405)
     if len(keys) > 1:
         return described("Number of keys provided is too many", 400)
     try:
         return _row(table, request, page_id_of(keys[0]), stats)
-    except BadColumnError as error:
+    except BadRequestError as error:
         return described(f"Bad request: {error}", 400)
-    except UnhealingError as error:
+    except InternalError as error:
         return described(str(error), 500)
 
 
-def answer_insert(table: Table, request: Request, stats: Stats) -> Reply:
-    """Answers a `POST` of a whole row."""
+def serve_insert(table: Table, request: Request, stats: Stats) -> Reply:
+    """Return the reply to a `POST` of a row."""
     if request.method != "POST":
         return described("HTTP 405 Method Not Allowed", 405)
     try:
         values = _columns(request)
         page_id = values.pop("page_id", None)
         if not isinstance(page_id, str) or not page_id:
-            raise BadColumnError("Some partition key parts are missing: page_id")
+            raise BadRequestError("Some partition key parts are missing: page_id")
         if values:
             table.check(values)
-    except BadColumnError as error:
+    except BadRequestError as error:
         return described(f"Bad request: {error}", 400)
-    except UnhealingError as error:
+    except InternalError as error:
         return described(str(error), 500)
     table.put(page_id, orjson.dumps(values))
-    stats.carry_out()
-    return json_answer({"page_id": page_id}, 201)
+    stats.count_done()
+    return json_reply({"page_id": page_id}, 201)
 
 
-def answer_rows(table: Table, request: Request) -> Reply:
-    """Answers a page of all rows, with the state for the next one."""
+def serve_rows(table: Table, request: Request) -> Reply:
+    """Return one page of all rows, with the paging state of the next page."""
     query = request.query
     if _has_unknown(table, request):
         return described(NO_SUCH_FIELD, 500)
@@ -110,7 +110,7 @@ def answer_rows(table: Table, request: Request) -> Reply:
 
 
 def describe(keyspace: str, table: Table) -> dict[str, object]:
-    """A table as the schema endpoints show it."""
+    """Return a table in the format of the schema endpoints."""
     columns = {"page_id": "text"} | table.columns
     return {
         "name": table.name,
@@ -127,7 +127,7 @@ def _row(table: Table, request: Request, page_id: str, stats: Stats) -> Reply:
     if request.method in ("PUT", "PATCH"):
         table.check(_columns(request))
         table.put(page_id, request.body)
-        stats.carry_out()
+        stats.count_done()
         raw = request.query.get("raw") == "true"
         return Reply(200, request.body if raw else b'{"data":' + request.body + b"}")
     if request.method == "DELETE":
@@ -135,7 +135,7 @@ def _row(table: Table, request: Request, page_id: str, stats: Stats) -> Reply:
         return Reply(204)
     if request.method == "GET":
         if _has_unknown(table, request):
-            raise UnhealingError(NO_SUCH_FIELD)
+            raise InternalError(NO_SUCH_FIELD)
         row = table.read(page_id, _fields(request))
         return _rows(request, [] if row is None else [row])
     return described("HTTP 405 Method Not Allowed", 405)
@@ -145,9 +145,9 @@ def _columns(request: Request) -> dict[str, object]:
     try:
         columns = orjson.loads(request.body)
     except orjson.JSONDecodeError as error:
-        raise BadColumnError(str(error)) from error
+        raise BadRequestError(str(error)) from error
     if not isinstance(columns, dict):
-        raise BadColumnError("a JSON object is wanted")
+        raise BadRequestError("a JSON object is required")
     return columns
 
 
@@ -161,6 +161,6 @@ def _has_unknown(table: Table, request: Request) -> bool:
 
 def _rows(request: Request, rows: list[orjson.Fragment], state: str | None = None) -> Reply:
     if request.query.get("raw") == "true":
-        return json_answer(rows)
+        return json_reply(rows)
     page_state = {} if state is None else {"pageState": state}
-    return json_answer({"count": len(rows), **page_state, "data": rows})
+    return json_reply({"count": len(rows), **page_state, "data": rows})

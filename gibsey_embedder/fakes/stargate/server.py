@@ -1,6 +1,6 @@
-"""Stargate's stand-in: REST v2, GraphQL bulks, tokens, health, and a bulk writer beside it.
+"""A fake Stargate with a custom bulk endpoint: REST v2, GraphQL, tokens and readiness.
 
-The real one spreads them over four ports; here one port has them all.
+The real Stargate uses several ports; the fake uses one.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import ClassVar
 
 import orjson
 
-from gibsey_embedder.fakes.message import Reply, Request, json_answer, text_answer
+from gibsey_embedder.fakes.message import Reply, Request, json_reply, text_reply
 from gibsey_embedder.fakes.server import FakeServer, wait_until_terminated
-from gibsey_embedder.fakes.stargate.auth import TokenSource
-from gibsey_embedder.fakes.stargate.graphql import answer_graphql
+from gibsey_embedder.fakes.stargate.auth import IssuedTokens
+from gibsey_embedder.fakes.stargate.graphql import serve_graphql
 from gibsey_embedder.fakes.stargate.rest import (
-    answer_insert,
-    answer_row,
-    answer_rows,
     describe,
     described,
     not_found,
+    serve_insert,
+    serve_row,
+    serve_rows,
     split_path,
 )
-from gibsey_embedder.fakes.stargate.table import BadColumnError, Table, UnhealingError
+from gibsey_embedder.fakes.stargate.table import BadRequestError, InternalError, Table
 
 TOKEN = "demo-token"  # noqa: S105 - the demo's own
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -40,21 +40,21 @@ class Stargate(FakeServer):
     """A Stargate on a real socket.
 
     Args:
-        token: A token that is always good; None accepts given ones alone.
-        users: Who may fetch a token at `POST /v1/auth`.
-        keyspace: The one keyspace.
-        tables: Column types by table; the key `page_id text` comes by itself.
-        history: How many writes each table keeps in order; 0 keeps none.
-        rest_on_wrong_port: Whether `/v2` is answered as on the GraphQL port.
-        row_s: Seconds that each row of a bulk takes, beside `delay_s`.
-        delay_s: Seconds that each request takes.
-        workers: How many requests are served at once; 0 is no limit.
+        token: A token that does not expire; None accepts only issued tokens.
+        users: Passwords by user name, for `POST /v1/auth`.
+        keyspace: The only keyspace.
+        tables: Column types by table; every table has the key `page_id text`.
+        history: Number of writes that each table records.
+        rest_on_wrong_port: Whether `/v2` replies like the GraphQL port.
+        row_s: Seconds per row of a bulk, in addition to `delay_s`.
+        delay_s: Seconds per request.
+        workers: Maximum number of requests served at once; 0 means no limit.
         host: Address to listen on.
-        port: Port; 0 takes a free one.
+        port: Port; 0 chooses a free one.
 
     Attributes:
-        tables: The tables, with their rows and counts.
-        tokens: What is accepted; `tokens.expire()` ends all.
+        tables: The tables, with their rows and counters.
+        tokens: The valid tokens; `tokens.expire()` invalidates all.
     """
 
     CONTROLS: ClassVar[frozenset[str]] = frozenset({"delay_s", "row_s", "rest_on_wrong_port"})
@@ -75,7 +75,7 @@ class Stargate(FakeServer):
         port: int = 0,
     ) -> None:
         super().__init__(host=host, port=port, delay_s=delay_s, workers=workers)
-        self.tokens = TokenSource(token, users or {"cassandra": "cassandra"})
+        self.tokens = IssuedTokens(token, users or {"cassandra": "cassandra"})
         self.keyspace, self.history = keyspace, history
         self.rest_on_wrong_port, self.row_s = rest_on_wrong_port, row_s
         self.tables = {name: Table(name, columns, history) for name, columns in tables.items()}
@@ -93,36 +93,36 @@ class Stargate(FakeServer):
 
     @property
     def auth_url(self) -> str:
-        """What STARGATE_AUTH_URL is set to."""
+        """The value for STARGATE_AUTH_URL."""
         return f"{self.url}/v1/auth"
 
     @property
     def graphql_url(self) -> str:
-        """What STARGATE_GRAPHQL_URL is set to."""
+        """The value for STARGATE_GRAPHQL_URL."""
         return f"{self.url}/graphql"
 
     @property
     def bulk_url(self) -> str:
-        """What STARGATE_BULK_URL is set to."""
+        """The value for STARGATE_BULK_URL."""
         return f"{self.url}/bulk"
 
     def drop_table(self, name: str) -> Table:
-        """Makes a table missing; gives it back for `add_table`."""
+        """Remove a table and return it, so that `add_table` can add it again."""
         return self.tables.pop(name)
 
     def add_table(self, table: Table) -> None:
-        """Makes a table present."""
+        """Add a table."""
         self.tables[table.name] = table
 
     def details(self) -> dict[str, object]:
-        """Rows and writes of each table."""
+        """Return the number of rows and writes of each table."""
         return {
             "rows": {name: len(table.rows) for name, table in self.tables.items()},
             "writes": {name: table.writes.total() for name, table in self.tables.items()},
         }
 
-    async def answer(self, request: Request) -> Reply:
-        """Answers one request."""
+    async def reply_to(self, request: Request) -> Reply:
+        """Return the reply to one request."""
         if len(request.target) > MAX_TARGET_BYTES:
             return Reply(414)
         segments = split_path(request.path)
@@ -133,7 +133,7 @@ class Stargate(FakeServer):
         if segments == ["v1", "auth"]:
             return self._auth(request)
         if segments == ["checker", "readiness"]:
-            return text_answer("READY")
+            return text_reply("READY")
         if segments == ["bulk"]:
             return self._bulk(request)
         return not_found()
@@ -141,9 +141,9 @@ class Stargate(FakeServer):
     def _rest(self, request: Request, segments: list[str]) -> Reply:
         if self.rest_on_wrong_port:
             return not_found()
-        if (fault := self._token_fault(request)) is not None:
-            description = f"Role unauthorized for operation: {fault}"
-            return json_answer({"description": description, "code": 401}, 401)
+        if (error := self._token_error(request)) is not None:
+            description = f"Role unauthorized for operation: {error}"
+            return json_reply({"description": description, "code": 401}, 401)
         if segments[:2] == ["schemas", "keyspaces"]:
             return self._schema(segments[2:])
         if len(segments) < 3 or segments[0] != "keyspaces":
@@ -154,39 +154,39 @@ class Stargate(FakeServer):
         if table is None:
             return described(f"Table '{segments[2]}' not found", 404)
         if len(segments) == 3:
-            return answer_insert(table, request, self.stats)
+            return serve_insert(table, request, self.stats)
         if segments[3:] == ["rows"] and request.method == "GET":
-            return answer_rows(table, request)
-        return answer_row(table, request, segments[3:], self.stats)
+            return serve_rows(table, request)
+        return serve_row(table, request, segments[3:], self.stats)
 
     def _schema(self, segments: list[str]) -> Reply:
         if segments[:1] != [self.keyspace]:
             return described(f"Keyspace '{''.join(segments[:1])}' not found", 404)
         if len(segments) == 1:
-            return json_answer({"data": {"name": self.keyspace}})
+            return json_reply({"data": {"name": self.keyspace}})
         if segments[1] != "tables":
             return not_found()
         if len(segments) == 2:
-            return json_answer({"data": [describe(self.keyspace, t) for t in self.tables.values()]})
+            return json_reply({"data": [describe(self.keyspace, t) for t in self.tables.values()]})
         table = self.tables.get(segments[2])
         if table is None:
             return described(f"Table '{segments[2]}' not found", 404)
-        return json_answer({"data": describe(self.keyspace, table)})
+        return json_reply({"data": describe(self.keyspace, table)})
 
     def _graphql(self, request: Request, segments: list[str]) -> Reply:
-        if self._token_fault(request) is not None:
-            return json_answer({"errors": ["Authentication required"]}, 401)
+        if self._token_error(request) is not None:
+            return json_reply({"errors": ["Authentication required"]}, 401)
         if segments != [self.keyspace]:
             return not_found()
-        answer = answer_graphql(self.tables, request, self._random)
-        self.stats.carry_out(rows := answer.body.count(b'"applied":true'))
-        return replace(answer, takes_s=self.row_s * rows)
+        reply = serve_graphql(self.tables, request, self._random)
+        self.stats.count_done(rows := reply.body.count(b'"applied":true'))
+        return replace(reply, takes_s=self.row_s * rows)
 
     def _bulk(self, request: Request) -> Reply:
         if request.method != "PUT":
-            return json_answer({"error": "PUT is wanted"}, 405)
-        if (fault := self._token_fault(request)) is not None:
-            return json_answer({"error": fault}, 401)
+            return json_reply({"error": "only PUT is allowed"}, 405)
+        if (error := self._token_error(request)) is not None:
+            return json_reply({"error": error}, 401)
         try:
             rows = [(str(row.pop("page_id")), row) for row in orjson.loads(request.body)]
             for _, values in rows:
@@ -196,42 +196,42 @@ class Stargate(FakeServer):
             KeyError,
             AttributeError,
             TypeError,
-            BadColumnError,
-            UnhealingError,
+            BadRequestError,
+            InternalError,
         ) as error:
-            return json_answer({"error": str(error)}, 400)
+            return json_reply({"error": str(error)}, 400)
         for page_id, values in rows:
             self.vectors.put(page_id, orjson.dumps(values))
-        self.stats.carry_out(len(rows))
+        self.stats.count_done(len(rows))
         return Reply(204, takes_s=self.row_s * len(rows))
 
-    def _token_fault(self, request: Request) -> str | None:
-        return self.tokens.fault(request.headers.get("X-Cassandra-Token"))
+    def _token_error(self, request: Request) -> str | None:
+        return self.tokens.error(request.headers.get("X-Cassandra-Token"))
 
     def _auth(self, request: Request) -> Reply:
         try:
-            order = orjson.loads(request.body)
-            user, password = order["username"], order["password"]
+            body = orjson.loads(request.body)
+            user, password = body["username"], body["password"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return described("Must provide a body to the request", 400)
-        if (token := self.tokens.give(user, password)) is None:
+        if (token := self.tokens.issue(user, password)) is None:
             reason = f"Provided username {user} and/or password are incorrect"
-            return json_answer({"description": f"Failed to create token: {reason}"}, 401)
-        return json_answer({"authToken": token}, 201)
+            return json_reply({"description": f"Failed to create token: {reason}"}, 401)
+        return json_reply({"authToken": token}, 201)
 
 
 def main() -> None:
-    """Runs a Stargate as a process of its own."""
+    """Run a Stargate as a process of its own."""
     parser = argparse.ArgumentParser(
         prog="python -m gibsey_embedder.fakes.stargate.server", description=__doc__
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--delay-s", type=float, default=0.0, help="seconds a request")
-    parser.add_argument("--row-s", type=float, default=0.0, help="seconds a row of a bulk")
+    parser.add_argument("--delay-s", type=float, default=0.0, help="seconds per request")
+    parser.add_argument("--row-s", type=float, default=0.0, help="seconds per row of a bulk")
     parser.add_argument("--workers", type=int, default=0, help="requests at once; 0: no limit")
-    parser.add_argument("--token", default=TOKEN, help="the token that is always good")
-    parser.add_argument("--history", type=int, default=0, help="writes to keep in order")
+    parser.add_argument("--token", default=TOKEN, help="a token that does not expire")
+    parser.add_argument("--history", type=int, default=0, help="number of writes to record")
     wait_until_terminated(Stargate(**vars(parser.parse_args())))
 
 

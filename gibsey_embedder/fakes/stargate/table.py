@@ -1,4 +1,4 @@
-"""A table of the Stargate stand-in: rows as they were sent, read the way Cassandra would."""
+"""A table of the fake Stargate: it stores rows as sent and returns them as Cassandra does."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import orjson
 
 LISTS = ("list<float>", "frozen<list<float>>")
 NOT_SHORT = re.compile(rb'\d{8}|[eE]\+?[1-9]\d|"|null')
-"""A number that float32 may print in another way than it was sent."""
+"""Matches a number that float32 may print differently."""
 PAGE_STATE = re.compile(r"(\d{1,9})\+(\d{1,9})/==")
 SNAPSHOTS = 4
 
 
-class BadColumnError(Exception):
-    """A 400: the text is the answer's description."""
+class BadRequestError(Exception):
+    """The request gets status 400; `str()` is the description in the reply."""
 
 
-class UnhealingError(Exception):
-    """A 500 that stays one."""
+class InternalError(Exception):
+    """The request always gets status 500."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Write:
 
     Attributes:
         kind: `put` or `delete`.
-        page_id: The row.
-        row: Its columns as JSON, empty for a delete.
-        at: Monotonic seconds.
+        page_id: The row's id.
+        row: The row's columns in JSON, empty for a delete.
+        at: Monotonic time of the write, in seconds.
     """
 
     kind: Literal["put", "delete"]
@@ -52,13 +52,13 @@ class Table:
 
     Args:
         name: The table's name.
-        columns: CQL types of the columns beside the key `page_id`.
-        history: How many writes are kept in order; 0 keeps none.
+        columns: CQL types of the columns, without the key `page_id`.
+        history: Number of writes to record.
 
     Attributes:
-        rows: Each row's columns as JSON, as it was sent.
-        writes: How often each row was written.
-        history: The last writes.
+        rows: The columns of each row, in JSON as sent.
+        writes: Number of writes per row.
+        history: The last writes, oldest first.
     """
 
     def __init__(self, name: str, columns: Mapping[str, str], history: int = 0) -> None:
@@ -71,51 +71,51 @@ class Table:
         self._numbers = itertools.count(1)
 
     def vector(self, page_id: str) -> list[float] | None:
-        """A row's vector as it was sent; None where there is none."""
+        """Return a row's vector as sent, or None."""
         row = self.rows.get(page_id)
         return None if row is None else orjson.loads(row).get("vector")
 
     def text(self, page_id: str, column: str = "body") -> str | None:
-        """A row's text column; None where there is none."""
+        """Return a text column of a row, or None."""
         row = self.rows.get(page_id)
         return None if row is None else orjson.loads(row).get(column)
 
     def seed(self, rows: Iterable[tuple[str, Mapping[str, object]]]) -> None:
-        """Puts rows in place without counting them as writes."""
+        """Add rows without counting them as writes."""
         self.rows.update((page_id, orjson.dumps(values)) for page_id, values in rows)
 
     def wait_for(self, count: int, timeout_s: float = 10.0) -> bool:
-        """Waits until `count` rows are there; False if they are not in time."""
+        """Wait until the table has `count` rows; return False at a timeout."""
         with self.changed:
             return self.changed.wait_for(lambda: len(self.rows) >= count, timeout_s)
 
     def wait_until(self, done: Callable[[], bool], timeout_s: float = 10.0) -> bool:
-        """Waits until `done()` is true, asked after each write; False if it is not in time."""
+        """Wait until `done()` is true after a write; return False at a timeout."""
         with self.changed:
             return self.changed.wait_for(done, timeout_s)
 
     def wait_for_writes(self, count: int, timeout_s: float = 10.0) -> bool:
-        """Waits until `count` writes were done in all; False if they were not in time."""
+        """Wait until there were `count` writes in total; return False at a timeout."""
         with self.changed:
             return self.changed.wait_for(lambda: self.writes.total() >= count, timeout_s)
 
     def check(self, values: Mapping[str, object]) -> None:
-        """Checks columns the way Stargate does, which lets some wrong ones through.
+        """Check columns as Stargate does, which accepts some wrong values.
 
         Raises:
-            BadColumnError: No such column, or a value of another type.
-            UnhealingError: Nothing to set, or a null in a list.
+            BadRequestError: A column does not exist, or a value has the wrong type.
+            InternalError: There are no columns, or a list contains null.
         """
         if not values:
-            raise UnhealingError("Server error: no columns")
+            raise InternalError("Server error: no columns")
         for name, value in values.items():
             if name not in self.columns:
-                raise BadColumnError(f"Unknown field name '{name}'.")
+                raise BadRequestError(f"Unknown field name '{name}'.")
             if value is not None:
                 _check_value(name, value, self.columns[name])
 
     def put(self, page_id: str, row: bytes) -> None:
-        """Writes checked columns; those not named keep their values, as in a CQL UPDATE."""
+        """Write checked columns; the other columns keep their values, as in a CQL UPDATE."""
         if len(self.columns) > 1 and page_id in self.rows:
             row = orjson.dumps(orjson.loads(self.rows[page_id]) | orjson.loads(row))
         with self.changed:
@@ -126,7 +126,7 @@ class Table:
             self.changed.notify_all()
 
     def delete(self, page_id: str) -> None:
-        """Deletes a row, if it is there."""
+        """Delete a row, if it exists."""
         with self.changed:
             self.rows.pop(page_id, None)
             if self.history.maxlen:
@@ -134,7 +134,7 @@ class Table:
             self.changed.notify_all()
 
     def read(self, page_id: str, fields: Iterable[str] = ()) -> orjson.Fragment | None:
-        """A row as it comes back: with its key, all columns, floats as float32's shortest."""
+        """Return a row with its key; floats have the shortest text of their float32 value."""
         row = self.rows.get(page_id)
         if row is None:
             return None
@@ -147,10 +147,10 @@ class Table:
         return orjson.Fragment(orjson.dumps({name: _stored(values.get(name)) for name in wanted}))
 
     def page(self, size: int, state: str | None) -> tuple[list[str], str | None]:
-        """The ids of one page of all rows, and the state to ask for the next one with.
+        """Return the ids of one page of all rows, and the paging state of the next page.
 
         Raises:
-            ValueError: The state is not one of ours.
+            ValueError: The paging state is invalid.
         """
         number, offset = _read_state(state) if state else (next(self._numbers), 0)
         ids = self._snapshots.get(number)
@@ -163,25 +163,25 @@ class Table:
 
 
 def _read_state(state: str) -> tuple[int, int]:
-    """The reverse of the state that `page` gives: like base64, it needs percent-encoding."""
-    found = PAGE_STATE.fullmatch(state)
-    if found is None:
-        raise ValueError("no page-state of ours")
-    return int(found[1]), int(found[2])
+    """Parse a paging state; like Stargate's base64, it needs percent-encoding."""
+    match = PAGE_STATE.fullmatch(state)
+    if match is None:
+        raise ValueError("invalid page-state")
+    return int(match[1]), int(match[2])
 
 
 def _check_value(name: str, value: object, cql: str) -> None:
     if cql not in LISTS:
         if not isinstance(value, str):
-            raise BadColumnError(f"Wrong value type for '{name}'. Expected a text.")
+            raise BadRequestError(f"Wrong value type for '{name}'. Expected a text.")
         return
     if not isinstance(value, list):
-        raise BadColumnError(f"Wrong value type for '{name}'. Expected a list.")
+        raise BadRequestError(f"Wrong value type for '{name}'. Expected a list.")
     kinds = set(map(type, value))
     if type(None) in kinds:
-        raise UnhealingError("Server error: null is not supported inside collections")
+        raise InternalError("Server error: null is not supported inside collections")
     if kinds - {float, int} and not all(_is_number(item) for item in value):
-        raise BadColumnError(f"Wrong value provided for column '{name}'. Expected float.")
+        raise BadRequestError(f"Wrong value provided for column '{name}'. Expected float.")
 
 
 def _is_number(value: object) -> bool:

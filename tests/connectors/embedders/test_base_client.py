@@ -36,7 +36,7 @@ def test_768_numbers_of_unit_length_come_back_for_each_text_in_order(ollama):
 
 
 def test_767_numbers_for_every_text_are_refused_as_a_fault_of_the_set_up(ollama):
-    ollama.spoil("short")
+    ollama.add_quirk("short")
     with pytest.raises(ConfigurationError, match="767 dimensions") as caught:
         vectors_of(client_of(ollama), ["one", "two"])
     assert "EMBED_MODEL" in caught.value.remedy
@@ -45,7 +45,7 @@ def test_767_numbers_for_every_text_are_refused_as_a_fault_of_the_set_up(ollama)
 
 @pytest.mark.parametrize("quirk", ["short", "zero", "nan_literal", "infinity"])
 def test_a_bad_vector_among_good_ones_is_left_out_alone(ollama, quirk: Quirk):
-    ollama.spoil(quirk, match="bad")
+    ollama.add_quirk(quirk, match="bad")
     good, bad, other = vectors_of(client_of(ollama), ["good", "bad", "other"])
     assert (len(good), bad, len(other)) == (768, None, 768)
 
@@ -54,27 +54,27 @@ def test_a_bad_vector_among_good_ones_is_left_out_alone(ollama, quirk: Quirk):
 def test_a_page_whose_vector_is_bad_alone_is_its_own_fault_while_other_texts_are_good(
     ollama, quirk: Quirk
 ):
-    ollama.spoil(quirk, match="bad")
+    ollama.add_quirk(quirk, match="bad")
     assert vectors_of(client_of(ollama), ["bad"]) == [None]
     assert vectors_of(client_of(ollama), ["bad", "also bad"]) == [None, None]
 
 
-@pytest.mark.parametrize("quirk", ["nan", "zero", "nan_literal", "infinity", "refused"])
+@pytest.mark.parametrize("quirk", ["nan", "zero", "nan_literal", "infinity", "rejected"])
 def test_an_embedder_that_makes_no_good_vector_of_anything_is_no_page_s_fault(ollama, quirk: Quirk):
-    ollama.spoil(quirk)
+    ollama.add_quirk(quirk)
     with pytest.raises(ConfigurationError, match="no usable vector of any text"):
         vectors_of(client_of(ollama), ["a page"])
 
 
 @pytest.mark.parametrize(("quirk", "came"), [("few", "1 vectors"), ("many", "3 vectors")])
 def test_too_few_or_too_many_vectors_are_not_guessed_at(ollama, quirk: Quirk, came):
-    ollama.spoil(quirk, match="one")
+    ollama.add_quirk(quirk, match="one")
     with pytest.raises(TransientError, match=f"{came} for 2 texts"):
         vectors_of(client_of(ollama), ["one", "two"])
 
 
 def test_vectors_of_another_length_are_brought_to_unit_length(ollama):
-    ollama.spoil("unnormalised")
+    ollama.add_quirk("unnormalised")
     (vector,) = vectors_of(client_of(ollama), ["a page"])
     assert math.hypot(*vector) == pytest.approx(1.0, abs=1e-6)
 

@@ -97,7 +97,7 @@ def test_what_is_no_answer_is_asked_again(rag, watched, fault):
 @pytest.mark.parametrize("body", [b"", b"OK", b'{"status":"ok"}', b"true"])
 def test_what_an_accepting_service_says_is_its_own_affair(rag, watched, body):
     kind = "text/plain" if body == b"OK" else "application/json"
-    rag.faults.add(Fault("answer", answer=Reply(202, body, kind)))
+    rag.faults.add(Fault("reply", reply=Reply(202, body, kind)))
     assert write(notifier_of(rag, watched), row_of("a")) == {}
 
 

@@ -120,7 +120,7 @@ def test_a_check_that_does_not_end_is_told(
 
 
 def test_a_secret_that_a_service_quotes_is_struck_out(examine: Examine, rag: Rag) -> None:
-    rag.faults.add(Fault("answer", answer=Reply(500, b"bad token s3cret-rag")))
+    rag.faults.add(Fault("reply", reply=Reply(500, b"bad token s3cret-rag")))
     examined = examine(RAG_AUTH_TOKEN="s3cret-rag")
     examined.told("rag", "bad", "bad token ***")
     assert "s3cret" not in examined.output
@@ -173,17 +173,17 @@ def test_a_wrong_path_a_wrong_token_and_a_broken_service_are_told(
     rag.token = "wanted"
     examined = examine("--send-test", RAG_REFRESH_URL=rag.refresh_url)
     examined.told("rag", "bad", "401", "correct RAG_AUTH_TOKEN")
-    rag.faults.add(Fault("answer", answer=Reply(502, b"oops")))
+    rag.faults.add(Fault("reply", reply=Reply(502, b"oops")))
     examine("--send-test").told("rag", "bad", "502", "log")
 
 
 def test_a_token_that_may_be_refused_and_a_broken_service_are_told_without_sending(
     examine: Examine, rag: Rag
 ) -> None:
-    rag.faults.add(Fault("answer", answer=Reply(403), when=lambda r: r.method == "OPTIONS"))
+    rag.faults.add(Fault("reply", reply=Reply(403), when=lambda r: r.method == "OPTIONS"))
     examine().told("rag", "warning", "403", "--send-test")
     rag.faults.clear()
-    rag.faults.add(Fault("answer", answer=Reply(500, b"oh"), when=lambda r: r.method == "OPTIONS"))
+    rag.faults.add(Fault("reply", reply=Reply(500, b"oh"), when=lambda r: r.method == "OPTIONS"))
     examine().told("rag", "bad", "500: oh", "log")
 
 
@@ -191,7 +191,7 @@ def test_a_token_that_may_be_refused_and_a_broken_service_are_told_without_sendi
     "answer", [Reply(200, b"<html>log in</html>"), Reply(302, headers={"Location": "/login"})]
 )
 def test_a_login_page_is_no_rag_service(examine: Examine, rag: Rag, answer: Reply) -> None:
-    rag.faults.add(Fault("answer", answer=answer, when=lambda r: r.method == "POST"))
+    rag.faults.add(Fault("reply", reply=answer, when=lambda r: r.method == "POST"))
     examine("--send-test").told("rag", "bad", str(answer.status), "set RAG_REFRESH_URL")
 
 
@@ -274,7 +274,7 @@ def test_a_store_in_use_is_good(examine: Examine, store: Path) -> None:
 def test_a_clock_that_is_far_off_is_told(examine: Examine, stargate: Stargate) -> None:
     date = {"Date": "Wed, 01 Jan 2020 00:00:00 GMT"}
     answer = Reply(404, b"", headers=date)
-    stargate.faults.add(Fault("answer", answer=answer, when=lambda r: r.path == "/"))
+    stargate.faults.add(Fault("reply", reply=answer, when=lambda r: r.path == "/"))
     examine().told("clock", "bad", "Stargate's clock", "behind ours", "NTP")
 
 
@@ -282,5 +282,5 @@ def test_a_clock_that_is_a_little_off_is_a_warning(examine: Examine, rag: Rag) -
     answer = Reply(
         404, b"", headers={"Date": email.utils.formatdate(time.time() + 20, usegmt=True)}
     )
-    rag.faults.add(Fault("answer", answer=answer, when=lambda r: r.path == "/"))
+    rag.faults.add(Fault("reply", reply=answer, when=lambda r: r.path == "/"))
     examine().told("clock", "warning", "the RAG service's clock", "ahead of ours")

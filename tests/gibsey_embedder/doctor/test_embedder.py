@@ -25,7 +25,7 @@ def test_a_missing_model_is_told_and_pulled_when_allowed(examine: Examine, ollam
 
 def test_a_pull_that_fails_is_told(examine: Examine, ollama: Ollama) -> None:
     refusal = Reply(200, b'{"status":"pulling"}\n{"error":"file does not exist"}\n')
-    ollama.faults.add(Fault("answer", answer=refusal, when=lambda r: r.path == "/api/pull"))
+    ollama.faults.add(Fault("reply", reply=refusal, when=lambda r: r.path == "/api/pull"))
     examined = examine("--pull", EMBED_MODEL="nope")
     examined.told("embedder", "bad", "could not be pulled: file does not exist", "EMBED_MODEL")
 
@@ -98,7 +98,7 @@ def test_a_page_that_is_not_embedded_is_told(
 ) -> None:
     ordinary = embedder.PAGE[:40].encode()
     refusal = Reply(500, b'{"error":"out of memory"}')
-    ollama.faults.add(Fault("answer", answer=refusal, when=lambda r: ordinary in r.body))
+    ollama.faults.add(Fault("reply", reply=refusal, when=lambda r: ordinary in r.body))
     examine().told("embedder", "bad", "not embedded", "out of memory", "look at its log")
     ollama.faults.clear()
     monkeypatch.setattr(embedder, "SAMPLE_S", 0.3)
@@ -109,7 +109,7 @@ def test_a_page_that_is_not_embedded_is_told(
 def test_a_context_that_is_not_told_is_no_fault(examine: Examine, ollama: Ollama) -> None:
     untold = json.dumps({"model_info": {"nomic-bert.embedding_length": 768}}).encode()
     ollama.faults.add(
-        Fault("answer", answer=Reply(200, untold), when=lambda r: r.path == "/api/show")
+        Fault("reply", reply=Reply(200, untold), when=lambda r: r.path == "/api/show")
     )
     examine().told(f"embedder {ollama.url} context", "good", "2048 tokens are assumed")
 
@@ -138,7 +138,7 @@ def test_a_pull_logs_in_where_the_server_wants_that(examine: Examine, ollama: Ol
         seen.append((request.path, request.bearer()))
         return False
 
-    ollama.faults.add(Fault("answer", when=note))
+    ollama.faults.add(Fault("reply", when=note))
     ollama.remove("nomic-embed-text")
     examine("--pull", EMBED_API_KEY="s3cret").told("embedder", "good", "was pulled")
     assert ("/api/pull", "s3cret") in seen

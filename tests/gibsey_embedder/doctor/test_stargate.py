@@ -90,7 +90,7 @@ def test_a_key_of_several_columns_is_told(examine: Examine, stargate: Stargate) 
     }
     answer = Reply(200, json.dumps({"data": described}).encode())
     stargate.faults.add(
-        Fault("answer", answer=answer, when=lambda r: r.path.endswith("/page_vectors"))
+        Fault("reply", reply=answer, when=lambda r: r.path.endswith("/page_vectors"))
     )
     examine().told("stargate table", "bad", "page_id, at", "make the table anew")
 
@@ -105,7 +105,7 @@ def test_a_write_is_tried_only_when_allowed_and_leaves_nothing(
 
 def test_a_role_that_may_not_write_is_told(examine: Examine, stargate: Stargate) -> None:
     refusal = Reply(401, b'{"description":"Role unauthorized for operation: x","code":401}')
-    stargate.faults.add(Fault("answer", answer=refusal, when=lambda r: r.method == "PUT"))
+    stargate.faults.add(Fault("reply", reply=refusal, when=lambda r: r.method == "PUT"))
     examine("--write").told("stargate write", "bad", "lacks MODIFY")
 
 
@@ -117,7 +117,7 @@ def test_graphql_that_is_not_there_is_told(examine: Examine, stargate: Stargate)
 
 def test_a_stargate_that_is_ill_is_told(examine: Examine, stargate: Stargate) -> None:
     ill = Reply(503, b"no coordinator")
-    stargate.faults.add(Fault("answer", answer=ill, when=lambda r: r.path.startswith("/v2")))
+    stargate.faults.add(Fault("reply", reply=ill, when=lambda r: r.path.startswith("/v2")))
     examine().told("stargate", "bad", "503", "start Stargate")
 
 
@@ -125,7 +125,7 @@ def test_a_row_that_the_doctor_cannot_delete_again_is_named(
     examine: Examine, stargate: Stargate
 ) -> None:
     refusal = Reply(401, b'{"description":"Role unauthorized for operation: x","code":401}')
-    stargate.faults.add(Fault("answer", answer=refusal, when=lambda r: r.method == "DELETE"))
+    stargate.faults.add(Fault("reply", reply=refusal, when=lambda r: r.method == "DELETE"))
     examined = examine("--write")
     (left,) = stargate.vectors.rows
     examined.told("stargate write", "bad", f"the row {left} is left")
@@ -134,7 +134,7 @@ def test_a_row_that_the_doctor_cannot_delete_again_is_named(
 def test_columns_that_are_not_told_are_a_warning(examine: Examine, stargate: Stargate) -> None:
     answer = Reply(200, b'{"data":{"name":"page_vectors"}}')
     stargate.faults.add(
-        Fault("answer", answer=answer, when=lambda r: r.path.endswith("/page_vectors"))
+        Fault("reply", reply=answer, when=lambda r: r.path.endswith("/page_vectors"))
     )
     examine().told("stargate table", "warning", "tells no columns", "CREATE TABLE")
 
@@ -149,6 +149,6 @@ def test_a_table_without_page_ids_is_told(examine: Examine, stargate: Stargate) 
     described = {"columnDefinitions": [{"name": "vector", "typeDefinition": "list<float>"}]}
     answer = Reply(200, json.dumps({"data": described}).encode())
     stargate.faults.add(
-        Fault("answer", answer=answer, when=lambda r: r.path.endswith("/page_vectors"))
+        Fault("reply", reply=answer, when=lambda r: r.path.endswith("/page_vectors"))
     )
     examine().told("stargate table", "bad", "no column page_id", "make the table anew")

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from gibsey_embedder.fakes.kafka import CLIENT_OPTIONS, MockKafka
-from gibsey_embedder.fakes.process import StandInProcess
+from gibsey_embedder.fakes.process import FakeProcess
 
 
 def consumer_of(kafka: MockKafka, group: str = "g") -> Consumer:
@@ -91,6 +91,6 @@ def test_feeding_waits_while_a_partition_is_nearly_full(mock_kafka: MockKafka) -
 
 
 def test_a_broker_serves_other_processes() -> None:
-    with StandInProcess("kafka", partitions=2) as process:
+    with FakeProcess("kafka", partitions=2) as process:
         client = Producer({"bootstrap.servers": process.url, "log_level": 0})
         assert len(client.list_topics("cdc.pages", timeout=5).topics["cdc.pages"].partitions) == 2

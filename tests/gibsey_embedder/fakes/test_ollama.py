@@ -179,7 +179,7 @@ def test_a_key_is_asked_for_where_one_is_set() -> None:
 
 
 def test_nan_is_an_error_that_says_so(versioned: Ollama) -> None:
-    versioned.spoil("nan", "poison")
+    versioned.add_quirk("nan", "poison")
     answer = embed(versioned, ["good", "poison"])
     assert answer.status_code in (400, 500)
     assert "NaN" in answer.json()["error"]
@@ -188,10 +188,10 @@ def test_nan_is_an_error_that_says_so(versioned: Ollama) -> None:
 
 def test_vectors_can_be_spoiled_for_single_texts(ollama: Ollama) -> None:
     for quirk in ("zero", "short", "nan_literal", "infinity", "unnormalised"):
-        ollama.spoil(quirk, quirk)
-    ollama.spoil("few", "few", times=1)
-    ollama.spoil("many", "many")
-    ollama.spoil("refused", "refused")
+        ollama.add_quirk(quirk, quirk)
+    ollama.add_quirk("few", "few", times=1)
+    ollama.add_quirk("many", "many")
+    ollama.add_quirk("rejected", "refused")
     zero, short, long = embed(ollama, ["zero", "short", "unnormalised"]).json()["embeddings"]
     assert (set(zero), len(zero), len(short)) == ({0}, 768, 767)
     assert length(long) == pytest.approx(math.e, abs=1e-5)
@@ -201,7 +201,7 @@ def test_vectors_can_be_spoiled_for_single_texts(ollama: Ollama) -> None:
     assert len(embed(ollama, ["few", "b"]).json()["embeddings"]) == 2
     assert len(embed(ollama, ["many", "b"]).json()["embeddings"]) == 3
     assert embed(ollama, ["refused", "b"]).status_code == 400
-    ollama.heal()
+    ollama.clear_quirks()
     assert embed(ollama, ["zero"]).json()["embeddings"] == [embed_text("zero")]
 
 

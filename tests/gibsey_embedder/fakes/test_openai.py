@@ -22,12 +22,12 @@ def test_vectors_come_out_of_order_with_their_index(fake_openai: OpenAI) -> None
     data = embed(fake_openai, texts).json()["data"]
     assert [item["index"] for item in data] != list(range(10))
     for item in data:
-        assert item["embedding"] == fake_openai.right_vector(texts[item["index"]])
+        assert item["embedding"] == fake_openai.expected_vector(texts[item["index"]])
         assert len(item["embedding"]) == 768
 
 
 def test_its_space_is_not_ollamas(fake_openai: OpenAI) -> None:
-    assert fake_openai.right_vector("a page") != embed_text("a page")
+    assert fake_openai.expected_vector("a page") != embed_text("a page")
 
 
 def test_without_dimensions_it_is_the_models_own_size(fake_openai: OpenAI) -> None:

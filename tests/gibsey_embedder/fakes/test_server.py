@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gibsey_embedder.fakes.ollama import Ollama
-from gibsey_embedder.fakes.process import StandInProcess
+from gibsey_embedder.fakes.process import FakeProcess
 from gibsey_embedder.fakes.rag import Rag
 from tests.eventually import eventually
 
@@ -161,7 +161,7 @@ def test_a_wrong_order_is_refused(rag: Rag, order: object) -> None:
 
 
 def test_a_stand_in_runs_as_a_process_of_its_own() -> None:
-    with StandInProcess("rag", delay_s=0.01) as process:
+    with FakeProcess("rag", delay_s=0.01) as process:
         answer = httpx.post(f"{process.url}/refresh", json={"page_id": "p", "vector": VECTOR})
         assert answer.status_code == 200
         process.control(fault={"kind": "status", "status": 500})

@@ -12,7 +12,7 @@ import pytest
 from yarl import URL
 
 from gibsey_embedder.fakes.ngrams import embed_text
-from gibsey_embedder.fakes.stargate.auth import TOKEN_LIFE_S, TokenSource
+from gibsey_embedder.fakes.stargate.auth import TOKEN_LIFE_S, IssuedTokens
 from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.eventually import eventually
 
@@ -147,13 +147,13 @@ def test_tokens_are_given_and_expire() -> None:
 
 def test_a_token_lives_longer_when_it_is_used() -> None:
     now = 0.0
-    tokens = TokenSource(None, {"u": "p"}, clock=lambda: now)
-    token = tokens.give("u", "p")
+    tokens = IssuedTokens(None, {"u": "p"}, clock=lambda: now)
+    token = tokens.issue("u", "p")
     for _ in range(3):
         now += TOKEN_LIFE_S - 1
-        assert tokens.fault(token) is None
+        assert tokens.error(token) is None
     now += TOKEN_LIFE_S + 1
-    assert tokens.fault(token) == "authorization failed"
+    assert tokens.error(token) == "authorization failed"
 
 
 def test_unknown_keyspaces_tables_and_paths_are_404(stargate: Stargate) -> None:

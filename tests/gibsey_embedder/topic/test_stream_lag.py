@@ -13,7 +13,7 @@ from connectors.core.errors import ConfigurationError, TransientError
 from connectors.http.client import HttpClient
 from connectors.kafka.config import KafkaConfig
 from gibsey_embedder.fakes.kafka import MockKafka
-from gibsey_embedder.fakes.message import Reply, Request, text_answer
+from gibsey_embedder.fakes.message import Reply, Request, text_reply
 from gibsey_embedder.fakes.server import FakeServer
 from gibsey_embedder.terminal.retry_policy import RetryPolicy
 from gibsey_embedder.topic import stream_lag
@@ -28,8 +28,8 @@ class Metrics(FakeServer):
 
     text = ""
 
-    async def answer(self, request: Request) -> Reply:
-        return text_answer(self.text) if request.path == "/metrics" else Reply(404)
+    async def reply_to(self, request: Request) -> Reply:
+        return text_reply(self.text) if request.path == "/metrics" else Reply(404)
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def test_where_even_a_plain_word_is_too_long_it_is_no_text_s_fault():
 
 def test_a_refused_text_refuses_the_request_that_it_is_in_and_is_refused_alone():
     with Ollama() as server:
-        server.spoil("refused", match="bad")
+        server.add_quirk("rejected", match="bad")
         for texts in (["good", "bad"], ["bad"]):
             with pytest.raises(RejectedError, match="bad input"):
                 vectors_of(client_of(server), texts)
@@ -199,7 +199,7 @@ def test_a_refused_text_refuses_the_request_that_it_is_in_and_is_refused_alone()
 @pytest.mark.parametrize("version", ["0.13", "0.24"])
 def test_a_vector_of_nan_refuses_its_text_not_the_server(version):
     with Ollama(version=version) as server:
-        server.spoil("nan", match="bad")
+        server.add_quirk("nan", match="bad")
         with pytest.raises(RejectedError, match="NaN"):
             vectors_of(client_of(server), ["bad"])
 

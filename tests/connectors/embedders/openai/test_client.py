@@ -9,7 +9,7 @@ from connectors.core.errors import ConfigurationError, RejectedError, TransientE
 from connectors.embedders.base import EmbedderClient, ModelInfo, TextTooLongError
 from connectors.embedders.openai.client import CONTEXT_TOKENS, MAX_TEXTS, OpenAIClient, endpoint_of
 from connectors.http.client import HttpClient
-from gibsey_embedder.fakes.message import Reply, Request, json_answer
+from gibsey_embedder.fakes.message import Reply, Request, json_reply
 from gibsey_embedder.fakes.model import EmbeddingModel, Quirk
 from gibsey_embedder.fakes.server import FakeServer
 from tests.connectors.http.clients import using, vectors_of
@@ -27,7 +27,7 @@ class EndpointPool(FakeServer):
         self.dimensions, self.backwards = dimensions, backwards
         self.requests: list[Request] = []
 
-    async def answer(self, request: Request) -> Reply:
+    async def reply_to(self, request: Request) -> Reply:
         self.requests.append(request)
         order = orjson.loads(request.body)
         size = self.dimensions or order["dimensions"]
@@ -38,7 +38,7 @@ class EndpointPool(FakeServer):
         ]
         usage = {"prompt_tokens": 1, "total_tokens": 1}
         data = rows[::-1] if self.backwards else rows
-        return json_answer({"object": "list", "data": data, "model": MODEL, "usage": usage})
+        return json_reply({"object": "list", "data": data, "model": MODEL, "usage": usage})
 
     def orders(self) -> list[dict]:
         return [orjson.loads(request.body) for request in self.requests]
@@ -132,7 +132,7 @@ def test_a_server_that_ignores_the_size_asked_for_is_a_fault_of_the_set_up():
 
 @pytest.mark.parametrize("quirk", ["zero"])
 def test_a_bad_vector_among_good_ones_is_left_out_alone(server, quirk: Quirk):
-    server.model.spoil(quirk, "bad", None)
+    server.model.add_quirk(quirk, "bad", None)
     good, bad = vectors_of(client_of(server), ["good", "bad"])
     assert (len(good), bad) == (768, None)
 

@@ -51,7 +51,7 @@ def test_a_token_is_fetched_once_and_kept(stargate):
         return [await tokens.current() for _ in range(3)]
 
     assert len(set(using(fetched(stargate), use))) == 1
-    assert stargate.tokens.given == 1
+    assert stargate.tokens.issued == 1
 
 
 def test_requests_at_the_same_time_share_one_asking(stargate):
@@ -76,7 +76,7 @@ def test_a_refused_token_is_renewed_once_for_all_who_were_refused(stargate):
     old, newer = using(fetched(stargate, clock), use)
     assert len(set(newer)) == 1
     assert old not in newer
-    assert stargate.tokens.given == 2
+    assert stargate.tokens.issued == 2
 
 
 def test_who_comes_late_with_an_old_token_gets_the_newer_one_without_asking(stargate):
@@ -89,7 +89,7 @@ def test_who_comes_late_with_an_old_token_gets_the_newer_one_without_asking(star
 
     first, second = using(fetched(stargate, clock), use)
     assert first == second
-    assert stargate.tokens.given == 2
+    assert stargate.tokens.issued == 2
 
 
 def test_a_token_that_is_refused_right_away_is_not_renewed_before_a_pause(stargate):
@@ -180,7 +180,7 @@ def test_a_token_that_expires_in_the_middle_costs_no_page_and_one_renewal(starga
 
     assert with_writer(rest_with_fetched(stargate, watched, clock), use) == {}
     assert len(stargate.vectors.rows) == 64
-    assert stargate.tokens.given == 2
+    assert stargate.tokens.issued == 2
     assert watched.count("gibsey_retries_total", service="stargate") == 0
 
 
@@ -205,7 +205,7 @@ def test_a_role_without_modify_is_said_and_waited_for_without_a_loop(stargate):
     assert "MODIFY on gibsey" in said
     assert "STARGATE_USERNAME" in said
     assert refused == {}
-    assert stargate.tokens.given <= 2
+    assert stargate.tokens.issued <= 2
 
 
 def test_a_fixed_token_that_is_refused_names_its_setting():
@@ -241,16 +241,16 @@ def test_a_stalled_permission_check_is_no_matter_of_the_token():
 def test_without_any_token_no_header_is_sent(stargate):
     headers = []
 
-    async def answer(request):
+    async def reply_to(request):
         headers.append(dict(request.headers))
-        return await Stargate.answer(stargate, request)
+        return await Stargate.reply_to(stargate, request)
 
-    stargate.answer = answer
+    stargate.reply_to = reply_to
     watched = Watched()
     make = rest_of(stargate, watched, tokens=FixedToken(""))
 
     def heal():
-        stargate.tokens.fault = lambda token: None
+        stargate.tokens.error = lambda token: None
 
     said, _ = until_stalled_then(stargate, watched, make, heal)
     assert "MissingPathError token" in said

@@ -35,11 +35,11 @@ def holds(page_id: str):
 def test_rows_are_one_put_in_the_agreed_shape(stargate, watched):
     seen: list[Request] = []
 
-    async def answer(request):
+    async def reply_to(request):
         seen.append(request)
-        return await Stargate.answer(stargate, request)
+        return await Stargate.reply_to(stargate, request)
 
-    stargate.answer = answer
+    stargate.reply_to = reply_to
     rows = pages(100)
     assert write(custom_of(stargate, watched), *rows) == {}
     assert len(seen) == 1

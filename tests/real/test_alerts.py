@@ -50,7 +50,7 @@ def test_a_stopped_embedder_with_a_backlog_is_told_and_so_is_its_return(
     stream.feed(BACKLOG, start=10)
     required = watching.channel.wait("ALERT: Only ")
     assert "events wait" in required
-    assert "The stage that holds it up: embedder (it is waited for)." in required
+    assert "Stalled service: embedder." in required
     assert "*Since:* " in required
     assert "*First:* Open the status page" in required
     assert "docs/runbook.md#gibseyvectorsunder100perminute" in required
@@ -71,7 +71,7 @@ def test_fewer_than_100_vectors_a_minute_with_a_backlog_are_told_though_nothing_
     watching = watch(worker.status_port)
     stream.feed(BACKLOG)
     text = watching.channel.wait("ALERT: Only ")
-    assert "No service is waited for: one of them is too slow" in text
+    assert "No service is stalled, so one of them is too slow" in text
     assert watching.state("GibseyServiceStalled") == "inactive"
 
 
@@ -95,10 +95,10 @@ def test_a_killed_worker_is_told_and_so_is_its_return(stream: Stream, watch: Sta
     watching = watch(port)
     watching.wait_scraped()
     worker.kill()
-    text = watching.channel.wait(f"ALERT: The worker does not answer at 127.0.0.1:{port}")
+    text = watching.channel.wait(f"ALERT: The worker does not respond at 127.0.0.1:{port}")
     assert "Changes stay in Kafka" in text
     stream.start(STATUS_PORT=str(port)).wait_started()
-    watching.channel.wait(f"RESOLVED: The worker does not answer at 127.0.0.1:{port}")
+    watching.channel.wait(f"RESOLVED: The worker does not respond at 127.0.0.1:{port}")
 
 
 def test_a_dead_letter_is_told_with_its_reason(stream: Stream, watch: Start):

@@ -9,7 +9,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 
 WORKDIR /src
 
-# First what changes seldom, so that a change of the code does not install everything anew.
+# Install the dependencies first, so a change of the code does not reinstall them.
 COPY requirements.lock requirements-build.lock ./
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --requirement requirements-build.lock \
@@ -23,18 +23,18 @@ COPY gibsey_embedder/ gibsey_embedder/
 RUN /opt/build/bin/python -m hatchling build --target wheel --directory /tmp/wheel \
     && /opt/gibsey/bin/pip install --no-deps /tmp/wheel/*.whl \
     && /opt/gibsey/bin/python -m compileall -q /opt/gibsey/lib \
-    # What runs installs nothing.
+    # The image does not need pip.
     && rm -rf /opt/gibsey/bin/pip* /opt/gibsey/lib/python3*/site-packages/pip /opt/gibsey/lib/python3*/site-packages/pip-* \
         /opt/gibsey/lib/python3*/site-packages/setuptools* /opt/gibsey/lib/python3*/site-packages/pkg_resources
 
-# --- the image: Python, the environment, a user without rights
+# --- the image: Python, the environment, an unprivileged user
 FROM python:3.12-slim
 
-# Given by `make image`; the version itself is in pyproject.toml.
+# `make image` sets both. pyproject.toml defines the version.
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gibsey-embedder" \
-      org.opencontainers.image.description="Turns page changes from Kafka into embeddings in Cassandra, and tells the RAG service." \
+      org.opencontainers.image.description="Turns page changes from Kafka into embeddings in Cassandra, and notifies the RAG service." \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
@@ -46,7 +46,7 @@ RUN groupadd --system --gid 10001 gibsey \
 
 COPY --from=build /opt/gibsey /opt/gibsey
 
-# STATUS_HOST: a port of a container is reached from outside it.
+# STATUS_HOST: clients connect to the status port from outside the container.
 ENV PATH=/opt/gibsey/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -55,7 +55,7 @@ ENV PATH=/opt/gibsey/bin:$PATH \
 
 USER 10001:10001
 WORKDIR /data
-# The only place that is written to: the root file system may be read-only.
+# The program writes only here, so the root file system may be read-only.
 VOLUME /data
 EXPOSE 6066
 STOPSIGNAL SIGTERM

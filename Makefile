@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Nothing needs to be installed first but make and a python3.
+# `make` lists the commands. Only make and a python3 must be installed.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -19,38 +19,38 @@ $(ENV): requirements-dev.lock pyproject.toml scripts/setup-env scripts/find-uv
 	@scripts/setup-env
 	@touch $@
 
-demo: $(ENV) ## See the whole stream run here, with stand-ins for every service (ARGS=--once ends by itself)
+demo: $(ENV) ## Run the whole stream on this machine, with a fake of every service (ARGS=--once ends by itself)
 	@$(BIN)/gibsey-embedder demo $(ARGS)
 
-test: $(ENV) ## Run the tests that need nothing but this machine, four at a time (ARGS="-k window")
+test: $(ENV) ## Run the tests that need no service, four at a time (ARGS="-k window")
 	@$(PYTEST) tests -q -n 4 --dist worksteal --ignore=tests/real --ignore=tests/faults --ignore=tests/browser $(ARGS)
 
-lint: $(ENV) ## Check style, types and the import rules
+lint: $(ENV) ## Check style, types and import rules
 	@bad=0; \
 	for check in 'ruff check .' 'ruff format --check .' mypy 'lint-imports --no-cache'; do \
 		echo "$$check"; $(BIN)/$$check || bad=1; \
 	done; exit $$bad
 
-format: $(ENV) ## Format the code and mend what can be mended
+format: $(ENV) ## Format the code and apply the linter's fixes
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
 test-real: $(ENV) ## Run the tests against real services, named by TEST_* variables
 	@$(PYTEST) tests/real -q $(ARGS)
 
-test-faults: $(ENV) ## Run the tests that kill, freeze and cut the services, two at a time
+test-faults: $(ENV) ## Run the tests that kill, freeze and disconnect services, two at a time
 	@$(PYTEST) tests/faults -q -n 2 --dist worksteal $(ARGS)
 
 test-browser: $(ENV) ## Run the tests of the status page in a browser
 	@$(PYTEST) tests/browser -q $(ARGS)
 
-torture: $(ENV) ## Random faults for MINUTES=10 from SEED=1, then count what was lost
+torture: $(ENV) ## Cause random faults for MINUTES=10 from SEED=1, then count lost pages
 	@$(BIN)/python -m tests.faults.torture --seed $(SEED) --minutes $(MINUTES) $(ARGS)
 
 bench: $(ENV) ## Measure speed, latency and memory in 10 minutes (ARGS="--against REF" compares two revisions)
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-long: $(ENV) ## Measure all of it for an hour, over a real Kafka: TEST_KAFKA_BROKER=host:port
+bench-long: $(ENV) ## Measure everything in an hour, over a real Kafka (TEST_KAFKA_BROKER=host:port)
 	@$(BIN)/python -m bench --long $(ARGS)
 
 dev: $(ENV) ## Run the worker and restart it when the code changes
@@ -61,9 +61,9 @@ image: ## Build the container image gibsey-embedder:latest (DOCKER=podman for an
 	$(DOCKER) build --tag gibsey-embedder:$$version --tag gibsey-embedder:latest \
 		--build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) .
 
-lock: ## Resolve the dependencies anew into the lock files (ARGS=--upgrade for newer versions)
+lock: ## Resolve the dependencies into the lock files again (ARGS=--upgrade for newer versions)
 	@scripts/lock $(ARGS)
 
-clean: ## Remove what make and the tests made
+clean: ## Remove everything that make and the tests created
 	rm -rf .venv .uv .uv.log .bench build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

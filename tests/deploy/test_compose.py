@@ -84,7 +84,7 @@ def test_a_token_in_env_does_not_get_in_the_way_of_the_login_of_the_stack(nothin
 @pytest.mark.parametrize("worker", WORKERS)
 def test_what_env_says_reaches_the_container_unless_the_head_of_the_file_names_it(worker):
     head, _, _ = (ROOT / "compose.yaml").read_text().partition("\nname:")
-    listed = head[head.index("This stack fixes") : head.index("and makes topics")]
+    listed = head[head.index("This stack fixes") : head.index("It creates topics")]
     said = {name for name in example_settings() if re.search(rf"\b{name}\b", listed)}
     said -= {"STARGATE_USERNAME", "STARGATE_PASSWORD"}  # which .env may set, as is said there
     assert STACK.fixed(worker) - OF_BYTEWAX == said

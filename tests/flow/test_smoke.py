@@ -123,7 +123,7 @@ def test_a_row_that_does_not_come_is_told_with_where_to_look(stream: Stream) -> 
     [
         (767, "Upsert OK pages={page}", True, "row of 768 numbers in page_vectors"),
         (768, "Upsert OK pages=another", True, "log line 'Upsert OK' that names the page"),
-        (768, "Upsert OK pages={page}", False, "/refresh at the RAG stand-in"),
+        (768, "Upsert OK pages={page}", False, "/refresh at the fake RAG service"),
     ],
     ids=["row", "log line", "refresh"],
 )
@@ -151,7 +151,7 @@ def test_what_does_not_answer_is_named(stream: Stream) -> None:
     stream.rag.refuse()
     done = smoke(stream)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "FAILED: the RAG stand-in does not answer" in done.stderr
+    assert "FAILED: the fake RAG service does not respond" in done.stderr
 
 
 def test_login_and_keyspace_are_those_of_the_worker(stream: Stream) -> None:

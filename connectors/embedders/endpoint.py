@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 CONCURRENCY = 2
 """Requests at an endpoint at the same time: one computing, and one queued behind it. More of them
 only make a server like Ollama's, which does one at a time, less fresh."""
-_FIRST_WAIT_S = 0.1
-_LONGEST_WAIT_S = 5.0
+MIN_PAUSE_S = 0.1
+MAX_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class Endpoint:
         index: Its number in the metrics.
         pool: Whose it is.
         concurrency: The most requests that it is to have at the same time.
+        min_pause_s: Seconds of the pause after a first failure; each further one doubles it.
+        max_pause_s: Seconds of the longest pause.
         throughput: How fast it is.
         in_flight: Requests in flight.
         in_flight_chars: What they cost.
@@ -67,6 +69,8 @@ class Endpoint:
     index: int
     pool: EndpointPool
     concurrency: int = CONCURRENCY
+    min_pause_s: float = MIN_PAUSE_S
+    max_pause_s: float = MAX_PAUSE_S
     throughput: Throughput = field(default_factory=Throughput)
     in_flight: int = 0
     in_flight_chars: int = 0
@@ -104,7 +108,7 @@ class Endpoint:
             self.faults += 1
             self.failed_at = now
         self.seen_at = -math.inf
-        wait = min(_FIRST_WAIT_S * 2 ** min(self.faults - 1, 10), _LONGEST_WAIT_S)
+        wait = min(self.min_pause_s * 2 ** min(self.faults - 1, 10), self.max_pause_s)
         asked_for = (error.retry_after_s or 0.0) * random.uniform(1.0, 1.2)  # never before it
         wait = max(wait * random.uniform(0.8, 1.2), asked_for)
         self.retry_at = max(self.retry_at, now + wait)

@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from connectors.core.errors import RetryableError, ServiceError, TransientError
 from connectors.embedders import chunking
 from connectors.embedders.base import EmbedderClient, ModelInfo
-from connectors.embedders.batching.jobs import Chunk, EmbeddingJob
+from connectors.embedders.batching.throughput import TARGET_S, Throughput
 from connectors.embedders.cache import VectorCache
-from connectors.embedders.endpoint import CONCURRENCY, Endpoint
+from connectors.embedders.endpoint import CONCURRENCY, MAX_PAUSE_S, MIN_PAUSE_S, Endpoint
 from connectors.embedders.text_rules import TextRules
 
-SILENT_S = 10.0
-"""A server that has not answered for so long may have been updated."""
-SEEN_S = 60.0
-"""And one that was not looked at for so long, however often it answers."""
+RECHECK_AFTER_SILENCE_S = 10.0
+RECHECK_EVERY_S = 60.0
 _CONTEXT_TOKENS = 2048
 
 
@@ -34,6 +32,9 @@ class EndpointPool:
         is_fallback: Whether it is the fallback, whose vectors are of another space.
         first_index: The number of its first endpoint in the metrics.
         concurrency: The most requests that each endpoint is to have at the same time.
+        min_pause_s: Seconds of an endpoint's pause after a first failure.
+        max_pause_s: Seconds of its longest pause.
+        target_s: Seconds that one window should take.
 
     Attributes:
         endpoints: The endpoints.
@@ -42,6 +43,8 @@ class EndpointPool:
         away: Set while no endpoint answers.
         latest_fault: Why not, as the latest one put it; None while one answers.
         pages: Pages it has made vectors of.
+        recheck_after_silence_s: A server that was silent for so long may have been updated.
+        recheck_every_s: A server is checked so often although it answers all the time.
     """
 
     def __init__(
@@ -55,14 +58,29 @@ class EndpointPool:
         is_fallback: bool = False,
         first_index: int = 0,
         concurrency: int = CONCURRENCY,
+        min_pause_s: float = MIN_PAUSE_S,
+        max_pause_s: float = MAX_PAUSE_S,
+        target_s: float = TARGET_S,
     ) -> None:
-        numbered = enumerate(clients, first_index)
-        self.endpoints = [Endpoint(client, n, self, concurrency) for n, client in numbered]
+        self.endpoints = [
+            Endpoint(
+                client,
+                index,
+                self,
+                concurrency,
+                min_pause_s,
+                max_pause_s,
+                Throughput(target_s),
+            )
+            for index, client in enumerate(clients, first_index)
+        ]
         self.chosen_by = chosen_by
         self.is_fallback = is_fallback
         self.away = asyncio.Event()
         self.latest_fault: RetryableError | None = None
         self.pages = 0
+        self.recheck_after_silence_s = RECHECK_AFTER_SILENCE_S
+        self.recheck_every_s = RECHECK_EVERY_S
         self.rules: TextRules | None = None
         self.model_info: ModelInfo | None = None
         self._wanted_rules = rules
@@ -100,7 +118,8 @@ class EndpointPool:
             return False
         now = time.monotonic()
         silent_s = now - max(endpoint.free_since, endpoint.seen_at)
-        return silent_s > SILENT_S or now - endpoint.seen_at > SEEN_S
+        since_check_s = now - endpoint.seen_at
+        return silent_s > self.recheck_after_silence_s or since_check_s > self.recheck_every_s
 
     async def recheck(self, endpoint: Endpoint) -> bool:
         """Ask a server, if it is doubtful; whether that has changed the rules.
@@ -168,11 +187,7 @@ class EndpointPool:
         endpoint.seen_at = -math.inf  # the texts that wait may not be as it needs them
         return True
 
-    def chunks_of(self, job: EmbeddingJob) -> list[Chunk]:
-        """Have a page go in texts that are prepared for this pool."""
-        return job.split(self._texts(job.text), self.rules)
-
-    def _texts(self, body: str) -> list[str]:
+    def texts_of(self, body: str) -> list[str]:
         """The texts that a page goes in; the body as it is until the rules are known."""
         rules = self.rules
         if rules is None:

@@ -23,10 +23,8 @@ from connectors.embedders.endpoint_pool import EndpointPool
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
 
-LOOK_S = 0.25
-"""How often it is looked whether the time has come."""
-PROBE_S = 3.0
-"""How often the primary is asked whether it is back."""
+CHECK_EVERY_S = 0.25
+PROBE_EVERY_S = 3.0
 REMEDY = "gibsey-embedder replay --reason other-space"
 
 
@@ -61,11 +59,22 @@ class Failover:
         primary: Whom it stands in for.
         after_s: Seconds without an answer before it does.
         metrics: Where `gibsey_fallback_at_work` is kept.
+        check_every_s: How often the failover checks whether `after_s` is over.
+        probe_every_s: How often it checks whether the primary is back.
     """
 
     def __init__(
-        self, pool: EndpointPool, primary: EndpointPool, after_s: float, metrics: Metrics
+        self,
+        pool: EndpointPool,
+        primary: EndpointPool,
+        after_s: float,
+        metrics: Metrics,
+        *,
+        check_every_s: float = CHECK_EVERY_S,
+        probe_every_s: float = PROBE_EVERY_S,
     ) -> None:
+        self._check_every_s = check_every_s
+        self._probe_every_s = probe_every_s
         self.pool = pool
         self._primary = primary
         self._after_s = after_s
@@ -91,7 +100,7 @@ class Failover:
         while not self._halted:
             await self._primary.away.wait()
             if not await self._is_due():
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(self._check_every_s)
             elif await self.pool.answers():
                 if self._primary.away.is_set() and not self._halted:  # it may be back by now
                     self._take_over(use)
@@ -114,7 +123,7 @@ class Failover:
 
     async def _until_primary_answers(self) -> None:
         while self._primary.away.is_set() and not self._halted:
-            await asyncio.sleep(PROBE_S)
+            await asyncio.sleep(self._probe_every_s)
             if self._primary.rules is not None and self._primary.away.is_set():
                 await self._primary.answers()
 

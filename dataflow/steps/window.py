@@ -50,19 +50,11 @@ class Embedding(Protocol):
     def rules(self) -> TextRules | None:
         """How texts are prepared; None until the embedder has told about its model."""
 
-    def submit(self, jobs: list[EmbeddingJob]) -> None:
+    def submit(self, jobs: list[EmbeddingJob[Change]]) -> None:
         """Take jobs."""
 
     def halt(self) -> Any:
         """Send no new window; the future's result comes when none is in flight."""
-
-
-@dataclass(slots=True, eq=False)
-class _Open:
-    """A change whose page is on its way through the embedder."""
-
-    change: Change
-    job: EmbeddingJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +96,9 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
 
     def __init__(self, step: WindowStep, snapshot: bytes | None) -> None:
         self._step = step
-        self._open: dict[str, list[_Open]] = {}  # by page, oldest first
-        self._finished: deque[_Open] = deque()  # filled by the event loop
-        self._new: list[EmbeddingJob] = []
+        self._open: dict[str, list[EmbeddingJob[Change]]] = {}  # by page, oldest first
+        self._finished: deque[EmbeddingJob[Change]] = deque()  # filled by the event loop
+        self._new: list[EmbeddingJob[Change]] = []
         self._versions = PageVersions(other_space=step.metrics.other_space_pages.inc)
         self._poll_interval = PollInterval()
         self._flush_markers = FlushMarkers()
@@ -150,7 +142,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         with self._step.shutdown.guard("window"):
             if self._step.backpressure is not None:
                 self._step.backpressure.wait()
-            waiting = [_packed(o.change) for page in self._open.values() for o in page]
+            waiting = [_packed(job.change) for jobs in self._open.values() for job in jobs]
             return pickle.dumps((STATE_VERSION, BUCKETS, waiting, self._versions.pack()))
 
     def _restore(self, snapshot: bytes) -> None:
@@ -232,14 +224,9 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
 
     def _embed(self, change: Change) -> None:
         self._drop_unsent(change.page_id)
-        job = EmbeddingJob(change.body or "", self._on_finished)
-        opened = _Open(change, job)
-        job.owner = opened
-        self._open.setdefault(change.page_id, []).append(opened)
+        job = EmbeddingJob(change.body or "", self._finished.append, change)
+        self._open.setdefault(change.page_id, []).append(job)
         self._new.append(job)
-
-    def _on_finished(self, job: EmbeddingJob) -> None:
-        self._finished.append(job.owner)
 
     def _submit(self) -> None:
         if self._new:
@@ -250,8 +237,8 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
     def _drop_unsent(self, page_id: str) -> None:
         """Let go of older changes of a page that no request holds yet."""
         for older in list(self._open.get(page_id, ())):
-            if not older.job.sent:
-                older.job.dropped = True
+            if not older.sent:
+                older.dropped = True
                 self._close(older)
                 self._end(older.change, "coalesced")
 
@@ -260,25 +247,25 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         if self._finished:
             self._poll_interval.reset()
         while self._finished:
-            done = self._finished.popleft()
-            done.job.owner = None  # in a cycle its vector would wait for the collector
-            if not done.job.dropped:
-                self._close(done)
-                self._apply(done, out)
+            job = self._finished.popleft()
+            if not job.dropped:
+                self._close(job)
+                self._apply(job, out)
         if out:
             self._flush_markers.begin()
         elif seal := self._flush_markers.look(is_settled=not self._step.tracker.open_pages):
             out.append(seal)
         return [out] if out else []
 
-    def _close(self, entry: _Open) -> None:
-        page = self._open[entry.change.page_id]
-        page.remove(entry)
-        if not page:
-            del self._open[entry.change.page_id]
+    def _close(self, job: EmbeddingJob[Change]) -> None:
+        page_id = job.change.page_id
+        jobs = self._open[page_id]
+        jobs.remove(job)
+        if not jobs:
+            del self._open[page_id]
 
-    def _apply(self, done: _Open, out: list[Outcome]) -> None:
-        change, job = done.change, done.job
+    def _apply(self, job: EmbeddingJob[Change], out: list[Outcome]) -> None:
+        change = job.change
         applied = self._versions.get(change.page_id)
         if applied is not None and self._is_late_to(change, applied):
             self._end(change, "coalesced")  # a newer one was faster
@@ -286,7 +273,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         version = change.version
         if applied is not None and version.compare(applied.version) < 0:
             version = applied.version  # a replay of a text that was written again since
-        self._versions.put(change.page_id, version, self._remembered(done, applied))
+        self._versions.put(change.page_id, version, self._remembered(job, applied))
         if job.vector is None:
             self._count(change, "refused")
             self._step.tracker.handed_over((change.record,))
@@ -295,14 +282,14 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         self._count(change, "embedded")
         self._step.tracker.expect(change.record, outputs=2)
         self._step.tracker.handed_over((change.record,))
-        out.append(_vector(change, job))
+        out.append(_vector(job))
 
-    def _remembered(self, done: _Open, applied: PageVersion | None) -> bytes | None:
+    def _remembered(self, job: EmbeddingJob[Change], applied: PageVersion | None) -> bytes | None:
         """What is remembered of a page's text; without a vector the page keeps its older one."""
         was_other = applied is not None and applied.fingerprint == BY_FALLBACK
-        if done.job.other_space or (was_other and done.job.vector is None):
+        if job.other_space or (was_other and job.vector is None):
             return BY_FALLBACK
-        return self._fingerprint(done.change)
+        return self._fingerprint(job.change)
 
     def _end(self, change: Change, outcome: str) -> None:
         self._count(change, outcome)
@@ -322,7 +309,8 @@ def _is_late(change: Change, latest: Version) -> bool:
     return order < 0 or (order == 0 and not change.is_replay)
 
 
-def _vector(change: Change, job: EmbeddingJob) -> PageVector:
+def _vector(job: EmbeddingJob[Change]) -> PageVector:
+    change = job.change
     written_us = change.version.written_us
     return PageVector(
         change.page_id, job.vector, change.record, written_us, job.model, job.other_space

@@ -11,12 +11,13 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 from connectors.core.errors import RejectedError, RetryableError, ServiceError, TransientError
 from connectors.embedders.base import ModelInfo
 from connectors.embedders.batching.batch_queue import BatchQueue, WindowLimits
-from connectors.embedders.batching.error_attribution import WindowErrorAttribution
-from connectors.embedders.batching.jobs import Chunk, EmbeddingJob
+from connectors.embedders.batching.error_attribution import MIN_FAILING_S, WindowErrorAttribution
+from connectors.embedders.batching.jobs import EmbeddingJob, PendingChunk
 from connectors.embedders.batching.throughput import cost_chars
 from connectors.embedders.endpoint import Endpoint, EndpointStatus
 from connectors.embedders.endpoint_pool import EndpointPool
@@ -43,6 +44,7 @@ class Batcher:
         metrics: Where windows are counted.
         outputs_busy: Whether the outputs have so much to do that another window can wait; a page
             that waits as text is a tenth of one that waits as two vectors.
+        min_failing_s: How long the requests of a text must fail before it can be the cause.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Batcher:
         stalls: Stalls,
         metrics: Metrics,
         outputs_busy: Callable[[], bool] = lambda: False,
+        min_failing_s: float = MIN_FAILING_S,
     ) -> None:
         self._outputs_busy = outputs_busy
         self._primary = primary
@@ -70,7 +73,7 @@ class Batcher:
             e.index: metrics.embed_in_flight.labels(str(e.index)) for e in self._endpoints
         }
         self._waiting = BatchQueue(primary)
-        self._attribution = WindowErrorAttribution(self._waiting, metrics)
+        self._attribution = WindowErrorAttribution(self._waiting, metrics, min_failing_s)
         self._wake_up: asyncio.TimerHandle | None = None
         self._started = False
         self._halted: Future[None] | None = None
@@ -79,7 +82,7 @@ class Batcher:
         """Ask the embedder about its model, in the background; from any thread."""
         self._event_loop.call(self._start)
 
-    def submit(self, jobs: Sequence[EmbeddingJob]) -> None:
+    def submit(self, jobs: Sequence[EmbeddingJob[Any]]) -> None:
         """Take jobs; from any thread."""
         self._event_loop.call(self._add, jobs)
 
@@ -184,7 +187,7 @@ class Batcher:
         if self._waiting.pool is self._primary:
             self._use(self._primary)
 
-    def _add(self, jobs: Sequence[EmbeddingJob]) -> None:
+    def _add(self, jobs: Sequence[EmbeddingJob[Any]]) -> None:
         self._start()
         pool = self._waiting.pool
         for job in jobs:
@@ -194,7 +197,7 @@ class Batcher:
                 continue
             job.sent = True
             pool.pages += 1
-            job.end_with(vector, pool.model, other_space=pool.is_fallback)
+            job.complete(vector, pool.model, other_space=pool.is_fallback)
         self._waiting.sweep()
         self._pump()
 
@@ -248,22 +251,23 @@ class Batcher:
         self._wake_up = None
         self._pump()
 
-    def _send_window(self, endpoint: Endpoint, window: list[Chunk]) -> None:
+    def _send_window(self, endpoint: Endpoint, window: list[PendingChunk]) -> None:
         now = time.monotonic()
-        for chunk in window:
-            if not chunk.job.sent:
-                chunk.job.sent = True
-                self._queue_seconds.observe(now - chunk.job.since)
+        for pending in window:
+            job = pending.job
+            if not job.sent:
+                job.sent = True
+                self._queue_seconds.observe(now - job.since)
         self._metrics.window_pages.observe(len(window))
         self._event_loop.spawn(self._run(endpoint, window))
-        cost = sum(cost_chars(p.text) for p in window)
-        endpoint.has_isolated = window[0].is_isolated
+        cost = sum(cost_chars(p.chunk.text) for p in window)
+        endpoint.has_isolated = window[0].chunk.is_isolated
         endpoint.in_flight += 1
         endpoint.in_flight_chars += cost
         self._in_flight[endpoint.index].set(endpoint.in_flight)
 
-    async def _run(self, endpoint: Endpoint, window: list[Chunk]) -> None:
-        cost = sum(cost_chars(p.text) for p in window)
+    async def _run(self, endpoint: Endpoint, window: list[PendingChunk]) -> None:
+        cost = sum(cost_chars(p.chunk.text) for p in window)
         sent_at = time.monotonic()
         try:
             if await self._may_be_sent(endpoint, window, sent_at):
@@ -271,7 +275,7 @@ class Batcher:
                 self._answered(endpoint)
         except RetryableError as error:
             self._report(endpoint, error, sent_at)
-            await self._attribution.failed(endpoint, window, error)
+            await self._attribution.window_failed(endpoint, window, error)
         finally:
             endpoint.has_isolated = False  # where it was, this was the only one
             endpoint.in_flight -= 1
@@ -285,7 +289,9 @@ class Batcher:
         if endpoint.pool is self._waiting.pool:
             self._stalls.cleared("embedder")
 
-    async def _may_be_sent(self, endpoint: Endpoint, window: list[Chunk], sent_at: float) -> bool:
+    async def _may_be_sent(
+        self, endpoint: Endpoint, window: list[PendingChunk], sent_at: float
+    ) -> bool:
         """Look first at a server that may be another one than it was.
 
         Where it does not tell, or texts must go otherwise than these were prepared, they are put
@@ -301,7 +307,7 @@ class Batcher:
                 self._report(endpoint, fault, sent_at)
                 self._waiting.put_back(pool, window)
                 return False
-        is_as_needed = all(chunk.rules is pool.rules for chunk in window)
+        is_as_needed = all(p.chunk.rules is pool.rules for p in window)
         if not is_as_needed or self._halted is not None:
             self._waiting.put_back(pool, window)
             return False

@@ -1,7 +1,8 @@
-"""Gets the vectors of a window, and judges what failed: whose fault it is, and what follows.
+"""The decision what caused a failed request: a text, or the embedder.
 
-A request that is refused is asked for again in halves, until the page is found that is refused
-alone, twice. A text that makes the server fail each time, alone, is refused in the end.
+A request that is refused is split in half repeatedly, until the text that the embedder refuses is
+alone in its request. A text whose requests fail again and again is isolated: it is sent alone. The
+text is the cause if the embedder accepts a canary in between.
 """
 
 from __future__ import annotations
@@ -17,187 +18,221 @@ from connectors.core.errors import (
 from connectors.embedders import chunking
 from connectors.embedders.admission import InvalidVectorError
 from connectors.embedders.base import TextTooLongError
+from connectors.embedders.base_client import CANARY_TEXT
 from connectors.embedders.batching.batch_queue import BatchQueue
-from connectors.embedders.batching.jobs import Chunk
+from connectors.embedders.batching.jobs import PendingChunk
 from connectors.embedders.batching.throughput import cost_chars
 from connectors.embedders.endpoint import Endpoint
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
 
-SHORTEST_PIECE_CHARS = 200
-"""A piece this short that is still too long for the model is not halved any more."""
-FAULTS_BEFORE_REFUSAL = 8
-FAULTY_FOR_S = 30.0
-"""A text that has made the server fail so often and so long, alone, while the server takes a
-plain word, is refused: it kills the model's process each time."""
-SUSPICIOUS_REFUSALS = 20
-"""So many pages refused in a row, and none taken, are believed to be the pages' fault only as
-long as the embedder takes a plain word."""
-_PASSING = frozenset({408, 425, 429, 499, 503})
-"""Answers that speak of the server's state, whatever the text is."""
+MIN_SPLIT_CHARS = 200
+"""A shorter text that exceeds the model's context is refused instead of split."""
+FAILURES_BEFORE_REFUSAL = 8
+"""So many requests of a text must fail before the text can be the cause."""
+MIN_FAILING_S = 30.0
+"""So long its requests must fail: a server that restarts recovers earlier."""
+REFUSALS_BEFORE_CANARY = 20
+"""After so many refused pages in a row, pages are the cause only if a canary is accepted."""
+CANARY_TIMEOUT_S = 30.0
+_SERVER_STATUSES = frozenset({408, 425, 429, 499, 503})
+"""Statuses that describe the state of the server, whatever the text is."""
 
 
 class WindowErrorAttribution:
-    """Asks endpoints for windows; ends each page, or puts its texts back into the queue.
+    """Embeds windows, and attributes each failure to a text or to the embedder.
 
-    Used on the event loop only.
+    A page ends with its vector or with its refusal; any other text returns to the queue. Used on
+    the event loop only.
 
     Args:
-        waiting: The queue.
-        metrics: Where the time of requests is observed.
+        queue: The queue that texts return to.
+        metrics: Counts the seconds of requests.
+        min_failing_s: How long the requests of a text must fail before it can be the cause.
     """
 
-    def __init__(self, waiting: BatchQueue, metrics: Metrics) -> None:
-        self._waiting = waiting
+    def __init__(
+        self, queue: BatchQueue, metrics: Metrics, min_failing_s: float = MIN_FAILING_S
+    ) -> None:
+        self._queue = queue
         self._embed_seconds = metrics.stage.labels("embed")
+        self._min_failing_s = min_failing_s
         self._refused_in_a_row = 0
         self._log = logs.get("embedder")
 
-    async def embed(self, endpoint: Endpoint, chunks: list[Chunk], *, again: bool = False) -> None:
-        """Embed chunks in one request, or, where one of them is refused, in halves.
+    async def embed(
+        self, endpoint: Endpoint, window: list[PendingChunk], *, is_retry: bool = False
+    ) -> None:
+        """Embed texts in one request, or in halves if the embedder refuses one of them.
 
-        One that is refused alone is asked for again: the client has asked for a plain word in
-        between, and what refused everything may have ended just before that.
+        A text that is refused alone is sent once more: whatever refused every text may have ended
+        just before the client sent its canary.
 
         Raises:
-            TransientError: The endpoint failed; chunks without a vector are for `failed`.
+            RetryableError: The request failed. Pass the window to `window_failed`.
         """
         try:
-            vectors = await self._ask(endpoint, chunks)
+            vectors = await self._request(endpoint, window)
         except RejectedError as error:
-            if len(chunks) > 1:
-                middle = len(chunks) // 2
-                await self.embed(endpoint, chunks[:middle])
-                await self.embed(endpoint, chunks[middle:])
-            elif not chunks[0].is_open:
-                pass  # another pool has its page by now
-            elif not again:
-                await self.embed(endpoint, chunks, again=True)
-            elif isinstance(error, TextTooLongError):
-                await self._too_long(endpoint, chunks[0], error)
-            else:
-                await self._refuse_unless_all_are(endpoint, chunks[0], error.detail)
+            await self._window_refused(endpoint, window, error, is_retry=is_retry)
             return
-        for chunk, vector in zip(chunks, vectors, strict=True):
+        for pending, vector in zip(window, vectors, strict=True):
             if vector is not None:
-                self._take(endpoint, chunk, vector)
-            elif not chunk.is_open:
+                self._accept(endpoint, pending, vector)
+            elif not pending.is_open:
                 continue
-            elif not again:
-                await self.embed(endpoint, [chunk], again=True)
+            elif not is_retry:
+                await self.embed(endpoint, [pending], is_retry=True)
             else:
                 detail = "the embedder makes no valid vector of it, asked twice"
-                await self._refuse_unless_all_are(endpoint, chunk, detail)
+                await self._refuse_if_canary_passes(endpoint, pending, detail)
 
-    async def failed(self, endpoint: Endpoint, window: list[Chunk], error: RetryableError) -> None:
-        """Put a window back, at the head of the queue, for whichever endpoint is next."""
-        left = [chunk for chunk in window if chunk.is_open]
-        if _may_be_the_texts(error):
-            for chunk in left:
-                chunk.failed()
-        if len(left) == 1 and left[0].is_isolated:
-            await self._judge(endpoint, left[0], error)
-        else:
-            self._waiting.put_back(endpoint.pool, left)
-
-    async def _judge(self, endpoint: Endpoint, chunk: Chunk, error: RetryableError) -> None:
-        """Put a text that fails alone behind the others, or refuse it in the end.
-
-        It is refused when it failed between two times at which a plain word did not: once is
-        not enough, since the server may have recovered in that very moment.
-        """
-        lasting = time.monotonic() - chunk.failing_since >= FAULTY_FOR_S
-        sure = chunk.faults >= FAULTS_BEFORE_REFUSAL and lasting and await _canary_passes(endpoint)
-        if sure and chunk.canary_passed:
-            detail = f"the embedder fails each time that it is asked: {error.detail}"
-            self._refuse(endpoint, chunk, detail)
-        else:
-            chunk.canary_passed = sure
-            self._waiting.put_back(endpoint.pool, [chunk], last=True)
-
-    async def _ask(self, endpoint: Endpoint, chunks: list[Chunk]) -> list[bytes | None]:
-        cost = sum(cost_chars(p.text) for p in chunks)
+    async def _request(self, endpoint: Endpoint, window: list[PendingChunk]) -> list[bytes | None]:
+        texts = [pending.chunk.text for pending in window]
+        cost = sum(map(cost_chars, texts))
         timeout_s = endpoint.throughput.timeout_s(cost, endpoint.in_flight_chars - cost)
         truncate = _long_pages(endpoint) == "truncate"
         started = time.monotonic()
         try:
-            vectors = await endpoint.client.embed(
-                [p.text for p in chunks], timeout_s=timeout_s, truncate=truncate
-            )
+            vectors = await endpoint.client.embed(texts, timeout_s=timeout_s, truncate=truncate)
         except RetryableError:
-            # of several, a single one comes next, which tells how long one takes
-            if time.monotonic() - started >= timeout_s * 0.99 and len(chunks) == 1:
+            # after several texts, a single one follows, which shows how long one text takes
+            if time.monotonic() - started >= timeout_s * 0.99 and len(texts) == 1:
                 endpoint.throughput.timed_out()
             raise
         ended = time.monotonic()
-        # behind another window its own computing began when that one was answered
+        # the server began with this window when it had answered the one before
         endpoint.throughput.learn(cost, ended - max(started, endpoint.free_since))
         endpoint.free_since = ended
         self._embed_seconds.observe(ended - started)
         return vectors
 
-    async def _too_long(self, endpoint: Endpoint, chunk: Chunk, error: TextTooLongError) -> None:
-        """Halve a piece that does not fit the model's context, or refuse its page."""
-        rule = _long_pages(endpoint)
-        if rule == "refuse":  # as was wished, and however many there are
-            self._refuse(endpoint, chunk, error.detail)
-        elif len(chunk.text) < SHORTEST_PIECE_CHARS:
-            await self._refuse_unless_all_are(endpoint, chunk, error.detail)
+    async def _window_refused(
+        self,
+        endpoint: Endpoint,
+        window: list[PendingChunk],
+        error: RejectedError,
+        *,
+        is_retry: bool,
+    ) -> None:
+        if len(window) > 1:
+            middle = len(window) // 2
+            await self.embed(endpoint, window[:middle])
+            await self.embed(endpoint, window[middle:])
+        elif not window[0].is_open:
+            return  # another pool embeds its page now
+        elif not is_retry:
+            await self.embed(endpoint, window, is_retry=True)
+        elif isinstance(error, TextTooLongError):
+            await self._shorten(endpoint, window[0], error)
         else:
-            halves = chunking.split_text(chunk.text, len(chunk.text) // 2 + 1)
-            if rule == "truncate":  # a server that cannot truncate by itself
-                del halves[1:]
-            self._waiting.put_back(endpoint.pool, chunk.replace(halves))
+            await self._refuse_if_canary_passes(endpoint, window[0], error.detail)
 
-    async def _refuse_unless_all_are(self, endpoint: Endpoint, chunk: Chunk, detail: str) -> None:
-        suspicious = self._refused_in_a_row >= SUSPICIOUS_REFUSALS
-        if suspicious and not await _canary_passes(endpoint):
+    async def window_failed(
+        self, endpoint: Endpoint, window: list[PendingChunk], error: RetryableError
+    ) -> None:
+        """Return a window to the head of the queue; an isolated text may be the cause instead."""
+        still_open = [pending for pending in window if pending.is_open]
+        if _may_be_caused_by_text(error):
+            for pending in still_open:
+                pending.chunk.count_failure()
+        if len(still_open) == 1 and still_open[0].chunk.is_isolated:
+            await self._isolated_text_failed(endpoint, still_open[0], error)
+        else:
+            self._queue.put_back(endpoint.pool, still_open)
+
+    async def _isolated_text_failed(
+        self, endpoint: Endpoint, pending: PendingChunk, error: RetryableError
+    ) -> None:
+        """Refuse a text that failed between two accepted canaries, or queue it behind the others.
+
+        One canary is not enough: the server may have recovered just before it.
+        """
+        chunk = pending.chunk
+        passed = (
+            chunk.failures >= FAILURES_BEFORE_REFUSAL
+            and time.monotonic() - chunk.failing_since >= self._min_failing_s
+            and await _canary_passes(endpoint)
+        )
+        if passed and chunk.canary_passed:
+            detail = f"the embedder fails each time that it is asked: {error.detail}"
+            self._refuse(endpoint, pending, detail)
+        else:
+            chunk.canary_passed = passed
+            self._queue.put_back(endpoint.pool, [pending], last=True)
+
+    async def _shorten(
+        self, endpoint: Endpoint, pending: PendingChunk, error: TextTooLongError
+    ) -> None:
+        """Split a text that exceeds the model's context, or refuse its page."""
+        rule, text = _long_pages(endpoint), pending.chunk.text
+        if rule == "refuse":
+            self._refuse(endpoint, pending, error.detail)
+        elif len(text) < MIN_SPLIT_CHARS:
+            await self._refuse_if_canary_passes(endpoint, pending, error.detail)
+        else:
+            halves = chunking.split_text(text, len(text) // 2 + 1)
+            if rule == "truncate":  # this server does not truncate
+                del halves[1:]
+            self._queue.put_back(endpoint.pool, pending.replace_with(halves))
+
+    async def _refuse_if_canary_passes(
+        self, endpoint: Endpoint, pending: PendingChunk, detail: str
+    ) -> None:
+        needs_canary = self._refused_in_a_row >= REFUSALS_BEFORE_CANARY
+        if needs_canary and not await _canary_passes(endpoint):
             raise ConfigurationError(
                 f"the embedder refuses every page: {detail}",
                 remedy=f"check {endpoint.pool.chosen_by}; the pages wait",
             )
         self._refused_in_a_row += 1
-        self._refuse(endpoint, chunk, detail)
+        self._refuse(endpoint, pending, detail)
 
-    def _refuse(self, endpoint: Endpoint, chunk: Chunk, detail: str) -> None:
-        """End a page without a vector; what the fallback refuses, the primary has to judge."""
-        if not chunk.is_open:
+    def _refuse(self, endpoint: Endpoint, pending: PendingChunk, detail: str) -> None:
+        """End a page without a vector; a page that the fallback refuses waits for the primary."""
+        if not pending.is_open:
             return
         if endpoint.pool.is_fallback:
-            if not self._waiting.held:
+            if not self._queue.held:
                 self._log.warning("the fallback refuses a page: it waits", reason=detail)
-            self._waiting.hold(endpoint.pool, chunk.job)
+            self._queue.hold(endpoint.pool, pending.job)
         else:
-            chunk.job.refuse(detail)
+            pending.job.refuse(detail)
 
-    def _take(self, endpoint: Endpoint, chunk: Chunk, vector: bytes) -> None:
+    def _accept(self, endpoint: Endpoint, pending: PendingChunk, vector: bytes) -> None:
         self._refused_in_a_row = 0
-        if not chunk.is_open:
+        if not pending.is_open:
             return
-        chunk.vector = vector
-        job = chunk.job
-        if any(p.vector is None for p in job.chunks):
-            return
+        pending.chunk.vector = vector
+        job, pool = pending.job, endpoint.pool
         if len(job.chunks) > 1:
-            try:
-                vector = chunking.mean_vector(
-                    [p.vector for p in job.chunks if p.vector], [len(p.text) for p in job.chunks]
-                )
-            except InvalidVectorError as error:
-                chunk.vector = None
-                self._refuse(endpoint, chunk, f"the mean of its pieces is no vector: {error}")
+            mean = self._mean_vector(endpoint, pending)
+            if mean is None:
                 return
-        pool = endpoint.pool
+            vector = mean
         pool.remember(job.text, vector)
         pool.pages += 1
-        job.end_with(vector, endpoint.client.model, other_space=pool.is_fallback)
+        job.complete(vector, endpoint.client.model, other_space=pool.is_fallback)
+
+    def _mean_vector(self, endpoint: Endpoint, pending: PendingChunk) -> bytes | None:
+        """Return the vector of a long page; None while a chunk has none, or if it is refused."""
+        chunks = pending.job.chunks
+        vectors = [chunk.vector for chunk in chunks if chunk.vector is not None]
+        if len(vectors) < len(chunks):
+            return None
+        try:
+            return chunking.mean_vector(vectors, [len(chunk.text) for chunk in chunks])
+        except InvalidVectorError as error:
+            pending.chunk.vector = None
+            self._refuse(endpoint, pending, f"the mean of its pieces is no vector: {error}")
+            return None
 
 
-def _may_be_the_texts(error: RetryableError) -> bool:
-    """Whether it is an answer, not an absence, and none that has nothing to do with texts."""
+def _may_be_caused_by_text(error: RetryableError) -> bool:
+    """Whether the server has answered, and with an error that a text can cause."""
     if isinstance(error, ConfigurationError):
         return False
-    return error.status is not None and error.status not in _PASSING
+    return error.status is not None and error.status not in _SERVER_STATUSES
 
 
 def _long_pages(endpoint: Endpoint) -> str:
@@ -207,7 +242,9 @@ def _long_pages(endpoint: Endpoint) -> str:
 
 async def _canary_passes(endpoint: Endpoint) -> bool:
     try:
-        vectors = await endpoint.client.embed(["page"], timeout_s=30.0, truncate=True)
+        vectors = await endpoint.client.embed(
+            [CANARY_TEXT], timeout_s=CANARY_TIMEOUT_S, truncate=True
+        )
     except ServiceError:
         return False
     return vectors[0] is not None

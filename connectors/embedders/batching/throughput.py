@@ -28,7 +28,8 @@ def cost_chars(text: str) -> int:
 class Throughput:
     """Seconds per character of one endpoint; an exponential mean over its answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, target_s: float = TARGET_S) -> None:
+        self._target_s = target_s
         self._seconds = 0.0
         self._chars = 0.0
         self._timeout_factor = 1.0
@@ -48,7 +49,7 @@ class Throughput:
         """Cost that the endpoint works off in `TARGET_S`; infinite while nothing is known."""
         if not self._seconds:
             return float("inf")
-        return TARGET_S * self._chars / self._seconds / self._timeout_factor
+        return self._target_s * self._chars / self._seconds / self._timeout_factor
 
     def expected_s(self, chars: int) -> float:
         """Seconds that a window of this cost takes; 0 while nothing is known."""

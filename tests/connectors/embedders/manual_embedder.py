@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from connectors.embedders.base import ModelInfo
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.batcher import Batcher
+from connectors.embedders.batching.error_attribution import MIN_FAILING_S
 from connectors.embedders.batching.jobs import EmbeddingJob
+from connectors.embedders.batching.throughput import TARGET_S
 from connectors.embedders.cache import VectorCache
 from connectors.embedders.endpoint import CONCURRENCY
 from connectors.embedders.endpoint_pool import EndpointPool
@@ -125,6 +127,10 @@ class Line:
         fallback_rules: TextRules | None = None,
         after_s: float = 0.0,
         concurrency: int = CONCURRENCY,
+        min_pause_s: float = 0.002,
+        max_pause_s: float = 0.01,
+        target_s: float = TARGET_S,
+        min_failing_s: float = MIN_FAILING_S,
     ) -> None:
         self.crashes: list[BaseException] = []
         self.outputs_busy = False
@@ -137,6 +143,9 @@ class Line:
             cache=VectorCache(cache_pages, self.metrics),
             detect_lowercase=detect_lowercase,
             concurrency=concurrency,
+            min_pause_s=min_pause_s,
+            max_pause_s=max_pause_s,
+            target_s=target_s,
         )
         self.fallback = self._fallback(fallback, fallback_rules, after_s, cache_pages)
         self.batcher = Batcher(
@@ -147,6 +156,7 @@ class Line:
             stalls=self.stalls,
             metrics=self.metrics,
             outputs_busy=lambda: self.outputs_busy,
+            min_failing_s=min_failing_s,
         )
         self.done: list[str] = []
         if learn:
@@ -168,15 +178,19 @@ class Line:
             cache=VectorCache(cache_pages, self.metrics),
             is_fallback=True,
             first_index=len(self.primary.endpoints),
+            min_pause_s=0.002,
+            max_pause_s=0.01,
         )
-        return Failover(pool, self.primary, after_s, self.metrics)
+        return Failover(
+            pool, self.primary, after_s, self.metrics, check_every_s=0.002, probe_every_s=0.005
+        )
 
-    def submit(self, *texts: str) -> list[EmbeddingJob]:
-        jobs = [EmbeddingJob(text, self._finished) for text in texts]
+    def submit(self, *texts: str) -> list[EmbeddingJob[None]]:
+        jobs = [EmbeddingJob(text, self._finished, None) for text in texts]
         self.batcher.submit(jobs)
         return jobs
 
-    def _finished(self, job: EmbeddingJob) -> None:
+    def _finished(self, job: EmbeddingJob[None]) -> None:
         self.done.append(job.text)
 
     def await_done(self, count: int) -> None:

@@ -68,15 +68,7 @@ class Pair:
 
 
 @pytest.fixture
-def open_line(request, monkeypatch):
-    for name, value in {
-        "endpoint._FIRST_WAIT_S": 0.002,
-        "endpoint._LONGEST_WAIT_S": 0.01,
-        "failover.LOOK_S": 0.002,
-        "failover.PROBE_S": 0.005,
-    }.items():
-        monkeypatch.setattr(f"connectors.embedders.{name}", value)
-
+def open_line(request):
     def make(*embedders, **options) -> Line:
         line = Line(*embedders, **options)
         request.addfinalizer(line.event_loop.close)

@@ -21,11 +21,11 @@ class HandBatcher:
 
     def __init__(self, rules: TextRules | None = None) -> None:
         self.rules = rules or TextRules("m")
-        self.jobs: list[EmbeddingJob] = []
+        self.jobs: list[EmbeddingJob[Change]] = []
         self.halts: list[Future[None]] = []
         self.other_space = False  # whether the fallback answers
 
-    def submit(self, jobs: Iterable[EmbeddingJob]) -> None:
+    def submit(self, jobs: Iterable[EmbeddingJob[Change]]) -> None:
         self.jobs.extend(jobs)
 
     def halt(self) -> Future[None]:
@@ -33,29 +33,27 @@ class HandBatcher:
         return self.halts[-1]
 
     @property
-    def waiting(self) -> list[EmbeddingJob]:
+    def waiting(self) -> list[EmbeddingJob[Change]]:
         return [job for job in self.jobs if not job.sent and not job.dropped]
 
     @property
-    def in_flight(self) -> list[EmbeddingJob]:
-        return [job for job in self.jobs if job.sent and job.vector is None and job.refused is None]
+    def in_flight(self) -> list[EmbeddingJob[Change]]:
+        return [job for job in self.jobs if job.sent and not job.is_done]
 
-    def send(self, count: int = 1) -> list[EmbeddingJob]:
+    def send(self, count: int = 1) -> list[EmbeddingJob[Change]]:
         """Put the first so many waiting jobs into a request."""
         sent = self.waiting[:count]
         for job in sent:
             job.sent = True
         return sent
 
-    def answer(self, job: EmbeddingJob, *, mended: bool = False) -> None:
+    def answer(self, job: EmbeddingJob[Change], *, mended: bool = False) -> None:
         """Answer with a vector that shows the text, or refuse a text that is "bad"."""
-        job.model = "f" if self.other_space else "m"
-        job.other_space = self.other_space
         if job.text == "bad" and not mended:
-            job.refused = "it is bad"
+            job.refuse("it is bad")
         else:
-            job.vector = f"[{job.text}]".encode()
-        job.finished(job)
+            model = "f" if self.other_space else "m"
+            job.complete(f"[{job.text}]".encode(), model, other_space=self.other_space)
 
     def answer_all(self, *, mended: bool = False) -> None:
         self.send(len(self.jobs))

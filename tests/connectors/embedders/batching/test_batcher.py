@@ -5,7 +5,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from itertools import chain
 from types import SimpleNamespace
 
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from connectors.core.errors import ConfigurationError, RejectedError, TransientError
 from connectors.embedders.base import ModelInfo, TextTooLongError
 from connectors.embedders.batching.batch_queue import WindowLimits
-from connectors.embedders.batching.error_attribution import SUSPICIOUS_REFUSALS
+from connectors.embedders.batching.error_attribution import REFUSALS_BEFORE_CANARY
 from connectors.embedders.batching.jobs import EmbeddingJob
 from connectors.embedders.endpoint import EndpointStatus
 from connectors.embedders.text_rules import TextRules
@@ -27,10 +26,8 @@ AWAY = TransientError("it is away")
 
 
 @pytest.fixture
-def open_line(request, monkeypatch):
-    """Makes a line whose loop is closed at the end of the test, and retries fast."""
-    monkeypatch.setattr("connectors.embedders.endpoint._FIRST_WAIT_S", 0.002)
-    monkeypatch.setattr("connectors.embedders.endpoint._LONGEST_WAIT_S", 0.01)
+def open_line(request):
+    """Makes a line whose loop is closed at the end of the test."""
 
     def make(*embedders: ManualEmbedder, **options: object) -> Line:
         line = Line(*embedders, **options)  # type: ignore[arg-type]
@@ -140,12 +137,11 @@ def test_a_window_ends_at_the_limit_of_pages_or_characters(open_line, limits, ma
 
 
 def test_a_window_holds_no_more_than_the_embedder_is_known_to_need_the_target_for(
-    open_line, monkeypatch
+    open_line,
 ):
-    monkeypatch.setattr("connectors.embedders.batching.throughput.TARGET_S", 0.2)
     embedder = ManualEmbedder(takes_all)
     embedder.delay_s = 0.02
-    line = open_line(embedder)
+    line = open_line(embedder, target_s=0.2)
     line.submit("first")
     line.await_done(1)
     line.submit(*["texts"] * 40)
@@ -296,16 +292,8 @@ def test_texts_are_lower_cased_where_the_server_takes_all_capitals_for_the_same(
     assert line.batcher.rules == (rules.lowercased() if detect and defect else rules)
 
 
-@pytest.fixture
-def seen(monkeypatch) -> Callable[[float], None]:
-    """Sets after how many silent seconds a server may be another one."""
-    return lambda seconds: monkeypatch.setattr(
-        "connectors.embedders.endpoint_pool.SILENT_S", seconds
-    )
-
-
 def test_a_server_that_was_updated_meanwhile_gets_its_texts_lower_cased_before_any_of_them(
-    open_line, seen
+    open_line,
 ):
     embedder = ManualEmbedder(takes_all)
     line = open_line(embedder, detect_lowercase=True, cache_pages=9)
@@ -314,7 +302,7 @@ def test_a_server_that_was_updated_meanwhile_gets_its_texts_lower_cased_before_a
     embedder.model_info = [ModelInfo(2, capitals_defect=True)]
     line.submit("London")
     line.await_done(2)
-    seen(0.0)
+    line.primary.recheck_after_silence_s = 0.0
     line.submit("London", "Rome", "Bern")  # the first is remembered, from before
     line.await_done(5)
     line.submit("London")
@@ -358,14 +346,14 @@ def test_every_server_is_looked_at_before_its_first_window(open_line):
     assert all(text.islower() for (text,) in bad.windows)
 
 
-def test_a_server_that_is_asked_all_the_time_is_looked_at_each_minute(open_line, monkeypatch):
+def test_a_server_that_is_asked_all_the_time_is_looked_at_each_minute(open_line):
     embedder = ManualEmbedder(takes_all)
     line = open_line(embedder, detect_lowercase=True)
     for number in range(20):
         line.submit(f"Page {number}")
         line.await_done(number + 1)
     assert embedder.checks == 1
-    monkeypatch.setattr("connectors.embedders.endpoint_pool.SEEN_S", 0.0)
+    line.primary.recheck_every_s = 0.0
     line.submit("Page 20")
     line.await_done(21)
     assert embedder.checks == 2
@@ -395,10 +383,10 @@ def test_texts_that_were_on_their_way_when_lower_case_began_come_back_as_lower_c
     assert ["rome"] in good.windows + bad.windows
 
 
-def test_a_stop_while_a_server_is_looked_at_leaves_its_window_unsent(open_line, seen):
+def test_a_stop_while_a_server_is_looked_at_leaves_its_window_unsent(open_line):
     embedder = ManualEmbedder(takes_all)
     line = open_line(embedder, detect_lowercase=True)
-    seen(0.0)
+    line.primary.recheck_after_silence_s = 0.0
     embedder.check_s = 0.2
     line.submit("Paris")
     eventually(lambda: embedder.checks == 2)
@@ -408,7 +396,7 @@ def test_a_stop_while_a_server_is_looked_at_leaves_its_window_unsent(open_line, 
     assert line.done == []
 
 
-def test_both_windows_of_a_server_wait_for_one_look(open_line, seen):
+def test_both_windows_of_a_server_wait_for_one_look(open_line):
     embedder = ManualEmbedder(takes_all)
     line = open_line(embedder, detect_lowercase=True, limits=WindowLimits(pages=1))
     embedder.check_s = 0.05
@@ -514,10 +502,10 @@ def test_when_even_a_plain_word_is_refused_it_is_the_set_up_s_fault_and_the_rest
     (stall,) = eventually(line.stalls.current)
     assert "refuses every page" in stall.reason
     assert "EMBED_MODEL" in stall.remedy
-    assert len(line.done) == SUSPICIOUS_REFUSALS
+    assert len(line.done) == REFUSALS_BEFORE_CANARY
     mended.set()
     line.await_done(60)
-    assert sum(job.refused is not None for job in jobs) == SUSPICIOUS_REFUSALS
+    assert sum(job.refused is not None for job in jobs) == REFUSALS_BEFORE_CANARY
     eventually(lambda: not line.stalls.current())
 
 
@@ -797,23 +785,21 @@ def test_a_set_up_fault_loses_nothing_and_shows_its_remedy(open_line):
     line.await_done(2)
 
 
-def test_a_text_that_makes_the_server_fail_each_time_is_refused_in_the_end(open_line, monkeypatch):
-    monkeypatch.setattr("connectors.embedders.batching.error_attribution.FAULTY_FOR_S", 0.05)
+def test_a_text_that_makes_the_server_fail_each_time_is_refused_in_the_end(open_line):
 
     def behave(texts):
         if "kills" in texts:
             raise TransientError("EOF", status=500)
         return takes_all(texts)
 
-    line = open_line(ManualEmbedder(behave))
+    line = open_line(ManualEmbedder(behave), min_failing_s=0.05)
     jobs = line.submit("a", "kills", *(f"{n}" for n in range(50)))
     line.await_done(52)
     assert [job.text for job in jobs if job.refused] == ["kills"]
 
 
 @pytest.mark.parametrize("status", [429, 503, None])
-def test_a_server_that_is_busy_for_long_has_no_page_refused(open_line, monkeypatch, status):
-    monkeypatch.setattr("connectors.embedders.batching.error_attribution.FAULTY_FOR_S", 0.0)
+def test_a_server_that_is_busy_for_long_has_no_page_refused(open_line, status):
 
     def busy_but_for_a_word(texts):
         if texts == ["page"]:
@@ -821,7 +807,7 @@ def test_a_server_that_is_busy_for_long_has_no_page_refused(open_line, monkeypat
         raise TransientError("busy", status=status)
 
     embedder = ManualEmbedder(busy_but_for_a_word)
-    line = open_line(embedder)
+    line = open_line(embedder, min_failing_s=0.0)
     (job,) = line.submit("a")
     eventually(lambda: len(embedder.asked) > 30)
     assert job.refused is None
@@ -830,8 +816,7 @@ def test_a_server_that_is_busy_for_long_has_no_page_refused(open_line, monkeypat
     assert job.vector == VECTOR
 
 
-def test_a_server_that_recovers_at_the_last_moment_has_no_page_refused(open_line, monkeypatch):
-    monkeypatch.setattr("connectors.embedders.batching.error_attribution.FAULTY_FOR_S", 0.0)
+def test_a_server_that_recovers_at_the_last_moment_has_no_page_refused(open_line):
     asked = 0
 
     def recovers_when_asked_a_word(texts):
@@ -841,7 +826,7 @@ def test_a_server_that_recovers_at_the_last_moment_has_no_page_refused(open_line
             raise TransientError("loading", status=500)
         return takes_all(texts)
 
-    line = open_line(ManualEmbedder(recovers_when_asked_a_word))
+    line = open_line(ManualEmbedder(recovers_when_asked_a_word), min_failing_s=0.0)
     (job,) = line.submit("a")
     line.await_done(1)
     assert asked == 1
@@ -913,7 +898,7 @@ def test_an_error_of_ours_is_fatal_wherever_on_the_loop_it_happens(open_line):
     assert isinstance(eventually(lambda: line.crashes)[0], ValueError)
 
     line = open_line(ManualEmbedder(takes_all))
-    line.batcher.submit([EmbeddingJob(None, line._finished)])
+    line.batcher.submit([EmbeddingJob(None, line._finished, None)])
     assert eventually(lambda: line.crashes)
 
 
@@ -962,10 +947,13 @@ def test_at_the_start_an_endpoint_that_asks_for_time_is_left_alone_and_the_next_
 def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, rule):
     chance, calm = random.Random(seed), threading.Event()
     embedders = [ManualEmbedder(Moody(seed + n, calm), name=f"{n}") for n in range(2)]
-    patch = pytest.MonkeyPatch()
-    patch.setattr("connectors.embedders.endpoint._FIRST_WAIT_S", 0.0005)
-    patch.setattr("connectors.embedders.endpoint._LONGEST_WAIT_S", 0.002)
-    line = Line(*embedders, rules=TextRules("m", long_pages=rule), limits=WindowLimits(pages=6))
+    line = Line(
+        *embedders,
+        rules=TextRules("m", long_pages=rule),
+        limits=WindowLimits(pages=6),
+        min_pause_s=0.0005,
+        max_pause_s=0.002,
+    )
     texts = ["good", "bad", "nan", "long " * 100, "longer " * 900]
     jobs = []
     for number in range(60):
@@ -976,7 +964,6 @@ def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, 
     eventually(lambda: all(j.dropped or j.vector or j.refused for j in jobs) or line.crashes)
     line.settle()
     line.event_loop.close()
-    patch.undo()
     assert line.crashes == []
     assert max(Counter(line.done).values()) == 1
     for job in jobs:

@@ -71,9 +71,9 @@ def _vectors(url: str, pages: list[str], long_pages: LongPages) -> list[list[flo
         stalls=Stalls(metrics),
         metrics=metrics,
     )
-    waits: list[Future[EmbeddingJob]] = [Future() for _ in pages]
+    waits: list[Future[EmbeddingJob[None]]] = [Future() for _ in pages]
     batcher.submit(
-        [EmbeddingJob(page, wait.set_result) for page, wait in zip(pages, waits, strict=True)]
+        [EmbeddingJob(page, wait.set_result, None) for page, wait in zip(pages, waits, strict=True)]
     )
     done = [wait.result(60) for wait in waits]
     event_loop.submit(http.close()).result(10)

@@ -73,10 +73,11 @@ def open_all(settings: Settings, started: Launch, recent_events: RecentEvents) -
     stargate = WriteQueue(store, _page, delivery.row_done, process.event_loop)
     rag = WriteQueue(_rag(process), _page, delivery.notice_done, process.event_loop)
     batcher = _batcher(process, {STARGATE: stargate, RAG: rag})
-    context = _source_context(process, config, monitor)
+    backpressure = _backpressure(process, batcher)
+    context = _source_context(process, config, monitor, backpressure)
     parts = StreamParts(
         source=PagesSource(context, TopicValidation(decode)),
-        window=_window(process, batcher),
+        window=_window(process, batcher, backpressure),
         stargate=stargate,
         rag=rag,
         dead_letters=WriteQueue(
@@ -150,12 +151,13 @@ def stargate_tokens(settings: Settings, http: HttpClient) -> TokenSource:
 
 
 def _source_context(
-    process: Process, config: KafkaConfig, monitor: MetadataMonitor
+    process: Process, config: KafkaConfig, monitor: MetadataMonitor, backpressure: Backpressure
 ) -> SourceContext:
     return SourceContext(
         config,
         monitor,
         process.tracker,
+        backpressure,
         process.liveness,
         process.metrics,
         process.shutdown,
@@ -165,23 +167,23 @@ def _source_context(
     )
 
 
-def _window(process: Process, batcher: Batcher) -> WindowStep:
+def _window(process: Process, batcher: Batcher, backpressure: Backpressure) -> WindowStep:
     return WindowStep(
         batcher,
         process.tracker,
         process.metrics,
         process.shutdown,
         delete_rows=process.settings.on_delete == "delete",
-        backpressure=_backpressure(process, batcher) if process.started.is_cluster else None,
+        backpressure=backpressure,
         slack=process.slack,
     )
 
 
 def _backpressure(process: Process, batcher: Batcher) -> Backpressure:
-    def waiting() -> int:
+    def waiting_pages() -> int:
         return min(batcher.waiting_texts, process.tracker.open_pages)  # a long page is many texts
 
-    return Backpressure(waiting, process.shutdown.stopping)
+    return Backpressure(process.tracker, waiting_pages, process.shutdown.stopping)
 
 
 def _batcher(process: Process, outputs: Mapping[str, WriteQueue[PageVector]]) -> Batcher:

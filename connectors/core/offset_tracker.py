@@ -16,10 +16,6 @@ from dataclasses import dataclass, field
 
 from connectors.core.records import Record
 
-MAX_OPEN_PAGES = 2048
-"""Bound of the pages one process holds: at 1,000 pages a second, two seconds of work."""
-MAX_OPEN_BYTES = 32 * 1024 * 1024
-
 
 @dataclass(slots=True)
 class _Open:
@@ -44,20 +40,10 @@ class OffsetTracker:
 
     Args:
         shared: Whether other processes share the work (a cluster).
-        max_pages: Open records at which `has_room` turns false.
-        max_bytes: Bytes of open records at which it does.
     """
 
-    def __init__(
-        self,
-        *,
-        shared: bool = False,
-        max_pages: int = MAX_OPEN_PAGES,
-        max_bytes: int = MAX_OPEN_BYTES,
-    ) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
         self.shared = shared
-        self._max_pages = max_pages
-        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._partitions: dict[int, _Partition] = {}
         self._pages = 0
@@ -133,10 +119,6 @@ class OffsetTracker:
         """Note the source's position: the offset that it reads next."""
         with self._lock:
             self._partitions.setdefault(partition, _Partition()).next_offset = next_offset
-
-    def has_room(self) -> bool:
-        """Whether the source may read on."""
-        return self._pages < self._max_pages and self._bytes < self._max_bytes
 
     @property
     def open_pages(self) -> int:

@@ -20,7 +20,7 @@ from typing_extensions import override
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import Record
 from connectors.core.snapshot_layout import SnapshotLayout
-from connectors.delivery.read_quota import ReadQuota
+from connectors.delivery.backpressure import READ_BYTES, Backpressure
 from connectors.kafka.assignment import Position
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.consumer import PartitionConsumer
@@ -39,12 +39,6 @@ SLOTS = 12
 
 STATE_VERSION = 1
 LAYOUT = SnapshotLayout(STATE_VERSION, "reader slots", SLOTS)
-BATCH_RECORDS = 1024
-BATCH_BYTES = 1024 * 1024
-"""What one call returns at most, and so by how much a slot can overshoot the tracker's limits. Each
-batch wakes all workers and costs every bucket a turn: of 256 records they took one percent more
-of all CPU with one worker, four with four."""
-
 QUIET_SHARE = 0.01
 QUIET_S = 0.25
 """A slot that has read nothing for 5 s sleeps one percent of the silence, at most 250 ms. Being
@@ -86,6 +80,7 @@ class SourceContext:
         config: How Kafka is reached.
         monitor: Knows the topic's partitions.
         tracker: Where records are opened, and which says when to stop context.
+        backpressure: Decides how many records may be read.
         liveness: Hears that the workers turn.
         metrics: Where lag and lost positions are counted.
         shutdown: Ends context.
@@ -93,12 +88,12 @@ class SourceContext:
         epoch: When the epoch ends.
         slack: How exactly workers are woken.
         stored: The partitions whose position a recovery store has, if there is one.
-        read_quota: Bounds what is read in an epoch of a cluster.
     """
 
     config: KafkaConfig
     monitor: MetadataMonitor
     tracker: OffsetTracker
+    backpressure: Backpressure
     liveness: Liveness
     metrics: Metrics
     shutdown: Shutdown
@@ -106,7 +101,6 @@ class SourceContext:
     epoch: EpochSchedule
     slack: TimerSlack
     stored: set[int] = field(default_factory=set)
-    read_quota: ReadQuota = field(default_factory=ReadQuota)
 
 
 class PagesSource(FixedPartitionedSource[Record | EventT, SlotState], Generic[EventT]):
@@ -224,7 +218,7 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
     def snapshot(self) -> SlotState:
         with self._context.shutdown.guard("kafka source"):
             self._epoch.begin()
-            self._context.read_quota.epoch_ended(self._number)
+            self._context.backpressure.epoch_ended(self._number)
             if self._context.tracker.shared:
                 self._context.liveness.rest()
             self._snapshot_of = set(self._emitted)
@@ -303,19 +297,14 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
     # --- context
 
     def _read(self) -> Sequence[Record | EventT]:
-        granted = self._granted()
-        self._may_read = granted > 0
-        records = self._consumer.read(granted, BATCH_BYTES) if granted else []
+        limit = self._records_to_read()
+        self._may_read = limit > 0
+        records = self._consumer.read(limit, READ_BYTES) if limit else []
         return self._held_events.sift(records)
 
-    def _granted(self) -> int:
-        """How many records may be read now; 0 while the process has enough."""
-        if not self._context.tracker.has_room():
-            return 0
-        if self._context.tracker.shared and self._context.read_quota.is_spent():
-            return 0
-        room = self._held_events.room
-        return BATCH_RECORDS if room is None else min(room, BATCH_RECORDS)
+    def _records_to_read(self) -> int:
+        limit, room = self._context.backpressure.records_to_read(), self._held_events.room
+        return limit if room is None else min(limit, room)
 
     def _emit(self, items: Sequence[Record | EventT]) -> Sequence[Record | EventT]:
         if items:
@@ -324,9 +313,8 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
             self._context.slack.worked()
             self._context.tracker.opened(records)
             moved = {r.partition: (r.offset + 1, r.era) for r in records}
-            self._context.read_quota.spend(
-                self._number, len(records), sum(r.size_bytes for r in records)
-            )
+            size_bytes = sum(record.size_bytes for record in records)
+            self._context.backpressure.records_read(self._number, len(records), size_bytes)
             self._moved(moved)
         if self._consumer.ends and not len(self._held_events):
             self._moved(self._consumer.ends)

@@ -141,7 +141,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
     def snapshot(self) -> bytes:
         with self._step.shutdown.guard("window"):
             if self._step.backpressure is not None:
-                self._step.backpressure.wait()
+                self._step.backpressure.hold_epoch()
             waiting = [_packed(job.change) for jobs in self._open.values() for job in jobs]
             return pickle.dumps((STATE_VERSION, BUCKETS, waiting, self._versions.pack()))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from connectors.core.offset_tracker import MAX_OPEN_PAGES
+from connectors.delivery.backpressure import MAX_OPEN_PAGES
 from connectors.delivery.write_queue import ROWS_AHEAD
 from tests.eventually import eventually
 from tests.faults.fault_orders import SHORT_LIMITS, service_of

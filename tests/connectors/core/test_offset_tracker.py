@@ -27,7 +27,7 @@ def record(offset: int, partition: int = 0, size: int = 10) -> Record:
 
 @given(steps)
 def test_the_ledger_is_a_table_of_open_records_and_the_outputs_they_wait_for(history):
-    tracker = OffsetTracker(max_pages=4, max_bytes=1000)
+    tracker = OffsetTracker()
     waits_for: dict[tuple[int, int], int] = {}
     position: dict[int, int] = {}
     for step, partition, offset, outputs in history:
@@ -53,30 +53,8 @@ def test_the_ledger_is_a_table_of_open_records_and_the_outputs_they_wait_for(his
         assert tracker.low_watermarks() == {p: m for p, m in marks.items() if m is not None}
         assert tracker.open_pages == len(waits_for)
         assert tracker.open_bytes == 10 * len(waits_for)
-        assert tracker.has_room() == (len(waits_for) < 4)
         for p in range(3):
             assert tracker.open_in(p) == sum(1 for q, _ in waits_for if q == p)
-
-
-def test_room_ends_at_the_limit_of_pages_or_of_bytes():
-    by_pages, by_bytes = OffsetTracker(max_pages=2), OffsetTracker(max_bytes=25)
-    for tracker in (by_pages, by_bytes):
-        tracker.opened([record(0)])
-        assert tracker.has_room()
-        tracker.opened([record(1), record(2)])
-        assert not tracker.has_room()
-        for offset in range(2):
-            tracker.settled(record(offset))
-        assert tracker.has_room()
-
-
-def test_one_record_larger_than_the_limit_of_bytes_can_be_read():
-    tracker = OffsetTracker(max_bytes=100)
-    assert tracker.has_room()
-    tracker.opened([record(0, size=1000)])
-    assert not tracker.has_room()
-    tracker.settled(record(0))
-    assert tracker.has_room()
 
 
 @pytest.mark.parametrize("order", [range(5), reversed(range(5)), (2, 0, 4, 1, 3)])

@@ -7,7 +7,7 @@ from typing import Any
 
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import Record
-from connectors.delivery.read_quota import ReadQuota
+from connectors.delivery.backpressure import Backpressure
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.metadata_monitor import MetadataMonitor
 from connectors.kafka.source import PagesSource, Slot, SlotState, SourceContext
@@ -36,7 +36,7 @@ class Process:
         states: dict[str, SlotState] | None = None,
         proven: bool = True,
         tracker: OffsetTracker | None = None,
-        read_quota: ReadQuota | None = None,
+        limits: dict[str, int] | None = None,
         options: dict[str, Any] | None = None,
         **config: Any,
     ) -> None:
@@ -55,13 +55,13 @@ class Process:
             self.config,
             self.monitor,
             self.tracker,
+            Backpressure(self.tracker, lambda: 0, self.shutdown.stopping, **limits or {}),
             Liveness(),
             self.metrics,
             self.shutdown,
             assigned={},
             epoch=EpochSchedule(10.0),
             slack=TimerSlack(),
-            read_quota=read_quota or ReadQuota(),
         )
         self.source = PagesSource(self.reading, self.validation)
         states = states or {}

@@ -12,8 +12,8 @@ from bytewax.testing import TestingSink, cluster_main, run_main
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from connectors.core.offset_tracker import OffsetTracker
-from connectors.delivery.read_quota import ReadQuota
-from connectors.kafka.source import BATCH_RECORDS, SLOTS, STATE_VERSION, PagesSource
+from connectors.delivery.backpressure import READ_RECORDS
+from connectors.kafka.source import SLOTS, STATE_VERSION, PagesSource
 from connectors.runtime.tuning import timer_slack
 from gibsey_embedder.fakes.kafka import MockKafka
 from tests.connectors.kafka.slots import TOPIC, Process
@@ -192,10 +192,10 @@ def test_a_topic_with_another_id_is_not_emptied_into_dead_letters_either(mock_ka
 
 
 def test_a_consumer_that_is_given_up_is_replaced_where_it_was(mock_kafka):
-    count = BATCH_RECORDS + 50
+    count = READ_RECORDS + 50
     fill(mock_kafka, count)
     with Process(mock_kafka.broker) as process:
-        process.read(BATCH_RECORDS)
+        process.read(READ_RECORDS)
         process.slots["slot-00"]._consumer._reopen("Local: Fatal error")
         process.read(count)
         assert process.places() == [(0, n) for n in range(count)]
@@ -238,12 +238,12 @@ def test_an_incompatible_state_is_refused_with_the_remedy(mock_kafka):
 
 def test_reading_pauses_while_the_ledger_has_no_room(mock_kafka):
     fill(mock_kafka, 3000)
-    with Process(mock_kafka.broker, tracker=OffsetTracker(max_pages=300)) as process:
+    with Process(mock_kafka.broker, limits={"max_open_pages": 300}) as process:
         process.read(300)
         for _ in range(50):
             process.turn()
             time.sleep(0.001)
-        assert 300 <= len(process.records) < 300 + BATCH_RECORDS
+        assert 300 <= len(process.records) < 300 + READ_RECORDS
         assert process.tracker.open_pages == len(process.records)
         while len(process.records) < 3000:
             process.settle(process.turn())
@@ -251,25 +251,25 @@ def test_reading_pauses_while_the_ledger_has_no_room(mock_kafka):
 
 
 def test_a_batch_is_bounded_in_records_and_bytes(mock_kafka):
-    fill(mock_kafka, BATCH_RECORDS + 600)
+    fill(mock_kafka, READ_RECORDS + 600)
     fill(mock_kafka, 5, partition=1, value=b"x" * 900_000)
     with Process(mock_kafka.broker) as process:
         sizes = []
-        process.turn_until(lambda: len(process.records) >= BATCH_RECORDS + 605)
+        process.turn_until(lambda: len(process.records) >= READ_RECORDS + 605)
         with Process(mock_kafka.broker) as again:
-            while len(again.records) < BATCH_RECORDS + 605:
+            while len(again.records) < READ_RECORDS + 605:
                 for slot in again.slots.values():
                     batch = list(slot.next_batch())
                     sizes.append((len(batch), sum(r.size_bytes for r in batch)))
                     again.records += batch
-    assert max(count for count, _ in sizes) <= BATCH_RECORDS
+    assert max(count for count, _ in sizes) <= READ_RECORDS
     assert max(size for _, size in sizes) < 6 * 1024 * 1024
 
 
 def test_in_a_cluster_reading_pauses_until_the_epoch_ends(mock_kafka):
-    fill(mock_kafka, 2 * BATCH_RECORDS)
+    fill(mock_kafka, 2 * READ_RECORDS)
     tracker = OffsetTracker(shared=True)
-    with Process(mock_kafka.broker, tracker=tracker, read_quota=ReadQuota(pages=100)) as process:
+    with Process(mock_kafka.broker, tracker=tracker, limits={"epoch_records": 100}) as process:
         process.read(100)
         tracker.handed_over(process.records)
         before = len(process.records)
@@ -362,7 +362,7 @@ def test_a_certificate_file_that_appears_late_heals(mock_kafka, tmp_path):
 
 def test_lag_counts_what_is_unread_and_what_is_open(mock_kafka):
     fill(mock_kafka, 20)
-    with Process(mock_kafka.broker, tracker=OffsetTracker(max_pages=20)) as process:
+    with Process(mock_kafka.broker, limits={"max_open_pages": 20}) as process:
         process.read(20)
         process.turn_until(lambda: process.lag().get("0") == 20)
         fill(mock_kafka, 15)
@@ -375,8 +375,9 @@ def test_lag_counts_what_is_unread_and_what_is_open(mock_kafka):
 def test_lag_is_known_after_a_resume_that_may_read_nothing(mock_kafka):
     fill(mock_kafka, 30)
     state = (STATE_VERSION, SLOTS, "", True, {0: (10, 0)})
-    full = OffsetTracker(max_pages=0)
-    with Process(mock_kafka.broker, states={"slot-00": state}, tracker=full) as process:
+    with Process(
+        mock_kafka.broker, states={"slot-00": state}, limits={"max_open_pages": 0}
+    ) as process:
         process.turn_until(lambda: process.lag().get("0") == 20)
         assert not process.records
 
@@ -384,7 +385,7 @@ def test_lag_is_known_after_a_resume_that_may_read_nothing(mock_kafka):
 def test_lag_is_known_of_partitions_that_nothing_was_read_of_yet(mock_kafka):
     for partition in range(3):
         fill(mock_kafka, 30, partition=partition)
-    with Process(mock_kafka.broker, tracker=OffsetTracker(max_pages=0)) as process:
+    with Process(mock_kafka.broker, limits={"max_open_pages": 0}) as process:
         commit(mock_kafka, process.config.group, {1: 25})
         process.turn_until(lambda: process.lag() == {"0": 30, "1": 5, "2": 30})
         assert not process.records

@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import aiohttp
-import httpx
 import uvloop
 from rich.console import Console
 from rich.table import Table
@@ -94,10 +93,10 @@ async def _bare_us(url: str) -> float:
     return await _cost_us(ask)
 
 
-async def _http_us(url: str, way: str) -> float:
+async def _http_us(url: str, method: str) -> float:
     """One of the two ways of `HttpClient`: `exchange` or `request`."""
     http = HttpClient()
-    send = getattr(http, way)
+    send = getattr(http, method)
     try:
         return await _cost_us(
             lambda path: send("PUT", url + path, body=VECTOR, headers=HEADERS, timeout_s=TIMEOUT_S)
@@ -118,19 +117,13 @@ async def _aiohttp_us(url: str) -> float:
         return await _cost_us(ask)
 
 
-async def _httpx_us(url: str) -> float:
-    async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
-        return await _cost_us(lambda path: client.put(url + path, content=VECTOR, headers=HEADERS))
-
-
 async def _measure(url: str) -> Table:
     table = Table("way to ask", "us of CPU a request", title="one PUT of a vector")
     for name, measure in (
         ("bare asyncio (the floor)", _bare_us),
-        ("connectors.http.pool (HttpClient.exchange)", partial(_http_us, way="exchange")),
+        ("connectors.http.pool (HttpClient.exchange)", partial(_http_us, method="exchange")),
         ("aiohttp's client", _aiohttp_us),
-        ("httpx over aiohttp (HttpClient.request)", partial(_http_us, way="request")),
-        ("httpx's own client", _httpx_us),
+        ("httpx (HttpClient.request)", partial(_http_us, method="request")),
     ):
         table.add_row(name, f"{await measure(url):.1f}")
     return table

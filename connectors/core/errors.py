@@ -6,7 +6,7 @@
     │   └── ConfigurationError     somebody has to change a setting: report the remedy meanwhile
     └── RejectedError              the service will never accept this page: dead letter
 
-Clients raise these and nothing else. `connectors.http.client` maps what libraries raise, so no
+Clients raise these and nothing else. `connectors.http.errors` maps what libraries raise, so no
 step needs to know a library's exceptions.
 """
 

@@ -21,7 +21,8 @@ from connectors.core.errors import (
     TransientError,
 )
 from connectors.embedders.admission import DimensionMismatchError, InvalidVectorError, admit
-from connectors.http.client import HttpClient, address_of
+from connectors.http.address import address_of
+from connectors.http.client import HttpClient
 from connectors.http.response import Response
 from connectors.observability.redaction import Redactor
 

@@ -1,57 +1,52 @@
-"""HTTP as the stream uses it: kept connections, whole answers, one kind of error.
+"""The HTTP client: kept connections, complete responses, one hierarchy of errors.
 
-`HttpClient.request` goes through httpx and serves everything that happens now and then.
-`HttpClient.exchange` goes to `connectors.http.pool` and serves the two hot paths (windows in,
-vectors out), where a client's layers would cost more than all else that is done for a page. It also
-sends a path exactly as it was encoded, which page ids need.
+`HttpClient.exchange` uses `connectors.http.pool`. It serves the three requests that every page
+needs (window, row, notification), because a general client would cost more CPU than all other work
+on a page. It also sends a path exactly as it is encoded, which page ids need.
+
+`HttpClient.request` uses httpx and serves everything else (tokens, model check, commands). httpx
+connects through anyio, which tries all addresses of a host: the next one 250 ms after the last.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
-from yarl import URL
 
-from connectors.core.errors import ConfigurationError, RetryableError, TransientError
-from connectors.http.connection import IncompleteResponseError, ResponseTooLargeError
-from connectors.http.pool import ConnectionPool
+from connectors.core.errors import ConfigurationError
+from connectors.http.errors import LIBRARY_ERRORS, ResponseTooLargeError, service_error
+from connectors.http.pool import IDLE_S, ConnectionPool
 from connectors.http.response import Response
 
 CONNECT_TIMEOUT_S = 5.0
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""A batch of 2,048 vectors is 35 MB; what is longer is not an answer to any of our questions."""
+MAX_PORT = 65535
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+"""A batch of 2,048 vectors has 35 MB. No service sends a longer response to our requests."""
 
 
 class HttpClient:
-    """The process's HTTP client; used on the event loop only, opened at first use.
+    """The process's HTTP client. It opens connections at the first request.
+
+    It retries nothing, follows no redirect, stores no cookie and ignores the proxies that
+    environment variables name. Use it on the event loop only.
 
     Args:
         ca_file: A file with the certificate authorities to trust instead of the system's.
+        max_response_bytes: The largest body that it reads, after decompression.
     """
 
-    def __init__(self, ca_file: str | None = None) -> None:
+    def __init__(
+        self, ca_file: str | None = None, max_response_bytes: int = MAX_RESPONSE_BYTES
+    ) -> None:
         self._ca_file = ca_file
+        self._max_response_bytes = max_response_bytes
         self._context: ssl.SSLContext | None = None
-        self._pool = ConnectionPool(self._tls, CONNECT_TIMEOUT_S)
-        self._session: aiohttp.ClientSession | None = None
+        self._pool = ConnectionPool(self._tls_context, CONNECT_TIMEOUT_S)
         self._client: httpx.AsyncClient | None = None
-
-    def _tls(self) -> ssl.SSLContext:
-        if self._context is None:
-            try:
-                self._context = ssl.create_default_context(cafile=self._ca_file)
-            except (OSError, ssl.SSLError) as error:
-                raise ConfigurationError(
-                    f"the certificate file {self._ca_file} cannot be used: {error}",
-                    remedy="set HTTP_CA_FILE to a readable PEM file",
-                ) from error
-        return self._context
 
     async def exchange(
         self,
@@ -62,18 +57,18 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         timeout_s: float,
     ) -> Response:
-        """Send one request as it is and read the whole answer.
+        """Send one request through the pool and read the complete response.
 
         Args:
             method: HTTP method.
-            url: Absolute URL, already percent-encoded; sent as it stands.
+            url: Absolute URL, already percent-encoded; sent unchanged.
             body: Body bytes.
             headers: Header fields.
-            timeout_s: Seconds for the whole exchange.
+            timeout_s: Seconds for the whole exchange, connecting included.
 
         Raises:
-            TransientError: No answer: refused, cut, timed out, too long.
-            ConfigurationError: TLS does not come about.
+            TransientError: No complete response: refused, cut, timed out, too large.
+            ConfigurationError: TLS failed, or the URL or a header field cannot be sent.
         """
         try:
             return await self._pool.exchange(
@@ -82,10 +77,10 @@ class HttpClient:
                 body=body,
                 headers=headers or {},
                 timeout_s=timeout_s,
-                max_bytes=MAX_ANSWER_BYTES,
+                max_bytes=self._max_response_bytes,
             )
-        except (OSError, asyncio.TimeoutError, ValueError) as error:
-            raise _fault(error, url, timeout_s) from error
+        except LIBRARY_ERRORS as error:
+            raise service_error(error, url, timeout_s) from error
 
     async def request(
         self,
@@ -96,15 +91,19 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         timeout_s: float,
     ) -> Response:
-        """The same through httpx's client, for all that is not on the hot path."""
+        """Send one request through httpx; arguments and errors as for `exchange`."""
         try:
             return await asyncio.wait_for(
                 self._request(method, url, body, headers, timeout_s), timeout_s
             )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _fault(error.__cause__ or error, url, timeout_s) from error
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
-            raise _fault(error, url, timeout_s) from error
+        except LIBRARY_ERRORS as error:
+            raise service_error(error, url, timeout_s) from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+        if self._client is not None:
+            await self._client.aclose()
 
     async def _request(
         self,
@@ -115,109 +114,45 @@ class HttpClient:
         timeout_s: float,
     ) -> Response:
         client = self._client or self._open()
-        timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
         target = httpx.URL(url)
-        login = (target.username, target.password) if target.userinfo else None
+        if (target.port or 0) > MAX_PORT:  # httpx does not check it
+            raise httpx.InvalidURL("the port is too large")
         async with client.stream(
             method,
-            # both layers would write the login into a header, and the lower one minds
-            target.copy_with(userinfo=b""),
+            target.copy_with(userinfo=b""),  # httpx logs the URL
             content=body,
             headers=headers,
-            timeout=timeout,
-            auth=login,
+            timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            auth=(target.username, target.password) if target.userinfo else None,
         ) as response:
-            chunks = [chunk async for chunk in _limited(response.aiter_bytes(), url)]
-            return Response(response.status_code, response.headers, b"".join(chunks))
+            content = await _read(response.aiter_bytes(), self._max_response_bytes)
+            return Response(response.status_code, response.headers, content)
 
     def _open(self) -> httpx.AsyncClient:
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._tls(), keepalive_timeout=30)
-        self._session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        self._client = httpx.AsyncClient(
+            verify=self._tls_context(),
+            limits=httpx.Limits(keepalive_expiry=IDLE_S),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is allowed
+            trust_env=False,
         )
-        self._client = httpx.AsyncClient(transport=AiohttpTransport(client=self._session))
         return self._client
 
-    async def close(self) -> None:
-        """Close the connections."""
-        self._pool.close()
-        if self._session is not None:
-            await self._session.close()
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._context is None:
+            try:
+                self._context = ssl.create_default_context(cafile=self._ca_file)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigurationError(
+                    f"the certificate file {self._ca_file} cannot be used: {error}",
+                    remedy="set HTTP_CA_FILE to a readable PEM file",
+                ) from error
+        return self._context
 
 
-async def _limited(chunks: AsyncIterator[bytes], url: str) -> AsyncIterator[bytes]:
-    size = 0
+async def _read(chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
+    body = bytearray()
     async for chunk in chunks:
-        size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            raise _too_long(url)
-        yield chunk
-
-
-def _too_long(url: str) -> RetryableError:
-    return TransientError(f"{address_of(url)} answered with more than {MAX_ANSWER_BYTES >> 20} MB")
-
-
-def address_of(url: str) -> str:
-    """Scheme, host and port of a URL: what a message may name without giving a secret away."""
-    try:
-        parsed = URL(url, encoded=True)
-        named = f"{parsed.scheme}://{parsed.host}:{parsed.port}"
-    except ValueError:  # also a port that is none
-        return "the address"
-    return named if parsed.host else "the address"
-
-
-def _fault(error: BaseException, url: str, timeout_s: float) -> RetryableError:
-    """What a library raised, as one of ours."""
-    where = address_of(url)
-    if isinstance(error, RetryableError):
-        return error
-    if isinstance(error, ResponseTooLargeError):
-        return _too_long(url)
-    if isinstance(error, (asyncio.TimeoutError, httpx.TimeoutException)):
-        return TransientError(
-            f"{where} did not answer within {timeout_s:.0f} s", lasted_s=timeout_s
-        )
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
-        return ConfigurationError(
-            f"{where} shows a certificate that is not trusted: {error}",
-            remedy="set HTTP_CA_FILE to the authority that signed it",
-        )
-    if isinstance(error, (aiohttp.ClientConnectorSSLError, ssl.SSLError)):
-        return ConfigurationError(
-            f"TLS with {where} failed: {error}", remedy="use http:// if the port speaks plain HTTP"
-        )
-    if isinstance(error, (aiohttp.InvalidURL, httpx.InvalidURL)):
-        return ConfigurationError(f"{where} is no usable address", remedy="correct the URL setting")
-    if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError):
-        return ConfigurationError(
-            f"the request to {where} cannot be sent: {error}",
-            remedy="correct the URL setting or the token",
-        )
-    if isinstance(
-        error, (aiohttp.ClientResponseError, IncompleteResponseError)
-    ) and _TLS_ALERT in _reason(error):
-        return ConfigurationError(f"{where} speaks TLS", remedy="use https:// in the URL setting")
-    is_ours = isinstance(error, OSError) and not isinstance(
-        error, (IncompleteResponseError, aiohttp.ClientError)
-    )
-    if is_ours or isinstance(error, aiohttp.ClientConnectorError):
-        return TransientError(f"cannot connect to {where}: {_reason(error)}")
-    return TransientError(f"{where} ended the connection without a whole answer ({_reason(error)})")
-
-
-_TLS_ALERT = r"\x15\x03"
-"""How a TLS server's refusal of plain HTTP begins, as both paths quote it."""
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong, on one line; without the URL, which may hold a password."""
-    if isinstance(error, aiohttp.ClientResponseError):
-        return " ".join(error.message.split())[:200]
-    os_error = getattr(error, "os_error", error)
-    number = getattr(os_error, "errno", None)
-    if isinstance(number, int) and number > 0:
-        return os.strerror(number)
-    words = getattr(os_error, "strerror", None) or str(os_error) or type(error).__name__
-    return " ".join(words.split())[:200]
+        body += chunk
+        if len(body) > max_bytes:
+            raise ResponseTooLargeError(max_bytes)
+    return bytes(body)

@@ -1,10 +1,4 @@
-"""One HTTP/1.1 connection: one request at a time, and the parser of its answer.
-
-OSError
-├── IncompleteResponseError             no whole answer, or none that is HTTP
-│   └── ResponseTooLargeError
-└── …                  what sockets and TLS raise
-"""
+"""One HTTP/1.1 connection: one request at a time, and the parser of its response."""
 
 from __future__ import annotations
 
@@ -19,6 +13,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from multidict import CIMultiDict
 from typing_extensions import override
 
+from connectors.http.errors import IncompleteResponseError, ResponseTooLargeError
 from connectors.http.response import Response
 from connectors.http.timeouts import Timeouts
 
@@ -27,14 +22,6 @@ MAX_HEADS = 64
 """Heads that are known again, of one place; with ids in them none comes twice."""
 
 _HEAD_END = b"\r\n\r\n"
-
-
-class IncompleteResponseError(OSError):
-    """The connection ended before a whole answer, or what came is no HTTP."""
-
-
-class ResponseTooLargeError(IncompleteResponseError):
-    """The answer is longer than was allowed."""
 
 
 @dataclass(slots=True)
@@ -228,14 +215,14 @@ class Connection(asyncio.Protocol):
         self._in_body = True
         length = self._fields.get("Content-Length", "")
         if length.isdecimal() and int(length[:20]) > self._max_bytes:
-            raise ResponseTooLargeError
+            raise ResponseTooLargeError(self._max_bytes)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._body.append(body)
         self._body_bytes += len(body)
         if self._body_bytes > self._max_bytes:
-            raise ResponseTooLargeError
+            raise ResponseTooLargeError(self._max_bytes)
 
     def on_message_complete(self) -> None:
         """Make the answer of what was taken."""
@@ -270,7 +257,7 @@ def _unpacked(body: bytes, packing: str, max_bytes: int) -> bytes:
     except zlib.error as error:
         raise IncompleteResponseError(f"its packed answer is broken: {error}") from error
     if len(plain) > max_bytes:
-        raise ResponseTooLargeError
+        raise ResponseTooLargeError(max_bytes)
     if not unpacker.eof:
         raise IncompleteResponseError("its packed answer is cut")
     return plain

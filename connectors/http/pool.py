@@ -18,7 +18,8 @@ from functools import lru_cache
 
 from yarl import URL
 
-from connectors.http.connection import Connection, HostConnections, IncompleteResponseError
+from connectors.http.connection import Connection, HostConnections
+from connectors.http.errors import IncompleteResponseError
 from connectors.http.response import Response
 from connectors.http.timeouts import Timeouts
 

@@ -16,8 +16,9 @@ from connectors.core.errors import (
     TransientError,
 )
 from connectors.core.records import PageVector
+from connectors.http.address import address_of
 from connectors.http.circuit_breaker import CircuitBreaker
-from connectors.http.client import HttpClient, address_of
+from connectors.http.client import HttpClient
 from connectors.http.response import Response
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls

@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping
 
 from connectors.core.errors import ServiceError
-from connectors.http.client import HttpClient, address_of
+from connectors.http.address import address_of
+from connectors.http.client import HttpClient
 from gibsey_embedder.doctor.findings import Finding, bad, good, warning
 
 ASK_S = 4.0

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from connectors.http.client import HttpClient, address_of
+from connectors.http.address import address_of
+from connectors.http.client import HttpClient
 from connectors.observability import logs
 from connectors.observability.redaction import Redactor
 from dataflow.config.settings import Settings, SettingsError, load

@@ -7,7 +7,8 @@ import orjson
 from connectors.core.errors import ServiceError
 from connectors.embedders.ollama.client import root_of
 from connectors.embedders.ollama.errors import words_of
-from connectors.http.client import HttpClient, address_of
+from connectors.http.address import address_of
+from connectors.http.client import HttpClient
 from dataflow.config.settings import Settings
 from gibsey_embedder.doctor.findings import Finding, bad, from_error, good
 

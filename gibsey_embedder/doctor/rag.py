@@ -5,7 +5,8 @@ from __future__ import annotations
 import orjson
 
 from connectors.core.errors import ServiceError
-from connectors.http.client import HttpClient, address_of
+from connectors.http.address import address_of
+from connectors.http.client import HttpClient
 from dataflow.config.settings import Settings
 from gibsey_embedder.doctor.findings import Finding, bad, from_error, good, warning
 

@@ -10,7 +10,8 @@ import orjson
 from yarl import URL
 
 from connectors.core.errors import ConfigurationError, ServiceError
-from connectors.http.client import HttpClient, address_of
+from connectors.http.address import address_of
+from connectors.http.client import HttpClient
 from connectors.http.response import Response
 from connectors.observability.metrics import Metrics
 from connectors.stores.stargate.auth import TokenSource

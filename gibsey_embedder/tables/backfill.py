@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from connectors.http.client import address_of
+from connectors.http.address import address_of
 from connectors.observability import logs
 from dataflow.config.settings import Settings, load
 from dataflow.wiring import kafka_config

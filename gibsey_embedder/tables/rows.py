@@ -16,7 +16,7 @@ from urllib.parse import quote
 import orjson
 
 from connectors.core.errors import ConfigurationError, TransientError
-from connectors.http.client import address_of
+from connectors.http.address import address_of
 from connectors.http.response import Response
 from connectors.stores.stargate.errors import StargateTable, check_reached, is_busy
 from connectors.stores.stargate.rest import StargateSession

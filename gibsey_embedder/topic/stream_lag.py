@@ -10,7 +10,8 @@ from confluent_kafka import KafkaException
 from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.core.errors import ConfigurationError, TransientError
-from connectors.http.client import HttpClient, address_of
+from connectors.http.address import address_of
+from connectors.http.client import HttpClient
 from connectors.kafka.config import KafkaConfig
 from gibsey_embedder.terminal.retry_policy import RetryPolicy
 from gibsey_embedder.topic.reader import KafkaUnavailableError, TopicReader

@@ -24,7 +24,7 @@ from connectors.core.errors import (
     TransientError,
 )
 from connectors.embedders.base import TextTooLongError
-from connectors.http.client import address_of
+from connectors.http.address import address_of
 from connectors.http.response import Response
 
 _NO_MODEL = re.compile(r"model .*not found|try pulling it")

@@ -16,7 +16,7 @@ import orjson
 
 from connectors.core.errors import ConfigurationError, RejectedError, ServiceError, TransientError
 from connectors.embedders.base import TextTooLongError
-from connectors.http.client import address_of
+from connectors.http.address import address_of
 from connectors.http.response import Response
 
 QUOTA_PAUSE_S = 60.0

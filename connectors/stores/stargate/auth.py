@@ -10,7 +10,8 @@ from typing import Protocol
 import orjson
 
 from connectors.core.errors import ConfigurationError, TransientError
-from connectors.http.client import HttpClient, address_of
+from connectors.http.address import address_of
+from connectors.http.client import HttpClient
 from connectors.http.response import Response
 
 FETCH_TIMEOUT_S = 10.0

@@ -7,7 +7,7 @@ import re
 import orjson
 
 from connectors.core.errors import ConfigurationError, RejectedError, TransientError
-from connectors.http.client import address_of
+from connectors.http.address import address_of
 from connectors.http.response import Response
 from connectors.stores.stargate.errors import (
     StargateTable,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import orjson
 
 from connectors.core.errors import ConfigurationError, RejectedError, RetryableError, TransientError
-from connectors.http.client import address_of
+from connectors.http.address import address_of
 from connectors.http.response import Response
 from connectors.stores.stargate.row_keys import path_segment
 

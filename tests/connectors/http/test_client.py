@@ -9,8 +9,8 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.core.errors import ConfigurationError, TransientError
-from connectors.http import client as http_module
-from connectors.http.client import HttpClient, address_of
+from connectors.http.address import address_of
+from connectors.http.client import HttpClient
 from connectors.http.response import MAX_RETRY_AFTER_S, Response
 from connectors.runtime.event_loop import EventLoop
 
@@ -95,8 +95,8 @@ def says(answer: bytes) -> Talk:
 
 
 @asynccontextmanager
-async def client(ca_file: str | None = None) -> AsyncIterator[HttpClient]:
-    http = HttpClient(ca_file)
+async def client(ca_file: str | None = None, **limits: int) -> AsyncIterator[HttpClient]:
+    http = HttpClient(ca_file, **limits)
     try:
         yield http
     finally:
@@ -107,9 +107,16 @@ async def client(ca_file: str | None = None) -> AsyncIterator[HttpClient]:
 def ask(request) -> Callable[..., Response]:
     """Asks once, by each of the two paths."""
 
-    def run(method: str, url: str, *, ca_file: str | None = None, **options) -> Response:
+    def run(
+        method: str,
+        url: str,
+        *,
+        ca_file: str | None = None,
+        limits: Mapping[str, int] = {},
+        **options,
+    ) -> Response:
         async def once() -> Response:
-            async with client(ca_file) as http:
+            async with client(ca_file, **limits) as http:
                 return await getattr(http, request.param)(
                     method, url, **{"timeout_s": 5.0, **options}
                 )
@@ -182,7 +189,8 @@ def test_a_login_in_the_url_is_sent(ask, serve):
     assert ask("GET", url).text() == "Basic " + base64.b64encode(b"us@er:pass").decode()
 
 
-def test_cookies_are_not_kept(ask, serve):
+@pytest.mark.parametrize("path", ["exchange", "request"])
+def test_cookies_are_not_kept(serve, path):
     async def bake(request: web.Request) -> web.Response:
         response = web.Response(text=str(dict(request.cookies)))
         response.set_cookie("a", "b")
@@ -192,8 +200,8 @@ def test_cookies_are_not_kept(ask, serve):
 
     async def run() -> bytes:
         async with client() as http:
-            await http.exchange("GET", url, timeout_s=5)
-            return (await http.exchange("GET", url, timeout_s=5)).body
+            await getattr(http, path)("GET", url, timeout_s=5)
+            return (await getattr(http, path)("GET", url, timeout_s=5)).body
 
     assert asyncio.run(run()) == b"{}"
 
@@ -217,6 +225,67 @@ def test_a_refused_connection_passes_and_names_the_place(ask):
     assert caught.value.detail == f"cannot connect to http://127.0.0.1:{port}: Connection refused"
 
 
+@pytest.fixture
+def resolve(monkeypatch) -> Callable[..., None]:
+    """Makes a host name resolve to these addresses, in this order."""
+
+    def patch(*addresses: str) -> None:
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda host, port, *_, **__: [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+                for address in addresses
+            ],
+        )
+
+    return patch
+
+
+@contextmanager
+def silent_address(port: int) -> Iterator[str]:
+    """An address on which connections are never accepted: its queue is full."""
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.2", port))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.2", port))
+        yield "127.0.0.2"
+
+
+def test_request_tries_the_next_address_while_the_first_one_is_silent(serve, resolve):
+    url = serve(hello)
+    port = int(url.rpartition(":")[2])
+
+    async def run() -> Response:
+        async with client() as http:
+            return await http.request("GET", f"http://service:{port}/", timeout_s=5)
+
+    with silent_address(port) as dead:
+        resolve(dead, "127.0.0.1")
+        assert asyncio.run(run()).body == b"hello"
+
+
+def test_both_paths_try_the_next_address_when_the_first_one_refuses(ask, serve, resolve):
+    port = int(serve(hello).rpartition(":")[2])
+    resolve("127.0.0.3", "127.0.0.1")
+    assert ask("GET", f"http://service:{port}/").body == b"hello"
+
+
+def test_the_reason_is_named_when_no_address_accepts(ask, resolve):
+    resolve("127.0.0.3", "127.0.0.4")
+    with pytest.raises(TransientError, match="cannot connect to http://service:9"):
+        ask("GET", "http://service:9/")
+
+
+def test_proxies_of_the_environment_are_ignored(ask, serve, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert ask("GET", serve(hello)).body == b"hello"
+
+
 def test_an_unknown_host_passes(ask):
     with pytest.raises(
         TransientError, match=r"cannot connect to http://no\.such\.host\.invalid:80"
@@ -231,7 +300,7 @@ def test_an_unknown_host_passes(ask):
         b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhalf",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal",
         b"HTTP/1.1 200 OK\r\nContent-",
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
         b"I speak\nsomething else\r\n\r\n",
     ],
@@ -280,9 +349,7 @@ def test_a_server_that_trickles_is_given_up_too(ask, talk):
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["by its length", "without end"])
-def test_an_answer_longer_than_any_of_ours_is_not_read(ask, talk, told, monkeypatch):
-    monkeypatch.setattr(http_module, "MAX_ANSWER_BYTES", 1 << 20)
-
+def test_an_answer_longer_than_any_of_ours_is_not_read(ask, talk, told):
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
         length = b"Content-Length: 1000000000000\r\n" if told else b""
@@ -292,15 +359,18 @@ def test_an_answer_longer_than_any_of_ours_is_not_read(ask, talk, told, monkeypa
             await writer.drain()
 
     with pytest.raises(TransientError, match="more than 1 MB"):
-        ask("GET", talk(flood))
+        ask("GET", talk(flood), limits={"max_response_bytes": 1 << 20})
 
 
-def test_an_answer_that_is_small_only_as_long_as_it_is_packed_is_not_read(ask, talk, monkeypatch):
-    monkeypatch.setattr(http_module, "MAX_ANSWER_BYTES", 1 << 20)
+def test_an_answer_that_is_small_only_as_long_as_it_is_packed_is_not_read(ask, talk):
     packed = gzip.compress(b"x" * (8 << 20))
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
     with pytest.raises(TransientError, match="more than 1 MB"):
-        ask("GET", talk(says(head.encode() + packed)))
+        ask(
+            "GET",
+            talk(says(head.encode() + packed)),
+            limits={"max_response_bytes": 1 << 20},
+        )
 
 
 def test_a_packed_answer_is_unpacked(ask, talk):

@@ -15,12 +15,8 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.http.connection import (
-    MAX_HEADS,
-    HostConnections,
-    IncompleteResponseError,
-    ResponseTooLargeError,
-)
+from connectors.http.connection import MAX_HEADS, HostConnections
+from connectors.http.errors import IncompleteResponseError, ResponseTooLargeError
 from connectors.http.pool import ConnectionPool
 from connectors.http.response import Response
 

@@ -16,7 +16,7 @@ from connectors.delivery.write_queue import WriteQueue
 from connectors.embedders.base import EmbedderClient
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.batcher import Batcher
-from connectors.embedders.cache import NUMBER_BYTES, VectorCache
+from connectors.embedders.cache import VectorCache
 from connectors.embedders.endpoint import CONCURRENCY
 from connectors.embedders.endpoint_pool import EndpointPool
 from connectors.embedders.failover import Failover
@@ -213,11 +213,7 @@ def _primary(process: Process) -> EndpointPool:
     return EndpointPool(
         embedding_clients(settings, process.http),
         text_rules(settings),
-        cache=VectorCache(
-            settings.cache_pages,
-            process.metrics,
-            reserved_bytes=int(settings.embed_dimensions * NUMBER_BYTES),
-        ),
+        cache=VectorCache(settings.cache_pages, process.metrics),
         detect_lowercase=settings.embed_lowercase == "auto" and not is_openai,
         chosen_by=_OPENAI if is_openai else "EMBED_MODEL and EMBED_URL",
         concurrency=settings.embed_concurrency

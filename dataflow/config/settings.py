@@ -131,8 +131,8 @@ class Settings(BaseSettings):
     openai_model: Name = "text-embedding-3-small"
     """OpenAI's model; it is asked for EMBED_DIMENSIONS numbers."""
     cache_pages: Annotated[int, Field(ge=0, le=10_000_000)] = 2048
-    """How many vectors are remembered by their text, so that a repeated text costs nothing; 9.5 KB
-    each, of which up to 32 MB are taken at the start."""
+    """How many vectors are kept in memory by their text, so that a repeated text costs nothing.
+    Each takes 9.5 KB; memory grows until the cache is full."""
 
     window_pages: Annotated[int, Field(ge=1, le=2048)] = 32
     """Pages embedded in one request, at most."""

@@ -38,9 +38,7 @@ class PageVersion:
 class PageVersions:
     """The latest applied change of each page of one bucket, the longest untouched dropped first.
 
-    Pages are kept by a digest of their id, so that the memory is bounded whatever the ids are. All
-    of it is taken at the start, by entries that no page has, so that a process does not go on
-    growing until it has seen so many pages.
+    Pages are kept by a digest of their id, so that the memory is bounded whatever the ids are.
 
     Args:
         packed: What `pack` returned, to go on from there.
@@ -55,28 +53,17 @@ class PageVersions:
         other_space: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._other_space = other_space
-        # dropped at a time: to find the first entry, a dict goes over all that stood before it
+        # several at a time: a dict passes over all deleted entries to find its first one
         self._drops = max(1, pages // 64)
-        self._most = pages + self._drops - 1
-        # these come first, and go first
-        self._unused = max(0, pages - len(packed) // _ENTRY_BYTES)
-        # half as many again, for a moment: a dict takes room for them when entries come and go
-        most = pages + pages // 2
+        self._limit = pages + self._drops - 1
         self._entries: dict[bytes, bytes] = {
-            number.to_bytes(_KEY_BYTES, "big"): bytes(PACKED_BYTES + FINGERPRINT_BYTES)
-            for number in range(most)
-        }
-        for key in list(islice(self._entries, most - self._unused)):
-            del self._entries[key]
-        used = {
             packed[at : at + _KEY_BYTES]: packed[at + _KEY_BYTES : at + _ENTRY_BYTES]
             for at in range(0, len(packed), _ENTRY_BYTES)
         }
-        self._entries |= used
-        other_space(sum(map(_is_by_fallback, used.values())))
+        other_space(sum(map(_is_by_fallback, self._entries.values())))
 
     def __len__(self) -> int:
-        return len(self._entries) - self._unused
+        return len(self._entries)
 
     def get(self, page_id: str) -> PageVersion | None:
         """What was last applied to a page, if that is remembered."""
@@ -94,17 +81,15 @@ class PageVersions:
         gone = self._entries.pop(key, b"")  # so that it counts as touched last
         entry = self._entries[key] = version.pack() + (fingerprint or _NO_TEXT)
         more = _is_by_fallback(entry) - _is_by_fallback(gone)
-        if len(self._entries) > self._most:
+        if len(self._entries) > self._limit:
             oldest = list(islice(self._entries, self._drops))
             more -= sum(_is_by_fallback(self._entries.pop(key)) for key in oldest)
-            self._unused = max(0, self._unused - self._drops)
         if more:
             self._other_space(more)
 
     def pack(self) -> bytes:
         """All of it as bytes, 60 a page."""
-        used = islice(self._entries.items(), self._unused, None)
-        return b"".join(part for entry in used for part in entry)
+        return b"".join(part for entry in self._entries.items() for part in entry)
 
 
 def _is_by_fallback(entry: bytes) -> bool:

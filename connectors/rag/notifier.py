@@ -87,7 +87,7 @@ class RagNotifier:
             metrics.notifications.labels(outcome)
             for outcome in ("delivered", "refused", "unreachable")
         )
-        self._circuit = CircuitBreaker(SERVICE, clock=clock)
+        self._circuit = CircuitBreaker(clock=clock)
         self._given_up: Rejection | None = None  # what is said while the circuit is open
         self._latest = b""
         self._latest_page = ""

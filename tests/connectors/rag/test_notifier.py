@@ -146,7 +146,7 @@ def eager(make):
 
     def made(http):
         writer = make(http)
-        writer._circuit = CircuitBreaker("rag", grace_s=0.0)
+        writer._circuit = CircuitBreaker(grace_s=0.0)
         return writer
 
     return made
@@ -273,81 +273,3 @@ def test_a_lone_surrogate_is_refused_without_a_request(rag, watched):
     refused = write(notifier_of(rag, watched), row_of("\ud800"))
     assert refused[0].reason == "refused-by-rag"
     assert rag.stats.requests == 0
-
-
-class SetClock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_a_circuit_opens_after_consecutive_failures_only():
-    clock = SetClock()
-    circuit = CircuitBreaker("rag", failures=3, grace_s=0.0, clock=clock)
-    for _ in range(10):
-        circuit.failed(clock.now)
-        circuit.failed(clock.now)
-        circuit.succeeded()
-    assert not circuit.is_open
-    for _ in range(3):
-        circuit.failed(clock.now)
-    assert circuit.is_open
-
-
-def test_requests_that_are_older_than_the_latest_answer_open_no_circuit():
-    clock = SetClock()
-    circuit = CircuitBreaker("rag", failures=3, grace_s=1.0, clock=clock)
-    sent_at = clock.now
-    clock.now += 4
-    circuit.succeeded()  # one of two replicas; the other one hangs
-    clock.now += 1
-    for _ in range(10):
-        circuit.failed(sent_at)
-    assert not circuit.is_open
-    for _ in range(3):
-        circuit.failed(clock.now - 1)
-    assert circuit.is_open
-
-
-def test_a_circuit_forgives_trouble_that_is_young():
-    clock = SetClock()
-    circuit = CircuitBreaker("rag", failures=3, grace_s=1.0, clock=clock)
-    for _ in range(100):
-        circuit.failed(clock.now)
-    assert not circuit.is_open
-    clock.now += 1.0
-    for _ in range(3):
-        circuit.failed(clock.now)
-    assert circuit.is_open
-
-
-def test_what_hung_for_seconds_was_in_trouble_for_seconds():
-    clock = SetClock()
-    circuit = CircuitBreaker("rag", failures=3, grace_s=1.0, clock=clock)
-    for _ in range(3):
-        circuit.failed(clock.now - 5)
-    assert circuit.is_open
-
-
-def test_an_open_circuit_stays_open_until_something_succeeds(monkeypatch):
-    circuit = CircuitBreaker("rag", failures=1, grace_s=0.0)
-    circuit.failed(0.0)
-    monkeypatch.setattr("time.time", lambda: 0.0)  # the wall clock jumps back by decades
-    circuit.failed(0.0)
-    assert circuit.is_open
-    circuit.succeeded()
-    assert not circuit.is_open
-    circuit.failed(time.monotonic())
-    assert circuit.is_open, "and it opens again"
-
-
-def test_who_sleeps_is_woken_when_the_circuit_opens():
-    async def use():
-        circuit = CircuitBreaker("rag", failures=1, grace_s=0.0)
-        sleeping = asyncio.ensure_future(circuit.sleep(60))
-        await asyncio.sleep(0)
-        circuit.failed(0.0)
-        await asyncio.wait_for(sleeping, 5)
-
-    asyncio.run(use())

@@ -18,8 +18,9 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 
+from connectors.core.buckets import BUCKET_KEYS
 from connectors.core.offset_tracker import OffsetTracker
-from connectors.core.records import BUCKET_KEYS, DeadLetter, Outcome, PageVector, Record
+from connectors.core.records import DeadLetter, Outcome, PageVector, Record
 from connectors.delivery.sinks import LetterSink, VectorSink
 from connectors.delivery.write_queue import WriteQueue
 from connectors.observability.metrics import Metrics

@@ -3,7 +3,7 @@
     ServiceError
     ├── RetryableError             wait and try again for as long as it takes; nothing is lost
     │   ├── TransientError         the service is unavailable or busy, and will recover by itself
-    │   └── ConfigurationError     somebody has to change a setting: report the remedy meanwhile
+    │   └── ConfigurationError     a person has to change a setting: wait, and report the remedy
     └── RejectedError              the service will never accept this page: dead letter
 
 Clients raise these and nothing else. `connectors.http.errors` maps what libraries raise, so no
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 
 class ServiceError(Exception):
-    """A service did not do what the stream asked.
+    """A service did not do what the stream requested.
 
     Args:
-        detail: What happened, in words that a person can act on, without secrets.
+        detail: What happened, for a person, without secrets.
     """
 
     def __init__(self, detail: str) -> None:
@@ -28,13 +28,13 @@ class ServiceError(Exception):
 
 
 class RetryableError(ServiceError):
-    """An error that no page has caused: the request is repeated until it succeeds.
+    """An error that no page caused: the client retries the request until it succeeds.
 
     Args:
         detail: What happened.
-        retry_after_s: Seconds that the service asks to wait (its Retry-After), if it does.
-        status: The HTTP status of the response, if there was one.
-        lasted_s: Seconds for which the service had been silent when this was raised.
+        retry_after_s: The response's Retry-After in seconds; None if it has none.
+        status: The HTTP status of the response; None if there was no response.
+        lasted_s: Seconds without a response from the service when this was raised.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class ConfigurationError(RetryableError):
 
     Args:
         detail: What is wrong.
-        remedy: What to do about it, with the name of the setting.
-        status: The HTTP status of the response, if there was one.
-        retry_after_s: Seconds to wait before the next try; None: the usual pause.
+        remedy: What to do, with the name of the setting.
+        status: The HTTP status of the response; None if there was no response.
+        retry_after_s: Seconds until the next attempt; None: the usual pause.
     """
 
     def __init__(
@@ -80,12 +80,12 @@ class ConfigurationError(RetryableError):
 
 
 class RejectedError(ServiceError):
-    """The service will never accept this page, however often it is asked."""
+    """The service will never accept this page, however often the request is retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why an output gave up a row, as its dead letter states it.
+    """Why an output gave up a row, for its dead letter.
 
     Attributes:
         reason: One of `connectors.observability.metrics.REASONS`.
@@ -100,13 +100,13 @@ class IncompatibleRecoveryStoreError(Exception):
     """A version with another layout wrote the recovery store.
 
     Args:
-        holds: What the store holds.
-        needs: What this program needs in its place.
+        holds: The layout in the store.
+        needs: The layout that this program needs.
     """
 
     def __init__(self, holds: str, needs: str) -> None:
         super().__init__(
             f"the recovery store has {holds}, this program needs {needs}; finish with the old "
-            "version, or remove the store: one process goes on at the group's committed offset, "
-            "a cluster begins at the topic's earliest"
+            "version, or remove the store: one process then reads from the group's committed "
+            "offset, a cluster from the topic's earliest"
         )

@@ -1,10 +1,13 @@
-"""Which records are open: read, but not yet in every output, skipped or dead-lettered.
+"""Which records are open: read, but not yet accepted by every output, skipped or dead-lettered.
 
-The tracker of a process feeds back-pressure (the source stops at its limits), the low watermark
-that is committed to the consumer group, lag and freshness. In one process a record is open from
-the source to its last output. In a cluster it may settle in another process than the one that
-read it, so there each hop is a life of its own: `handed_over` closes it here, `received` opens it
-there, and nothing is committed.
+From the open records follow the offset to commit (`low_watermarks`), back-pressure, lag and
+freshness.
+
+One process: the source opens a record (`opened`), and the last output settles it (`settled`).
+
+A cluster: a record may move to another process, whose tracker is another object. So the sending
+process closes it (`handed_over`), the receiving process opens it (`received`), and nothing is
+committed. In one process these two methods do nothing.
 """
 
 from __future__ import annotations
@@ -18,20 +21,24 @@ from connectors.core.records import Record
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenRecord:
     size_bytes: int
-    outputs: int = 1
+    outputs: int = 1  # that have not acknowledged it
 
 
 @dataclass(slots=True)
 class _Partition:
-    entries: dict[int, _Open] = field(default_factory=dict)
-    heap: list[int] = field(default_factory=list)  # offsets, smallest first; settled ones linger
-    next_offset: int | None = None  # the source's position
+    records: dict[int, _OpenRecord] = field(default_factory=dict)  # by offset
+    heap: list[int] = field(default_factory=list)  # offsets, smallest first, some settled already
+    next_offset: int | None = None  # that the source reads
 
-    def forget_settled(self) -> None:
-        """Drop settled offsets from the heap's top, which is the low watermark then."""
-        while self.heap and self.heap[0] not in self.entries:
+    def low_watermark(self) -> int | None:
+        """The smallest open offset, or the source's position if nothing is open."""
+        return self.heap[0] if self.heap else self.next_offset
+
+    def drop_settled(self) -> None:
+        """Remove settled offsets from the top of the heap."""
+        while self.heap and self.heap[0] not in self.records:
             heapq.heappop(self.heap)
 
 
@@ -50,75 +57,74 @@ class OffsetTracker:
         self._bytes = 0
 
     def opened(self, records: Iterable[Record], outputs: int = 1) -> None:
-        """Open records; those that are open already stay as they are."""
+        """Open records that the source read or that a snapshot holds; open ones stay as they are.
+
+        Args:
+            records: The records.
+            outputs: How many outputs must acknowledge each.
+        """
         with self._lock:
             for record in records:
-                if self._found(record) is None:
+                if self._find(record) is None:
                     self._open(record, outputs)
 
     def resumed(self, records: Iterable[Record]) -> None:
-        """Open records that an output brings from its snapshot; each output brings its own."""
+        """Open records from an output's snapshot; each output that has a record adds itself."""
         with self._lock:
             for record in records:
-                if (entry := self._found(record)) is None:
+                if (entry := self._find(record)) is None:
                     self._open(record, 1)
                 else:
                     entry.outputs += 1
 
-    def _found(self, record: Record) -> _Open | None:
-        partition = self._partitions.get(record.partition)
-        return partition.entries.get(record.offset) if partition else None
-
-    def _open(self, record: Record, outputs: int) -> None:
-        partition = self._partitions.setdefault(record.partition, _Partition())
-        size = record.size_bytes
-        partition.entries[record.offset] = _Open(size, outputs)
-        heapq.heappush(partition.heap, record.offset)
-        self._pages += 1
-        self._bytes += size
-
     def expect(self, record: Record, outputs: int) -> None:
-        """Say how many outputs must acknowledge a record before it is settled.
+        """Set how many outputs must acknowledge a record before it is settled.
 
-        In a cluster the outputs may be in another process, whose `received` says it there.
+        In a cluster the outputs may be in another process, and `received` sets the number there.
         """
         if self.shared:
             return
         with self._lock:
-            if (entry := self._found(record)) is not None:
+            if (entry := self._find(record)) is not None:
                 entry.outputs = outputs
 
     def settled(self, record: Record) -> bool:
-        """Acknowledge one output of a record; whether that was its last."""
+        """Acknowledge one output of a record; return whether it was the last."""
         with self._lock:
             partition = self._partitions.get(record.partition)
-            entry = partition.entries.get(record.offset) if partition else None
+            entry = partition.records.get(record.offset) if partition else None
             if partition is None or entry is None:
                 return False
             entry.outputs -= 1
             if entry.outputs > 0:
                 return False
-            del partition.entries[record.offset]
+            del partition.records[record.offset]
             self._pages -= 1
             self._bytes -= entry.size_bytes
-            partition.forget_settled()
+            partition.drop_settled()
             return True
 
     def handed_over(self, records: Iterable[Record]) -> None:
-        """Close records that leave for a step which may run in another process."""
+        """In a cluster: close records that leave for a step which may run in another process."""
         if self.shared:
             for record in records:
                 self.settled(record)
 
     def received(self, records: Iterable[Record], outputs: int = 1) -> None:
-        """Open records that come from a step which may have run in another process."""
+        """In a cluster: open records from a step which may have run in another process."""
         if self.shared:
             self.opened(records, outputs)
 
     def read_up_to(self, partition: int, next_offset: int) -> None:
-        """Note the source's position: the offset that it reads next."""
+        """Note the source's position in a partition: the offset that it reads next."""
         with self._lock:
             self._partitions.setdefault(partition, _Partition()).next_offset = next_offset
+
+    def low_watermarks(self) -> dict[int, int]:
+        """Return the offset to commit by partition: every record below it is settled."""
+        with self._lock:
+            marks = ((number, p.low_watermark()) for number, p in self._partitions.items())
+            return {number: mark for number, mark in marks if mark is not None}
 
     @property
     def open_pages(self) -> int:
@@ -127,24 +133,28 @@ class OffsetTracker:
 
     @property
     def open_bytes(self) -> int:
-        """Their keys' and values' bytes."""
+        """Bytes of their keys and values."""
         return self._bytes
 
     def open_in(self, partition: int) -> int:
-        """Open records of one Kafka partition in this process."""
+        """Return how many records of one Kafka partition are open in this process."""
         with self._lock:
-            found = self._partitions.get(partition)
-            return len(found.entries) if found else 0
+            partition_state = self._partitions.get(partition)
+            return len(partition_state.records) if partition_state else 0
 
     def open_partitions(self) -> set[int]:
-        """The Kafka partitions of which records are open in this process."""
+        """Return the Kafka partitions that have open records in this process."""
         with self._lock:
-            return {number for number, found in self._partitions.items() if found.entries}
+            return {number for number, p in self._partitions.items() if p.records}
 
-    def low_watermarks(self) -> dict[int, int]:
-        """Per partition the offset below which everything is settled, as a group commits it."""
-        with self._lock:
-            marks = (
-                (n, p.heap[0] if p.heap else p.next_offset) for n, p in self._partitions.items()
-            )
-            return {n: mark for n, mark in marks if mark is not None}
+    def _find(self, record: Record) -> _OpenRecord | None:
+        partition = self._partitions.get(record.partition)
+        return partition.records.get(record.offset) if partition else None
+
+    def _open(self, record: Record, outputs: int) -> None:
+        partition = self._partitions.setdefault(record.partition, _Partition())
+        size_bytes = record.size_bytes
+        partition.records[record.offset] = _OpenRecord(size_bytes, outputs)
+        heapq.heappush(partition.heap, record.offset)
+        self._pages += 1
+        self._bytes += size_bytes

@@ -1,71 +1,37 @@
-"""The plain values that cross from step to step and from process to process.
+"""The values that cross from step to step and from process to process.
 
-None of them is changed once it is made. Not all are frozen, though: to make a frozen one of eight
-fields takes 2.6 us instead of 0.5, and each page needs a handful.
+Nothing changes them after they are made. `Record` and `PageVector` are not frozen, because each
+page needs several: a frozen dataclass of eight fields takes 2.6 us to make instead of 0.5.
 """
 
 from __future__ import annotations
 
 import re
-import zlib
 from dataclasses import dataclass
 from typing import Any
-
-BUCKETS = 16
-"""Buckets that pages are spread over; part of the recovery store's layout, so never changed
-without raising `dataflow.steps.window.STATE_VERSION`. Nor are their keys."""
-
-BUCKET_KEYS = (
-    "00-35n",
-    "01-yf",
-    "02-2jl",
-    "03-45f",
-    "04-41s",
-    "05-2wu",
-    "06-14v",
-    "07-8in",
-    "08-fi",
-    "09-1an",
-    "10-2p0",
-    "11-5x5",
-    "12-2eu",
-    "13-6wl",
-    "14-1x5",
-    "15-5m3",
-)
-"""Bytewax gives a bucket of a step to a worker by its key's hash, and a bucket of an output by its
-place in the order of the keys. Of these the hash modulo 5040, which 1 to 10, 12, 14, 15 and 16
-divide, is the place. So with so many workers both are the same worker, and all have as many buckets
-as can be: a bucket's rows cross neither threads nor processes (`tests/dataflow/test_graph.py`)."""
-
-
-def bucket_of(page_id: str) -> str:
-    """The bucket of a page: the same in every process and after every restart."""
-    return BUCKET_KEYS[zlib.crc32(page_id.encode()) % BUCKETS]
-
 
 _ORIGIN = re.compile(r"(.+):([0-9]{1,9}):([0-9]{1,18})", re.DOTALL)
 
 
 def parse_origin(text: str) -> tuple[str, int, int] | None:
-    """Topic, partition and offset of a record that is named by its `origin`; None if it is none."""
-    found = _ORIGIN.fullmatch(text)
-    return (found[1], int(found[2]), int(found[3])) if found else None
+    """Return topic, partition and offset of an `origin`; None if the text is not one."""
+    match = _ORIGIN.fullmatch(text)
+    return (match[1], int(match[2]), int(match[3])) if match else None
 
 
 @dataclass(slots=True)
 class Record:
-    """One record of the topic, as it was read.
+    """One record of the topic, as the source read it.
 
     Attributes:
-        topic: The topic it came from.
+        topic: Its topic.
         partition: Its Kafka partition.
         offset: Its offset in that partition.
-        timestamp_ms: The record's own time (milliseconds since 1970), 0 where it has none.
-        key: Key bytes as they were, or None.
-        value: Value bytes as they were, or None (a tombstone).
-        era: How often this partition's offsets have begun anew (a recreated topic).
-        replay_of: `topic:partition:offset` of the original where this is a replayed dead letter.
+        timestamp_ms: Its timestamp (milliseconds since 1970); 0 if it has none.
+        key: The bytes of its key, or None.
+        value: The bytes of its value; None for a tombstone.
+        era: How often this partition's offsets have started again (a recreated topic).
+        replay_of: `topic:partition:offset` of the original if this is a replayed dead letter.
     """
 
     topic: str
@@ -88,27 +54,27 @@ class Record:
         return f"{self.topic}:{self.partition}:{self.offset}"
 
     def plain(self) -> tuple[Any, ...]:
-        """What `Record(*…)` makes it of again, for snapshots.
+        """Return the arguments of `Record(…)`, for snapshots.
 
-        By hand: dataclasses' `astuple` takes 20 us, for each of thousands at an epoch's end, when
+        `dataclasses.astuple` takes 20 us, for thousands of records at the end of an epoch, while
         all workers wait.
         """
-        place = self.topic, self.partition, self.offset, self.timestamp_ms
-        return *place, self.key, self.value, self.era, self.replay_of
+        position = self.topic, self.partition, self.offset, self.timestamp_ms
+        return *position, self.key, self.value, self.era, self.replay_of
 
 
 @dataclass(slots=True)
 class PageVector:
-    """A page's new vector on its way to the outputs.
+    """A page's new vector, for the outputs.
 
     Attributes:
         page_id: The page.
-        vector: Its vector as JSON text, `[…]`, 768 finite numbers of unit length; None where
-            the row is to be removed.
-        record: The change it came from.
-        written_us: The database write's own time (microseconds since 1970), if known.
+        vector: The vector as JSON text: `[…]`, 768 finite numbers of unit length. None removes the
+            page's row.
+        record: The record of the change.
+        written_us: The time of the database write (microseconds since 1970); None if unknown.
         model: The model that made the vector.
-        other_space: Whether that was the fallback, whose vectors do not compare.
+        other_space: Whether the fallback made it; vectors of two models cannot be compared.
     """
 
     page_id: str
@@ -120,15 +86,15 @@ class PageVector:
 
 
 OTHER_SPACE = "other-space"
-"""The reason of a page that is stored, with a vector of the fallback: nothing was given up."""
+"""The reason of a dead letter whose page is stored, with a vector of the fallback."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that the stream gives up on, and why.
+    """A record that the stream gives up, and why.
 
     Attributes:
-        record: The original.
+        record: The original record.
         reason: One of `connectors.observability.metrics.REASONS`.
         detail: One sentence for a person.
     """
@@ -140,19 +106,19 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class FlushMarker:
-    """Nothing follows in this bucket for now: its outputs say anew what they hold.
+    """Tells the outputs of a bucket that no row follows for now.
 
-    An output's snapshot may hold rows on their way, and is taken only of buckets that something
-    came for: after the last row of a rush something has to come, or a restart, however much later,
-    would send those rows again.
+    Bytewax takes an output's snapshot only in epochs in which the output received something. After
+    the last rows of a burst the outputs receive this marker, so that their snapshots no longer hold
+    those rows: a restart would send them again.
 
     Attributes:
-        settles: Whether outputs wait, before that snapshot, until they hold nothing. Otherwise
-            another seal comes.
+        settles: Whether outputs wait with the snapshot until all their rows are acknowledged. If
+            not, another marker follows.
     """
 
     settles: bool = True
 
 
 Outcome = PageVector | DeadLetter | FlushMarker
-"""What comes out of the window step, of which each output takes its own."""
+"""What the window step emits; each output takes its own rows."""

@@ -10,14 +10,8 @@ from typing import Any, Generic, TypeGuard, TypeVar
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from typing_extensions import override
 
-from connectors.core.records import (
-    BUCKET_KEYS,
-    DeadLetter,
-    FlushMarker,
-    Outcome,
-    PageVector,
-    Record,
-)
+from connectors.core.buckets import BUCKET_KEYS
+from connectors.core.records import DeadLetter, FlushMarker, Outcome, PageVector, Record
 from connectors.core.snapshot_layout import SnapshotLayout
 from connectors.delivery.write_queue import WriteQueue
 from connectors.runtime.shutdown import Shutdown

@@ -12,8 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO
 
+from connectors.core.buckets import BUCKET_KEYS
 from connectors.core.errors import IncompatibleRecoveryStoreError
-from connectors.core.records import BUCKET_KEYS
 from dataflow.startup.launch import Launch, LaunchError
 from dataflow.startup.snapshot_layouts import check_layouts
 from dataflow.startup.uncommitted_epochs import forget_uncommitted, open_to_read

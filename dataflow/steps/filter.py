@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from connectors.core.buckets import bucket_of
 from connectors.core.offset_tracker import OffsetTracker
-from connectors.core.records import bucket_of
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
 from dataflow.events.decoder import Decoded

@@ -20,8 +20,9 @@ from bytewax.operators import StatefulBatchLogic
 from prometheus_client import Counter
 from typing_extensions import override
 
+from connectors.core.buckets import BUCKETS
 from connectors.core.offset_tracker import OffsetTracker
-from connectors.core.records import BUCKETS, DeadLetter, FlushMarker, Outcome, PageVector, Record
+from connectors.core.records import DeadLetter, FlushMarker, Outcome, PageVector, Record
 from connectors.core.snapshot_layout import SnapshotLayout
 from connectors.delivery.backpressure import Backpressure
 from connectors.embedders.batching.jobs import EmbeddingJob

@@ -15,9 +15,10 @@ import pytest
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSource, cluster_main
 
+from connectors.core.buckets import bucket_of
 from connectors.core.errors import Rejection
 from connectors.core.offset_tracker import OffsetTracker
-from connectors.core.records import DeadLetter, Outcome, PageVector, Record, bucket_of
+from connectors.core.records import DeadLetter, Outcome, PageVector, Record
 from connectors.delivery.write_queue import WriteQueue
 from connectors.runtime.shutdown import Shutdown
 from dataflow.graph import StreamParts, build

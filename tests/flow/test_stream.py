@@ -285,7 +285,7 @@ def test_a_store_of_another_version_is_rejected_in_one_line(stream: Stream) -> N
 
 def test_a_store_with_the_buckets_of_version_0_1_is_refused_in_one_line(stream: Stream) -> None:
     stream.feed(5)
-    names = "import connectors.core.records as r; r.BUCKET_KEYS = [f'{n:02d}' for n in range(16)]"
+    names = "import connectors.core.buckets as b; b.BUCKET_KEYS = [f'{n:02d}' for n in range(16)]"
     old = stream.start(code=names)
     stream.wait_complete()
     old.stop()

@@ -26,23 +26,23 @@ def record(offset: int, partition: int = 0, size: int = 10) -> Record:
 
 
 @given(steps)
-def test_the_ledger_is_a_table_of_open_records_and_the_outputs_they_wait_for(history):
+def test_the_tracker_knows_each_open_record_and_how_many_outputs_it_waits_for(history):
     tracker = OffsetTracker()
     waits_for: dict[tuple[int, int], int] = {}
     position: dict[int, int] = {}
     for step, partition, offset, outputs in history:
-        place, it = (partition, offset), record(offset, partition)
+        key, it = (partition, offset), record(offset, partition)
         if step == "open":
             tracker.opened([it], outputs)
-            waits_for.setdefault(place, outputs)
+            waits_for.setdefault(key, outputs)
         elif step == "expect":
             tracker.expect(it, outputs)
-            if place in waits_for:
-                waits_for[place] = outputs
+            if key in waits_for:
+                waits_for[key] = outputs
         elif step == "settle":
-            left = waits_for.pop(place, 0) - 1
+            left = waits_for.pop(key, 0) - 1
             if left > 0:
-                waits_for[place] = left
+                waits_for[key] = left
             assert tracker.settled(it) == (left == 0)
         else:
             tracker.read_up_to(partition, offset)
@@ -58,7 +58,7 @@ def test_the_ledger_is_a_table_of_open_records_and_the_outputs_they_wait_for(his
 
 
 @pytest.mark.parametrize("order", [range(5), reversed(range(5)), (2, 0, 4, 1, 3)])
-def test_the_low_watermark_passes_only_what_is_settled(order):
+def test_the_low_watermark_passes_settled_records_only(order):
     tracker = OffsetTracker()
     tracker.opened(record(offset) for offset in range(5))
     tracker.read_up_to(0, 5)
@@ -69,7 +69,7 @@ def test_the_low_watermark_passes_only_what_is_settled(order):
         assert tracker.low_watermarks()[0] == min(set(range(6)) - settled)
 
 
-def test_alone_a_process_keeps_a_record_open_from_the_source_to_the_last_output():
+def test_in_one_process_a_record_is_open_from_the_source_to_the_last_output():
     tracker = OffsetTracker()
     tracker.opened([record(0)])
     tracker.handed_over([record(0)])
@@ -78,19 +78,19 @@ def test_alone_a_process_keeps_a_record_open_from_the_source_to_the_last_output(
     assert tracker.open_pages == 0
 
 
-def test_in_a_cluster_each_hop_is_a_life_of_its_own():
+def test_in_a_cluster_a_record_is_open_in_the_process_that_holds_it():
     reader, writer = OffsetTracker(shared=True), OffsetTracker(shared=True)
     reader.opened([record(0)])
     reader.handed_over([record(0)])
     assert reader.open_pages == 0
     writer.received([record(0)], outputs=2)
     writer.received([record(0)], outputs=2)  # the other output of the same row
-    writer.expect(record(0), outputs=7)  # said elsewhere
+    writer.expect(record(0), outputs=7)  # no effect: `received` sets it
     assert [writer.settled(record(0)) for _ in range(2)] == [False, True]
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_each_output_that_resumes_with_a_record_is_waited_for(shared):
+def test_a_resumed_record_waits_for_each_output_that_has_it(shared):
     tracker = OffsetTracker(shared=shared)
     tracker.resumed([record(0), record(1)])
     tracker.resumed([record(0)])
@@ -99,16 +99,16 @@ def test_each_output_that_resumes_with_a_record_is_waited_for(shared):
     assert tracker.settled(record(1))
 
 
-def test_what_was_settled_leaves_nothing_behind():
+def test_a_settled_record_uses_no_memory():
     tracker = OffsetTracker()
     for offset in range(10_000):
         tracker.opened([record(offset)])
         tracker.settled(record(offset))
     partition = tracker._partitions[0]
-    assert (len(partition.entries), len(partition.heap)) == (0, 0)
+    assert (len(partition.records), len(partition.heap)) == (0, 0)
 
 
-def test_many_threads_may_open_and_settle_at_once():
+def test_many_threads_may_open_and_settle_at_the_same_time():
     tracker = OffsetTracker()
 
     def work(partition: int) -> None:

@@ -6,15 +6,8 @@ from typing import TypeGuard
 import pytest
 from structlog.testing import capture_logs
 
-from connectors.core.records import (
-    BUCKET_KEYS,
-    DeadLetter,
-    FlushMarker,
-    Outcome,
-    PageVector,
-    Record,
-    bucket_of,
-)
+from connectors.core.buckets import BUCKET_KEYS, bucket_of
+from connectors.core.records import DeadLetter, FlushMarker, Outcome, PageVector, Record
 from connectors.delivery.sinks import LetterSink, VectorSink
 from connectors.runtime.shutdown import Shutdown
 from tests.connectors.delivery.manual_writer import HandWriter, Post, in_thread

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.core.buckets import BUCKET_KEYS
 from connectors.core.errors import Rejection
-from connectors.core.records import BUCKET_KEYS
 from connectors.delivery.write_queue import ROWS_AHEAD
 from tests.connectors.delivery.manual_writer import NO, HandWriter, Post, Row, in_thread, rows
 from tests.eventually import eventually

@@ -16,7 +16,7 @@ from bytewax.recovery import init_db_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.core.records import BUCKET_KEYS
+from connectors.core.buckets import BUCKET_KEYS
 from dataflow.startup.launch import Launch, LaunchError, launch
 from dataflow.startup.recovery import RecoveryError, check_recovery
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from connectors.core.records import BUCKETS, FlushMarker
+from connectors.core.buckets import BUCKETS
+from connectors.core.records import FlushMarker
 from connectors.embedders.text_rules import TextRules
 from connectors.runtime.tuning import timer_slack
 from dataflow.steps.window import STATE_VERSION

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
+from yarl import URL
 
 from connectors.core.errors import ConfigurationError
 from connectors.http.errors import LIBRARY_ERRORS, ResponseTooLargeError, service_error
@@ -99,6 +100,17 @@ class HttpClient:
         except LIBRARY_ERRORS as error:
             raise service_error(error, url, timeout_s) from error
 
+    async def wait_until_reachable(self, url: str, pause_s: float = 2.0) -> None:
+        """Wait until the host of a URL accepts a TCP connection, without sending a request.
+
+        Args:
+            url: Absolute URL.
+            pause_s: Seconds between two attempts.
+        """
+        address = URL(url, encoded=True)
+        while not await _accepts(address.host or "", address.port or 80):  # noqa: ASYNC110
+            await asyncio.sleep(pause_s)
+
     async def close(self) -> None:
         """Close the connections."""
         self._pool.close()
@@ -147,6 +159,16 @@ class HttpClient:
                     remedy="set HTTP_CA_FILE to a readable PEM file",
                 ) from error
         return self._context
+
+
+async def _accepts(host: str, port: int) -> bool:
+    connecting = asyncio.open_connection(host, port)
+    try:
+        _, writer = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
+    except (OSError, asyncio.TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 async def _read(chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:

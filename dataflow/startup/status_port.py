@@ -6,10 +6,10 @@ The one place where the stream knows of `ops`: the status port runs in its proce
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from importlib.metadata import version
 
 from connectors.embedders.batching.batcher import Batcher
-from connectors.http.connectivity import Reach
 from connectors.kafka.source import SourceContext
 from dataflow.graph import StreamParts
 from dataflow.startup.launch import Launch
@@ -31,10 +31,9 @@ def open_status_port(
         model: The name of the model in use.
     """
     settings = process.settings
-    reach = Reach(
-        process.event_loop, {"stargate": settings.stargate_url, "rag": settings.rag_refresh_url}
+    unreached = _connect_to_services(
+        process, {"stargate": settings.stargate_url, "rag": settings.rag_refresh_url}
     )
-    reach.start()
     view = StatusView(
         settings_redacted=settings.redacted(),
         metrics=process.metrics,
@@ -53,11 +52,30 @@ def open_status_port(
         started_at=time.time(),
         launch=_launch_info(process.started),
         recent_events=process.recent_events,
-        unanswered=lambda: [*_silent_embedder(batcher), *reach.missing()],
+        unanswered=lambda: [*_silent_embedder(batcher), *unreached],
         stopping=process.shutdown.stopping.is_set,
     )
     port = settings.status_port + process.started.status_port_offset
     StatusServer(process.event_loop, settings.status_host, port, view).start()
+
+
+def _connect_to_services(process: Process, urls: dict[str, str]) -> Collection[str]:
+    """Connect to each service in the background, for `/readyz`.
+
+    Returns:
+        The services that have not accepted a connection yet, at any time.
+    """
+    unreached = dict(urls)
+
+    async def connect(service: str, url: str) -> None:
+        await process.http.wait_until_reachable(url)
+        del unreached[service]
+
+    for service, url in urls.items():
+        process.event_loop.call(
+            lambda service=service, url=url: process.event_loop.spawn(connect(service, url))
+        )
+    return unreached.keys()
 
 
 def _silent_embedder(batcher: Batcher) -> list[str]:

@@ -23,6 +23,7 @@ from connectors.http.address import address_of
 from connectors.http.client import HttpClient
 from connectors.http.response import MAX_RETRY_AFTER_S, Response
 from connectors.runtime.event_loop import EventLoop
+from gibsey_embedder.fakes.rag import Rag
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -394,6 +395,20 @@ def test_a_token_that_cannot_be_sent_is_the_set_up_s_fault_and_injects_nothing(a
         ask("GET", serve(fine), headers={"X-Token": "secret\r\nX-Admin: yes"})
     assert "token" in caught.value.remedy
     assert "secret" not in caught.value.detail
+
+
+def test_a_service_is_reachable_once_it_listens(rag: Rag) -> None:
+    async def run() -> None:
+        http = HttpClient()
+        rag.refuse()
+        waiting = asyncio.ensure_future(http.wait_until_reachable(rag.url, pause_s=0.01))
+        done, _ = await asyncio.wait([waiting], timeout=0.1)
+        assert not done
+        rag.accept()
+        await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(run())
+    assert rag.stats.requests == 0
 
 
 # --- TLS ---

@@ -40,7 +40,7 @@ class Program:
     ) -> None:
         self._directory = directory
         self._log = directory / "program.log"
-        environment = {**os.environ, "PYTHONPATH": str(checkout.directory), **settings}
+        environment = {**_clean_environment(), "PYTHONPATH": str(checkout.directory), **settings}
         self.started_at = time.monotonic()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -109,6 +109,14 @@ class Program:
     ) -> None:
         self.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _clean_environment() -> dict[str, str]:
+    """This process's environment without Python's own settings.
+
+    With PYTHONDONTWRITEBYTECODE a new checkout would compile all its modules at each start.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 class Processes:

@@ -140,7 +140,10 @@ def test_a_row_of_two_checkouts_is_measured(tmp_path: Path) -> None:
     assert min(reading.value, reading.pair.other, reading.pair.this) > 0
 
 
-def test_the_other_revision_runs_from_its_own_checkout(tmp_path: Path) -> None:
+def test_the_other_revision_runs_from_its_own_checkout_and_is_compiled_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     (tmp_path / "dataflow").mkdir()
     (tmp_path / "dataflow" / "__init__.py").touch()
     (tmp_path / "dataflow" / "main.py").write_text("raise SystemExit('the other one')\n")
@@ -148,3 +151,4 @@ def test_the_other_revision_runs_from_its_own_checkout(tmp_path: Path) -> None:
     other = Checkout("broken", tmp_path, Path(sys.executable))
     with pytest.raises(RuntimeError, match="the other one"):
         list(against.pairs(idle, scopes(other), 1, 0.95))
+    assert list(tmp_path.glob("dataflow/__pycache__/main.*.pyc"))

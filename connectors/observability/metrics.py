@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge
-
-from connectors.observability.histogram import Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SERVICES = ("kafka", "embedder", "stargate", "rag", "dead-letters")
 REASONS = (
@@ -65,25 +62,21 @@ class Metrics:
         )
 
     def _make_histograms(self) -> None:
-        self.freshness = Histogram(  # this and the next are observed on the event loop only
+        histogram = partial(Histogram, registry=self.registry)
+        self.freshness = histogram(
             "gibsey_freshness_seconds",
             "From the change to the last output's acknowledgement.",
-            "since",
-            _FRESHNESS_S,
-            self.registry,
+            ["since"],
+            buckets=_FRESHNESS_S,
         )
-        self.stage = Histogram(
+        self.stage = histogram(
             "gibsey_stage_seconds",
             "Time that pages or requests spend in a stage.",
-            "stage",
-            _STAGE_S,
-            self.registry,
+            ["stage"],
+            buckets=_STAGE_S,
         )
-        self.window_pages = prometheus_client.Histogram(
-            "gibsey_window_pages",
-            "Texts in an embedding request.",
-            buckets=_WINDOW_PAGES,
-            registry=self.registry,
+        self.window_pages = histogram(
+            "gibsey_window_pages", "Texts in an embedding request.", buckets=_WINDOW_PAGES
         )
 
     def _make_gauges(self) -> None:

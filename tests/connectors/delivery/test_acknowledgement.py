@@ -41,8 +41,12 @@ class Desk:
 
     def observed(self, since: str) -> list[float]:
         """Count and sum of the freshness observed."""
-        child = self.metrics.freshness.labels(since)
-        return [sum(child.counts), child.total]
+        return [
+            self.metrics.registry.get_sample_value(
+                f"gibsey_freshness_seconds_{sample}", {"since": since}
+            )
+            for sample in ("count", "sum")
+        ]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from confluent_kafka.admin import (
     NewTopic,
 )
 
+from connectors.kafka.clients import open_admin
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.error_monitor import KafkaErrorMonitor, code_of, text_of
 
@@ -57,8 +58,7 @@ class TopicIds:
         """Send the question; `answer` has what came back."""
         try:
             if self._client is None:
-                config: dict[str, Any] = {**self._config.admin_config(), **self._errors.callbacks()}
-                self._client = AdminClient(config)
+                self._client = open_admin(self._config, self._errors)
             topics = TopicCollection([self._config.topic])
             asked = self._client.describe_topics(topics, request_timeout=ID_TIMEOUT_S)
         except KafkaException:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -23,13 +22,13 @@ from confluent_kafka import (
 
 from connectors.core.records import Record
 from connectors.kafka.assignment import Assignment, LostPosition, Position
+from connectors.kafka.clients import open_consumer
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.error_messages import MISSING, plain
 from connectors.kafka.error_monitor import KafkaErrorMonitor, text_of
 from connectors.kafka.messages import record_of
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
-from connectors.runtime.tuning.timer_slack import exact_threads
 
 CHUNK = 32
 """Records taken from librdkafka at once: between two chunks the bytes are looked at."""
@@ -184,10 +183,8 @@ class PartitionConsumer:
     def _open(self) -> bool:
         if not self._assignments or time.monotonic() < self._open_at:
             return False
-        config: dict[str, Any] = {**self._config.consumer_config(), **self._errors.callbacks()}
         try:
-            with exact_threads():
-                self._consumer = Consumer(config)
+            self._consumer = open_consumer(self._config, self._errors)
         except KafkaException as error:
             self._errors.client_failed(error)
             self._open_at = time.monotonic() + RETRY_S

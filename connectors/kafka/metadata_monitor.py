@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -17,6 +17,7 @@ from confluent_kafka import (
 )
 
 from connectors.kafka.admin import TopicIds
+from connectors.kafka.clients import open_consumer
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.error_monitor import KafkaErrorMonitor
 from connectors.observability import logs
@@ -122,9 +123,8 @@ class MetadataMonitor:
 
     def _opened(self) -> Consumer | None:
         if self._client is None:
-            config: dict[str, Any] = {**self._config.consumer_config(), **self.errors.callbacks()}
             try:
-                self._client = Consumer(config)
+                self._client = open_consumer(self._config, self.errors)
             except KafkaException as error:
                 self.errors.client_failed(error)
                 self.errors.repeat()

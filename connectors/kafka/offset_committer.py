@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Set
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.core.offset_tracker import OffsetTracker
+from connectors.kafka.clients import open_consumer
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.error_messages import plain
 from connectors.kafka.error_monitor import KafkaErrorMonitor, code_of, text_of
@@ -113,8 +113,7 @@ class OffsetCommitter:
 
     def _client(self) -> Consumer:
         if self._consumer is None:
-            config: dict[str, Any] = {**self._config.consumer_config(), **self._errors.callbacks()}
-            self._consumer = Consumer(config)
+            self._consumer = open_consumer(self._config, self._errors)
         return self._consumer
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import threading
-from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.core.records import DeadLetter
 from connectors.kafka.admin import make_topic
-from connectors.kafka.config import KafkaConfig
-from connectors.kafka.dead_letters.message import PERIOD_S, DeadLetterLog, Payload, headers_of
+from connectors.kafka.clients import open_producer
+from connectors.kafka.config import KafkaConfig, Property
+from connectors.kafka.dead_letters.log import PERIOD_S, DeadLetterLog
+from connectors.kafka.dead_letters.message import Payload, headers_of
 from connectors.kafka.error_messages import MISSING, plain
 from connectors.kafka.error_monitor import KafkaErrorMonitor
 from connectors.observability.metrics import Metrics
@@ -161,12 +162,8 @@ class DeadLetterProducer:
         """
         alone = form is not Payload.WHOLE
         if alone not in self._producers:
-            config: dict[str, Any] = {
-                **self._config.producer_config(),
-                **self._errors.callbacks(),
-                **({"batch.num.messages": 1} if alone else {}),
-            }
-            producer = self._producers[alone] = Producer(config)
+            more: dict[str, Property] = {"batch.num.messages": 1} if alone else {}
+            producer = self._producers[alone] = open_producer(self._config, self._errors, more)
             threading.Thread(
                 target=self._poll, args=(producer,), name="dead-letters", daemon=True
             ).start()

@@ -11,14 +11,8 @@ from confluent_kafka import KafkaError
 
 from connectors.core.records import DeadLetter, Record
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.dead_letters.message import (
-    LINES_PER_PERIOD,
-    PERIOD_S,
-    DeadLetterLog,
-    Payload,
-    headers_of,
-    one_line,
-)
+from connectors.kafka.dead_letters.log import LINES_PER_PERIOD, PERIOD_S, DeadLetterLog
+from connectors.kafka.dead_letters.message import Payload, headers_of, one_line
 from connectors.kafka.dead_letters.producer import DeadLetterProducer
 from connectors.kafka.error_monitor import KafkaErrorMonitor
 from connectors.observability.metrics import Metrics

@@ -30,38 +30,15 @@ from connectors.kafka.topic_validation import EventT, HeldEvents, TopicValidatio
 from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
-from connectors.runtime.tuning.epoch_schedule import EpochSchedule, SlotSchedule
-from connectors.runtime.tuning.thread_state import keep_thread_state
-from connectors.runtime.tuning.timer_slack import RESTS_AFTER_S, TimerSlack
+from connectors.runtime.tuning.epoch_schedule import EpochSchedule
+from connectors.runtime.tuning.poll_schedule import PollSchedule
+from connectors.runtime.tuning.timer_slack import TimerSlack
 
 SLOTS = 12
 """Reader slots; part of the recovery store's layout, so another number is another version."""
 
 STATE_VERSION = 1
 LAYOUT = SnapshotLayout(STATE_VERSION, "reader slots", SLOTS)
-QUIET_SHARE = 0.01
-QUIET_S = 0.25
-"""A slot that has read nothing for 5 s sleeps one percent of the silence, at most 250 ms. Being
-woken at each turn of Bytewax, each millisecond, costs a worker 5 % of a core, most of it in
-Bytewax, and each 50 ms costs four workers 1 %. So the first change after ten seconds' pause waits
-50 ms longer, after half a minute's 125."""
-
-LIVELY_S = 0.25
-LIVELY_PAUSE_S = 0.0003
-"""So often a slot looks while nothing is open and it has read something just now, instead of once
-in Bytewax's millisecond: edits that come one after another arrive 0.3 ms sooner, at 5 % of a core
-more (25 instead of 20). While pages are open, theirs is the time that counts."""
-
-IDLE_S = 0.25
-"""How long a slot without partitions sleeps; a stop waits for it."""
-
-FULL_S = 0.01
-"""How long a slot sleeps that may not read on: so long it takes to settle a few dozen
-pages."""
-
-LOOK_FIRST_S = 0.02
-"""How long a slot sleeps until the topic's partitions are known."""
-
 LOOK_S = 0.25
 """Seconds between two looks at what seldom changes: partitions, doubts, signs of life."""
 
@@ -131,8 +108,7 @@ class PagesSource(FixedPartitionedSource[Record | EventT, SlotState], Generic[Ev
         self, step_id: str, for_part: str, resume_state: SlotState | None
     ) -> Slot[EventT]:
         with self._context.shutdown.guard("kafka source"):
-            keep_thread_state()
-            self._context.slack.look()  # before it starts threads
+            self._context.slack.start_thread()
             self._context.monitor.start()
             number = int(for_part.removeprefix("slot-"))
             return Slot(self._context, self._validation, self._lag, number, resume_state)
@@ -177,15 +153,14 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
         self._held_events = HeldEvents(validation)
         self._idle = True
         self._may_read = True
-        self._read_at = time.monotonic()
-        self._epoch = SlotSchedule(context.epoch)
+        self._schedule = PollSchedule(context.epoch, context.slack)
         self._look_at = 0.0
         self._say_at = 0.0
 
     @override
     def next_batch(self) -> Iterable[Record | EventT]:
         with self._context.shutdown.guard("kafka source"):
-            self._epoch.asked()
+            self._schedule.polled()
             if self._context.shutdown.stopping.is_set():
                 raise StopIteration
             if self._snapshot_of is not None:
@@ -199,25 +174,17 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
 
     @override
     def next_awake(self) -> datetime | None:
-        self._context.slack.look()
-        open_pages = self._context.tracker.open_pages
-        return self._epoch.next(self._pause_s(open_pages), open_pages)
-
-    def _pause_s(self, open_pages: int) -> float | None:
-        """How long the slot need not be asked; None for a turn of Bytewax's."""
-        if self._idle:
-            return IDLE_S if self._known else LOOK_FIRST_S
-        silence_s = time.monotonic() - self._read_at
-        if silence_s > RESTS_AFTER_S:
-            return min(QUIET_SHARE * silence_s, QUIET_S)
-        if not self._may_read:
-            return FULL_S
-        return LIVELY_PAUSE_S if silence_s < LIVELY_S and not open_pages else None
+        return self._schedule.next_poll(
+            has_partitions=not self._idle,
+            is_topic_known=self._known > 0,
+            may_read=self._may_read,
+            open_pages=self._context.tracker.open_pages,
+        )
 
     @override
     def snapshot(self) -> SlotState:
         with self._context.shutdown.guard("kafka source"):
-            self._epoch.begin()
+            self._schedule.epoch_ended()
             self._context.backpressure.epoch_ended(self._number)
             if self._context.tracker.shared:
                 self._context.liveness.rest()
@@ -309,8 +276,7 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
     def _emit(self, items: Sequence[Record | EventT]) -> Sequence[Record | EventT]:
         if items:
             records = [record_in(item) for item in items]
-            self._read_at = time.monotonic()
-            self._context.slack.worked()
+            self._schedule.records_read()
             self._context.tracker.opened(records)
             moved = {r.partition: (r.offset + 1, r.era) for r in records}
             size_bytes = sum(record.size_bytes for record in records)

@@ -29,7 +29,6 @@ from connectors.embedders.batching.jobs import EmbeddingJob
 from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
-from connectors.runtime.tuning.thread_state import keep_thread_state
 from connectors.runtime.tuning.timer_slack import TimerSlack
 from dataflow.steps.changes import Change, Version
 from dataflow.steps.flush_markers import FlushMarkers
@@ -83,8 +82,7 @@ class WindowStep:
     def __call__(self, snapshot: bytes | None) -> Window:
         """Make a bucket's logic, anew or from its snapshot."""
         with self.shutdown.guard("window"):
-            keep_thread_state()
-            self.slack.look()
+            self.slack.start_thread()
             return Window(self, snapshot)
 
 
@@ -110,7 +108,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
     @override
     def on_batch(self, values: list[list[Change]]) -> tuple[list[list[Outcome]], bool]:
         with self._step.shutdown.guard("window"):
-            self._step.slack.worked()
+            self._step.slack.work_arrived()
             out: list[Outcome] = []
             for group in values:
                 self._step.tracker.received(change.record for change in group)

@@ -72,7 +72,7 @@ def test_the_longer_a_slot_has_read_nothing_the_more_seldom_it_looks(
         process.read(3)
         assert slot.next_awake() is None  # theirs is the time now: by Bytewax's own turn
         process.settle()
-        monkeypatch.setattr(slot, "_read_at", time.monotonic() - silence_s)
+        monkeypatch.setattr(slot._schedule, "_read_at", time.monotonic() - silence_s)
         awake = slot.next_awake()
         if pause_s is None:
             assert awake is None
@@ -91,11 +91,11 @@ def test_workers_rest_while_nothing_is_read_and_no_longer(mock_kafka, monkeypatc
         told.clear()
         monkeypatch.setattr(process.reading.slack, "_worked_at", time.monotonic() - 60)
         slot.next_awake()
-        assert told == [timer_slack._REST_NS]
+        assert told == [timer_slack._IDLE_NS]
         fill(mock_kafka, 1)
         process.read(1)
         slot.next_awake()
-        assert told == [timer_slack._REST_NS, timer_slack._USUAL_NS]
+        assert told == [timer_slack._IDLE_NS, timer_slack._USUAL_NS]
 
 
 def test_a_resume_continues_after_the_last_record_that_was_emitted(mock_kafka):

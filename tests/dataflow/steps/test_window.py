@@ -67,9 +67,9 @@ def test_a_bucket_at_work_is_woken_exactly_also_where_a_peer_has_read_its_pages(
     monkeypatch.setattr(timer_slack, "_set_slack", told.append)
     bench = Bench(shared=True)
     monkeypatch.setattr(bench.step.slack, "_worked_at", time.monotonic() - 60)
-    bench.step.slack.look()
+    bench.step.slack.adjust()
     bench.take(change(at=0))
-    assert [slack == timer_slack._REST_NS for slack in told] == [False, True, False]
+    assert [slack == timer_slack._IDLE_NS for slack in told] == [False, True, False]
 
 
 def test_a_bucket_s_outputs_are_sealed_also_where_another_page_is_never_done(monkeypatch):

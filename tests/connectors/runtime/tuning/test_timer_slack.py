@@ -36,24 +36,24 @@ def worker():
 
 
 def quiet(process: TimerSlack) -> None:
-    process._worked_at = time.monotonic() - timer_slack.RESTS_AFTER_S - 0.1
+    process._worked_at = time.monotonic() - timer_slack.IDLE_AFTER_S - 0.1
 
 
 def test_a_worker_is_woken_less_exactly_while_there_is_nothing_to_do(worker):
     process = TimerSlack()
     usual = worker(slack_ns)
-    worker(process.look)
+    worker(process.adjust)
     assert worker(slack_ns) == usual
     quiet(process)
-    worker(process.look)
-    assert worker(slack_ns) == timer_slack._REST_NS
-    process.worked()
-    assert worker(slack_ns) == timer_slack._REST_NS, "each thread sets its own"
-    worker(process.look)
+    worker(process.adjust)
+    assert worker(slack_ns) == timer_slack._IDLE_NS
+    process.work_arrived()
+    assert worker(slack_ns) == timer_slack._IDLE_NS, "each thread sets its own"
+    worker(process.adjust)
     assert worker(slack_ns) == usual
     quiet(process)
-    worker(process.look)
-    worker(process.worked)
+    worker(process.adjust)
+    worker(process.work_arrived)
     assert worker(slack_ns) == usual, "where there is work, at once"
 
 
@@ -61,8 +61,8 @@ def test_the_other_threads_of_the_process_are_left_alone(worker):
     process = TimerSlack()
     quiet(process)
     before = slack_ns()
-    worker(process.look)
-    assert worker(slack_ns) == timer_slack._REST_NS
+    worker(process.adjust)
+    assert worker(slack_ns) == timer_slack._IDLE_NS
     assert slack_ns() == before
 
 
@@ -73,17 +73,17 @@ def test_a_worker_of_bytewax_is_woken_exactly_again():
         keep_thread_state()
         if item == 0:
             quiet(process)
-            process.look()
+            process.adjust()
         else:
-            process.worked()
+            process.work_arrived()
         return slack_ns()
 
     flow = Dataflow("rest")
     items = op.input("items", flow, TestingSource(range(2)))
     op.output("seen", op.map("step", items, step), TestingSink(seen))
     cluster_main(flow, [], 0, worker_count_per_proc=2)
-    assert seen[0] == timer_slack._REST_NS
-    assert 0 < seen[1] < timer_slack._REST_NS
+    assert seen[0] == timer_slack._IDLE_NS
+    assert 0 < seen[1] < timer_slack._IDLE_NS
 
 
 def test_the_kernel_is_told_only_of_changes(worker, monkeypatch):
@@ -93,8 +93,8 @@ def test_the_kernel_is_told_only_of_changes(worker, monkeypatch):
     for look in range(4):
         if look == 2:
             quiet(process)
-        worker(process.look)
-    assert told == [timer_slack._USUAL_NS, timer_slack._REST_NS]
+        worker(process.adjust)
+    assert told == [timer_slack._USUAL_NS, timer_slack._IDLE_NS]
 
 
 def test_a_worker_of_a_crowded_process_has_time_and_loses_it_with_the_crowd(worker):
@@ -102,10 +102,10 @@ def test_a_worker_of_a_crowded_process_has_time_and_loses_it_with_the_crowd(work
     crowd = [timer_slack.CROWD_PAGES + 1]
     process = TimerSlack(lambda: crowd[0])
     usual = slack_ns()
-    worker(process.worked)
+    worker(process.work_arrived)
     assert worker(slack_ns) == timer_slack._CROWD_NS
     crowd[0] -= 1
-    worker(process.look)
+    worker(process.adjust)
     assert worker(slack_ns) == usual
 
 
@@ -115,12 +115,12 @@ def test_a_thread_that_is_started_for_a_consumer_does_not_inherit_the_slack(work
     quiet(process)
 
     def start_one() -> int:
-        process.look()
+        process.adjust()
         with timer_slack.exact_threads(), ThreadPoolExecutor(1) as pool:
             return pool.submit(slack_ns).result(5)
 
     assert worker(start_one) == usual
-    assert worker(slack_ns) == timer_slack._REST_NS
+    assert worker(slack_ns) == timer_slack._IDLE_NS
 
 
 def test_workers_are_woken_exactly_though_the_main_thread_that_starts_them_is_not(worker):
@@ -129,7 +129,7 @@ def test_workers_are_woken_exactly_though_the_main_thread_that_starts_them_is_no
     def step(_: int) -> tuple[int, int]:
         keep_thread_state()
         before = slack_ns()
-        process.look()
+        process.adjust()
         return before, slack_ns()
 
     def main_thread() -> int:
@@ -140,6 +140,6 @@ def test_workers_are_woken_exactly_though_the_main_thread_that_starts_them_is_no
         cluster_main(flow, [], 0, worker_count_per_proc=2)
         return slack_ns()
 
-    assert worker(main_thread) == timer_slack._REST_NS
-    assert seen[0] == (timer_slack._REST_NS, usual)
+    assert worker(main_thread) == timer_slack._IDLE_NS
+    assert seen[0] == (timer_slack._IDLE_NS, usual)
     assert slack_ns() == usual

@@ -1,4 +1,4 @@
-"""When the outputs of a bucket are told that nothing follows for now."""
+"""The schedule of the flush markers that follow the last page of a bucket."""
 
 from __future__ import annotations
 
@@ -6,45 +6,48 @@ from datetime import datetime, timedelta, timezone
 
 from connectors.core.records import FlushMarker
 
-AFTER_S = 1.0
-"""How long after its last page, and how often then, it is looked whether all is settled."""
+FLUSH_AFTER_S = 1.0
+"""How long after the last page, and how often then, a bucket checks whether all is settled."""
 
-UNSETTLED_AT = (1, 2, 4, 8, 16, 32)
+UNSETTLED_CHECKS = (1, 2, 4, 8, 16, 32)
 UNSETTLED_EVERY = 64
-"""At which looks, and at each how many-th, a bucket is sealed although it is not: not at all of
-them, for with a service away each time 25 MB of rows can be written anew."""
+"""The checks that send a marker although pages are unsettled. Not every check does: while a
+service is unavailable, each marker can make the outputs write 25 MB of rows to their snapshots."""
 
 
 class FlushMarkers:
-    """Whether a bucket owes its outputs a `FlushMarker`, and when it is looked again.
+    """Decides when a bucket sends its outputs a `FlushMarker`.
+
+    Args:
+        after_s: Seconds between the last page and the first check, and between two checks.
 
     Attributes:
-        due_at: When to look; None while no seal is owed.
+        due_at: The time of the next check; None if no marker is due.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after_s: float = FLUSH_AFTER_S) -> None:
         self.due_at: datetime | None = None
-        self._looks = 0
+        self._after_s = after_s
+        self._checks = 0
 
     def begin(self) -> None:
-        """Note that the outputs may hold something: they were sent it, or their snapshots have."""
-        self._looks = 0
-        self.due_at = _soon()
+        """Note that the outputs may hold rows: they received some, or resumed with some."""
+        self._checks = 0
+        self.due_at = self._next_check()
 
-    def look(self, *, is_settled: bool) -> FlushMarker | None:
-        """The seal, if one is to be sent now.
+    def check(self, *, is_settled: bool) -> FlushMarker | None:
+        """Return the marker, if one is to be sent now.
 
         Args:
-            is_settled: Whether all that this process has is, so that nothing need be waited for.
+            is_settled: Whether all records of this process are settled.
         """
         if self.due_at is None or self.due_at > datetime.now(timezone.utc):
             return None
-        self._looks += 1
-        self.due_at = None if is_settled else _soon()
-        if is_settled or self._looks in UNSETTLED_AT or not self._looks % UNSETTLED_EVERY:
+        self._checks += 1
+        self.due_at = None if is_settled else self._next_check()
+        if is_settled or self._checks in UNSETTLED_CHECKS or not self._checks % UNSETTLED_EVERY:
             return FlushMarker(settles=is_settled)
         return None
 
-
-def _soon() -> datetime:
-    return datetime.now(timezone.utc) + timedelta(seconds=AFTER_S)
+    def _next_check(self) -> datetime:
+        return datetime.now(timezone.utc) + timedelta(seconds=self._after_s)

@@ -1,7 +1,7 @@
-"""How often a bucket asks for its finished pages.
+"""How often a bucket polls for its finished pages.
 
-Bytewax has no way to be woken from outside, so a step that waits has to look; and each look costs
-a worker about 0.1 ms of CPU, most of it in Bytewax.
+Nothing outside Bytewax can wake a step, so a step that waits polls; each poll costs a worker about
+0.1 ms of CPU, most of it in Bytewax.
 """
 
 from __future__ import annotations
@@ -9,39 +9,40 @@ from __future__ import annotations
 import time
 from datetime import datetime, timezone
 
-SHORTEST_S = 0.0003
-LONGEST_S = 0.1
-"""However long a service was away, its return is seen at once."""
+MIN_INTERVAL_S = 0.0003
+MAX_INTERVAL_S = 0.1
+"""A bucket notices the end of any outage within this time."""
 
-SHARE = 0.02
-"""What looking may add to the time that a page takes: a slow embedder is asked for more seldom, so
-that waiting for it costs next to nothing."""
+INTERVAL_PER_WAIT = 0.02
+"""The interval as a share of the wait so far: polling delays a page by at most 2 %."""
 
-PER_PAGE_S = 20e-6
-"""How much longer for each page that is open in the process: where two thousand wait in line, 40 ms
-are nothing to one of them, and sixteen buckets that look all the time cost half a core."""
+INTERVAL_PER_PAGE_S = 20e-6
+"""What each open page of the process adds. Two thousand open pages make 40 ms, which one page
+hardly notices, while sixteen buckets that poll all the time use half a core."""
 
 
 class PollInterval:
-    """When one bucket looks next."""
+    """The poll interval of one bucket."""
 
     def __init__(self) -> None:
-        self._moved_at = time.monotonic()
+        self._since = time.monotonic()
 
     def reset(self) -> None:
-        """Note that a page came or went."""
-        self._moved_at = time.monotonic()
+        """Note that a page arrived or was finished."""
+        self._since = time.monotonic()
 
     def next_poll(self, open_pages: int) -> datetime:
-        """The time of the next look, by the clock that Bytewax compares it with.
+        """Return the time of the next poll, by the wall clock that Bytewax compares it with.
 
-        So rounded that buckets of one worker with like pauses look in the same turn of Bytewax.
+        The times are rounded, so that buckets of one worker with similar intervals poll in the
+        same iteration of Bytewax.
 
         Args:
-            open_pages: Pages that are open in the process.
+            open_pages: The open pages of the process.
         """
-        waited_s = time.monotonic() - self._moved_at
-        pause_s = min(max(SHORTEST_S, SHARE * waited_s) + PER_PAGE_S * open_pages, LONGEST_S)
-        step_s = SHORTEST_S * 2.0 ** (int(pause_s / SHORTEST_S).bit_length() - 1)
+        waited_s = time.monotonic() - self._since
+        interval_s = max(MIN_INTERVAL_S, INTERVAL_PER_WAIT * waited_s)
+        interval_s = min(interval_s + INTERVAL_PER_PAGE_S * open_pages, MAX_INTERVAL_S)
+        step_s = MIN_INTERVAL_S * 2.0 ** (int(interval_s / MIN_INTERVAL_S).bit_length() - 1)
         now_s = datetime.now(timezone.utc).timestamp()
         return datetime.fromtimestamp((now_s // step_s + 1) * step_s, timezone.utc)

@@ -1,9 +1,9 @@
-"""Step "window": the newest change of each page goes through the embedder, in windows.
+"""Step "window": each page's newest change is embedded.
 
-The step is keyed by the bucket of the page, so all changes of one page meet here whatever
-partition they came by. Here it is decided which changes are done at all; the windows themselves
-are gathered across buckets and workers by the process's one batcher
-(`connectors.embedders.batching.batcher`).
+The step is keyed by the bucket of the page id, so that all changes of a page meet in one bucket,
+whichever partition they came from. `page_versions` decides which of them is the newest. The
+process's one batcher (`connectors.embedders.batching.batcher`) gathers the pages of all buckets
+and workers into windows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from connectors.core.buckets import BUCKETS
 from connectors.core.offset_tracker import OffsetTracker
-from connectors.core.records import DeadLetter, FlushMarker, Outcome, PageVector, Record
+from connectors.core.records import DeadLetter, FlushMarker, Outcome, PageVector
 from connectors.core.snapshot_layout import SnapshotLayout
 from connectors.delivery.backpressure import Backpressure
 from connectors.embedders.batching.jobs import EmbeddingJob
@@ -30,89 +30,93 @@ from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
 from connectors.runtime.tuning.timer_slack import TimerSlack
-from dataflow.steps.changes import Change, Version
-from dataflow.steps.flush_markers import FlushMarkers
-from dataflow.steps.page_versions import BY_FALLBACK, PageVersion, PageVersions
+from dataflow.steps.changes import Change
+from dataflow.steps.flush_markers import FLUSH_AFTER_S, FlushMarkers
+from dataflow.steps.page_versions import PageVersions
 from dataflow.steps.poll_interval import PollInterval
 
 STATE_VERSION = 2
+"""Raised whenever the form of the snapshot, or the meaning of the buckets, changes."""
 LAYOUT = SnapshotLayout(STATE_VERSION, "buckets", BUCKETS)
-"""Raised whenever the snapshot's form, or what buckets mean, changes."""
 
 HALT_TIMEOUT_S = 60.0
-"""Longer than the watchdog waits: it is the watchdog that ends a process whose embedder hangs."""
+"""Longer than the watchdog waits, because the watchdog ends a process whose embedder hangs."""
 
 
-class Embedding(Protocol):
-    """The batcher, as this step uses it."""
+class Batcher(Protocol):
+    """What the step needs of the batcher."""
 
     @property
     def rules(self) -> TextRules | None:
-        """How texts are prepared; None until the embedder has told about its model."""
+        """The text rules; None until the embedder has described its model."""
 
     def submit(self, jobs: list[EmbeddingJob[Change]]) -> None:
-        """Take jobs."""
+        """Embed pages."""
 
     def halt(self) -> Any:
-        """Send no new window; the future's result comes when none is in flight."""
+        """Send no further window; the future returned is done when no request is in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowStep:
-    """What all buckets share; calling it makes the logic of one bucket.
+    """What all buckets share; a call makes the logic of one bucket.
 
     Attributes:
-        batcher: Embeds.
-        tracker: Where what ends here is settled.
-        metrics: Where outcomes are counted.
+        batcher: Embeds the pages.
+        tracker: Settles the records that end here.
+        metrics: Counts the outcomes.
         shutdown: Ends the process on an error.
-        delete_rows: Whether a deleted page's row is removed.
-        backpressure: Makes an epoch of a cluster wait, where too much has come.
-        slack: Hears that there is something to do, which a peer may have read.
+        delete_rows: Whether the row of a deleted page is removed.
+        backpressure: Keeps the epoch of a cluster open while too many pages wait.
+        slack: Learns that there is work, because a peer may have read it.
+        flush_after_s: Seconds between a bucket's last page and its first flush marker.
+        halt_timeout_s: Seconds that a stop waits for the requests in flight.
     """
 
-    batcher: Embedding
+    batcher: Batcher
     tracker: OffsetTracker
     metrics: Metrics
     shutdown: Shutdown
     delete_rows: bool
     backpressure: Backpressure | None = None
     slack: TimerSlack = field(default_factory=TimerSlack)
+    flush_after_s: float = FLUSH_AFTER_S
+    halt_timeout_s: float = HALT_TIMEOUT_S
 
     def __call__(self, snapshot: bytes | None) -> Window:
-        """Make a bucket's logic, anew or from its snapshot."""
+        """Make the logic of a bucket, which resumes from its snapshot if it has one."""
         with self.shutdown.guard("window"):
             self.slack.start_thread()
             return Window(self, snapshot)
 
 
 class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
-    """One bucket: which of its changes are open, and what was last applied to its pages.
+    """One bucket: its pages that are being embedded, and the versions of its latest pages.
 
-    Its state is bounded by the tracker's limit of open pages and by `PageVersions`'s; the snapshot
-    holds every change that has not been emitted.
+    The state is bounded by the limit of open records and by that of `PageVersions`. The snapshot
+    holds every change that was not emitted.
     """
 
     def __init__(self, step: WindowStep, snapshot: bytes | None) -> None:
         self._step = step
         self._open: dict[str, list[EmbeddingJob[Change]]] = {}  # by page, oldest first
-        self._finished: deque[EmbeddingJob[Change]] = deque()  # filled by the event loop
         self._new: list[EmbeddingJob[Change]] = []
+        self._finished: deque[EmbeddingJob[Change]] = deque()  # the event loop appends to it
         self._versions = PageVersions(other_space=step.metrics.other_space_pages.inc)
         self._poll_interval = PollInterval()
-        self._flush_markers = FlushMarkers()
-        self._counted: dict[tuple[str, str], Counter] = {}
+        self._flush_markers = FlushMarkers(step.flush_after_s)
+        self._counters: dict[tuple[str, str], Counter] = {}
         if snapshot is not None:
-            self._restore(snapshot)
+            self._resume(snapshot)
 
     @override
     def on_batch(self, values: list[list[Change]]) -> tuple[list[list[Outcome]], bool]:
         with self._step.shutdown.guard("window"):
             self._step.slack.work_arrived()
             out: list[Outcome] = []
-            for group in values:
-                self._step.tracker.received(change.record for change in group)
-                for change in group:
+            for changes in values:
+                self._step.tracker.received(change.record for change in changes)
+                for change in changes:
                     self._take(change, out)
             self._submit()
             return self._emit(out), StatefulBatchLogic.RETAIN
@@ -124,10 +128,10 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
 
     @override
     def on_eof(self) -> tuple[list[list[Outcome]], bool]:
-        """A stop was asked for: what is in a request is awaited, the rest stays in the snapshot."""
+        """Stop: wait for the requests in flight; all other pages stay in the snapshot."""
         with self._step.shutdown.guard("window"):
-            with suppress(FutureTimeoutError):  # not reached before the watchdog
-                self._step.batcher.halt().result(HALT_TIMEOUT_S)
+            with suppress(FutureTimeoutError):
+                self._step.batcher.halt().result(self._step.halt_timeout_s)
             return [*self._emit([]), [FlushMarker()]], StatefulBatchLogic.RETAIN
 
     @override
@@ -141,85 +145,53 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         with self._step.shutdown.guard("window"):
             if self._step.backpressure is not None:
                 self._step.backpressure.hold_epoch()
-            waiting = [_packed(job.change) for jobs in self._open.values() for job in jobs]
-            return pickle.dumps((STATE_VERSION, BUCKETS, waiting, self._versions.pack()))
+            open_changes = [job.change.plain() for jobs in self._open.values() for job in jobs]
+            return pickle.dumps((STATE_VERSION, BUCKETS, open_changes, self._versions.pack()))
 
-    def _restore(self, snapshot: bytes) -> None:
+    def _resume(self, snapshot: bytes) -> None:
         state = pickle.loads(snapshot)  # noqa: S301 - our own store
         LAYOUT.check(state)
-        _, _, waiting, applied = state
-        self._versions = PageVersions(applied, other_space=self._step.metrics.other_space_pages.inc)
+        _, _, open_changes, versions = state
+        count_other_space = self._step.metrics.other_space_pages.inc
+        self._versions = PageVersions(versions, other_space=count_other_space)
         self._flush_markers.begin()
-        changes = [_unpacked(fields) for fields in waiting]
+        changes = [Change.from_plain(fields) for fields in open_changes]
         self._step.tracker.opened(change.record for change in changes)
         for change in changes:
             self._embed(change)
         self._submit()
 
+    # --- from the filter to the batcher ---
+
     def _take(self, change: Change, out: list[Outcome]) -> None:
-        """Decide what is to be done for a change."""
-        open_changes = self._open.get(change.page_id)
-        applied = self._versions.get(change.page_id)
-        # both count: while an older change is in a request, a newer one may have overtaken it
-        if (open_changes and _is_late(change, open_changes[-1].change.version)) or (
-            applied is not None and self._is_late_to(change, applied)
-        ):
-            self._end(change, "skipped_stale")
+        jobs = self._open.get(change.page_id)
+        newest_open = jobs[-1].change.version if jobs else None
+        decision = self._versions.decide(change, newest_open, self._step.batcher.rules)
+        if decision == "stale":
+            self._settle(change, "skipped_stale")
         elif change.is_blank:
             self._remove(change, out)
-        elif not open_changes and applied is not None and self._unchanged(change, applied):
-            self._versions.put(change.page_id, change.version, applied.fingerprint)
-            self._end(change, "skipped_unchanged")
+        elif decision == "unchanged":
+            self._versions.record_unchanged(change)
+            self._settle(change, "skipped_unchanged")
         else:
             self._embed(change)
 
-    def _unchanged(self, change: Change, applied: PageVersion) -> bool:
-        fingerprint = self._fingerprint(change)
-        return (
-            change.op == "u"
-            and not change.is_replay
-            and fingerprint is not None
-            and applied.fingerprint == fingerprint
-        )
-
-    def _fingerprint(self, change: Change) -> bytes | None:
-        """Of a change's text; None where it has none, or the rules are not known yet."""
-        rules = self._step.batcher.rules
-        return rules.fingerprint(change.body or "") if rules and not change.is_blank else None
-
-    def _is_late_to(self, change: Change, applied: PageVersion) -> bool:
-        """Whether what was applied is newer, or the same; a replay may repeat.
-
-        A replay of the text that was applied last is not late, whatever is newer: the newer
-        change was skipped as unchanged, and what the letter missed is missing still.
-
-        A text outlives a delete of its own time. Of a batch that deletes a row and writes it anew
-        Debezium makes two events, and gives both the time of the later one; of a batch whose
-        delete wins it tells the delete alone.
-        """
-        if change.is_replay and not change.is_blank:
-            fingerprint = self._fingerprint(change)
-            if fingerprint is None or fingerprint == applied.fingerprint:
-                return False
-        if change.version.compare(applied.version) == 0 and applied.fingerprint is None:
-            return change.is_blank and not change.is_replay
-        return _is_late(change, applied.version)
-
     def _remove(self, change: Change, out: list[Outcome]) -> None:
-        """Apply a change that leaves no text: the row goes, where rows of such pages go.
+        """Remove the row of a page without a text, if `delete_rows` is on.
 
-        Where they stay the change has no effect at all, also on older ones that are still open:
-        what the store ends up with must not depend on how fast the embedder was.
+        Otherwise the change has no effect, not even on older changes that are still open: what the
+        store holds in the end must not depend on how fast the embedder was.
         """
         is_delete = change.body is None
         if not self._step.delete_rows:
-            self._end(change, "skipped_op" if is_delete else "skipped_blank")
+            self._settle(change, "skipped_op" if is_delete else "skipped_blank")
             return
         self._drop_unsent(change.page_id)
-        self._versions.put(change.page_id, change.version, None)
+        self._versions.record_removed(change)
         self._count(change, "deleted" if is_delete else "skipped_blank")
         self._step.tracker.handed_over((change.record,))
-        out.append(_removal(change))
+        out.append(PageVector(change.page_id, None, change.record, change.version.written_us))
 
     def _embed(self, change: Change) -> None:
         self._drop_unsent(change.page_id)
@@ -227,33 +199,35 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         self._open.setdefault(change.page_id, []).append(job)
         self._new.append(job)
 
+    def _drop_unsent(self, page_id: str) -> None:
+        """Drop older changes of a page that no request holds yet."""
+        for job in list(self._open.get(page_id, ())):
+            if not job.sent:
+                job.dropped = True
+                self._close(job)
+                self._settle(job.change, "coalesced")
+
     def _submit(self) -> None:
         if self._new:
             self._poll_interval.reset()
             self._step.batcher.submit(self._new)
             self._new = []
 
-    def _drop_unsent(self, page_id: str) -> None:
-        """Let go of older changes of a page that no request holds yet."""
-        for older in list(self._open.get(page_id, ())):
-            if not older.sent:
-                older.dropped = True
-                self._close(older)
-                self._end(older.change, "coalesced")
+    # --- from the batcher to the outputs ---
 
     def _emit(self, out: list[Outcome]) -> list[list[Outcome]]:
-        """What is finished behind what is given, as the one item that the outputs get, or none."""
+        """Return the outcomes given and those of the finished pages, as one item or none."""
         if self._finished:
             self._poll_interval.reset()
         while self._finished:
             job = self._finished.popleft()
             if not job.dropped:
                 self._close(job)
-                self._apply(job, out)
+                self._finish(job, out)
         if out:
             self._flush_markers.begin()
-        elif seal := self._flush_markers.look(is_settled=not self._step.tracker.open_pages):
-            out.append(seal)
+        elif marker := self._flush_markers.check(is_settled=not self._step.tracker.open_pages):
+            out.append(marker)
         return [out] if out else []
 
     def _close(self, job: EmbeddingJob[Change]) -> None:
@@ -263,69 +237,37 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         if not jobs:
             del self._open[page_id]
 
-    def _apply(self, job: EmbeddingJob[Change], out: list[Outcome]) -> None:
-        change = job.change
-        applied = self._versions.get(change.page_id)
-        if applied is not None and self._is_late_to(change, applied):
-            self._end(change, "coalesced")  # a newer one was faster
+    def _finish(self, job: EmbeddingJob[Change], out: list[Outcome]) -> None:
+        change, is_refused = job.change, job.vector is None
+        rules, by_fallback = self._step.batcher.rules, job.other_space
+        if not self._versions.record_embedded(
+            change, rules, by_fallback=by_fallback, is_refused=is_refused
+        ):
+            self._settle(change, "coalesced")
             return
-        version = change.version
-        if applied is not None and version.compare(applied.version) < 0:
-            version = applied.version  # a replay of a text that was written again since
-        self._versions.put(change.page_id, version, self._remembered(job, applied))
-        if job.vector is None:
+        if is_refused:
             self._count(change, "refused")
-            self._step.tracker.handed_over((change.record,))
             out.append(DeadLetter(change.record, "refused-by-embedder", job.refused or ""))
-            return
-        self._count(change, "embedded")
-        self._step.tracker.expect(change.record, outputs=2)
+        else:
+            self._count(change, "embedded")
+            self._step.tracker.expect(change.record, outputs=2)
+            out.append(_page_vector(job))
         self._step.tracker.handed_over((change.record,))
-        out.append(_vector(job))
 
-    def _remembered(self, job: EmbeddingJob[Change], applied: PageVersion | None) -> bytes | None:
-        """What is remembered of a page's text; without a vector the page keeps its older one."""
-        was_other = applied is not None and applied.fingerprint == BY_FALLBACK
-        if job.other_space or (was_other and job.vector is None):
-            return BY_FALLBACK
-        return self._fingerprint(job.change)
-
-    def _end(self, change: Change, outcome: str) -> None:
+    def _settle(self, change: Change, outcome: str) -> None:
         self._count(change, outcome)
         self._step.tracker.settled(change.record)
 
     def _count(self, change: Change, outcome: str) -> None:
-        counted = self._counted.get((change.op, outcome))
-        if counted is None:
-            counted = self._step.metrics.events.labels(change.op, outcome)
-            self._counted[change.op, outcome] = counted
-        counted.inc()
+        counter = self._counters.get((change.op, outcome))
+        if counter is None:
+            counter = self._step.metrics.events.labels(change.op, outcome)
+            self._counters[change.op, outcome] = counter
+        counter.inc()
 
 
-def _is_late(change: Change, latest: Version) -> bool:
-    """Whether a change is older than, or a repeat of, what is known; a replay may repeat."""
-    order = change.version.compare(latest)
-    return order < 0 or (order == 0 and not change.is_replay)
-
-
-def _vector(job: EmbeddingJob[Change]) -> PageVector:
-    change = job.change
-    written_us = change.version.written_us
+def _page_vector(job: EmbeddingJob[Change]) -> PageVector:
+    change, written_us = job.change, job.change.version.written_us
     return PageVector(
         change.page_id, job.vector, change.record, written_us, job.model, job.other_space
     )
-
-
-def _removal(change: Change) -> PageVector:
-    return PageVector(change.page_id, None, change.record, change.version.written_us)
-
-
-def _packed(change: Change) -> tuple[Any, ...]:
-    """A change as plain values: what a snapshot holds must be readable by later versions."""
-    record, version = change.record.plain(), change.version.plain()
-    return record, change.page_id, change.op, change.body, version
-
-
-def _unpacked(fields: tuple[Any, ...]) -> Change:
-    record, page_id, op, body, version = fields
-    return Change(Record(*record), page_id, op, body, Version(*version))

@@ -13,7 +13,8 @@ from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
 from dataflow.steps.changes import ANY_ERA, Change, Op, Version
-from dataflow.steps.window import Window, WindowStep
+from dataflow.steps.flush_markers import FLUSH_AFTER_S
+from dataflow.steps.window import HALT_TIMEOUT_S, Window, WindowStep
 
 
 class HandBatcher:
@@ -71,12 +72,20 @@ class Bench:
         snapshot: bytes | None = None,
         shared: bool = False,
         rules: TextRules | None = None,
+        flush_after_s: float = FLUSH_AFTER_S,
+        halt_timeout_s: float = HALT_TIMEOUT_S,
     ) -> None:
         self.batcher = HandBatcher(rules)
         self.tracker = OffsetTracker(shared=shared)
         self.metrics = Metrics()
         self.step = WindowStep(
-            self.batcher, self.tracker, self.metrics, Shutdown(exit_process=_exit), delete_rows
+            self.batcher,
+            self.tracker,
+            self.metrics,
+            Shutdown(exit_process=_exit),
+            delete_rows,
+            flush_after_s=flush_after_s,
+            halt_timeout_s=halt_timeout_s,
         )
         self.window: Window = self.step(snapshot)
 
@@ -106,7 +115,11 @@ class Bench:
 
     def restarted(self) -> Bench:
         """A new process that goes on from this one's snapshot."""
-        return Bench(delete_rows=self.step.delete_rows, snapshot=self.window.snapshot())
+        return Bench(
+            delete_rows=self.step.delete_rows,
+            snapshot=self.window.snapshot(),
+            flush_after_s=self.step.flush_after_s,
+        )
 
 
 class ProcessEndedError(Exception):

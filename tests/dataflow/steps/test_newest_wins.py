@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -25,7 +24,6 @@ from connectors.runtime.shutdown import Shutdown
 from dataflow.events.decoder import decode
 from dataflow.steps.changes import Change
 from dataflow.steps.filter import Filter
-from dataflow.steps.page_versions import PageVersions
 from tests.dataflow.steps.manual_window import Bench
 
 T = TypeVar("T")
@@ -34,7 +32,6 @@ PARTITIONS = (0, 1)
 FLAT = ("f0", "f1")  # by partition: a producer's key keeps a page in one
 DEBEZIUM = ("d0", "d1")
 PAGES = FLAT + DEBEZIUM
-PAGES_PER_BUCKET = 64
 
 WISHES = [("c", "one"), ("c", "two"), ("c", "bad"), ("u", "one"), ("u", "two"), ("u", "bad")]
 WISHES += [("d", None), ("d", None), ("u", ""), ("u", " "), ("touch", None), ("tombstone", None)]
@@ -69,16 +66,6 @@ class Snapshot:
     window: bytes | None
     positions: dict[int, int]
     era: int = 0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_buckets():
-    """Buckets for a few pages: to make large ones would take most of the time of a history."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "dataflow.steps.window.PageVersions", partial(PageVersions, pages=PAGES_PER_BUCKET)
-        )
-        yield
 
 
 class Stream:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone, tzinfo
 
 import pytest
 
-from dataflow.steps.poll_interval import SHORTEST_S, PollInterval
+from dataflow.steps.poll_interval import MIN_INTERVAL_S, PollInterval
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_page_that_moved_makes_looking_frequent_again(waited, monkeypatch):
     look = PollInterval()
     waited(60)
     look.reset()
-    assert max(pauses_s(monkeypatch, look, 1)) <= 2 * SHORTEST_S
+    assert max(pauses_s(monkeypatch, look, 1)) <= 2 * MIN_INTERVAL_S
 
 
 def test_buckets_with_like_pauses_look_at_the_same_time(waited):

@@ -46,9 +46,8 @@ def test_pages_come_out_in_the_order_of_the_answers_and_others_are_not_held_up()
     assert texts(bench.emitted()) == ["a=[1]"]
 
 
-def test_it_asks_to_be_woken_while_pages_are_open_and_until_all_is_settled(monkeypatch):
-    monkeypatch.setattr("dataflow.steps.flush_markers.AFTER_S", 0.01)
-    bench = Bench()
+def test_it_asks_to_be_woken_while_pages_are_open_and_until_all_is_settled():
+    bench = Bench(flush_after_s=0.01)
     assert bench.window.notify_at() is None
     bench.take(change(at=0))
     assert bench.window.notify_at() is not None
@@ -72,9 +71,8 @@ def test_a_bucket_at_work_is_woken_exactly_also_where_a_peer_has_read_its_pages(
     assert [slack == timer_slack._IDLE_NS for slack in told] == [False, True, False]
 
 
-def test_a_bucket_s_outputs_are_sealed_also_where_another_page_is_never_done(monkeypatch):
-    monkeypatch.setattr("dataflow.steps.flush_markers.AFTER_S", 0.0)
-    bench = Bench()
+def test_a_bucket_s_outputs_are_sealed_also_where_another_page_is_never_done():
+    bench = Bench(flush_after_s=0.0)
     bench.take(change("a", at=0), change("b", at=1))
     bench.batcher.answer(bench.batcher.send(1)[0])
     assert len(bench.emitted()) == 1
@@ -83,9 +81,8 @@ def test_a_bucket_s_outputs_are_sealed_also_where_another_page_is_never_done(mon
     assert sealed == [1, 2, 4, 8, 16, 32, 64, 128, 192]
 
 
-def test_a_bucket_that_resumes_seals_its_outputs_whose_snapshots_may_hold_rows(monkeypatch):
-    monkeypatch.setattr("dataflow.steps.flush_markers.AFTER_S", 0.0)
-    bench = Bench()
+def test_a_bucket_that_resumes_seals_its_outputs_whose_snapshots_may_hold_rows():
+    bench = Bench(flush_after_s=0.0)
     bench.take(change(at=0))
     bench.finished()
     assert bench.restarted().emitted() == [FlushMarker()]
@@ -585,9 +582,8 @@ def test_a_stop_awaits_what_is_in_a_request_and_keeps_the_rest():
     assert texts(bench.restarted().finished()) == ["b=[2]"]
 
 
-def test_a_stop_that_waits_in_vain_keeps_everything(monkeypatch):
-    monkeypatch.setattr("dataflow.steps.window.HALT_TIMEOUT_S", 0.01)
-    bench = Bench()
+def test_a_stop_that_waits_in_vain_keeps_everything():
+    bench = Bench(halt_timeout_s=0.01)
     bench.take(change(at=0))
     bench.batcher.send()
     assert bench.window.on_eof()[0] == [[FlushMarker()]]

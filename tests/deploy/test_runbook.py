@@ -1,4 +1,4 @@
-"""Whatever the program says that a person must act on stands in docs/runbook.md."""
+"""docs/runbook.md has an entry for every message that a person must act on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
-SAYING = {"ConfigurationError", "ErrorMessage", "ErrorRule", "warning", "error"}
-"""Calls whose first argument is read by a person: faults of the set-up, and lines of the log."""
+MESSAGE_CALLS = {"ConfigurationError", "ErrorMessage", "ErrorRule", "warning", "error"}
+"""Calls that carry a message for a person: configuration errors and log lines."""
 
 
 def text_of(node: ast.AST) -> str:
-    """A text as it stands in the source, with an ellipsis for what is put in while it runs."""
+    """The text of a string in the source, with an ellipsis for each inserted value."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -32,8 +32,9 @@ def message_of(name: str, call: ast.Call) -> str:
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    """Each message, with where it stands."""
-    files = [f for room in ("connectors", "dataflow") for f in sorted((ROOT / room).rglob("*.py"))]
+    """Each message, with its file and line."""
+    folders = ("connectors", "dataflow")
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     for path in [
         *files,
         ROOT / "gibsey_embedder/status/server.py",
@@ -42,14 +43,14 @@ def messages() -> Iterator[tuple[str, str]]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                if name in SAYING and (text := message_of(name, node)).strip("…"):
+                if name in MESSAGE_CALLS and (text := message_of(name, node)).strip("…"):
                     yield f"{path.name}:{node.lineno}", text
 
 
 def phrases() -> list[str]:
-    """What the tables "it says" have in their first column: parts of messages."""
+    """The entries in the first column of the message tables: parts of messages."""
     found = []
-    for table in re.findall(r"^\| it says \|.*?\n\|[-|]+\n((?:\|.*\n)+)", RUNBOOK, re.M):
+    for table in re.findall(r"^\| message \|.*?\n\|[-|]+\n((?:\|.*\n)+)", RUNBOOK, re.M):
         for row in table.splitlines():
             found += [part.strip(" `") for part in row.split("|")[1].split(";")]
     return found
@@ -61,16 +62,16 @@ def test_every_message_has_an_entry(where: str, text: str):
     assert any(re.search(phrase, text) for phrase in known), text
 
 
-def test_every_entry_is_said_somewhere():
+def test_every_entry_occurs_in_the_sources():
     sources = "\n".join(
         text_of(node)
-        for room in ("connectors", "dataflow", "gibsey_embedder")
-        for path in (ROOT / room).rglob("*.py")
+        for folder in ("connectors", "dataflow", "gibsey_embedder")
+        for path in (ROOT / folder).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
     )
-    unsaid = [
+    obsolete = [
         phrase
         for phrase in phrases()
         if not re.search(re.escape(phrase).replace("…", ".*"), sources)
     ]
-    assert unsaid == []
+    assert obsolete == []

@@ -45,11 +45,10 @@ class Process:
     event_loop: EventLoop = field(init=False)
     http: HttpClient = field(init=False)
     tracker: OffsetTracker = field(init=False)
-    slack: TimerSlack = field(init=False)
+    slack: TimerSlack = field(default_factory=TimerSlack)
 
     def __post_init__(self) -> None:
         self.stalls = Stalls(self.metrics)
         self.event_loop = EventLoop(lambda error: self.shutdown.fatal(error, "event loop"))
         self.http = HttpClient(self.settings.http_ca_file)
         self.tracker = OffsetTracker(shared=self.started.is_cluster)
-        self.slack = TimerSlack(lambda: self.tracker.open_pages)

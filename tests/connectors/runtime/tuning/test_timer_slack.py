@@ -97,18 +97,6 @@ def test_the_kernel_is_told_only_of_changes(worker, monkeypatch):
     assert told == [timer_slack._USUAL_NS, timer_slack._IDLE_NS]
 
 
-def test_a_worker_of_a_crowded_process_has_time_and_loses_it_with_the_crowd(worker):
-    """Where hundreds of pages wait in line, a few milliseconds are nothing to one of them."""
-    crowd = [timer_slack.CROWD_PAGES + 1]
-    process = TimerSlack(lambda: crowd[0])
-    usual = slack_ns()
-    worker(process.work_arrived)
-    assert worker(slack_ns) == timer_slack._CROWD_NS
-    crowd[0] -= 1
-    worker(process.adjust)
-    assert worker(slack_ns) == usual
-
-
 def test_a_thread_that_is_started_for_a_consumer_does_not_inherit_the_slack(worker):
     process = TimerSlack()
     usual = worker(slack_ns)

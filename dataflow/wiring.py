@@ -55,11 +55,11 @@ _OPENAI = "OPENAI_MODEL and OPENAI_URL"
 VectorWriter = StargateRest | StargateGraphql | StargateCustom
 
 
-def open_all(settings: Settings, started: Launch, recent_events: RecentEvents) -> StreamParts:
+def open_all(settings: Settings, launch: Launch, recent_events: RecentEvents) -> StreamParts:
     """Make everything that the graph is built of; no service is asked for anything yet."""
-    process = Process(settings, started, recent_events)
+    process = Process(settings, launch, recent_events)
     config = kafka_config(settings)
-    monitor = MetadataMonitor(config, process.stalls, process.shutdown, started.worker_count)
+    monitor = MetadataMonitor(config, process.stalls, process.shutdown, launch.worker_count)
     dead_letters = DeadLetterProducer(
         config,
         settings.dead_letter_topic,
@@ -162,7 +162,7 @@ def _source_context(
         process.metrics,
         process.shutdown,
         assigned={},
-        epoch=EpochSchedule(process.started.snapshot_seconds),
+        epoch=EpochSchedule(process.launch.snapshot_seconds),
         slack=process.slack,
     )
 
@@ -290,17 +290,17 @@ def _start_background(
     shutdown.count_open_pages(lambda: process.tracker.open_pages)
     shutdown.on_stop(batcher.halt)
     shutdown.at_end(store.flush)
-    if not process.started.is_cluster:
-        stored = context.stored if process.started.recovery_dir else None
+    if not process.launch.is_cluster:
+        stored = context.stored if process.launch.recovery_dir else None
         errors = context.monitor.errors
         OffsetCommitter(context.config, context.tracker, errors, shutdown, stored).start()
-    atexit.register(shutdown.end_process if process.started.is_program else shutdown.end)
+    atexit.register(shutdown.end_process if process.launch.is_program else shutdown.end)
     batcher.start()
     _log_start(process)
 
 
 def _log_start(process: Process) -> None:
-    settings, started = process.settings, process.started
+    settings, launch = process.settings, process.launch
     shown = settings.redacted()
     embedder = "OPENAI_URL" if settings.embed_provider == "openai" else "EMBED_URL"
     log = logs.get("stream")
@@ -308,9 +308,9 @@ def _log_start(process: Process) -> None:
         "starting",
         version=version("gibsey-embedder"),
         bytewax=version("bytewax"),
-        workers=started.workers,
-        processes=started.process_count,
-        recovery=str(started.recovery_dir or "none"),
+        workers=launch.workers,
+        processes=launch.process_count,
+        recovery=str(launch.recovery_dir or "none"),
     )
     log.info("from", kafka=shown["KAFKA_BROKER"], topic=settings.kafka_topic)
     log.info("through", embedder=shown[embedder], model=text_rules(settings).model)

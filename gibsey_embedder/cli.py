@@ -1,7 +1,7 @@
-"""The command `gibsey-embedder`. A new command is a function in its own module, registered here.
+"""The command `gibsey-embedder`; each subcommand is a function in a module of its own.
 
-Commands raise `SettingsError`, `LaunchError` and `RecoveryError` as they come; `main` turns them
-into a line and an exit code: 0 good, 1 a check failed, 2 wrong usage or settings.
+`main` prints a command's `SettingsError`, `LaunchError` or `RecoveryError`, and sets the exit code:
+0 success, 1 a check failed, 2 incorrect usage or settings.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _print_version(wanted: bool) -> None:
         try:
             print(version("gibsey-embedder"))
         except PackageNotFoundError:
-            print("unknown: run from a source tree that is not installed")
+            print("unknown: gibsey-embedder is not installed")
         raise typer.Exit
 
 
@@ -54,20 +54,23 @@ Version = Annotated[
 
 @app.callback()
 def _root(_version: Version = False) -> None:
-    """Turn page changes from Kafka into vectors in Cassandra, and tell the RAG service.
+    """Keep vectors in Cassandra in step with page changes in Kafka, and notify the RAG service.
 
-    Settings are environment variables, or lines in .env; .env.example explains each.
+    Settings are environment variables or lines in .env. The file .env.example explains them.
     """
 
 
 def demo(
     once: Annotated[
-        bool, typer.Option("--once", help="Check the outcome and end, 0 if all is right.")
+        bool,
+        typer.Option(
+            "--once", help="Check the result and exit; the exit code is 0 if it is right."
+        ),
     ] = False,
 ) -> None:
-    """See the whole stream run on this machine, with stand-ins for every service.
+    """Run the whole stream on this machine, with a fake of every service.
 
-    It needs nothing else: pages of Python's own documentation are embedded, edited, and searched.
+    The demo needs no other service. It embeds, edits and searches pages of Python's documentation.
     """
     from gibsey_embedder.demo.run import main as run_demo
 
@@ -90,7 +93,7 @@ for name, command in COMMANDS.items():
 
 
 def main() -> None:
-    """Run the command line; the entry point of `gibsey-embedder`."""
+    """Run the command line: the entry point of `gibsey-embedder`."""
     try:
         app()
     except (SettingsError, LaunchError) as error:

@@ -1,4 +1,4 @@
-"""Where settings come from beside plain variables: files of secrets; and names nobody reads."""
+"""Reads secrets from files, and finds misspelt variables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
-from dataflow.config.values import SecretFault
+from dataflow.config.values import InvalidSecret
 
 LARGEST_SECRET_BYTES = 64 * 1024
 
@@ -20,7 +20,7 @@ _PREFIXES = re.compile(
 )
 
 _SERVICE_LINK = re.compile(r"_(SERVICE_(HOST|PORT).*|PORT|PORT_[0-9]+_(TCP|UDP).*)$")
-"""Variables that Kubernetes sets in every pod for each service; theirs, so never a slip of ours."""
+"""Variables that Kubernetes sets in every pod for each service; they are not misspelt settings."""
 
 Variables = Mapping[str, str | None]
 
@@ -30,8 +30,8 @@ class SecretFiles(PydanticBaseSettingsSource):
 
     Args:
         settings_cls: The settings to fill.
-        secrets: The fields that are secrets.
-        levels: The variables of each source, the one that wins first; names in small letters.
+        secrets: The names of the secret fields.
+        levels: The variables of each source, in order of precedence; names in lower case.
     """
 
     def __init__(
@@ -42,38 +42,38 @@ class SecretFiles(PydanticBaseSettingsSource):
         self._levels = levels
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the secret, or a `SecretFault`, or None where no file is given."""
+        """Return the secret, an `InvalidSecret`, or None if there is no file."""
         del field
         for variables in self._levels:
             path = variables.get(f"{field_name}_file")
             plain = variables.get(field_name)
             if path and plain:
-                return _given_twice(field_name), field_name, False
+                return _duplicate(field_name), field_name, False
             if path or plain:
                 return (read_secret(path, field_name) if path else None), field_name, False
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return every secret that a file was given for."""
+        """Return all secrets that come from files, by field name."""
         fields = self.settings_cls.model_fields
-        found = {name: self.get_field_value(fields[name], name)[0] for name in self._secrets}
-        return {name: value for name, value in found.items() if value is not None}
+        secrets = {name: self.get_field_value(fields[name], name)[0] for name in self._secrets}
+        return {name: value for name, value in secrets.items() if value is not None}
 
 
-def _given_twice(field_name: str) -> SecretFault:
+def _duplicate(field_name: str) -> InvalidSecret:
     name = field_name.upper()
-    return SecretFault(f"is given twice, also as {name}_FILE; keep one of the two")
+    return InvalidSecret(f"is set twice, also as {name}_FILE; keep one of the two")
 
 
-def read_secret(path: str, field_name: str) -> str | SecretFault:
-    """Return a file's text without the line break at its end.
+def read_secret(path: str, field_name: str) -> str | InvalidSecret:
+    """Return the text of a file without the final line break.
 
     Args:
         path: The file.
-        field_name: The secret's field, for the fault.
+        field_name: The name of the secret's field, for the error message.
 
     Returns:
-        The secret, or why there is none.
+        The secret, or the reason why it is invalid.
     """
     name = f"{field_name.upper()}_FILE"
     try:
@@ -82,31 +82,34 @@ def read_secret(path: str, field_name: str) -> str | SecretFault:
         text = content.decode()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        return SecretFault(
-            f"cannot be read from {path!r}, which {name} names ({reason}); "
-            "correct the path, or what the file allows"
+        return InvalidSecret(
+            f"cannot be read from {path!r}, the value of {name} ({reason}); "
+            "correct the path or the file's permissions"
         )
     secret = text.removesuffix("\n").removesuffix("\r")
     if not secret or len(content) > LARGEST_SECRET_BYTES:
         size = "too large for a secret" if secret else "empty"
-        return SecretFault(f"is read from {path!r}, which {name} names, but that file is {size}")
+        return InvalidSecret(
+            f"is read from {path!r}, the value of {name}, but that file is {size}; "
+            "write the secret into it"
+        )
     return secret
 
 
 def environment_of(settings_cls: type[BaseSettings]) -> Variables:
-    """Return the process's environment, names in small letters, empty values left out."""
+    """Return the non-empty variables of the environment, with names in lower case."""
     return EnvSettingsSource(settings_cls, case_sensitive=False, env_ignore_empty=True).env_vars
 
 
 def misspelt(given: set[str], known: set[str]) -> list[tuple[str, str]]:
-    """Find variables that look like settings and are none.
+    """Return variables that look like misspelt settings.
 
     Args:
-        given: The names of the variables that are set, in capitals.
-        known: The names of all settings, in capitals.
+        given: The names of the variables that are set, in upper case.
+        known: The names of all settings, in upper case.
 
     Returns:
-        Pairs of the name given and the nearest name that exists.
+        Pairs of a variable's name and the most similar setting.
     """
     pairs = []
     for name in sorted(given - known):

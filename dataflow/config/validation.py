@@ -1,4 +1,4 @@
-"""What is wrong with the settings, in plain sentences that never hold a secret."""
+"""Checks the settings, and describes each problem in a sentence that contains no secret."""
 
 from __future__ import annotations
 
@@ -12,51 +12,53 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 SettingProblem = tuple[str, str]
-"""A setting's variable name, and the sentence that follows it."""
+"""The name of a variable, and the predicate that completes the sentence."""
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; `str()` of it is the list to show, one line a fault.
+    """The settings are invalid; `str()` lists the problems, one per line.
 
     Args:
-        faults: Each fault's variable name and sentence.
+        problems: The problems.
 
     Attributes:
-        faults: The same, in the order of the settings.
+        problems: The problems, in the order of the settings.
     """
 
-    def __init__(self, faults: Iterable[SettingProblem]) -> None:
-        self.faults = tuple(faults)
-        count = len(self.faults)
+    def __init__(self, problems: Iterable[SettingProblem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
         title = "A setting is wrong:" if count == 1 else f"{count} settings are wrong:"
-        super().__init__("\n".join([title, *(f"  {name} {text}" for name, text in self.faults)]))
+        lines = (f"  {name} {text}" for name, text in self.problems)
+        super().__init__("\n".join([title, *lines]))
 
 
 def field_problems(error: ValidationError, fields: Mapping[str, FieldInfo]) -> list[SettingProblem]:
-    """Put what pydantic found into sentences, at most one a setting."""
-    faults: dict[str, str] = {}
-    for found in error.errors(include_url=False):
-        name = str(found["loc"][0])
-        if found["type"] == "default_factory_not_called":
-            continue  # It follows from another setting, which is reported by itself.
-        if found["type"] == "value_error":
-            sentence = str(found["ctx"]["error"])
+    """Convert pydantic's errors to problems, at most one per setting."""
+    problems: dict[str, str] = {}
+    for details in error.errors(include_url=False):
+        name = str(details["loc"][0])
+        if details["type"] == "default_factory_not_called":
+            continue  # the setting from which the default is computed has its own problem
+        if details["type"] == "value_error":
+            sentence = str(details["ctx"]["error"])
         else:
-            shown = "wrong" if "Secret" in str(fields[name].annotation) else repr(found["input"])
-            sentence = f"is {shown}; give {expected(fields[name])}"
-        faults.setdefault(name.upper(), sentence)
-    return list(faults.items())
+            is_secret = "Secret" in str(fields[name].annotation)
+            value = "wrong" if is_secret else repr(details["input"])
+            sentence = f"is {value}; give {expected(fields[name])}"
+        problems.setdefault(name.upper(), sentence)
+    return list(problems.items())
 
 
 def quoted_problems(
     given: Mapping[str, Any], fields: Mapping[str, FieldInfo]
 ) -> list[SettingProblem]:
-    """Find values in quotes, which `.env` takes away and `docker run --env-file` does not.
+    """Find values in quotes, which `.env` removes but `docker run --env-file` keeps.
 
-    Redactor are left out: such a password would be a strange one, but it can be right.
+    Secrets are not checked, because a password may contain such quotes.
     """
     return [
-        (name.upper(), "begins and ends with a quote; take both away: `--env-file` keeps them")
+        (name.upper(), "begins and ends with a quote; remove both, because `--env-file` keeps them")
         for name, value in given.items()
         if name in fields and "Secret" not in str(fields[name].annotation) and _is_quoted(value)
     ]
@@ -67,11 +69,11 @@ def _is_quoted(value: object) -> bool:
 
 
 def expected(field: FieldInfo) -> str:
-    """Say what a field takes: `a whole number from 1 to 100`, `on or off`."""
+    """Describe the valid values of a field: `a whole number from 1 to 100`, `on or off`."""
     kind = _without_none(field.annotation)
     if get_origin(kind) is Literal:
-        *most, last = map(str, get_args(kind))
-        return f"{', '.join(most)} or {last}"
+        *others, last = map(str, get_args(kind))
+        return f"{', '.join(others)} or {last}"
     if kind not in (int, float):
         return "a text that is not empty"
     return ("a whole number" if kind is int else "a number") + _bounds(field)
@@ -85,10 +87,10 @@ def _without_none(annotation: Any) -> Any:
 
 def _bounds(field: FieldInfo) -> str:
     bounds = {
-        word: getattr(limit, word)
+        name: getattr(limit, name)
         for limit in field.metadata
-        for word in ("ge", "gt", "le")
-        if hasattr(limit, word)
+        for name in ("ge", "gt", "le")
+        if hasattr(limit, name)
     }
     if "gt" in bounds:
         return f" greater than {bounds['gt']}" + (f", up to {bounds['le']}" * ("le" in bounds))
@@ -103,11 +105,11 @@ def cross_problems(
     """Check the settings against each other.
 
     Args:
-        given: What is given, by field; values may be faulty by themselves.
+        given: The given values by field; they may be invalid themselves.
         fields: All fields, for the defaults; a computed default counts as None.
 
     Returns:
-        The faults, none where a field's own fault is in the way.
+        The problems that involve several settings.
     """
     values = {
         name: given.get(name, None if field.default is PydanticUndefined else field.default)
@@ -122,20 +124,20 @@ def cross_problems(
         _stargate_login,
         _stargate_bulk,
     )
-    return [fault for check in checks for fault in check(values)]
+    return [problem for check in checks for problem in check(values)]
 
 
 def _kafka_login(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
     options = str(values["kafka_options"] or "")
     if values["kafka_username"] and not values["kafka_password"] and "sasl." not in options:
-        yield "KAFKA_PASSWORD", "is missing, but KAFKA_USERNAME is given; give both or neither"
+        yield "KAFKA_PASSWORD", "is missing, but KAFKA_USERNAME is set; set both or neither"
     if values["kafka_password"] and not values["kafka_username"] and "sasl." not in options:
-        yield "KAFKA_USERNAME", "is missing, but KAFKA_PASSWORD is given; give both or neither"
+        yield "KAFKA_USERNAME", "is missing, but KAFKA_PASSWORD is set; set both or neither"
     mechanism = str(values["kafka_sasl_mechanism"] or "").upper()
     if mechanism.startswith(("PLAIN", "SCRAM")) and not (
         values["kafka_username"] or values["kafka_password"] or "sasl." in options
     ):
-        yield "KAFKA_SASL_MECHANISM", "needs KAFKA_USERNAME and KAFKA_PASSWORD; give them"
+        yield "KAFKA_SASL_MECHANISM", "needs KAFKA_USERNAME and KAFKA_PASSWORD; set them"
 
 
 def _kafka_ca(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
@@ -143,7 +145,7 @@ def _kafka_ca(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
     if values["kafka_ca_file"] and not tls and "ssl" not in str(values["kafka_options"]).lower():
         yield (
             "KAFKA_CA_FILE",
-            "is for TLS, but KAFKA_BROKER is without it; write kafka+ssl://host:port there",
+            "is for TLS, but KAFKA_BROKER does not use TLS; write kafka+ssl://host:port there",
         )
 
 
@@ -151,7 +153,7 @@ def _dead_letters(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
     if values["dead_letter_topic"] == values["kafka_topic"]:
         yield (
             "DEAD_LETTER_TOPIC",
-            "is KAFKA_TOPIC itself, so dead letters would be read again; give another topic",
+            "is also KAFKA_TOPIC, so the stream would read dead letters again; give another topic",
         )
 
 
@@ -166,7 +168,7 @@ def _openai(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
             "OPENAI_API_KEY",
             (
                 f"is missing, but {' and '.join(users)} needs it; "
-                "give it, or OPENAI_URL of a server that takes no key"
+                "set it, or set OPENAI_URL to a server without a key"
             ),
         )
 
@@ -178,16 +180,18 @@ def _fallback(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield (
             "EMBED_FALLBACK",
             (
-                "is openai, but EMBED_PROVIDER is openai already, which cannot stand in for "
-                "itself; give none, or EMBED_PROVIDER=ollama"
+                "is openai, but EMBED_PROVIDER is openai too, and a provider cannot be its own "
+                "fallback; set it to none, or set EMBED_PROVIDER=ollama"
             ),
         )
-    elif _place(values["openai_url"]) in map(_place, str(values["embed_url"]).split(",")):
+    elif _host_and_port(values["openai_url"]) in map(
+        _host_and_port, str(values["embed_url"]).split(",")
+    ):
         yield (
             "OPENAI_URL",
             (
-                "is a server of EMBED_URL, so the fallback would be away whenever that is; "
-                "give another server's"
+                "is a server of EMBED_URL, so the fallback would fail together with it; "
+                "give the URL of another server"
             ),
         )
 
@@ -196,8 +200,8 @@ def _chosen(values: Mapping[str, Any], name: str, choice: str) -> bool:
     return str(values[name]).strip().lower() == choice
 
 
-def _place(url: object) -> tuple[str | None, int | None] | None:
-    """Host and port of a URL; None where it has none, which is a fault of its own."""
+def _host_and_port(url: object) -> tuple[str | None, int | None] | None:
+    """Return the host and port of a URL, or None for an invalid URL, which has its own problem."""
     try:
         parts = urlsplit(str(url).strip())
         return parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -223,8 +227,8 @@ def _stargate_login(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
             yield (
                 name,
                 (
-                    f"is missing, but {' and '.join(given)} {verb} given; give all three, "
-                    "or STARGATE_AUTH_TOKEN alone"
+                    f"is missing, but {' and '.join(given)} {verb} set; set all three, "
+                    "or only STARGATE_AUTH_TOKEN"
                 ),
             )
 
@@ -233,5 +237,5 @@ def _stargate_bulk(values: Mapping[str, Any]) -> Iterable[SettingProblem]:
     if _chosen(values, "stargate_bulk", "custom") and not values["stargate_bulk_url"]:
         yield (
             "STARGATE_BULK_URL",
-            "is missing, but STARGATE_BULK=custom needs it; give the URL that takes the rows",
+            "is missing, but STARGATE_BULK=custom needs it; set it to the URL that accepts rows",
         )

@@ -1,7 +1,7 @@
-"""How single values of the settings are read: brokers, URLs, JSON options, names, secrets.
+"""Parses single values of the settings: brokers, URLs, JSON options, names and secrets.
 
-Each function takes the text that was given and returns the value, or raises `ValueError` with a
-sentence that fits after the variable's name and never repeats a secret.
+Each function converts a text to a value, or raises `ValueError`. The message completes a sentence
+that begins with the variable's name, and never repeats a secret.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ _RESERVED_OPTIONS = {
     "bootstrap.servers": "use KAFKA_BROKER",
     "metadata.broker.list": "use KAFKA_BROKER",
     "group.id": "use KAFKA_GROUP",
-    "enable.auto.commit": "the program commits what is settled, by itself",
-    "enable.auto.offset.store": "the program commits what is settled, by itself",
-    "auto.offset.reset": "a lost position is noticed and reported by the program",
+    "enable.auto.commit": "the program itself commits the offsets of settled events",
+    "enable.auto.offset.store": "the program itself commits the offsets of settled events",
+    "auto.offset.reset": "the program itself detects and reports a lost position",
 }
 
 
 def parse_brokers(text: str) -> tuple[tuple[str, ...], bool]:
-    """Read a list of brokers.
+    """Parse a list of brokers.
 
     Args:
         text: `host:port`, `kafka://host:port` or `kafka+ssl://host:port`, separated by commas.
 
     Returns:
-        Every broker as `host:port`, and whether they speak TLS.
+        The brokers as `host:port`, and whether they use TLS.
 
     Raises:
-        ValueError: An entry that cannot be read, or entries with and without TLS together.
+        ValueError: An entry is invalid, or only some entries use TLS.
     """
     entries = [entry.strip() for entry in text.split(",") if entry.strip()]
     if not entries:
@@ -76,7 +76,7 @@ def _broker_address(entry: str) -> str:
     address = entry.partition("://")[2] or entry
     if "@" in address:
         raise ValueError(
-            "holds a user name; take it out and use KAFKA_USERNAME and KAFKA_PASSWORD_FILE"
+            "contains a user name; remove it and use KAFKA_USERNAME and KAFKA_PASSWORD_FILE"
         )
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]?#]+)(?::([^/]*))?/?", address)
     if match is None:
@@ -90,75 +90,75 @@ def _broker_address(entry: str) -> str:
 
 
 def check_brokers(text: str) -> str:
-    """Return `text` when `parse_brokers` can read it."""
+    """Return `text` if `parse_brokers` accepts it."""
     parse_brokers(text)
     return text
 
 
 def parse_url(text: str) -> SplitResult:
-    """Split one http or https URL with a host.
+    """Split an http or https URL with a host.
 
     Raises:
-        ValueError: It is none; the message repeats neither credentials nor query.
+        ValueError: The URL is invalid; the message repeats neither credentials nor query.
     """
     url = text.strip()
     if re.search(r"[\s\x00-\x1f\x7f]", url):
-        raise ValueError("has white space or control characters within the URL; take them out")
+        raise ValueError("has white space or control characters in the URL; remove them")
     try:
         parts = urlsplit(url)
-        port_works = parts.port is None or parts.port > 0
+        has_valid_port = parts.port is None or parts.port > 0
     except ValueError:
-        raise ValueError("has a host or port that cannot be read; ports go up to 65535") from None
+        raise ValueError("has an invalid host or port; give a port from 1 to 65535") from None
     if parts.scheme.lower() not in ("http", "https"):
-        raise ValueError("is not an http:// or https:// URL; write it in full")
-    if not parts.hostname or not port_works:
-        raise ValueError("names no host or the port 0; write it like http://host:port")
+        raise ValueError("is not an http:// or https:// URL; write the full URL")
+    if not parts.hostname or not has_valid_port:
+        raise ValueError("has no host or the port 0; write it like http://host:port")
     if parts.fragment:
-        raise ValueError("has a fragment (#...); take it out")
+        raise ValueError("has a fragment (#...); remove it")
     return parts
 
 
 def check_url(text: str) -> str:
-    """Return a URL whose path and query are used as they are."""
+    """Return a URL that the program uses unchanged."""
     return urlunsplit(parse_url(text))
 
 
 def check_base_url(text: str) -> str:
-    """Return a URL below which paths are appended, without slashes at its end."""
+    """Return a URL to which the program appends paths, without a final slash."""
     parts = parse_url(text)
     if parts.query:
-        raise ValueError("has a query (?...), but paths are appended to it; take it out")
+        raise ValueError("has a query (?...), but the program appends paths to it; remove it")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/")))
 
 
 def check_stargate_url(text: str) -> str:
-    """Return the base URL of a Stargate; a `/v2` at its end is dropped."""
+    """Return the base URL of a Stargate, without `/v2`."""
     return check_base_url(text).removesuffix("/v2").rstrip("/")
 
 
 def check_auth_url(text: str) -> str:
-    """Return the URL that gives tokens: `/v1/auth` where no path was given."""
+    """Return the URL of Stargate's auth service; the default path is `/v1/auth`."""
     url = check_base_url(text)
     return url if urlsplit(url).path else f"{url}/v1/auth"
 
 
 def check_openai_url(text: str) -> str:
-    """Return the base URL of an OpenAI-like API; `/embeddings` at its end is dropped."""
+    """Return the base URL of an OpenAI-compatible API, without `/embeddings`."""
     return check_base_url(text).removesuffix("/embeddings").rstrip("/")
 
 
 def parse_embed_urls(text: str) -> tuple[str, ...]:
-    """Read the list of Ollama servers.
+    """Parse the list of Ollama servers.
 
     Args:
-        text: URLs separated by commas; each ends in `/api/embeddings`, in `/api/embed`, or is the
-            server's root, also one below a proxy's path.
+        text: URLs separated by commas. Each ends in `/api/embeddings` or `/api/embed`, or is a
+            server's base URL, which may contain a proxy's path.
 
     Returns:
-        Each server's root once, in order, without a slash at its end.
+        The distinct base URLs in order, without a final slash.
 
     Raises:
-        ValueError: One of them is not such a URL.
+        ValueError: A URL is invalid.
     """
     entries = [entry for entry in text.split(",") if entry.strip()]
     if not entries:
@@ -174,7 +174,7 @@ def _ollama_root(entry: str) -> str:
     path = urlsplit(url).path
     if path.endswith("/embeddings"):
         raise ValueError(
-            f"has the path {path} of an OpenAI-like server; "
+            f"has the path {path} of an OpenAI-compatible server; "
             "set EMBED_PROVIDER=openai and OPENAI_URL for it"
         )
     if "/api/" in path:
@@ -183,19 +183,19 @@ def _ollama_root(entry: str) -> str:
 
 
 def check_embed_urls(text: str) -> str:
-    """Return `text` when `parse_embed_urls` can read it."""
+    """Return `text` if `parse_embed_urls` accepts it."""
     parse_embed_urls(text)
     return text
 
 
 def parse_kafka_options(given: object) -> dict[str, Scalar]:
-    """Read librdkafka properties: a JSON object whose values are text, numbers or booleans."""
+    """Parse librdkafka properties: a JSON object of texts, numbers and booleans."""
     options = _from_json(given) if isinstance(given, str) else given
     if not isinstance(options, Mapping):
         raise ValueError('is not a JSON object; for example {"fetch.wait.max.ms": 50}')
     for name, value in options.items():
         if not isinstance(value, str | int | float):
-            raise ValueError(f"has {name!r} that is neither text nor number nor true/false")
+            raise ValueError(f"has a {name!r} that is not a text, a number, true or false")
         if name in _RESERVED_OPTIONS:
             raise ValueError(f"has {name!r}, which cannot be set here: {_RESERVED_OPTIONS[name]}")
     return dict(options)
@@ -205,57 +205,60 @@ def _from_json(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        where = f" (at character {error.pos})" if isinstance(error, json.JSONDecodeError) else ""
-        raise ValueError(f'is not JSON{where}; for example {{"fetch.wait.max.ms": 50}}') from None
+        position = f" (at character {error.pos})" if isinstance(error, json.JSONDecodeError) else ""
+        raise ValueError(
+            f'is not JSON{position}; for example {{"fetch.wait.max.ms": 50}}'
+        ) from None
 
 
 def check_topic(text: str) -> str:
-    """Return a name that Kafka allows for topics."""
+    """Return `text` if Kafka allows it as the name of a topic."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", text) or text in (".", ".."):
         raise ValueError(
-            f"is {text!r}; topics are up to 249 letters, digits, dots, dashes and underscores"
+            f"is {text!r}; a topic has up to 249 letters, digits, dots, dashes and underscores"
         )
     return text
 
 
 def check_identifier(text: str) -> str:
-    """Return a name that Cassandra allows for keyspaces, tables and columns."""
+    """Return `text` if Cassandra allows it as the name of a keyspace, table or column."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,47}", text):
         raise ValueError(
-            f"is {text!r}; a name is up to 48 letters, digits and underscores, a letter first"
+            f"is {text!r}; a name has up to 48 letters, digits and underscores, and begins with a "
+            "letter"
         )
     return text
 
 
 def check_file(text: str) -> str:
-    """Return the path of a file that is there."""
+    """Return the path of a file that exists."""
     if not Path(text).is_file():
-        raise ValueError(f"names {text!r}, but no such file is there; correct the path")
+        raise ValueError(f"is {text!r}, but this file does not exist; correct the path")
     return text
 
 
 def check_secret(given: object) -> object:
-    """Return a secret that fits on one line; its text is never repeated."""
-    if isinstance(given, SecretFault):
-        raise ValueError(given.sentence)
+    """Return a secret if it is on one line; the error message does not repeat it."""
+    if isinstance(given, InvalidSecret):
+        raise ValueError(given.reason)
     if isinstance(given, str) and re.search(r"[\x00-\x1f\x7f]", given):
-        raise ValueError("has line breaks or control characters within; give it on one line")
+        raise ValueError("contains line breaks or control characters; give it on one line")
     return given
 
 
-class SecretFault:
-    """Stands in the place of a secret that could not be read; `check_secret` reports it.
+class InvalidSecret:
+    """The value of a secret that could not be read; `check_secret` reports it.
 
     Args:
-        sentence: What is wrong, and what to do.
+        reason: What is wrong, and what to do.
     """
 
-    def __init__(self, sentence: str) -> None:
-        self.sentence = sentence
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
 
 
 def redact_url(url: str) -> str:
-    """Return a URL without its password and the values of its query."""
+    """Return a URL with its credentials and its query masked."""
     parts = urlsplit(url.strip())
     user, at, host = parts.netloc.rpartition("@")
     netloc = f"{MASK}{at}{host}" if user else parts.netloc
@@ -263,17 +266,17 @@ def redact_url(url: str) -> str:
 
 
 def redact_option(name: str, value: Scalar) -> Scalar:
-    """Return a librdkafka property's value as it may be shown."""
+    """Return the value of a librdkafka property, or a mask if it is a secret."""
     return MASK if _SECRET_OPTION.search(name.lower()) else value
 
 
 def lower(given: object) -> object:
-    """Return text in small letters: choices are told apart without regard to case."""
+    """Return a text in lower case, because choices are not case-sensitive."""
     return given.strip().lower() if isinstance(given, str) else given
 
 
 def upper(given: object) -> object:
-    """Return text in capitals."""
+    """Return a text in upper case."""
     return given.strip().upper() if isinstance(given, str) else given
 
 

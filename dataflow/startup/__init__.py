@@ -1,1 +1,1 @@
-"""How a process starts: its launch options, its recovery store, its parts."""
+"""How a process starts: its command line, its recovery store and its components."""

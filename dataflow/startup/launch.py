@@ -1,7 +1,7 @@
-"""How Bytewax was started: workers, processes, recovery store.
+"""How Bytewax was started: workers, processes and recovery store.
 
-`flow()` is told nothing of `-w`, `-i`, `-a`, `-r`; they are read here from the command line and the
-BYTEWAX_* variables, the way `bytewax.run` reads them.
+Bytewax does not pass `-w`, `-i`, `-a` and `-r` to `flow()`. This module reads them from the command
+line and from the BYTEWAX_* variables, as `bytewax.run` does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 DEFAULT_SNAPSHOT_S = 10
-"""Bytewax's own epoch length where no snapshot interval is given."""
+"""Bytewax's default epoch length."""
 
 
 class LaunchError(Exception):
@@ -22,16 +22,16 @@ class LaunchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One process of the stream, as it was started.
+    """The command line of one process of the stream.
 
     Attributes:
-        workers: Worker threads in this process.
-        process_id: This process's place in `addresses`.
-        addresses: `host:port` of every process of the cluster; empty for one process alone.
-        recovery_dir: Where the recovery store is, or None without one.
+        workers: Number of worker threads in this process.
+        process_id: Index of this process in `addresses`.
+        addresses: `host:port` of each process of the cluster; empty for a single process.
+        recovery_dir: Directory of the recovery store, or None.
         snapshot_seconds: Length of an epoch.
-        backup_seconds: How long snapshots are kept after they are superseded.
-        is_program: Whether the process is `bytewax.run`'s, and not a test's or a tool's.
+        backup_seconds: How long the store keeps superseded snapshots.
+        is_program: Whether this process runs `bytewax.run`, and not a test or a tool.
     """
 
     workers: int = 1
@@ -44,41 +44,41 @@ class Launch:
 
     @property
     def process_count(self) -> int:
-        """How many processes run the stream together."""
+        """Number of processes in the cluster; 1 for a single process."""
         return max(1, len(self.addresses))
 
     @property
     def is_cluster(self) -> bool:
-        """Whether other processes run the stream, too."""
+        """Whether the stream runs in several processes."""
         return self.process_count > 1
 
     @property
     def has_worker_threads(self) -> bool:
-        """Whether workers have threads of their own; else the only one is the main thread."""
+        """Whether workers have threads of their own; a single worker is the main thread."""
         return self.workers > 1 or bool(self.addresses)
 
     @property
     def worker_count(self) -> int:
-        """Worker threads of all processes, if all were started with as many as this one."""
+        """Number of worker threads in all processes, if each has as many as this one."""
         return self.workers * self.process_count
 
     @property
     def status_port_offset(self) -> int:
-        """How many processes with a lower number are on this one's host."""
+        """Number of processes with a lower number on this process's host."""
         hosts = [address.rpartition(":")[0].lower() for address in self.addresses]
         return hosts[: self.process_id].count(hosts[self.process_id]) if hosts else 0
 
 
-def launch(argv: Sequence[str], environ: Mapping[str, str]) -> Launch:
-    """Read how this process was started.
+def parse_launch(argv: Sequence[str], environ: Mapping[str, str]) -> Launch:
+    """Parse the command line and the environment of this process.
 
     Args:
-        argv: The whole command line, `sys.argv`; another program than `bytewax.run` (a test, a
-            tool) counts as one process with one worker and no store.
+        argv: The complete command line, `sys.argv`. Any program except `bytewax.run` (a test, a
+            tool) counts as a single process with one worker and no store.
         environ: The environment.
 
     Raises:
-        LaunchError: The arguments contradict each other.
+        LaunchError: The arguments are invalid or contradict each other.
     """
     if Path(argv[0]).parts[-2:] != ("bytewax", "run.py"):
         return Launch()
@@ -86,8 +86,8 @@ def launch(argv: Sequence[str], environ: Mapping[str, str]) -> Launch:
     process_id = given.process_id if given.process_id is not None else _pod_number(environ)
     addresses = _addresses(given.addresses, process_id, environ)
     if given.recovery_dir is not None and None in (given.snapshot_s, given.backup_s):
-        raise LaunchError("with -r DIR, -s SECONDS and -b SECONDS are needed, too; add them")
-    started = Launch(
+        raise LaunchError("-r DIR needs -s SECONDS and -b SECONDS; add them")
+    launch = Launch(
         workers=1 if given.workers is None else given.workers,
         process_id=process_id or 0,
         addresses=addresses,
@@ -96,17 +96,17 @@ def launch(argv: Sequence[str], environ: Mapping[str, str]) -> Launch:
         backup_seconds=given.backup_s or 0,
         is_program=True,
     )
-    _check(started)
-    return started
+    _check(launch)
+    return launch
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise LaunchError(f"bytewax.run cannot be started like this: {message}")
+        raise LaunchError(f"bytewax.run does not accept these arguments: {message}")
 
 
 def _parser(environ: Mapping[str, str]) -> _Parser:
-    """Return `bytewax.run`'s parser: its options, and its variables as their defaults."""
+    """Return a parser with the options of `bytewax.run`; its variables are the defaults."""
     parser = _Parser(prog="python -m bytewax.run")
     parser.add_argument("import_str")
     for short, name, dest, kind in (
@@ -125,7 +125,7 @@ def _parser(environ: Mapping[str, str]) -> _Parser:
 
 
 def _pod_number(environ: Mapping[str, str]) -> int | None:
-    """Return the process id that a StatefulSet's pod has by its name."""
+    """Return the process id from the name of a StatefulSet's pod, or None outside of one."""
     pod, stateful_set = environ.get("BYTEWAX_POD_NAME"), environ.get("BYTEWAX_STATEFULSET_NAME")
     if pod is None or stateful_set is None:
         return None
@@ -134,8 +134,8 @@ def _pod_number(environ: Mapping[str, str]) -> int | None:
         return int(number)
     except ValueError:
         raise LaunchError(
-            f"BYTEWAX_POD_NAME is {pod!r}, which is not {stateful_set}-NUMBER; correct it, "
-            "or BYTEWAX_STATEFULSET_NAME"
+            f"BYTEWAX_POD_NAME is {pod!r}, which is not {stateful_set}-NUMBER; correct it or "
+            "BYTEWAX_STATEFULSET_NAME"
         ) from None
 
 
@@ -148,11 +148,13 @@ def _addresses(
         return ()
     path = environ.get("BYTEWAX_HOSTFILE_PATH")
     if path is None:
-        raise LaunchError("with -i NUMBER, -a ADDRESSES is needed, too; add it")
+        raise LaunchError("-i NUMBER needs -a ADDRESSES; add it")
     try:
         lines = Path(path).read_text().splitlines()
     except OSError as error:
-        raise LaunchError(f"BYTEWAX_HOSTFILE_PATH {path} cannot be read: {error}") from None
+        raise LaunchError(
+            f"the file {path} of BYTEWAX_HOSTFILE_PATH cannot be read: {error}; correct the path"
+        ) from None
     return tuple(";".join(line.strip() for line in lines if line.strip()).split(";"))
 
 
@@ -162,15 +164,15 @@ def _snapshot_s(given: int | None, recovery_dir: Path | None) -> int:
     return given if given is not None else DEFAULT_SNAPSHOT_S
 
 
-def _check(started: Launch) -> None:
-    """Refuse what Bytewax takes and then waits on for ever."""
-    if started.workers < 1:
-        raise LaunchError(f"-w is {started.workers}; give at least one worker")
-    if "" in started.addresses:
+def _check(launch: Launch) -> None:
+    """Reject values that Bytewax accepts although it then waits for ever."""
+    if launch.workers < 1:
+        raise LaunchError(f"-w is {launch.workers}; set it to 1 or more")
+    if "" in launch.addresses:
         raise LaunchError("-a has an empty address; write host:port;host:port")
-    if not 0 <= started.process_id < started.process_count:
-        count = started.process_count
+    if not 0 <= launch.process_id < launch.process_count:
+        count = launch.process_count
         raise LaunchError(
-            f"-i is {started.process_id}, but -a has {count} address{'es' * (count > 1)}: "
+            f"-i is {launch.process_id}, but -a has {count} address{'es' * (count > 1)}; "
             f"give a number from 0 to {count - 1}, or more addresses"
         )

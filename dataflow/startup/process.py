@@ -1,4 +1,4 @@
-"""What a process of the stream has one of, whatever it talks to."""
+"""The components that each process of the stream has exactly once."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from dataflow.startup.launch import Launch
 
 @dataclass(slots=True)
 class Process:
-    """What a process has one of, whatever it talks to.
+    """The components that a process has exactly once.
 
     Attributes:
-        settings: The settings in force.
-        started: How the process was started.
-        metrics: What is counted.
-        recent: The latest warnings and errors, for the status page.
-        shutdown: Ends the process.
-        stalls: What it waits for.
-        event_loop: Its event loop.
-        http: Its HTTP client.
-        tracker: Its open records.
-        liveness: Whether its workers turn.
-        slack: How exactly they are woken.
+        settings: The settings.
+        launch: The command line.
+        recent_events: The latest warnings and errors, for the status page.
+        metrics: The metrics.
+        shutdown: Stops the process.
+        liveness: Whether the worker threads make progress.
+        stalls: The services that the stream waits for.
+        event_loop: The event loop.
+        http: The HTTP client.
+        tracker: The offsets of open records.
+        slack: The timer slack of the worker threads.
     """
 
     settings: Settings
-    started: Launch
+    launch: Launch
     recent_events: RecentEvents
     metrics: Metrics = field(default_factory=Metrics)
     shutdown: Shutdown = field(default_factory=Shutdown)
@@ -51,4 +51,4 @@ class Process:
         self.stalls = Stalls(self.metrics)
         self.event_loop = EventLoop(lambda error: self.shutdown.fatal(error, "event loop"))
         self.http = HttpClient(self.settings.http_ca_file)
-        self.tracker = OffsetTracker(shared=self.started.is_cluster)
+        self.tracker = OffsetTracker(shared=self.launch.is_cluster)

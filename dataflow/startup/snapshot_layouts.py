@@ -14,7 +14,7 @@ from pathlib import Path
 
 from connectors.delivery import sinks
 from connectors.kafka import source
-from dataflow.startup.uncommitted_epochs import next_epoch, open_to_read
+from dataflow.startup.uncommitted_epochs import find_resume_epoch, open_read_only
 from dataflow.steps import window
 
 LAYOUTS = {
@@ -41,9 +41,9 @@ def check_layouts(files: Iterable[Path]) -> None:
         IncompatibleRecoveryStoreError: A step's snapshots have another layout.
     """
     files = list(files)
-    resume_epoch = next_epoch(files)
+    resume_epoch = find_resume_epoch(files)
     for file in files if resume_epoch is not None else ():
-        with closing(open_to_read(file)) as database:
+        with closing(open_read_only(file)) as database:
             for step_id, pickled, _ in database.execute(_NEWEST, (resume_epoch,)):
                 layout = LAYOUTS.get(step_id.rpartition(".")[2])
                 if layout is not None:

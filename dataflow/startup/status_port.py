@@ -50,12 +50,12 @@ def open_status_port(
         version=version("gibsey-embedder"),
         model=model,
         started_at=time.time(),
-        launch=_launch_info(process.started),
+        launch=_launch_info(process.launch),
         recent_events=process.recent_events,
         unanswered=lambda: [*_silent_embedder(batcher), *unreached],
         stopping=process.shutdown.stopping.is_set,
     )
-    port = settings.status_port + process.started.status_port_offset
+    port = settings.status_port + process.launch.status_port_offset
     StatusServer(process.event_loop, settings.status_host, port, view).start()
 
 
@@ -95,10 +95,10 @@ def _kafka_status(context: SourceContext) -> KafkaStatus:
     return status
 
 
-def _launch_info(started: Launch) -> LaunchInfo:
+def _launch_info(launch: Launch) -> LaunchInfo:
     return LaunchInfo(
-        started.workers,
-        started.process_id,
-        started.process_count,
-        str(started.recovery_dir) if started.recovery_dir else None,
+        launch.workers,
+        launch.process_id,
+        launch.process_count,
+        str(launch.recovery_dir) if launch.recovery_dir else None,
     )

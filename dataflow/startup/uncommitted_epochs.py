@@ -1,11 +1,10 @@
-"""Snapshots of an epoch that was never committed, and what they would do.
+"""Deletes the snapshots of uncommitted epochs, which a killed run leaves in the recovery store.
 
-Bytewax writes snapshots as they come, and resumes from the last epoch that all workers have
-closed. Snapshots of later epochs, which a kill has left, are not read then, but stay in the store.
-The next run counts its epochs on from there. A step that nothing comes for in an epoch takes no
-snapshot in it, and so, once that epoch is committed, the one that was left there counts as its own:
-state of records that the source, whose snapshot is anew, has yet to read. They would be taken for
-done.
+Bytewax resumes from the last epoch that all workers closed. It ignores the snapshots of later
+epochs, but does not delete them, and the next run uses the same epoch numbers again. A step without
+input in an epoch writes no snapshot in it. As soon as that epoch is committed, the old snapshot
+counts as the step's state. That state includes records which the source has not read again yet, so
+the stream would skip them.
 """
 
 from __future__ import annotations
@@ -16,37 +15,37 @@ from contextlib import closing
 from pathlib import Path
 
 
-def forget_uncommitted(directory: Path) -> int:
-    """Delete what a store holds of epochs that were never committed; before Bytewax opens it.
+def delete_uncommitted_snapshots(directory: Path) -> int:
+    """Delete all snapshots of uncommitted epochs; call this before Bytewax opens the store.
 
     Args:
-        directory: All partitions of the store; used by nobody.
+        directory: The directory with all partitions of a store that no process uses.
 
     Returns:
-        How many snapshots were deleted.
+        The number of deleted snapshots.
     """
     files = sorted(directory.glob("part-*.sqlite3"))
-    resume_epoch = next_epoch(files)
-    if resume_epoch is None or not _are_of_one_age(files, resume_epoch):
+    resume_epoch = find_resume_epoch(files)
+    if resume_epoch is None or not _can_resume(files, resume_epoch):
         return 0
     deleted = 0
     for file in files:
         with closing(sqlite3.connect(file)) as database, database:
-            found = database.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (resume_epoch,))
-            deleted += found.rowcount
+            cursor = database.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (resume_epoch,))
+            deleted += cursor.rowcount
     return deleted
 
 
-def open_to_read(file: Path) -> sqlite3.Connection:
-    """Open a recovery partition so that nothing in it can change, and none is made."""
+def open_read_only(file: Path) -> sqlite3.Connection:
+    """Open an existing recovery partition read-only."""
     return sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)
 
 
-def next_epoch(files: Iterable[Path]) -> int | None:
-    """The epoch that Bytewax resumes with: the first that not all workers have closed.
+def find_resume_epoch(files: Iterable[Path]) -> int | None:
+    """Return the epoch that Bytewax resumes with: the first that not all workers closed.
 
-    Of the latest execution, each worker is as far as its latest frontier, or, without one, where
-    the execution began. Any partition may hold some of these model_info.
+    A worker's position is its latest frontier in the latest execution, or else the epoch in which
+    that execution began. The rows are spread over all partitions.
 
     Args:
         files: All partitions of a store.
@@ -55,9 +54,9 @@ def next_epoch(files: Iterable[Path]) -> int | None:
         The epoch; None for a store that was never used.
     """
     executions: dict[int, tuple[int, int]] = {}
-    fronts: dict[tuple[int, int], int] = {}
+    frontiers: dict[tuple[int, int], int] = {}
     for file in files:
-        with closing(open_to_read(file)) as database:
+        with closing(open_read_only(file)) as database:
             for number, workers, epoch in database.execute(
                 "SELECT ex_num, worker_count, resume_epoch FROM exs"
             ):
@@ -65,23 +64,24 @@ def next_epoch(files: Iterable[Path]) -> int | None:
             for number, worker, epoch in database.execute(
                 "SELECT ex_num, worker_index, worker_frontier FROM fronts"
             ):
-                fronts[number, worker] = max(epoch, fronts.get((number, worker), 0))
+                frontiers[number, worker] = max(epoch, frontiers.get((number, worker), 0))
     if not executions:
         return None
     latest = max(executions)
-    workers, began = executions[latest]
-    return min(max(began, fronts.get((latest, worker), 0)) for worker in range(workers))
+    workers, first_epoch = executions[latest]
+    return min(max(first_epoch, frontiers.get((latest, worker), 0)) for worker in range(workers))
 
 
-def _are_of_one_age(files: Iterable[Path], resume_epoch: int) -> bool:
-    """Whether Bytewax will take the store: no partition has dropped what it would resume from.
+def _can_resume(files: Iterable[Path], resume_epoch: int) -> bool:
+    """Whether every partition still has the snapshots of the resume epoch.
 
-    It refuses others, until the right files are put back; what they hold must be there then.
+    Bytewax rejects a store with files of different ages. Its files stay unchanged, so that a
+    restored file can complete the store.
     """
     for file in files:
-        with closing(open_to_read(file)) as database:
+        with closing(open_read_only(file)) as database:
             query = "SELECT count(*) FROM commits WHERE commit_epoch > ?"
-            (too_new,) = database.execute(query, (resume_epoch,)).fetchone()
-        if too_new:
+            (newer_commits,) = database.execute(query, (resume_epoch,)).fetchone()
+        if newer_commits:
             return False
     return True

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from connectors.observability.metrics import REASONS
-from dataflow.config.settings import load
+from dataflow.config.settings import load_settings
 from dataflow.wiring import kafka_config
 from gibsey_embedder.dead_letters.reader import Letter, Selection, parse_since, read_letters, shown
 from gibsey_embedder.terminal.options import AsJson, whole_number
@@ -65,7 +65,7 @@ def dead_letters(
 
     `gibsey-embedder replay` gives letters another chance.
     """
-    settings = load()
+    settings = load_settings()
     meant = selection(reason, since, page)
     counts: Counter[str] = Counter()
     newest: deque[Letter] = deque(maxlen=limit)

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.messages import REPLAY_HEADER, TIMESTAMP_HEADER
-from dataflow.config.settings import Settings, load
+from dataflow.config.settings import Settings, load_settings
 from dataflow.wiring import kafka_config
 from gibsey_embedder.dead_letters.listing import Page, Reason, Since, letters_table, selection
 from gibsey_embedder.dead_letters.reader import Letter, Selection, read_letters
@@ -49,7 +49,7 @@ def replay(
     topic, or when they were replayed before and did not fail again; both is seen in the topic
     itself, so a replay that was interrupted is simply started again.
     """
-    settings = load()
+    settings = load_settings()
     config = kafka_config(settings)
     meant = selection(reason, since, page)
     console = Console()

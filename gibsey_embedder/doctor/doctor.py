@@ -19,7 +19,7 @@ from connectors.http.address import address_of
 from connectors.http.client import HttpClient
 from connectors.observability import logs
 from connectors.observability.redaction import Redactor
-from dataflow.config.settings import Settings, SettingsError, load
+from dataflow.config.settings import Settings, SettingsError, load_settings
 from dataflow.wiring import embedding_clients, kafka_config, stargate_tokens
 from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.doctor.clock import check_clocks
@@ -59,7 +59,7 @@ def doctor(
     (perhaps with warnings), 1 a check failed, 2 settings are wrong.
     """
     try:
-        settings = load()
+        settings = load_settings()
     except SettingsError as error:
         _show(of_error(error), as_json)
         raise typer.Exit(2) from None
@@ -87,11 +87,11 @@ async def examine(
         send_test: Whether to send the RAG service a notification.
         pull: Whether to pull the model where it is missing; takes as long as it takes.
     """
-    started, cluster = check_launch(settings, os.environ)  # noqa: TID251 - Bytewax's variables
+    launch, cluster = check_launch(settings, os.environ)  # noqa: TID251 - Bytewax's variables
     http = HttpClient(settings.http_ca_file)
     try:
         pulled = await pull_missing(settings, http) if pull else []
-        services = _services(settings, http, started.worker_count, write, send_test)
+        services = _services(settings, http, launch.worker_count, write, send_test)
         found = await asyncio.gather(*services)
     finally:
         await http.close()

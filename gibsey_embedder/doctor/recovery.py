@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dataflow.startup.launch import Launch
-from dataflow.startup.recovery import RecoveryError, check_recovery
+from dataflow.startup.recovery import RecoveryError, check_recovery_store
 from gibsey_embedder.doctor.findings import Finding, bad, good, warning
 
 CHECK = "recovery"
@@ -46,7 +46,7 @@ def _store(directory: Path) -> Finding:
     if not parts:
         return good(CHECK, f"{directory} is empty; the store is made at the first run")
     try:
-        lock = check_recovery(Launch(recovery_dir=directory))
+        lock = check_recovery_store(Launch(recovery_dir=directory))
     except RecoveryError as error:
         found, _, remedy = str(error).partition("; ")
         if "is in use" in found:

@@ -24,7 +24,7 @@ def of_error(error: SettingsError) -> list[Finding]:
             f"{name} {text}",
             f"correct {name}_FILE" if f"{name}_FILE" in text else f"correct {name}",
         )
-        for name, text in error.faults
+        for name, text in error.problems
     ]
 
 

@@ -1,1 +1,1 @@
-"""`gibsey-embedder run` and the recovery store that it makes."""
+"""The commands `run` and `gather`, and the creation of the recovery store."""

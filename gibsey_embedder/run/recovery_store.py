@@ -1,4 +1,4 @@
-"""Makes the recovery store where there is none yet."""
+"""Creates the recovery store, unless it exists."""
 
 from __future__ import annotations
 
@@ -11,84 +11,84 @@ from pathlib import Path
 
 from connectors.observability import logs
 from dataflow.startup.launch import Launch
-from dataflow.startup.recovery import CAN_READ_PARTITIONS, lock_store, read_partition, unwritable
+from dataflow.startup.recovery import CAN_READ_PARTITIONS, lock_store, read_partition, write_error
 
 PRIVATE = 0o700
-"""The store holds page texts in plain form."""
+"""Only the owner may read the store, because it contains the text of pages."""
 
 
-def make_store(started: Launch, partitions: int) -> None:
-    """Make the recovery store that a process needs, unless it is there.
+def create_store(launch: Launch, partitions: int) -> None:
+    """Create the recovery store that a process needs, unless it exists.
 
-    In a cluster process 0 makes it; the others only get their directory.
+    In a cluster, process 0 creates the store; the other processes only create their directory.
 
     Args:
-        started: The process that is about to start; without a store nothing is made.
-        partitions: Files of a new store; one that is there keeps its own count.
+        launch: The command line of the process; without a recovery directory, nothing is created.
+        partitions: Number of files of a new store; an existing store keeps its own number.
 
     Raises:
-        RecoveryError: The directory cannot be made or written, or a worker is using it.
+        RecoveryError: The directory cannot be created or written, or another process uses it.
     """
-    directory = started.recovery_dir
+    directory = launch.recovery_dir
     if directory is None:
         return
     try:
-        _make_directory(directory)
+        _create_directory(directory)
     except OSError as error:
-        raise unwritable(directory, error) from None
-    lock = lock_store(directory, started.process_id)
+        raise write_error(directory, error) from None
+    lock = lock_store(directory, launch.process_id)
     try:
-        if started.process_id == 0:
-            _make_partitions(directory, partitions)
+        if launch.process_id == 0:
+            _create_partitions(directory, partitions)
     except OSError as error:
-        raise unwritable(directory, error) from None
+        raise write_error(directory, error) from None
     finally:
         lock.release()
 
 
-def _make_directory(directory: Path) -> None:
+def _create_directory(directory: Path) -> None:
     directory.mkdir(PRIVATE, parents=True, exist_ok=True)
     if directory.stat().st_uid == os.geteuid() and not any(directory.iterdir()):
-        directory.chmod(PRIVATE)  # An empty volume, made by others with other rights.
+        directory.chmod(PRIVATE)  # an empty volume may have other rights
 
 
-def _make_partitions(directory: Path, partitions: int) -> None:
+def _create_partitions(directory: Path, partitions: int) -> None:
     log = logs.get("recovery")
-    there = sorted(directory.glob("part-*.sqlite3"))
-    if not there:
-        _make_anew(directory, partitions)
-        log.info("recovery store made", directory=str(directory), partitions=partitions)
+    files = sorted(directory.glob("part-*.sqlite3"))
+    if not files:
+        _create_all_or_none(directory, partitions)
+        log.info("recovery store created", directory=str(directory), partitions=partitions)
         return
-    count = read_partition(there[0])[1] if CAN_READ_PARTITIONS else len(there)
+    count = read_partition(files[0])[1] if CAN_READ_PARTITIONS else len(files)
     if count != partitions:
         log.warning(
             "recovery store keeps its partitions",
             directory=str(directory),
             partitions=count,
             ignored=f"RECOVERY_PARTITIONS={partitions}",
-            remedy="nothing to do; the number is that of a new store",
+            remedy="none needed; RECOVERY_PARTITIONS applies only to a new store",
         )
 
 
-def _make_anew(directory: Path, partitions: int) -> None:
-    """Make the files aside and move them in, so that a kill never leaves half of them.
+def _create_all_or_none(directory: Path, partitions: int) -> None:
+    """Create the files in a temporary directory and move them, so that a kill leaves none or all.
 
-    In a process of its own, since Bytewax panics, with pages of output, where a disk is full.
+    Bytewax runs in a process of its own, because it panics with a long output if the disk is full.
     """
-    aside = directory / ".being-made"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(PRIVATE)
-    command = [sys.executable, "-m", "bytewax.recovery", str(aside.resolve()), str(partitions)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    if made.returncode:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise _cause(made.stderr)
-    for file in sorted(aside.iterdir()):
+    temporary = directory / ".being-made"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(PRIVATE)
+    command = [sys.executable, "-m", "bytewax.recovery", str(temporary.resolve()), str(partitions)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _error_in(result.stderr)
+    for file in sorted(temporary.iterdir()):
         file.rename(directory / file.name)
-    aside.rmdir()
+    temporary.rmdir()
 
 
-def _cause(output: str) -> OSError:
+def _error_in(output: str) -> OSError:
     if "DiskFull" in output:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     *_, last = output.strip().splitlines() or ["no reason given"]

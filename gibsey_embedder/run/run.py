@@ -1,4 +1,4 @@
-"""`gibsey-embedder run`: the stream, with its recovery store made and used."""
+"""`gibsey-embedder run`: creates the recovery store and starts the stream."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import typer
 
 import dataflow
 from connectors.observability import logs
-from dataflow.config.settings import Settings, load
-from dataflow.startup.launch import Launch, LaunchError, launch
-from gibsey_embedder.run.recovery_store import make_store
+from dataflow.config.settings import Settings, load_settings
+from dataflow.startup.launch import Launch, LaunchError, parse_launch
+from gibsey_embedder.run.recovery_store import create_store
 from gibsey_embedder.terminal.options import whole_number
 
 FLOW = Path(dataflow.__file__).parent / "main.py"
-"""As a file: so Bytewax finds the installed program from whatever directory it is started in."""
+"""The path of the file, with which Bytewax finds the installed program from any directory."""
 
 OWNER_ONLY = 0o077
-NAME_S = 60.0
-"""How long the name of a new pod may take to be known."""
-NAME_AGAIN_S = 1.0
+NAME_TIMEOUT_S = 60.0
+"""The name of a new pod becomes known within this time."""
+NAME_RETRY_S = 1.0
 
 Workers = Annotated[
     int | None,
@@ -34,7 +34,7 @@ Workers = Annotated[
         "-w",
         metavar="COUNT",
         parser=whole_number(1),
-        help="Worker threads; else WORKERS.",
+        help="Number of worker threads. Default: WORKERS.",
     ),
 ]
 RecoveryDir = Annotated[
@@ -43,7 +43,7 @@ RecoveryDir = Annotated[
         "--recovery-dir",
         "-r",
         metavar="DIRECTORY",
-        help="Where the recovery store is; else RECOVERY_DIR.",
+        help="Directory of the recovery store. Default: RECOVERY_DIR.",
     ),
 ]
 SnapshotSeconds = Annotated[
@@ -53,7 +53,7 @@ SnapshotSeconds = Annotated[
         "-s",
         metavar="SECONDS",
         parser=whole_number(1),
-        help="Time between snapshots; else SNAPSHOT_SECONDS.",
+        help="Seconds between two snapshots. Default: SNAPSHOT_SECONDS.",
     ),
 ]
 ProcessId = Annotated[
@@ -63,7 +63,7 @@ ProcessId = Annotated[
         "-i",
         metavar="NUMBER",
         parser=whole_number(0),
-        help="This process's place among the addresses, from 0 on.",
+        help="Number of this process in the list of addresses; the first is 0.",
     ),
 ]
 Addresses = Annotated[
@@ -72,7 +72,7 @@ Addresses = Annotated[
         "--addresses",
         "-a",
         metavar="ADDRESSES",
-        help='All processes of a cluster: "host:port;host:port".',
+        help='Addresses of all processes of a cluster: "host:port;host:port".',
     ),
 ]
 
@@ -84,15 +84,15 @@ def run(
     process_id: ProcessId = None,
     addresses: Addresses = None,
 ) -> NoReturn:
-    """Run the stream: pages from Kafka become vectors in Stargate, and the RAG service is told.
+    """Run the stream: read page changes from Kafka, store their vectors, notify the RAG service.
 
-    The recovery store is made when it is missing (in a cluster by process 0), so that a restart
-    goes on where the last run stopped. Stop with Ctrl-C or SIGTERM; nothing is lost. Every other
-    setting is a variable, explained in .env.example.
+    The command creates the recovery store if it does not exist (in a cluster, process 0 does). A
+    restart continues where the last run stopped. Stop with Ctrl-C or SIGTERM; no page is lost. All
+    other settings are variables; .env.example explains them.
     """
-    settings = load()
+    settings = load_settings()
     logs.configure(settings.log_level, settings.log_format, settings.secret_values())
-    environ = os.environ  # noqa: TID251 - Bytewax's own variables, read by `launch`
+    environ = os.environ  # noqa: TID251 - `parse_launch` reads Bytewax's own variables
     options = {
         "workers": workers,
         "recovery_dir": recovery_dir,
@@ -101,38 +101,45 @@ def run(
         "addresses": addresses,
     }
     arguments = bytewax_arguments(options, settings, environ)
-    started = launch(["bytewax/run.py", *arguments], environ)
-    wait_for_own_name(started)
+    launch = parse_launch(["bytewax/run.py", *arguments], environ)
+    wait_for_own_name(launch)
     os.umask(OWNER_ONLY)
-    make_store(started, settings.recovery_partitions)
+    create_store(launch, settings.recovery_partitions)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "bytewax.run", *arguments])  # noqa: S606
 
 
-def wait_for_own_name(started: Launch, within_s: float = NAME_S) -> None:
-    """Wait until this process's own address in the cluster is known.
+def wait_for_own_name(
+    launch: Launch, timeout_s: float = NAME_TIMEOUT_S, retry_s: float = NAME_RETRY_S
+) -> None:
+    """Wait until this process's own host name resolves.
 
-    Bytewax waits for the names of the others, but ends where it does not know its own; that of a
-    pod is known some seconds after it has started.
+    Bytewax waits for the names of the other processes, but exits if its own name does not resolve.
+    The name of a pod resolves some seconds after the pod starts.
+
+    Args:
+        launch: The command line of the process; a single process does not wait.
+        timeout_s: Seconds until the function gives up.
+        retry_s: Seconds between two attempts.
 
     Raises:
-        LaunchError: It is not known in time.
+        LaunchError: The name does not resolve in time.
     """
-    if not started.is_cluster:
+    if not launch.is_cluster:
         return
-    address = started.addresses[started.process_id]
+    address = launch.addresses[launch.process_id]
     host = address.rpartition(":")[0].strip("[]")
-    give_up = time.monotonic() + within_s
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
             socket.getaddrinfo(host, None)
         except OSError as error:
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 raise LaunchError(
                     f"this process's own address {address} is not known here ({error}); correct "
-                    "the addresses (-a, BYTEWAX_HOSTFILE_PATH), or see the DNS"
+                    "the addresses (-a, BYTEWAX_HOSTFILE_PATH) or the DNS"
                 ) from None
-            time.sleep(NAME_AGAIN_S)
+            time.sleep(retry_s)
         else:
             return
 
@@ -140,10 +147,10 @@ def wait_for_own_name(started: Launch, within_s: float = NAME_S) -> None:
 def bytewax_arguments(
     options: Mapping[str, object], settings: Settings, environ: Mapping[str, str]
 ) -> list[str]:
-    """Return what `bytewax.run` is started with.
+    """Return the arguments for `bytewax.run`.
 
-    An option given wins over a setting given, that one over Bytewax's own variable (which is then
-    left to Bytewax), and that over the setting's default.
+    An option takes precedence over a setting, a setting over Bytewax's own variable (which Bytewax
+    then reads itself), and that variable over the default of the setting.
     """
     arguments = [f"{FLOW}:flow"]
     for flag, name, variable in (

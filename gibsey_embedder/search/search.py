@@ -19,14 +19,14 @@ from connectors.core.errors import ConfigurationError, RetryableError, ServiceEr
 from connectors.embedders.base import EmbedderClient
 from connectors.http.client import HttpClient
 from connectors.observability import logs
-from dataflow.config.settings import Settings, load
+from dataflow.config.settings import Settings, load_settings
 from dataflow.wiring import embedding_clients, text_rules
 from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.search.nearest import Match, Nearest
 from gibsey_embedder.tables.page_store import PageStore, open_store
 from gibsey_embedder.tables.rows import UnaddressableIdError
 from gibsey_embedder.terminal.options import PAGE_SIZE, AsJson, PageSize, whole_number
-from gibsey_embedder.terminal.progress import bars
+from gibsey_embedder.terminal.progress import progress_bars
 from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 
 GIVE_UP_AFTER_S = 10.0
@@ -69,7 +69,7 @@ def search(
     through Stargate and compared one by one, a second or more for every ten thousand: this is
     no search engine.
     """
-    settings = load()
+    settings = load_settings()
     logs.configure("error", settings.log_format, settings.secret_values())
     if not question.strip():
         raise typer.BadParameter("the question is blank")
@@ -114,7 +114,7 @@ async def _body(store: PageStore, page_id: str) -> str | None:
 
 
 async def _compare(store: PageStore, rows: Nearest, page_size: int, console: Console) -> None:
-    with bars(console) as progress:
+    with progress_bars(console) as progress:
         task = progress.add_task("Comparing", total=None)
         async for chunk in store.vectors.batches(page_size):
             for row in chunk.rows:

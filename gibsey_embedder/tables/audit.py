@@ -16,7 +16,7 @@ from rich.table import Table
 
 from connectors.core.errors import ServiceError
 from connectors.observability import logs
-from dataflow.config.settings import Settings, load
+from dataflow.config.settings import Settings, load_settings
 from dataflow.wiring import kafka_config, text_rules
 from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.tables.audit_index import AuditIds
@@ -36,7 +36,7 @@ from gibsey_embedder.terminal.options import (
     Yes,
     whole_number,
 )
-from gibsey_embedder.terminal.progress import bars
+from gibsey_embedder.terminal.progress import progress_bars
 from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 from gibsey_embedder.topic.change_sender import ChangeSender
 from gibsey_embedder.topic.reader import KafkaUnavailableError
@@ -76,7 +76,7 @@ def audit(
     meanwhile is no fault. With `--repair` pages go into the topic once more, where a newer change
     wins. Exit code: 0 clean or mended, 1 faults are left or it could not be seen.
     """
-    settings = load()
+    settings = load_settings()
     logs.configure("error", settings.log_format, settings.secret_values())
     console = Console(stderr=True)
     rules = SendRules(max_lag, tuple(status_url or ()), skew)
@@ -161,7 +161,7 @@ class Audit:
         settings = self._settings
         async with open_store(settings, self._retry_policy) as store:
             await store.check_columns()
-            with bars(self._console) as progress:
+            with progress_bars(self._console) as progress:
                 scan = self._scan(store, ids, progress)
                 await scan.run(self._page_size)
             report = self._report(ids, limit)
@@ -228,7 +228,7 @@ class Audit:
         async with AsyncExitStack() as open_:
             room = self._rules.throttle(self._settings, self._retry_policy, open_)
             sender = ChangeSender(kafka_config(self._settings), began_us, self._retry_policy)
-            progress = open_.enter_context(bars(self._console))
+            progress = open_.enter_context(progress_bars(self._console))
             scan = self._scan(store, ids, progress)
             await self._rules.wait_for_clocks(began_us)
             repair = Repair(scan, store, sender, room, keep_orphans=self._keep_orphans)

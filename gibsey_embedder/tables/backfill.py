@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from connectors.http.address import address_of
 from connectors.observability import logs
-from dataflow.config.settings import Settings, load
+from dataflow.config.settings import Settings, load_settings
 from dataflow.wiring import kafka_config
 from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.tables.backfill_position import FILE, Position, PositionFile, purpose_of
@@ -31,7 +31,7 @@ from gibsey_embedder.terminal.options import (
     Skew,
     StatusUrls,
 )
-from gibsey_embedder.terminal.progress import bars
+from gibsey_embedder.terminal.progress import progress_bars
 from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 from gibsey_embedder.topic.change_sender import ChangeSender
 from gibsey_embedder.topic.reader import KafkaUnavailableError
@@ -67,7 +67,7 @@ def backfill(
     STARGATE_PAGES_TABLE and sent no faster than the stream works them off. A change that is
     written meanwhile wins. What was stopped goes on where it was; docs/models.md has the steps.
     """
-    settings = load()
+    settings = load_settings()
     logs.configure("error", settings.log_format, settings.secret_values())
     console = Console(stderr=True)
     file = PositionFile(position or Path(settings.recovery_dir) / FILE)
@@ -129,7 +129,7 @@ class Backfill:
         counted = Position("", 0)
         async with open_store(self._settings, self._retry_policy) as store:
             await store.pages.check_columns()
-            with bars(self._console) as progress:
+            with progress_bars(self._console) as progress:
                 task = progress.add_task("Counting", total=None)
                 async for chunk in store.pages.batches(self._size):
                     with_text = sum(page.has_text for page in chunk.rows)
@@ -155,7 +155,7 @@ class Backfill:
             sender = ChangeSender(
                 kafka_config(self._settings), position.written_us, self._retry_policy
             )
-            progress = open_.enter_context(bars(self._console))
+            progress = open_.enter_context(progress_bars(self._console))
             task = progress.add_task("Sending", total=None, completed=position.sent)
             await self._rules.wait_for_clocks(position.written_us)
             async for chunk in self._chunks(store, room, position):

@@ -170,7 +170,7 @@ class Rows(Generic[T]):
         return RowBatch(rows, next_state if isinstance(next_state, str) and next_state else None)
 
     async def _answered(self, attempt: Callable[[], Awaitable[A]]) -> A:
-        return await self._retry_policy.answered(attempt, "start Stargate, or correct STARGATE_URL")
+        return await self._retry_policy.call(attempt, "start Stargate, or correct STARGATE_URL")
 
     async def _ask(self, url: str, refusal: ResponseCheck) -> Columns:
         return _parsed(await self._send("GET", url, refusal), self._table.url)

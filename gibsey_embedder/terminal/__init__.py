@@ -1,1 +1,1 @@
-"""What all commands share on a terminal."""
+"""The terminal output and the options that commands share."""

@@ -1,4 +1,4 @@
-"""How `--help` shows a command: in plain words, without the types of Python."""
+"""The style of `--help`: no Python types."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 
 class PlainCommand(TyperCommand):
-    """A command in whose help only options that take a value name it."""
+    """A command whose help shows no types of arguments and flags."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Its arguments and options, `--help` among them."""
+        """Return the arguments and options, including `--help`."""
         return _without_types(super().get_params(ctx))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """What its usage line consists of, without braces around arguments."""
+        """Return the parts of the usage line, without braces around arguments."""
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
 class PlainGroup(TyperGroup):
-    """The same for a command that has others."""
+    """A group of commands whose help shows no types of flags."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Its options, `--help` among them."""
+        """Return the options, including `--help`."""
         return _without_types(super().get_params(ctx))
 
 
 def _without_types(params: list[Any]) -> list[Any]:
-    """Let flags show no `<bool>`, and arguments no `<list[Path]>`."""
+    """Remove types such as `<bool>` and `<list[Path]>` from the help of flags and arguments."""
     for param in params:
         if isinstance(param, TyperArgument):
             param.display_type_rich = _no_type  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""The options that several commands take, and how the numbers in options are read."""
+"""The options that several commands share, and the parsers of their numbers."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ LARGEST_PAGE_SIZE = 1000
 SKEW_S = 10.0
 
 
-def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Return what reads a whole number of an option, and says in one sentence what is wrong.
+def whole_number(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """Return a parser for a whole number; it rejects other text with a clear message.
 
     Args:
-        least: The smallest that is taken.
-        most: The largest; None: there is none.
+        minimum: The smallest valid number.
+        maximum: The largest valid number; None means no limit.
     """
 
-    def read(given: str) -> int:
+    def parse(text: str) -> int:
         try:
-            number = int(given)
+            number = int(text)
         except ValueError:
-            raise typer.BadParameter(f"{given} is no whole number") from None
-        _see_range(number, least, most)
+            raise typer.BadParameter(f"{text} is not a whole number") from None
+        _check_range(number, minimum, maximum)
         return number
 
-    return read
+    return parse
 
 
-def seconds(given: str) -> float:
-    """Read a time of an option: a finite number that is not negative."""
+def seconds(text: str) -> float:
+    """Parse a number of seconds: finite, and 0 or more."""
     try:
-        number = float(given)
+        number = float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise typer.BadParameter(f"{given} is no number of seconds")
-    _see_range(number, 0, None)
+        raise typer.BadParameter(f"{text} is not a number of seconds")
+    _check_range(number, 0, None)
     return number
 
 
-def _see_range(number: float, least: int, most: int | None) -> None:
-    if number < least:
-        raise typer.BadParameter(f"{number} is too small; it must be {least} or more")
-    if most is not None and number > most:
-        raise typer.BadParameter(f"{number} is too large; it must be {most} or less")
+def _check_range(number: float, minimum: int, maximum: int | None) -> None:
+    if number < minimum:
+        raise typer.BadParameter(f"{number} is too small; it must be {minimum} or more")
+    if maximum is not None and number > maximum:
+        raise typer.BadParameter(f"{number} is too large; it must be {maximum} or less")
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 MaxLag = Annotated[
     int,
     typer.Option(
         metavar="RECORDS",
         parser=whole_number(0),
-        help="Send no more while the stream is so far behind; 0: do not ask.",
+        help="Pause while the stream's lag is greater than this; 0: do not check the lag.",
     ),
 ]
 StatusUrls = Annotated[
@@ -67,7 +67,8 @@ StatusUrls = Annotated[
     typer.Option(
         "--status-url",
         metavar="URL",
-        help="Ask this status port for the lag, not Kafka; of a cluster, one for each process.",
+        help="Read the lag from this status port instead of Kafka. Repeat it for each process "
+        "of a cluster.",
     ),
 ]
 Skew = Annotated[
@@ -75,7 +76,7 @@ Skew = Annotated[
     typer.Option(
         metavar="SECONDS",
         parser=seconds,
-        help="By how much writers' clocks may differ from this one.",
+        help="How far the clocks of writers may differ from this machine's clock.",
     ),
 ]
 PageSize = Annotated[
@@ -83,6 +84,6 @@ PageSize = Annotated[
     typer.Option(
         metavar="ROWS",
         parser=whole_number(1, LARGEST_PAGE_SIZE),
-        help=f"In one answer of Stargate, at most {LARGEST_PAGE_SIZE}; fewer if pages are huge.",
+        help=f"Rows per response of Stargate, up to {LARGEST_PAGE_SIZE}. Use fewer for huge pages.",
     ),
 ]

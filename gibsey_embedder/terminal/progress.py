@@ -1,4 +1,4 @@
-"""The progress bars of the commands that go through whole tables."""
+"""The progress bars of commands that read whole tables."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 
-def bars(console: Console) -> Progress:
-    """Bars that vanish at the end; where no total is known they only move.
+def progress_bars(console: Console) -> Progress:
+    """Return progress bars that disappear at the end.
 
-    Stargate tells nobody how many rows a table has.
+    A bar without a total only moves, because Stargate does not report a table's number of rows.
     """
     return Progress(
         TextColumn("{task.description}"),
@@ -18,5 +18,5 @@ def bars(console: Console) -> Progress:
         TimeElapsedColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,  # else they leave an empty line in a log
+        disable=not console.is_terminal,  # otherwise the bars leave an empty line in a log
     )

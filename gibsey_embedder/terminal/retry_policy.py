@@ -1,4 +1,4 @@
-"""Asking a service again while it is away, in the words of a command that somebody watches."""
+"""Retries requests of a command, and prints what the command waits for."""
 
 from __future__ import annotations
 
@@ -16,41 +16,42 @@ from connectors.http.retry import FIRST_WAIT_S, LONGEST_WAIT_S
 T = TypeVar("T")
 
 GIVE_UP_AFTER_S = 300.0
-"""A service that restarts is back within this time; a person who watches has gone by then."""
+"""Long enough for a service to restart."""
 REPEAT_S = 30.0
+"""The same message appears at most once per this time."""
 
 
 class GaveUpError(Exception):
-    """A command cannot go on; `str()` is one line with the remedy where one is known."""
+    """A command cannot continue; `str()` is one line, with a remedy if one is known."""
 
 
 class RetryPolicy:
-    """Tries again what passes, and says what is waited for: at once, and when that changes.
+    """Retries requests after transient errors, and prints each new reason for waiting.
 
     Args:
-        console: Where it is said.
-        limit_s: Seconds after which a fault that should pass is given up on.
+        console: The console for these messages.
+        limit_s: Seconds after which a transient error becomes final.
     """
 
     def __init__(self, console: Console, limit_s: float = GIVE_UP_AFTER_S) -> None:
         self._console = console
         self._limit_s = limit_s
-        self._said = ""
-        self._said_at = float("-inf")
-        stamina.instrumentation.set_on_retry_hooks([])  # it is said here
+        self._last_reason = ""
+        self._printed_at = float("-inf")
+        stamina.instrumentation.set_on_retry_hooks([])  # this class prints the retries
 
-    async def answered(self, attempt: Callable[[], Awaitable[T]], remedy: str = "") -> T:
-        """Call `attempt` until it raises no `TransientError`, for at most the limit.
+    async def call(self, request: Callable[[], Awaitable[T]], remedy: str = "") -> T:
+        """Call `request` until it raises no `RetryableError`, or until the limit.
 
         Args:
-            attempt: Asks the service.
-            remedy: What to do where it does not answer in time.
+            request: Sends the request.
+            remedy: What to do if the service does not respond in time.
 
         Raises:
-            GaveUpError: A fault of the set-up, or one that has not passed in time.
+            GaveUpError: The error is not transient, or it lasts longer than the limit.
         """
         try:
-            async for tried in stamina.retry_context(
+            async for attempt in stamina.retry_context(
                 on=self._wait,
                 attempts=None,
                 timeout=self._limit_s,
@@ -58,27 +59,27 @@ class RetryPolicy:
                 wait_max=LONGEST_WAIT_S,
                 wait_jitter=FIRST_WAIT_S,
             ):
-                with tried:
-                    return await attempt()
-        except ConfigurationError as fault:
-            raise GaveUpError(f"{fault.detail}; {fault.remedy}") from fault
+                with attempt:
+                    return await request()
+        except ConfigurationError as error:
+            raise GaveUpError(f"{error.detail}; {error.remedy}") from error
         except ServiceError as error:
-            said = f"{error.detail} (tried for {self._limit_s:.0f} s)"
-            raise GaveUpError(f"{said}; {remedy}" if remedy else said) from error
+            reason = f"{error.detail} (retried for {self._limit_s:.0f} s)"
+            raise GaveUpError(f"{reason}; {remedy}" if remedy else reason) from error
         raise AssertionError("stamina ends only with a result or an error")
 
     def _wait(self, error: Exception) -> bool | float:
         if isinstance(error, ConfigurationError) or not isinstance(error, RetryableError):
             return False
-        self.say(error.detail)
+        self.report_waiting(error.detail)
         return error.retry_after_s or True
 
-    def say(self, reason: str) -> None:
-        """Tell what is waited for; the same thing again only after a while."""
+    def report_waiting(self, reason: str) -> None:
+        """Print what the command waits for, unless the same reason was printed recently."""
         now = time.monotonic()
-        if reason == self._said and now - self._said_at < REPEAT_S:
+        if reason == self._last_reason and now - self._printed_at < REPEAT_S:
             return
-        self._said, self._said_at = reason, now
+        self._last_reason, self._printed_at = reason, now
         self._console.print(
             f"waiting: {escape(reason)}", style="yellow", highlight=False, soft_wrap=True
         )

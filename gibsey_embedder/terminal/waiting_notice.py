@@ -1,4 +1,4 @@
-"""Says what a command waits for: where a service is away it would seem to hang."""
+"""Shows what a command waits for, because it seems to hang when a service is down."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ LATE_S = 1.0
 
 @contextmanager
 def waiting_notice(text: str) -> Iterator[None]:
-    """Say on standard error what is being done: on a terminal at once, until it is done.
+    """Show a text on standard error until the block ends.
 
-    In a log it is a line, written only where it takes longer than `LATE_S`.
+    A terminal shows it at once. A log gets one line, and only if the block takes longer than
+    `LATE_S`.
 
     Args:
-        text: What is being done, without a full stop.
+        text: What the command is doing, without a full stop.
     """
     console = Console(stderr=True, highlight=False)
     if console.is_terminal:

@@ -125,7 +125,7 @@ class ChangeSender:
             KafkaUnavailableError: It was not confirmed within the retry_policy of commands.
         """
         while self._producer.flush(POLL_S):
-            self._retry_policy.say(
+            self._retry_policy.report_waiting(
                 self._reason() or f"Kafka at {self._kafka.brokers} confirms nothing"
             )
         if self._failed:

@@ -123,13 +123,13 @@ class Throttle:
             return
         lowest, since = None, time.monotonic()
         while True:
-            lag = await self._retry_policy.answered(self._lag)
+            lag = await self._retry_policy.call(self._lag)
             if lag == 0 or lag + records <= self._most:
                 return
             if lowest is None or lag < lowest:
                 lowest, since = lag, time.monotonic()
             elif time.monotonic() - since > STANDSTILL_S:
-                self._retry_policy.say(
+                self._retry_policy.report_waiting(
                     f"the stream is {lag:,} records behind and does not get on: is it running, and "
                     "what does its status page say? A cluster commits nothing: give --status-url "
                     "for each of its processes"

@@ -67,12 +67,12 @@ def test_a_space_at_the_end_counts_and_quotes_are_refused(monkeypatch):
     quoted = 'EMBED_PREFIX="search_document: "\nKAFKA_BROKER=\'kafka:9092\'\nKAFKA_GROUP="g"'
     with pytest.raises(SettingsError) as refused:
         settings_of(quoted, monkeypatch)
-    assert [name for name, _ in refused.value.faults] == [
+    assert [name for name, _ in refused.value.problems] == [
         "KAFKA_BROKER",
         "KAFKA_GROUP",
         "EMBED_PREFIX",
     ]
-    assert all("--env-file" in fault for _, fault in refused.value.faults)
+    assert all("--env-file" in fault for _, fault in refused.value.problems)
 
 
 def test_a_password_in_quotes_may_be_one(monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from dataflow.config.settings import SECRETS, Settings
-from dataflow.startup.launch import launch
+from dataflow.startup.launch import parse_launch
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
@@ -101,7 +101,7 @@ def test_each_pod_finds_its_number_and_the_others(tmp_path, folder):
             "BYTEWAX_POD_NAME": pod,
             "BYTEWAX_HOSTFILE_PATH": str(folder / "hosts"),
         }
-        started = launch(["bytewax/run.py", "dataflow.main"], environment)
+        started = parse_launch(["bytewax/run.py", "dataflow.main"], environment)
         assert started.process_id == number
         assert started.addresses == tuple(names)
         assert started.status_port_offset == 0, "each pod is a host of its own"

@@ -16,7 +16,7 @@ from gibsey_embedder.fakes.ollama import Ollama
 from gibsey_embedder.fakes.rag import Rag
 from gibsey_embedder.fakes.stargate.server import TOKEN, Stargate
 from tests.eventually import eventually
-from tests.flow.worker import SNAPSHOT_S, Worker, free_port, make_store
+from tests.flow.worker import SNAPSHOT_S, Worker, create_store, free_port
 
 TOPIC = "cdc.pages"
 LETTERS = "cdc.pages.dlq"
@@ -149,7 +149,7 @@ class Stream:
     def store(self) -> Path:
         """The recovery store; made when first asked for."""
         directory = self.directory / "recovery"
-        return directory if directory.is_dir() else make_store(directory)
+        return directory if directory.is_dir() else create_store(directory)
 
     def start(
         self,

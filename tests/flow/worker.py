@@ -64,7 +64,7 @@ def _ports() -> Iterator[int]:
     return itertools.cycle(random.SystemRandom().sample(ours, len(ours)))
 
 
-def make_store(directory: Path) -> Path:
+def create_store(directory: Path) -> Path:
     """Make a recovery store: a copy of an empty one, since to make one costs a process."""
     shutil.copytree(_empty_store().name, directory)
     return directory

@@ -12,11 +12,15 @@ import structlog
 from typer.testing import CliRunner
 
 from dataflow.config.settings import SECRETS, Settings
-from dataflow.startup.launch import Launch, LaunchError, launch
-from dataflow.startup.recovery import RecoveryError, check_recovery, lock_store, read_partition
+from dataflow.startup.launch import Launch, LaunchError, parse_launch
+from dataflow.startup.recovery import (
+    RecoveryError,
+    check_recovery_store,
+    lock_store,
+    read_partition,
+)
 from gibsey_embedder import cli
-from gibsey_embedder.run import run
-from gibsey_embedder.run.recovery_store import make_store
+from gibsey_embedder.run.recovery_store import create_store
 from gibsey_embedder.run.run import FLOW, bytewax_arguments, wait_for_own_name
 
 ROOT = Path(__file__).parents[2]
@@ -99,9 +103,9 @@ def test_help_speaks_no_python(name):
     ("arguments", "what"),
     [
         ("run -w 0", "0 is too small; it must be 1 or more"),
-        ("run -s x", "x is no whole number"),
+        ("run -s x", "x is not a whole number"),
         ("replay --limit 10001", "10001 is too large; it must be 10000 or less"),
-        ("audit --skew nan", "nan is no number of seconds"),
+        ("audit --skew nan", "nan is not a number of seconds"),
         ("audit --skew -1", "-1.0 is too small; it must be 0 or more"),
     ],
 )
@@ -137,7 +141,7 @@ def test_wrong_settings_exit_2_with_their_list_and_no_traceback(tmp_path):
 def test_a_slip_in_a_name_is_told_beside_wrong_values():
     ended = command("run", WORKERS="x", KAFKA_GRUOP="pages")
     assert "2 settings are wrong" in ended.stderr
-    assert "KAFKA_GRUOP is no setting; meant is KAFKA_GROUP?" in ended.stderr
+    assert "KAFKA_GRUOP is not a setting; did you mean KAFKA_GROUP?" in ended.stderr
 
 
 def test_half_a_cluster_exits_2_in_one_line():
@@ -163,8 +167,8 @@ def test_run_makes_the_store_and_starts_bytewax_on_it(started, tmp_path):
         *("-w", "1", "-r", "./recovery", "-s", "5", "-b", "0"),
     ]
     assert partitions(tmp_path / "recovery") == [f"part-{n}.sqlite3" for n in range(4)]
-    launched = launch(["bytewax/run.py", *argv[3:]], {})
-    lock = check_recovery(launched)
+    launched = parse_launch(["bytewax/run.py", *argv[3:]], {})
+    lock = check_recovery_store(launched)
     assert lock is not None
     lock.release()
 
@@ -174,7 +178,7 @@ def test_run_takes_the_settings(started, tmp_path, monkeypatch):
     monkeypatch.setenv("RECOVERY_DIR", str(tmp_path / "deep" / "store"))
     monkeypatch.setenv("RECOVERY_PARTITIONS", "2")
     monkeypatch.setenv("SNAPSHOT_SECONDS", "7")
-    started_as = launch(["bytewax/run.py", *started()[3:]], {})
+    started_as = parse_launch(["bytewax/run.py", *started()[3:]], {})
     assert started_as == Launch(
         workers=3, recovery_dir=tmp_path / "deep" / "store", snapshot_seconds=7
     )
@@ -187,7 +191,7 @@ def test_an_option_wins_over_a_setting_and_that_over_bytewax_s_own_variable():
     def read(options, **given):
         settings = Settings(_env_file=None, **given)
         arguments = bytewax_arguments(NO_OPTIONS | options, settings, environ)
-        return launch(["bytewax/run.py", *arguments], environ)
+        return parse_launch(["bytewax/run.py", *arguments], environ)
 
     assert read({"workers": 2}, workers=4).workers == 2
     assert read({}, workers=4).workers == 4
@@ -217,16 +221,17 @@ def test_a_process_whose_own_name_is_not_known_yet_waits_for_it(monkeypatch):
         return []
 
     monkeypatch.setattr("gibsey_embedder.run.run.socket.getaddrinfo", resolve)
-    monkeypatch.setattr(run, "NAME_AGAIN_S", 0.0)
-    wait_for_own_name(Launch(process_id=1, addresses=("pages-0.pages:1", "pages-1.pages:1")))
+    wait_for_own_name(
+        Launch(process_id=1, addresses=("pages-0.pages:1", "pages-1.pages:1")), retry_s=0
+    )
     assert asked == ["pages-1.pages"] * 3
 
 
 def test_a_name_that_nobody_knows_is_told_with_the_settings_to_correct():
     started = Launch(addresses=("no-such-host.invalid:1", "localhost:2"))
     with pytest.raises(LaunchError, match=r"no-such-host\.invalid:1 is not known.*HOSTFILE"):
-        wait_for_own_name(started, within_s=0)
-    wait_for_own_name(Launch(process_id=1, addresses=started.addresses), within_s=0)
+        wait_for_own_name(started, timeout_s=0)
+    wait_for_own_name(Launch(process_id=1, addresses=started.addresses), timeout_s=0)
 
 
 def test_the_store_is_for_its_owner_only(started, tmp_path):
@@ -239,7 +244,7 @@ def test_the_store_is_for_its_owner_only(started, tmp_path):
 def test_an_empty_volume_is_made_private_and_used(tmp_path):
     volume = tmp_path / "volume"
     volume.mkdir(0o755)
-    make_store(Launch(recovery_dir=volume), 3)
+    create_store(Launch(recovery_dir=volume), 3)
     assert volume.stat().st_mode & 0o777 == 0o700
     assert len(partitions(volume)) == 3
 
@@ -247,18 +252,18 @@ def test_an_empty_volume_is_made_private_and_used(tmp_path):
 def test_a_directory_with_other_things_keeps_its_rights(tmp_path):
     (tmp_path / "other").write_text("")
     tmp_path.chmod(0o755)
-    make_store(Launch(recovery_dir=tmp_path), 1)
+    create_store(Launch(recovery_dir=tmp_path), 1)
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_store_that_is_there_is_kept_with_its_partitions_and_that_is_said(tmp_path):
     directory = tmp_path / "recovery"
-    make_store(Launch(recovery_dir=directory), 3)
+    create_store(Launch(recovery_dir=directory), 3)
     before = {file.name: file.read_bytes() for file in directory.glob("*.sqlite3")}
     script = (
         "import sys; from pathlib import Path; from connectors.observability import logs; "
-        "from dataflow.startup.launch import Launch; from gibsey_embedder.run.recovery_store import make_store; "
-        "logs.configure(); make_store(Launch(recovery_dir=Path(sys.argv[1])), 5)"
+        "from dataflow.startup.launch import Launch; from gibsey_embedder.run.recovery_store import create_store; "
+        "logs.configure(); create_store(Launch(recovery_dir=Path(sys.argv[1])), 5)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script, str(directory)],
@@ -275,8 +280,8 @@ def test_a_store_that_is_there_is_kept_with_its_partitions_and_that_is_said(tmp_
 
 def test_only_process_0_of_a_cluster_makes_the_store(tmp_path):
     addresses = ("a:1", "b:1")
-    make_store(Launch(process_id=1, addresses=addresses, recovery_dir=tmp_path / "one"), 4)
-    make_store(Launch(process_id=0, addresses=addresses, recovery_dir=tmp_path / "zero"), 4)
+    create_store(Launch(process_id=1, addresses=addresses, recovery_dir=tmp_path / "one"), 4)
+    create_store(Launch(process_id=0, addresses=addresses, recovery_dir=tmp_path / "zero"), 4)
     assert partitions(tmp_path / "one") == []
     assert len(partitions(tmp_path / "zero")) == 4
 
@@ -284,7 +289,7 @@ def test_only_process_0_of_a_cluster_makes_the_store(tmp_path):
 def test_what_a_killed_start_left_half_made_is_made_anew(tmp_path):
     (tmp_path / ".being-made").mkdir()
     (tmp_path / ".being-made" / "part-0.sqlite3").write_bytes(b"half")
-    make_store(Launch(recovery_dir=tmp_path), 2)
+    create_store(Launch(recovery_dir=tmp_path), 2)
     assert [read_partition(tmp_path / name) for name in partitions(tmp_path)] == [(0, 2), (1, 2)]
     assert not (tmp_path / ".being-made").exists()
 
@@ -303,13 +308,13 @@ def test_a_store_in_use_by_another_process_is_not_touched(tmp_path):
     ) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(RecoveryError, match=f"in use by process {other.pid} "):
-            make_store(Launch(recovery_dir=tmp_path), 4)
+            create_store(Launch(recovery_dir=tmp_path), 4)
         assert partitions(tmp_path) == []
         other.kill()
 
 
 def test_the_lock_is_free_again_for_the_worker(tmp_path):
-    make_store(Launch(recovery_dir=tmp_path), 1)
+    create_store(Launch(recovery_dir=tmp_path), 1)
     lock_store(tmp_path, 0).release()
 
 

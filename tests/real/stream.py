@@ -20,7 +20,7 @@ from gibsey_embedder.fakes.rag import Rag
 from gibsey_embedder.fakes.stargate.server import TOKEN, Stargate
 from tests.eventually import eventually
 from tests.flow.stream import wait_committed
-from tests.flow.worker import BYTEWAX_RUN, Worker, free_port, make_store
+from tests.flow.worker import BYTEWAX_RUN, Worker, create_store, free_port
 from tests.real.kafka import KafkaContents
 
 PARTITIONS = 3
@@ -173,7 +173,7 @@ class RealStream:
         """Start the program on this stream's recovery store."""
         store = self._directory / "recovery"
         if not store.exists():
-            make_store(store)
+            create_store(store)
         options = ["-w", str(workers), "-r", str(store), "-s", str(SNAPSHOT_S), "-b", "0"]
         return self._start(settings, options)
 

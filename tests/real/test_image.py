@@ -137,6 +137,6 @@ def test_over_a_read_only_root_a_worker_does_a_page_stops_and_goes_on_from_the_s
             assert stargate.vectors.wait_for(1 if page_id == "first" else 2, START_S)
             assert stop(process) == 0
     # The second run went on where the first had stopped, by its store and not the group's offsets.
-    assert capfd.readouterr().err.count("recovery store made") == 1
+    assert capfd.readouterr().err.count("recovery store created") == 1
     assert stargate.vectors.writes == {"first": 1, "second": 1}
     assert set(rag.counts) == {"first", "second"}

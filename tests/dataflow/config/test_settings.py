@@ -11,9 +11,8 @@ from dotenv import dotenv_values
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dataflow.config.documentation import default_of, table
-from dataflow.config.documentation import example as env_example
-from dataflow.config.settings import SECRETS, Settings, SettingsError, load
+from dataflow.config.documentation import default_of, env_example, markdown
+from dataflow.config.settings import SECRETS, Settings, SettingsError, load_settings
 from dataflow.config.values import parse_brokers, parse_embed_urls
 
 ROOT = Path(__file__).parents[3]
@@ -40,8 +39,8 @@ def env(monkeypatch):
 
 def faults():
     with pytest.raises(SettingsError) as refused:
-        load()
-    return dict(refused.value.faults)
+        load_settings()
+    return dict(refused.value.problems)
 
 
 def refusal(parse, text):
@@ -57,7 +56,7 @@ def refusal(parse, text):
 
 
 def test_without_any_variable_the_defaults_hold():
-    settings = load()
+    settings = load_settings()
     assert settings.brokers == "kafka:9092"
     assert settings.kafka_topic == "cdc.pages"
     assert settings.dead_letter_topic == "cdc.pages.dlq"
@@ -71,12 +70,12 @@ def test_without_any_variable_the_defaults_hold():
 
 def test_the_dead_letter_topic_follows_the_topic(env):
     env(KAFKA_TOPIC="edits")
-    assert load().dead_letter_topic == "edits.dlq"
+    assert load_settings().dead_letter_topic == "edits.dlq"
 
 
 def test_graphql_follows_stargate(env):
     env(STARGATE_URL="https://stargate.example/base/v2/")
-    settings = load()
+    settings = load_settings()
     assert settings.stargate_url == "https://stargate.example/base"
     assert settings.stargate_graphql_url == "https://stargate.example/base/graphql"
 
@@ -84,20 +83,20 @@ def test_graphql_follows_stargate(env):
 def test_the_environment_wins_over_dot_env(env, tmp_path):
     (tmp_path / ".env").write_text("KAFKA_TOPIC=from-file\nWORKERS=3\nOTHER=1\n")
     env(KAFKA_TOPIC="from-environment")
-    settings = load()
+    settings = load_settings()
     assert (settings.kafka_topic, settings.workers) == ("from-environment", 3)
 
 
 def test_an_empty_variable_counts_as_not_given(env):
     env(**dict.fromkeys(OURS, ""))
-    assert load() == Settings()
-    assert load().stargate_bulk_url is None
+    assert load_settings() == Settings()
+    assert load_settings().stargate_bulk_url is None
 
 
 def test_spaces_in_a_prefix_are_kept(env, tmp_path):
     (tmp_path / ".env").write_text('EMBED_QUERY_PREFIX="search_query: "\n')
     env(EMBED_PREFIX="search_document: ")
-    settings = load()
+    settings = load_settings()
     assert settings.embed_prefix == "search_document: "
     assert settings.embed_query_prefix == "search_query: "
 
@@ -110,14 +109,14 @@ def test_a_dot_env_that_is_no_text_is_a_fault_without_a_traceback(tmp_path):
 def test_choices_are_told_apart_without_regard_to_case(env):
     env(ON_DELETE="Delete", LOG_LEVEL="WARNING", KAFKA_SASL_MECHANISM="scram-sha-256")
     env(KAFKA_USERNAME="u", KAFKA_PASSWORD="pppp")
-    settings = load()
+    settings = load_settings()
     assert (settings.on_delete, settings.log_level) == ("delete", "warning")
     assert settings.sasl_mechanism == "SCRAM-SHA-256"
 
 
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
-        load().workers = 2
+        load_settings().workers = 2
 
 
 # --- secrets in files
@@ -130,7 +129,7 @@ def test_every_secret_can_be_in_a_file(env, tmp_path, field):
     env(KAFKA_USERNAME="u", STARGATE_USERNAME="u", STARGATE_AUTH_URL="http://auth:8081")
     for other in {"kafka_password", "stargate_password"} - {field}:
         env(**{other.upper(): "other"})
-    assert getattr(load(), field).get_secret_value() == "from file"
+    assert getattr(load_settings(), field).get_secret_value() == "from file"
 
 
 def test_a_missing_secret_file_is_named(env):
@@ -157,7 +156,7 @@ def test_a_secret_of_the_environment_wins_over_a_file_named_in_dot_env(env, tmp_
     (tmp_path / ".env").write_text("RAG_AUTH_TOKEN_FILE=/nowhere\nEMBED_API_KEY=plain\n")
     (tmp_path / "key").write_text("file")
     env(RAG_AUTH_TOKEN="mine", EMBED_API_KEY_FILE=str(tmp_path / "key"))
-    settings = load()
+    settings = load_settings()
     assert settings.rag_auth_token.get_secret_value() == "mine"
     assert settings.embed_api_key.get_secret_value() == "file"
 
@@ -179,7 +178,7 @@ def test_a_secret_of_the_environment_wins_over_a_file_named_in_dot_env(env, tmp_
 )
 def test_brokers_are_read_with_and_without_scheme(env, text, brokers, tls):
     env(KAFKA_BROKER=text)
-    assert (load().brokers, load().kafka_tls) == (brokers, tls)
+    assert (load_settings().brokers, load_settings().kafka_tls) == (brokers, tls)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +214,7 @@ def test_a_broker_with_a_password_is_refused_without_repeating_it(env):
 def test_any_broker_text_is_read_or_refused_with_a_sentence(text):
     sentence = refusal(parse_brokers, text)
     if sentence is not None:
-        assert sentence.startswith(("is ", "has ", "mixes ", "holds "))
+        assert sentence.startswith(("is ", "has ", "mixes ", "contains "))
     else:
         brokers, _ = parse_brokers(text)
         assert all(1 <= int(broker.rpartition(":")[2]) <= 65535 for broker in brokers)
@@ -225,7 +224,7 @@ def test_kafka_options_are_a_json_object_of_scalars(env):
     env(
         KAFKA_OPTIONS='{"fetch.wait.max.ms": 5, "client.rack": "a", "socket.keepalive.enable": true}'
     )
-    assert load().kafka_options == {
+    assert load_settings().kafka_options == {
         "fetch.wait.max.ms": 5,
         "client.rack": "a",
         "socket.keepalive.enable": True,
@@ -255,7 +254,7 @@ def test_half_a_kafka_login_is_a_fault(env, given_, missing):
 
 def test_a_user_name_alone_means_plain(env):
     env(KAFKA_USERNAME="u", KAFKA_PASSWORD="p")
-    assert load().sasl_mechanism == "PLAIN"
+    assert load_settings().sasl_mechanism == "PLAIN"
 
 
 def test_a_ca_file_for_brokers_without_tls_is_a_fault(env, tmp_path):
@@ -263,7 +262,7 @@ def test_a_ca_file_for_brokers_without_tls_is_a_fault(env, tmp_path):
     env(KAFKA_CA_FILE=str(tmp_path / "ca.pem"))
     assert "kafka+ssl://" in faults()["KAFKA_CA_FILE"]
     env(KAFKA_BROKER="kafka+ssl://kafka:9093")
-    assert load().kafka_tls
+    assert load_settings().kafka_tls
 
 
 @pytest.mark.parametrize("name", ["KAFKA_CA_FILE", "HTTP_CA_FILE"])
@@ -299,7 +298,7 @@ def test_a_topic_that_kafka_would_refuse_is_a_fault(env, topic):
 )
 def test_embedders_are_found_by_any_of_their_urls(env, text, endpoints):
     env(EMBED_URL=text)
-    assert load().embed_endpoints == endpoints
+    assert load_settings().embed_endpoints == endpoints
 
 
 @pytest.mark.parametrize(
@@ -344,7 +343,7 @@ def test_any_url_is_read_or_refused_with_a_sentence(text):
 )
 def test_the_auth_url_gets_its_path_where_none_is_given(env, given_, used):
     env(STARGATE_USERNAME="u", STARGATE_PASSWORD="p", STARGATE_AUTH_URL=given_)
-    assert load().stargate_auth_url == used
+    assert load_settings().stargate_auth_url == used
 
 
 @pytest.mark.parametrize(
@@ -352,7 +351,7 @@ def test_the_auth_url_gets_its_path_where_none_is_given(env, given_, used):
 )
 def test_the_openai_url_may_name_its_path(env, url):
     env(OPENAI_URL=url)
-    assert load().openai_url == "https://api.openai.com/v1"
+    assert load_settings().openai_url == "https://api.openai.com/v1"
 
 
 # --- settings that need each other
@@ -363,7 +362,7 @@ def test_openai_needs_a_key_unless_another_server_is_asked(env, variable):
     env(**{variable: "openai"})
     assert variable in faults()["OPENAI_API_KEY"]
     env(OPENAI_URL="http://vllm:8000/v1")
-    assert load().openai_api_key is None
+    assert load_settings().openai_api_key is None
 
 
 def test_openai_cannot_stand_in_for_itself(env):
@@ -374,18 +373,18 @@ def test_openai_cannot_stand_in_for_itself(env):
 
 def test_a_fallback_on_the_embedders_own_server_is_refused(env):
     env(EMBED_FALLBACK="openai", OPENAI_URL="http://two:11434/v1")
-    assert load().embed_fallback == "openai"
+    assert load_settings().embed_fallback == "openai"
     env(EMBED_URL="http://one:11434,http://two:11434/api/embed")
     assert set(faults()) == {"OPENAI_URL"}
     env(OPENAI_URL="http://two:8000/v1")
-    assert load().embed_fallback == "openai"
+    assert load_settings().embed_fallback == "openai"
 
 
 def test_custom_bulk_needs_its_url(env):
     env(STARGATE_BULK="custom")
     assert set(faults()) == {"STARGATE_BULK_URL"}
     env(STARGATE_BULK_URL="http://bulk:9000/rows?source=gibsey")
-    assert load().stargate_bulk_url == "http://bulk:9000/rows?source=gibsey"
+    assert load_settings().stargate_bulk_url == "http://bulk:9000/rows?source=gibsey"
 
 
 @pytest.mark.parametrize("left_out", ["USERNAME", "PASSWORD", "AUTH_URL"])
@@ -425,8 +424,8 @@ def test_all_faults_are_reported_at_once_in_order(env):
     env(RAG_TIMEOUT="0", KAFKA_BROKER="x://", STARGATE_BULK="custom", WORKERS="0")
     env(EMBED_FALLBACK="openai", ON_DELETE="maybe", STARGATE_USERNAME="u")
     with pytest.raises(SettingsError) as refused:
-        load()
-    names = [name for name, _ in refused.value.faults]
+        load_settings()
+    names = [name for name, _ in refused.value.problems]
     assert names == [
         "KAFKA_BROKER",
         "OPENAI_API_KEY",
@@ -500,7 +499,7 @@ OTHERS = {
 
 def test_no_secret_is_in_repr_str_or_the_masked_settings(env):
     env(**HIDDEN, **OTHERS)
-    settings = load()
+    settings = load_settings()
     shown = [
         repr(settings),
         str(settings),
@@ -516,7 +515,7 @@ def test_no_secret_is_in_repr_str_or_the_masked_settings(env):
 
 def test_the_log_is_told_every_secret(env):
     env(**HIDDEN, **OTHERS)
-    told = set(load().secret_values())
+    told = set(load_settings().secret_values())
     words = [
         "kafka",
         "embed",
@@ -539,7 +538,7 @@ def test_no_secret_is_in_the_faults(env, name):
     env(**OTHERS, **{other: value for other, value in HIDDEN.items() if other != name})
     env(**{name: HIDDEN[name] + "\n"}, WORKERS="0", WINDOW_MS="x")
     with pytest.raises(SettingsError) as refused:
-        load()
+        load_settings()
     assert "s3cret" not in str(refused.value) + repr(refused.value)
     assert refused.value.__cause__ is None
 
@@ -564,7 +563,7 @@ def test_no_fault_repeats_a_password_within_a_value(env, name, value):
 
 
 def test_a_traceback_of_a_settings_error_holds_no_secret(tmp_path):
-    script = "from dataflow.config.settings import load; load()"
+    script = "from dataflow.config.settings import load_settings; load_settings()"
     ended = subprocess.run(
         [sys.executable, "-c", script],
         env={**HIDDEN, **OTHERS, "WORKERS": "0", "PYTHONPATH": str(ROOT)},
@@ -592,7 +591,7 @@ def test_env_example_taken_as_it_is_changes_nothing(tmp_path):
     )
     (tmp_path / ".env").write_text(active)
     assert set(dotenv_values(tmp_path / ".env")) == OURS
-    assert load() == Settings(_env_file=None)
+    assert load_settings() == Settings(_env_file=None)
 
 
 def test_every_setting_is_explained_and_its_default_is_real(env):
@@ -601,8 +600,8 @@ def test_every_setting_is_explained_and_its_default_is_real(env):
         assert field.description, name
         if default_of(name):
             env(**{name: default_of(name)})
-    assert load() == Settings(_env_file=None)
+    assert load_settings() == Settings(_env_file=None)
 
 
-def test_the_readme_has_every_setting_with_its_default_and_meaning() -> None:
-    assert table() in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_docs_settings_has_every_setting_with_its_default_and_meaning() -> None:
+    assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == markdown()

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.core.buckets import BUCKET_KEYS
-from dataflow.startup.launch import Launch, LaunchError, launch
-from dataflow.startup.recovery import RecoveryError, check_recovery
+from dataflow.startup.launch import Launch, LaunchError, parse_launch
+from dataflow.startup.recovery import RecoveryError, check_recovery_store
 
 RUN = str(Path(bytewax.run.__file__))
 HOSTS = ["a:1", "b:2", "a:3", "[::1]:4", "localhost:5"]
@@ -93,9 +93,9 @@ def test_it_reads_what_bytewax_reads(start):
     expected = by_bytewax(argv, environ)
     if expected is None or not 0 <= expected.process_id < expected.process_count:
         with pytest.raises(LaunchError):
-            launch(argv, environ)
+            parse_launch(argv, environ)
     else:
-        assert launch(argv, environ) == expected
+        assert parse_launch(argv, environ) == expected
 
 
 @pytest.mark.parametrize("text", ["a:1\nb:2\n", "\n a:1 \n\n b:2", "a:1;b:2\n"])
@@ -103,7 +103,7 @@ def test_a_host_file_gives_the_addresses(tmp_path, text):
     (tmp_path / "hosts").write_text(text)
     argv = [RUN, "dataflow.main", "-i", "1"]
     environ = {"BYTEWAX_HOSTFILE_PATH": str(tmp_path / "hosts")}
-    started = launch(argv, environ)
+    started = parse_launch(argv, environ)
     assert started == by_bytewax(argv, environ)
     assert started.addresses == ("a:1", "b:2")
 
@@ -114,17 +114,17 @@ def test_the_pod_name_gives_the_process_id():
         "BYTEWAX_STATEFULSET_NAME": "gibsey-embedder",
         "BYTEWAX_ADDRESSES": "a:1;b:1;c:1",
     }
-    assert launch([RUN, "dataflow.main"], environ).process_id == 2
+    assert parse_launch([RUN, "dataflow.main"], environ).process_id == 2
 
 
 def test_a_pod_name_without_a_number_is_refused_by_name():
     environ = {"BYTEWAX_POD_NAME": "x", "BYTEWAX_STATEFULSET_NAME": "y"}
     with pytest.raises(LaunchError, match="BYTEWAX_POD_NAME"):
-        launch([RUN, "dataflow.main"], environ)
+        parse_launch([RUN, "dataflow.main"], environ)
 
 
 def test_another_program_counts_as_one_process_with_one_worker():
-    assert launch(["/usr/bin/pytest", "-n", "2"], {"BYTEWAX_PROCESS_ID": "3"}) == Launch()
+    assert parse_launch(["/usr/bin/pytest", "-n", "2"], {"BYTEWAX_PROCESS_ID": "3"}) == Launch()
 
 
 @pytest.mark.parametrize(
@@ -132,14 +132,14 @@ def test_another_program_counts_as_one_process_with_one_worker():
     [
         (["-i", "2", "-a", "a:1;b:1"], "0 to 1"),
         (["-i", "0", "-a", "a:1;"], "empty address"),
-        (["-w", "0"], "at least one worker"),
+        (["-w", "0"], "set it to 1 or more"),
         (["-r", "x"], "-s SECONDS"),
         (["-i", "0"], "-a ADDRESSES"),
     ],
 )
 def test_what_bytewax_would_wait_on_for_ever_is_refused(arguments, words):
     with pytest.raises(LaunchError, match=words):
-        launch([RUN, "dataflow.main", *arguments], {})
+        parse_launch([RUN, "dataflow.main", *arguments], {})
 
 
 @pytest.mark.parametrize(
@@ -178,26 +178,26 @@ def store(directory, count=4):
 
 
 def test_one_process_needs_no_store():
-    assert check_recovery(Launch(workers=4)) is None
+    assert check_recovery_store(Launch(workers=4)) is None
 
 
 def test_several_processes_without_a_store_are_refused():
     with pytest.raises(RecoveryError, match=r"2 processes need a recovery store.*-r DIR"):
-        check_recovery(Launch(addresses=("a:1", "b:1")))
+        check_recovery_store(Launch(addresses=("a:1", "b:1")))
 
 
 def test_a_store_that_is_not_there_is_refused_with_how_to_make_it(tmp_path):
     missing = tmp_path / "missing"
     with pytest.raises(RecoveryError, match=f"{missing}.*gibsey-embedder run"):
-        check_recovery(Launch(recovery_dir=missing))
+        check_recovery_store(Launch(recovery_dir=missing))
     assert not missing.exists()
 
 
 def test_an_empty_store_is_refused_and_stays_free(tmp_path):
     with pytest.raises(RecoveryError, match=r"is empty.*bytewax\.recovery"):
-        check_recovery(Launch(recovery_dir=tmp_path))
+        check_recovery_store(Launch(recovery_dir=tmp_path))
     store(tmp_path)
-    lock = check_recovery(Launch(recovery_dir=tmp_path))
+    lock = check_recovery_store(Launch(recovery_dir=tmp_path))
     assert lock is not None
     lock.release()
 
@@ -205,7 +205,7 @@ def test_an_empty_store_is_refused_and_stays_free(tmp_path):
 def test_a_missing_partition_is_named(tmp_path):
     (store(tmp_path) / "part-2.sqlite3").unlink()
     with pytest.raises(RecoveryError, match=r"lacks part-2\.sqlite3"):
-        check_recovery(Launch(recovery_dir=tmp_path))
+        check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
 def write(file, step, key):
@@ -218,34 +218,36 @@ def write(file, step, key):
 def test_a_store_with_other_buckets_is_refused_with_the_remedy(tmp_path, step):
     write(store(tmp_path) / "part-1.sqlite3", "pages.kafka", "slot-01")
     write(tmp_path / "part-2.sqlite3", "pages.window", BUCKET_KEYS[3])
-    check_recovery(Launch(recovery_dir=tmp_path)).release()
+    check_recovery_store(Launch(recovery_dir=tmp_path)).release()
     write(tmp_path / "part-3.sqlite3", f"pages.{step}", "03")
     with pytest.raises(RecoveryError, match=r"has a bucket 03.*; finish with the old version"):
-        check_recovery(Launch(recovery_dir=tmp_path))
+        check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
 def test_a_partition_whose_snapshots_cannot_be_read_is_named(tmp_path):
     with closing(sqlite3.connect(store(tmp_path) / "part-1.sqlite3")) as database, database:
         database.execute("DROP TABLE snaps")
-    with pytest.raises(RecoveryError, match=r"part-1\.sqlite3 is no recovery partition"):
-        check_recovery(Launch(recovery_dir=tmp_path))
+    with pytest.raises(RecoveryError, match=r"part-1\.sqlite3 is not a recovery partition"):
+        check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
 def test_partitions_of_different_stores_are_refused(tmp_path):
     store(tmp_path / "other", 3)
     (tmp_path / "other" / "part-1.sqlite3").replace(store(tmp_path) / "part-1.sqlite3")
     with pytest.raises(RecoveryError, match="different stores"):
-        check_recovery(Launch(recovery_dir=tmp_path))
+        check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
 def test_a_file_that_is_no_partition_is_named(tmp_path):
     (store(tmp_path) / "part-3.sqlite3").write_bytes(b"not a database" * 100)
-    with pytest.raises(RecoveryError, match=r"part-3\.sqlite3 is no recovery partition"):
-        check_recovery(Launch(recovery_dir=tmp_path))
+    with pytest.raises(RecoveryError, match=r"part-3\.sqlite3 is not a recovery partition"):
+        check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
 def test_a_process_of_a_cluster_may_come_with_no_partitions_of_its_own(tmp_path):
-    lock = check_recovery(Launch(process_id=1, addresses=("a:1", "b:1"), recovery_dir=tmp_path))
+    lock = check_recovery_store(
+        Launch(process_id=1, addresses=("a:1", "b:1"), recovery_dir=tmp_path)
+    )
     assert lock is not None
     assert lock.path.name == "worker-1.lock"
     lock.release()
@@ -256,28 +258,28 @@ def test_a_process_of_a_cluster_with_a_part_of_the_store_is_refused(tmp_path, pr
     (store(tmp_path) / "part-2.sqlite3").unlink()
     started = Launch(process_id=process_id, addresses=("a:1", "b:1"), recovery_dir=tmp_path)
     with pytest.raises(RecoveryError, match=r"lacks part-2\.sqlite3.*gibsey-embedder gather"):
-        check_recovery(started)
+        check_recovery_store(started)
 
 
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
     (store(tmp_path) / "worker-0.lock").mkdir()
     with pytest.raises(RecoveryError, match="cannot be written"):
-        check_recovery(Launch(recovery_dir=tmp_path))
+        check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_directory_is_refused(tmp_path):
     store(tmp_path).chmod(0o500)
     with pytest.raises(RecoveryError, match="cannot be written: Permission denied"):
-        check_recovery(Launch(recovery_dir=tmp_path))
+        check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
 HOLDER = """
 import sys
 from pathlib import Path
 from dataflow.startup.launch import Launch
-from dataflow.startup.recovery import check_recovery
-check_recovery(Launch(recovery_dir=Path(sys.argv[1])))
+from dataflow.startup.recovery import check_recovery_store
+check_recovery_store(Launch(recovery_dir=Path(sys.argv[1])))
 import gc; gc.collect()
 print("held", flush=True)
 sys.stdin.read()
@@ -299,7 +301,7 @@ def test_a_second_worker_on_the_same_store_is_refused_in_one_line_naming_the_fir
     store(tmp_path)
     with another_worker_on(tmp_path) as holder:
         with pytest.raises(RecoveryError, match=f"in use by process {holder.pid} ") as refused:
-            check_recovery(Launch(recovery_dir=tmp_path))
+            check_recovery_store(Launch(recovery_dir=tmp_path))
         assert "\n" not in str(refused.value)
 
 
@@ -308,14 +310,14 @@ def test_a_killed_worker_leaves_the_store_free(tmp_path):
     with another_worker_on(tmp_path) as holder:
         holder.kill()
         holder.wait()
-    lock = check_recovery(Launch(recovery_dir=tmp_path))
+    lock = check_recovery_store(Launch(recovery_dir=tmp_path))
     assert lock is not None
     lock.release()
 
 
 def test_the_same_process_may_ask_twice(tmp_path):
     started = Launch(recovery_dir=store(tmp_path))
-    lock = check_recovery(started)
+    lock = check_recovery_store(started)
     assert lock is not None
-    assert check_recovery(started) is lock
+    assert check_recovery_store(started) is lock
     lock.release()

@@ -9,8 +9,8 @@ from bytewax.recovery import init_db_dir
 from bytewax.testing import TestingSource
 
 from dataflow.startup.launch import Launch
-from dataflow.startup.recovery import CACHED_PAGES, make_ready
-from dataflow.startup.uncommitted_epochs import forget_uncommitted, next_epoch
+from dataflow.startup.recovery import CACHED_PAGES, prepare_store
+from dataflow.startup.uncommitted_epochs import delete_uncommitted_snapshots, find_resume_epoch
 from tests.dataflow.test_graph import World, pages
 
 ABORT, EOF = TestingSource.ABORT, TestingSource.EOF
@@ -36,8 +36,8 @@ def store(tmp_path: Path) -> Path:
 
 
 def test_a_store_that_was_never_used_holds_nothing_to_forget(store: Path):
-    assert next_epoch(files(store)) is None
-    assert forget_uncommitted(store) == 0
+    assert find_resume_epoch(files(store)) is None
+    assert delete_uncommitted_snapshots(store) == 0
 
 
 @pytest.mark.parametrize(("end", "workers"), [(EOF, (1, 3, 2)), (ABORT, (1, 1, 1))])
@@ -46,14 +46,14 @@ def test_the_next_epoch_is_the_one_that_bytewax_resumes_with(store: Path, end, w
     events = [*pages(30), end(), *pages(30, 30), end(), *pages(30, 60), end(), *pages(3, 90)]
     world.run(events, store)
     for count in workers:
-        expected = next_epoch(files(store))
+        expected = find_resume_epoch(files(store))
         world.run(events, store, workers=count)
         assert max(ask(store, "SELECT ex_num, resume_epoch FROM exs"))[1] == expected
 
 
 def test_snapshots_of_an_epoch_that_was_not_committed_go_and_all_others_stay(store: Path):
     World().run(pages(50), store)
-    resume = next_epoch(files(store))
+    resume = find_resume_epoch(files(store))
     assert resume is not None
     before = sorted(ask(store, "SELECT * FROM snaps"))
     for number, file in enumerate(files(store)):
@@ -62,9 +62,9 @@ def test_snapshots_of_an_epoch_that_was_not_committed_go_and_all_others_stay(sto
                 "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?,?,?,?)",
                 ("pages.window", f"{number:02d}", resume + number, b"of a run that was killed"),
             )
-    make_ready(Launch(recovery_dir=store, process_id=1))
+    prepare_store(Launch(recovery_dir=store, process_id=1))
     assert len(ask(store, "SELECT * FROM snaps")) == len(before) + 3  # process 0's to do
-    make_ready(Launch(recovery_dir=store))
+    prepare_store(Launch(recovery_dir=store))
     assert sorted(ask(store, "SELECT * FROM snaps")) == before
 
 
@@ -72,7 +72,7 @@ def test_a_store_of_several_ages_which_bytewax_refuses_is_left_as_it_is(store: P
     World().run(pages(50), store)
     old = {file: file.read_bytes() for file in files(store)}
     World().run(pages(80), store)
-    resume = next_epoch(files(store))
+    resume = find_resume_epoch(files(store))
     with closing(sqlite3.connect(files(store)[0])) as database, database:
         database.execute("UPDATE commits SET commit_epoch = ?", (resume,))
     for file in files(store)[1:]:
@@ -81,14 +81,14 @@ def test_a_store_of_several_ages_which_bytewax_refuses_is_left_as_it_is(store: P
         database.execute("DELETE FROM fronts")
         database.execute("DELETE FROM exs")
     before = sorted(ask(store, "SELECT * FROM snaps"))
-    assert forget_uncommitted(store) == 0
+    assert delete_uncommitted_snapshots(store) == 0
     assert sorted(ask(store, "SELECT * FROM snaps")) == before
 
 
 def test_bytewax_caches_little_of_each_partition(store: Path):
-    make_ready(Launch(recovery_dir=store))
+    prepare_store(Launch(recovery_dir=store))
     before = [file.stat().st_mtime_ns for file in files(store)]
-    make_ready(Launch(recovery_dir=store))
+    prepare_store(Launch(recovery_dir=store))
     assert [file.stat().st_mtime_ns for file in files(store)] == before
     assert set(ask(store, "PRAGMA cache_size")) == {(CACHED_PAGES,)}  # of any new connection
     World().run(pages(50), store)

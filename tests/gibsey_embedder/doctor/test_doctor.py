@@ -25,7 +25,7 @@ from gibsey_embedder.fakes.faults import Fault
 from gibsey_embedder.fakes.message import Reply
 from gibsey_embedder.fakes.rag import Rag
 from gibsey_embedder.fakes.stargate.server import Stargate
-from gibsey_embedder.run.recovery_store import make_store
+from gibsey_embedder.run.recovery_store import create_store
 from tests.gibsey_embedder import listeners
 from tests.gibsey_embedder.doctor.examination import Examine, Examined
 from tests.gibsey_embedder.listeners import silent
@@ -236,7 +236,7 @@ def test_a_directory_that_cannot_be_looked_at_is_told(examine: Examine) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     directory = tmp_path / "recovery"
-    make_store(Launch(recovery_dir=directory), 2)
+    create_store(Launch(recovery_dir=directory), 2)
     return directory
 
 
@@ -257,7 +257,7 @@ def test_a_store_with_a_missing_or_a_broken_partition_is_told(
     (store / "part-0.sqlite3").rename(store / "gone")
     examine().told("recovery", "bad", "lacks part-0.sqlite3", "put back")
     (store / "part-0.sqlite3").write_text("garbage")
-    examine().told("recovery", "bad", "is no recovery partition", "restore")
+    examine().told("recovery", "bad", "is not a recovery partition", "restore")
 
 
 def test_a_store_in_use_is_good(examine: Examine, store: Path) -> None:

@@ -15,7 +15,7 @@ from bytewax.recovery import init_db_dir
 from typer.testing import CliRunner, Result
 
 from dataflow.startup.launch import Launch
-from dataflow.startup.recovery import RecoveryError, check_recovery, lock_store
+from dataflow.startup.recovery import RecoveryError, check_recovery_store, lock_store
 from gibsey_embedder.cli import app
 from gibsey_embedder.run.gather import gather_store
 
@@ -68,10 +68,10 @@ def test_partitions_of_all_directories_are_moved_into_the_first(
             snapshot(file, 7)
     result = run(*spread, _made(tmp_path / "empty"))
     assert result.exit_code == 0
-    assert f"{spread[0]} holds the whole store: 4 partitions" in result.stdout
+    assert f"{spread[0]} has the whole store: 4 partitions" in result.stdout
     assert [epoch_of(file) for file in sorted(spread[0].glob("part-*.sqlite3"))] == [7] * PARTITIONS
     assert not list(spread[1].glob("part-*"))
-    lock = check_recovery(Launch(recovery_dir=spread[0]))
+    lock = check_recovery_store(Launch(recovery_dir=spread[0]))
     assert lock is not None
     lock.release()
 
@@ -132,7 +132,7 @@ def test_an_old_copy_of_a_partition_is_refused_and_the_newer_one_named(
     shutil.copy(theirs, ours)
     snapshot(ours, 3)
     snapshot(theirs, 8)
-    with pytest.raises(RecoveryError, match=rf"same partition.*{theirs} is the newer"):
+    with pytest.raises(RecoveryError, match=rf"same partition.*{theirs} is the newer one"):
         gather_store(spread[0], [spread[1]])
     assert (epoch_of(ours), epoch_of(theirs)) == (3, 8)
 

@@ -112,7 +112,7 @@ def test_a_store_that_is_away_is_told_with_its_setting(
     result = run("zip")
     assert result.exit_code == 1
     assert f"cannot connect to {stargate.url}" in result.stderr
-    assert "(tried for 0 s); start Stargate, or correct STARGATE_URL" in result.stderr
+    assert "(retried for 0 s); start Stargate, or correct STARGATE_URL" in result.stderr
 
 
 def test_a_row_that_cannot_be_asked_for_by_its_id_is_found_all_the_same(

@@ -126,7 +126,7 @@ def test_a_fault_that_passes_is_said_and_waited_for(stargate: Stargate, status: 
 
 def test_a_fault_that_does_not_pass_is_given_up_on(stargate: Stargate) -> None:
     stargate.faults.status(503, b"overloaded")
-    with pytest.raises(GaveUpError, match=r"answered 503: overloaded \(tried for 0 s\)"):
+    with pytest.raises(GaveUpError, match=r"answered 503: overloaded \(retried for 0 s\)"):
         over(stargate, listed(5), limit_s=0.2)
 
 

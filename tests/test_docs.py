@@ -1,4 +1,4 @@
-"""What the documents say of the tests is so."""
+"""The documents name only tests that exist."""
 
 from __future__ import annotations
 

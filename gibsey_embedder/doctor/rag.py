@@ -14,7 +14,7 @@ ASK_S = 5.0
 PAGE_ID = "gibsey-embedder-doctor"
 
 _START = "start the RAG service, or correct RAG_REFRESH_URL"
-_PATH = "set RAG_REFRESH_URL to the address that takes POST {page_id, vector}"
+_PATH = "set RAG_REFRESH_URL to the address that accepts POST {page_id, vector}"
 _TOKEN = "correct RAG_AUTH_TOKEN"  # noqa: S105 - a sentence
 
 

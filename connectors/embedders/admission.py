@@ -14,20 +14,20 @@ import orjson
 from connectors.embedders.vector_parser import RawVector
 
 UNIT_TOLERANCE = 9e-7
-"""How far a length may be from 1 to be passed on as it is: promised is 1e-6, of which rounding
-to the table's float32 may take 6e-8. Ollama's own vectors are off by up to 5e-7."""
+"""How far a length may differ from 1. The contract allows 1e-6, of which rounding to the table's
+float32 may take 6e-8. The lengths of Ollama's own vectors differ by up to 5e-7."""
 
-MOST_NUMBER_BYTES = 25
-"""Text of any number that orjson writes."""
+MAX_NUMBER_BYTES = 25
+"""The longest text of one number as orjson writes it, with its comma."""
 
 _NUMBERS = {float, int}
 
 
 class InvalidVectorError(ValueError):
-    """What came is no vector of unit length, nor can it be made one.
+    """The embedder returned something that cannot be made a vector of unit length.
 
     Args:
-        reason: What is wrong with it, in words.
+        reason: What is wrong with it.
     """
 
     def __init__(self, reason: str) -> None:
@@ -36,11 +36,11 @@ class InvalidVectorError(ValueError):
 
 
 class DimensionMismatchError(InvalidVectorError):
-    """It has another size than the table's vectors.
+    """The vector has another size than the table's vectors.
 
     Args:
         seen: Its size.
-        wanted: The size that `EMBED_DIMENSIONS` asks for.
+        wanted: The size in `EMBED_DIMENSIONS`.
     """
 
     def __init__(self, seen: int, wanted: int) -> None:
@@ -51,65 +51,71 @@ class DimensionMismatchError(InvalidVectorError):
 def admit(values: object, dimensions: int) -> bytes:
     """Check a vector and bring it to unit length.
 
-    Numbers of unit length are passed on as they are: float32's shortest text stays what it is
-    (9 KB for 768 of them, instead of 16).
+    A vector of unit length keeps its text, because 768 numbers of float32 take 9 KB as the
+    embedder writes them, and 16 KB after a division.
 
     Args:
-        values: What the embedder sent, parsed; should be a list of `dimensions` numbers, or a
-            `RawVector`, of which the text is passed on if it is of unit length and not padded.
+        values: What the embedder returned: a list of `dimensions` numbers, or a `RawVector`, whose
+            text is kept unless it contains padding.
         dimensions: The size wanted.
 
     Returns:
         The vector as JSON text, `[…]`.
 
     Raises:
-        DimensionMismatchError: A list of another size.
-        InvalidVectorError: Not a list of numbers, one of them not finite, or all of them zero.
+        DimensionMismatchError: The list has another size.
+        InvalidVectorError: The value is not a list of numbers, a number is not finite, or all
+            numbers are zero.
     """
     text = None
     if isinstance(values, RawVector):
         text = values.text
         values = values.values
     if not isinstance(values, list):
-        raise InvalidVectorError(f"it is no list but {_kind(values)}")
+        raise InvalidVectorError(f"it is not a list but {_kind(values)}")
     if len(values) != dimensions:
         raise DimensionMismatchError(len(values), dimensions)
-    try:
-        length = math.hypot(*values)
-    except OverflowError:  # an integer beyond the largest float
-        length = math.inf
-    except TypeError:
-        length = math.nan
+    length = _length(values)
     if abs(length - 1.0) <= UNIT_TOLERANCE:
-        if text is None or len(text) > MOST_NUMBER_BYTES * dimensions:
+        if text is None or len(text) > MAX_NUMBER_BYTES * dimensions:
             text = _compact(orjson.dumps(values))
         if b"t" not in text and b"f" not in text:  # true and false count as 1 and 0
             return text
     if not set(map(type, values)) <= _NUMBERS:
-        odd = next(v for v in values if type(v) not in _NUMBERS)
-        raise InvalidVectorError(f"it holds {_kind(odd)} where a number should be")
-    return _compact(orjson.dumps(_unit(values, length)))
+        other = next(value for value in values if type(value) not in _NUMBERS)
+        raise InvalidVectorError(f"it contains {_kind(other)} instead of a number")
+    return _compact(orjson.dumps(_normalised(values, length)))
+
+
+def _length(values: list[object]) -> float:
+    """Return the Euclidean length; NaN if a value is not a number."""
+    try:
+        return math.hypot(*values)  # type: ignore[arg-type]
+    except OverflowError:  # an integer beyond the largest float
+        return math.inf
+    except TypeError:
+        return math.nan
 
 
 def _compact(text: bytes) -> bytes:
-    """The same in a block of its own size.
+    """Copy a text into a block of its own size.
 
-    orjson gives back what it does not use of its buffer, a power of two, as a hole behind the
-    text, which is too small for the next one: 2,048 vectors of 9.5 KB took 31 MB.
+    orjson's buffer is a power of two; what it does not use stays as a hole behind the text, too
+    small for the next text.
     """
     return bytes(memoryview(text))
 
 
-def _unit(values: list[float], length: float) -> list[float]:
+def _normalised(values: list[float], length: float) -> list[float]:
     if math.isnan(length):
-        raise InvalidVectorError("it holds NaN")
+        raise InvalidVectorError("it contains NaN")
     if math.isinf(length):
-        raise InvalidVectorError("it holds an infinite number, or is infinitely long")
+        raise InvalidVectorError("it contains an infinite number, or its length is infinite")
     if length == 0.0:
-        raise InvalidVectorError("it is zero throughout")
+        raise InvalidVectorError("all of its numbers are zero")
     scaled = [value / length for value in values]
-    if not abs(math.hypot(*scaled) - 1.0) <= UNIT_TOLERANCE:  # numbers near the smallest there are
-        raise InvalidVectorError(f"its length, {length}, is too small to be anything but rounding")
+    if not abs(math.hypot(*scaled) - 1.0) <= UNIT_TOLERANCE:  # numbers near the smallest float
+        raise InvalidVectorError(f"its length {length} is only a rounding error")
     return scaled
 
 

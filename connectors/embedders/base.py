@@ -19,13 +19,13 @@ class TextTooLongError(RejectedError):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What an embedder tells about itself when it is asked what it is like.
+    """What an embedder reports about its model.
 
     Attributes:
-        dimensions: Size of its vectors, as seen in one.
-        context_tokens: The model's context length in tokens, or None where it does not tell.
-        capitals_defect: Whether all words with capitals look the same to it (Ollama 0.13.1 to
-            0.24 with an uncased model), so that texts must be lower-cased before they are sent.
+        dimensions: The size of its vectors, as a vector shows it.
+        context_tokens: The model's context length in tokens; None if the server does not report it.
+        capitals_defect: Whether all capitalised words look the same to the model (Ollama 0.13.1 to
+            0.24 with an uncased model), so that texts must be lower-cased.
     """
 
     dimensions: int
@@ -38,7 +38,7 @@ class EmbedderClient(Protocol):
 
     @property
     def name(self) -> str:
-        """Its URL as people are shown it: scheme, host and port, without secrets."""
+        """Scheme, host and port of its URL, for messages; without secrets."""
 
     @property
     def model(self) -> str:
@@ -46,7 +46,7 @@ class EmbedderClient(Protocol):
 
     @property
     def max_texts(self) -> int:
-        """The most texts that one `embed` takes."""
+        """The most texts of one `embed`."""
 
     async def embed(
         self, texts: Sequence[str], *, timeout_s: float, truncate: bool
@@ -54,25 +54,25 @@ class EmbedderClient(Protocol):
         """Embed texts in one request, or in as few as the server allows.
 
         Args:
-            texts: Prepared texts, none of them blank.
+            texts: Prepared texts; none of them is blank.
             timeout_s: Seconds for the whole call.
-            truncate: Whether to cut what is longer than the model's context.
+            truncate: Whether to truncate texts that are longer than the model's context.
 
         Returns:
-            One vector a text, in order, as JSON text `[…]`; None for a text whose vector was
-            bad while others' were good.
+            One admitted vector for each text, in order, as JSON text `[…]`; None for a text whose
+            vector is invalid while another text's is valid.
 
         Raises:
-            TransientError: The embedder is away, busy, or answered nonsense.
-            ConfigurationError: It will not work before somebody changes something.
-            TextTooLongError: One of the texts, not known which, is too long.
-            RejectedError: One of the texts, not known which, is refused for another reason.
+            TransientError: The embedder is unavailable or busy, or its response is unusable.
+            ConfigurationError: The embedder cannot work before somebody changes a setting.
+            TextTooLongError: One of the texts is too long.
+            RejectedError: The embedder refuses one of the texts for another reason.
         """
 
     async def check(self) -> ModelInfo:
-        """Ask the server whether it can do what `embed` will want, and what its model is like.
+        """Check that the server can embed texts, and describe its model.
 
         Raises:
             TransientError: As `embed`.
-            ConfigurationError: As `embed`; the model is missing, or is none for embeddings.
+            ConfigurationError: As `embed`; or the model is missing, or does not make embeddings.
         """

@@ -1,8 +1,8 @@
-"""What the clients of all embedders have in common: one request, every vector admitted.
+"""The base class of all embedder clients: it sends requests, and admits every vector.
 
-A refusal is believed to be the page's fault only when the embedder takes a plain word at the
-same time. Otherwise a model that answers NaN for everything, or a proxy that turns every request
-down, would empty the topic into dead letters.
+The client takes a refusal for the page's fault only if the embedder accepts a canary right after
+it. Otherwise a model that returns NaN for every text, or a proxy that rejects every request, would
+send the whole topic to the dead letters.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from connectors.http.response import Response
 from connectors.observability.redaction import Redactor
 
 CANARY_TEXT = "page"
-"""A text that every embedder takes."""
+"""A text that every working embedder accepts."""
 
 
 class BaseEmbedderClient(ABC):
-    """An embedder behind a URL; subclasses say how it is asked and what its answers mean.
+    """An embedder behind a URL; a subclass knows its requests and its errors.
 
     Args:
         http: The process's HTTP client.
-        url: The URL that requests go to.
-        model: The model to ask for.
-        dimensions: Size of the vectors wanted.
-        api_key: Sent as `Authorization: Bearer`, if given; never in a message.
+        url: The URL of the embedder.
+        model: The model of the requests.
+        dimensions: The size of the vectors wanted.
+        api_key: Sent as `Authorization: Bearer`, if given; never part of a message.
 
     Attributes:
         name: Scheme, host and port.
         model: The model that makes the vectors.
-        max_texts: The most texts that one `embed` takes.
+        max_texts: The most texts of one `embed`.
     """
 
     max_texts = 512
@@ -68,118 +68,120 @@ class BaseEmbedderClient(ABC):
     ) -> list[bytes | None]:
         """As in `EmbedderClient`."""
         try:
-            values = await self._ask(texts, timeout_s=timeout_s, truncate=truncate)
-        except RejectedError as refusal:
+            values = await self._request_vectors(texts, timeout_s=timeout_s, truncate=truncate)
+        except RejectedError as error:
             if len(texts) == 1:
-                await self._check_with_canary(refusal, timeout_s)
+                await self._check_with_canary(error, timeout_s)
             raise
-        vectors, doubt = self._admitted(values)
-        if doubt is not None and not any(vectors):
-            await self._check_with_canary(doubt, timeout_s)
+        vectors, first_error = self._admit_all(values)
+        if first_error is not None and not any(vectors):
+            await self._check_with_canary(first_error, timeout_s)
         return vectors
 
     @abstractmethod
-    async def _ask(self, texts: Sequence[str], *, timeout_s: float, truncate: bool) -> list[object]:
-        """Ask for vectors: one a text, in order, parsed but not yet admitted."""
+    async def _request_vectors(
+        self, texts: Sequence[str], *, timeout_s: float, truncate: bool
+    ) -> list[object]:
+        """Request vectors: one for each text, in order, parsed but not yet admitted."""
 
     @abstractmethod
-    def _size_fault(self, seen: int) -> ConfigurationError:
-        """The fault of a model whose vectors have another size."""
+    def _error_of(self, response: Response) -> ServiceError:
+        """Return the error that a response other than 2xx stands for."""
 
     @abstractmethod
-    def _useless_fault(self, reason: str) -> ConfigurationError:
-        """The fault of an embedder that makes no vector of any text."""
+    def _dimensions_error(self, seen: int) -> ConfigurationError:
+        """Return the error of a model whose vectors have another size."""
 
-    def _admitted(
+    @abstractmethod
+    def _no_vectors_error(self, reason: str) -> ConfigurationError:
+        """Return the error of an embedder that makes no valid vector of any text."""
+
+    def _admit_all(
         self, values: list[object]
     ) -> tuple[list[bytes | None], InvalidVectorError | None]:
-        """The vectors, None for each bad one, and what was wrong with the first of those."""
-        tried = [self._tried(value) for value in values]
-        doubts = [vector for vector in tried if isinstance(vector, InvalidVectorError)]
-        vectors = [None if isinstance(vector, InvalidVectorError) else vector for vector in tried]
-        return vectors, doubts[0] if doubts else None
-
-    def _tried(self, values: object) -> bytes | InvalidVectorError:
-        try:
-            return admit(values, self._dimensions)
-        except InvalidVectorError as error:
-            return error
+        """Return the vectors, None for each invalid one, and the error of the first of those."""
+        vectors: list[bytes | None] = []
+        first_error = None
+        for value in values:
+            try:
+                vectors.append(admit(value, self._dimensions))
+            except InvalidVectorError as error:
+                vectors.append(None)
+                first_error = first_error or error
+        return vectors, first_error
 
     async def _check_with_canary(
-        self, doubt: InvalidVectorError | RejectedError, timeout_s: float
+        self, cause: InvalidVectorError | RejectedError, timeout_s: float
     ) -> None:
-        """Return if the embedder makes a vector of a plain word; else it is the set-up's fault."""
+        """Raise a `ConfigurationError` unless the embedder makes a vector of the canary."""
         try:
-            values = await self._ask([CANARY_TEXT], timeout_s=timeout_s, truncate=True)
-        except RejectedError as refusal:
-            raise self._useless_fault(refusal.detail) from doubt
-        _, wrong = self._admitted(values)
-        if isinstance(wrong, DimensionMismatchError):
-            raise self._size_fault(wrong.seen) from doubt
-        if wrong is not None:
-            raise self._useless_fault(f"the vector of a plain word is bad too: {wrong}") from doubt
+            values = await self._request_vectors([CANARY_TEXT], timeout_s=timeout_s, truncate=True)
+        except RejectedError as error:
+            raise self._no_vectors_error(error.detail) from cause
+        _, invalid = self._admit_all(values)
+        if isinstance(invalid, DimensionMismatchError):
+            raise self._dimensions_error(invalid.seen) from cause
+        if invalid is not None:
+            detail = f"the vector of the canary is invalid too: {invalid}"
+            raise self._no_vectors_error(detail) from cause
 
-    async def _post(self, url: str, question: Mapping[str, object], timeout_s: float) -> object:
-        """POST a question as JSON.
+    async def _post(self, url: str, content: Mapping[str, object], timeout_s: float) -> object:
+        """POST content as JSON.
 
         Returns:
-            The parsed answer; a NaN or Infinity in it, which is no JSON but is what some servers
-            write, comes as the float that it is.
+            The parsed response. A NaN or Infinity in it is not JSON, but some servers write it; it
+            becomes the same float.
 
         Raises:
-            ServiceError: What the answer means where it is none of 2xx.
-            TransientError: No answer, or one that is not JSON.
-            RejectedError: The text holds half a surrogate pair, for which there is no UTF-8.
+            ServiceError: The error that a response other than 2xx stands for.
+            TransientError: There is no response, or it is not JSON.
+            RejectedError: The text contains half of a surrogate pair, which UTF-8 cannot encode.
         """
         try:
-            body = orjson.dumps(question)
+            body = orjson.dumps(content)
         except TypeError as error:
-            raise RejectedError(f"its text cannot be written as UTF-8: {error}") from error
-        answer = await self._http.exchange(
+            raise RejectedError(f"the text cannot be encoded as UTF-8: {error}") from error
+        response = await self._http.exchange(
             "POST", url, body=body, headers=self._headers, timeout_s=timeout_s
         )
-        if not answer.ok:
-            raise self._fault(answer)
-        return self._parsed(answer)
+        if not response.ok:
+            raise self._error_of(response)
+        return self._parse(response)
 
-    @abstractmethod
-    def _fault(self, answer: Response) -> ServiceError:
-        """What an answer that is none of 2xx means."""
-
-    def _loads(self, body: bytes) -> object:
+    def _parse_json(self, body: bytes) -> object:
         """Parse JSON, or raise `orjson.JSONDecodeError`."""
         return orjson.loads(body)
 
-    def _parsed(self, answer: Response) -> object:
+    def _parse(self, response: Response) -> object:
         try:
-            return self._loads(answer.body)
+            return self._parse_json(response.body)
         except orjson.JSONDecodeError:
             pass
         try:
-            parsed: object = json.loads(answer.body)
+            parsed: object = json.loads(response.body)
         except (ValueError, RecursionError) as error:
-            raise self._nonsense(answer) from error
+            raise self._not_json_error(response) from error
         return parsed
 
-    def _nonsense(self, answer: Response) -> RetryableError:
-        came = self._key.redact(answer.text())[:80] or "nothing"
+    def _not_json_error(self, response: Response) -> RetryableError:
+        text = self._key.redact(response.text())[:80] or "nothing"
         return TransientError(
-            f"{self.name} answered {answer.status} with something else than vectors: {came}",
-            status=answer.status,
+            f"{self.name} answered {response.status} without vectors: {text}",
+            status=response.status,
         )
 
-    def _counted(self, answer: object, field: str, texts: int) -> list[object]:
-        """The list of vectors, `field` of an answer.
+    def _vectors_of(self, content: object, field: str, count: int) -> list[object]:
+        """Return the list in a field of a parsed response.
 
         Raises:
-            TransientError: It is no list, or has too few or too many.
+            TransientError: The field is not a list, or has another number of vectors.
         """
-        values = answer.get(field) if isinstance(answer, dict) else None
-        if not isinstance(values, list):
-            came = self._key.redact(" ".join(str(answer).split())[:300])[:80]
-            raise TransientError(f"{self.name} answered without a list of {field}: {came}")
-        if len(values) != texts:
+        vectors = content.get(field) if isinstance(content, dict) else None
+        if not isinstance(vectors, list):
+            text = self._key.redact(" ".join(str(content).split())[:300])[:80]
+            raise TransientError(f"{self.name} answered without a list of {field}: {text}")
+        if len(vectors) != count:
             raise TransientError(
-                f"{self.name} answered with {len(values)} vectors for {texts} texts"
+                f"{self.name} answered with {len(vectors)} vectors for {count} texts"
             )
-        return values
+        return vectors

@@ -15,8 +15,8 @@ class TextRules:
     """How a page's body becomes the text that is embedded.
 
     Attributes:
-        model: The model's name; part of the fingerprint, since another model means other vectors.
-        prefix: Put before each text (nomic-embed-text wants `search_document: `).
+        model: The model; part of the fingerprint, because another model makes other vectors.
+        prefix: Precedes each text (nomic-embed-text expects `search_document: `).
         lowercase: Whether texts are lower-cased.
         long_pages: What happens to pages that are longer than the model's context.
     """
@@ -27,31 +27,31 @@ class TextRules:
     long_pages: LongPages = "mean"
 
     def prepare(self, body: str) -> str:
-        """The text to embed for a body, or for a piece of one."""
+        """Return the text to embed for a body, or for a chunk of one."""
         text = self.prefix + body
         return text.lower() if self.lowercase else text
 
     def lowercased(self) -> TextRules:
-        """The same rules with lower-casing."""
+        """Return the same rules with lower-casing."""
         return replace(self, lowercase=True)
 
     def fingerprint(self, body: str) -> bytes:
-        """16 bytes that differ when body or rules do: the same ones mean the same vector."""
-        digest = _begun(self.model, self.prefix, str(self.lowercase), self.long_pages).copy()
-        _digest(digest, body)
+        """Return 16 bytes that are equal if, and only if, body and rules are."""
+        digest = _digest_of(self.model, self.prefix, str(self.lowercase), self.long_pages).copy()
+        _update(digest, body)
         return digest.digest()
 
 
 @lru_cache(maxsize=16)
-def _begun(*parts: str) -> hashlib.blake2b:
-    """A digest of all of it that is the same for each text."""
+def _digest_of(*rules: str) -> hashlib.blake2b:
+    """Return the digest of the rules, which every text continues."""
     digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        _digest(digest, part)
+    for rule in rules:
+        _update(digest, rule)
     return digest
 
 
-def _digest(digest: hashlib.blake2b, part: str) -> None:
-    data = part.encode(errors="surrogatepass")
-    digest.update(len(data).to_bytes(8, "big"))  # so that no two parts run into another
+def _update(digest: hashlib.blake2b, text: str) -> None:
+    data = text.encode(errors="surrogatepass")
+    digest.update(len(data).to_bytes(8, "big"))  # separates the texts
     digest.update(data)

@@ -1,8 +1,7 @@
-"""An embedder's answer, parsed so that its vectors keep the text that they came in.
+"""The parser of an embedder's response, which keeps the text of each vector.
 
-Most of what a page costs would be its numbers: parsed all at once, checked, and written again.
-Parsed one vector at a time, and passed on as they came, they cost half, and 3 MB less for each
-answer, which the system would have to find anew every time.
+A vector that is parsed by itself and passed on as text costs half of one that is parsed with the
+response and written again (`docs/performance.md`).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 import orjson
 
 _FIELD = b'"embeddings":['
-_MARK = "vectors stood here"
+_PLACEHOLDER = "vectors"
 
 
 @dataclass(slots=True)
@@ -20,7 +19,7 @@ class RawVector:
     """A vector as an embedder sent it.
 
     Attributes:
-        values: What it holds, parsed.
+        values: The parsed values.
         text: The same as JSON text, `[…]`.
     """
 
@@ -29,41 +28,41 @@ class RawVector:
 
 
 def parse(body: bytes) -> object:
-    """Parse an answer.
+    """Parse a response.
 
     Returns:
-        As `orjson.loads`, but the lists of an outermost field `embeddings`, where it holds nothing
-        else and is laid out as Ollama does, are `RawVector`.
+        The result of `orjson.loads`, in which each list of the outermost field `embeddings` is a
+        `RawVector`, provided that the field has Ollama's layout and contains only lists of values.
 
     Raises:
-        orjson.JSONDecodeError: It is no JSON.
+        orjson.JSONDecodeError: The body is not JSON.
     """
     start = body.find(_FIELD + b"[")
     if start < 0:
         return orjson.loads(body)
-    begin = start + len(_FIELD)
+    start += len(_FIELD)
     try:
-        vectors, end = _vectors(body, begin)
-        rest = orjson.loads(body[:begin] + orjson.dumps(_MARK) + body[end:])
+        vectors, end = _vectors(body, start)
+        rest = orjson.loads(body[:start] + orjson.dumps(_PLACEHOLDER) + body[end:])
     except ValueError:
         return orjson.loads(body)
-    # elsewhere, or not the last of that name, they are not what the answer says
-    if not isinstance(rest, dict) or rest.get("embeddings") != [_MARK]:
+    # an inner field of that name, or one that a later field overrides, is not the response's
+    if not isinstance(rest, dict) or rest.get("embeddings") != [_PLACEHOLDER]:
         return orjson.loads(body)
     return rest | {"embeddings": vectors}
 
 
-def _vectors(body: bytes, begin: int) -> tuple[list[RawVector], int]:
-    """The lists of a list, of which the first begins there; and where the outer one ends.
+def _vectors(body: bytes, start: int) -> tuple[list[RawVector], int]:
+    """Return the lists of a list whose first one begins at `start`, and the end of the last one.
 
     Raises:
-        ValueError: There is something else in it than lists without lists in them.
+        ValueError: The list contains something else, or a list contains a list.
     """
     vectors = []
     while True:
-        end = body.index(b"]", begin) + 1
-        text = body[begin:end]
+        end = body.index(b"]", start) + 1
+        text = body[start:end]
         vectors.append(RawVector(orjson.loads(text), text))
         if not body.startswith(b",[", end):
             return vectors, end
-        begin = end + 1
+        start = end + 1

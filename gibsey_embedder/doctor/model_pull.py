@@ -6,7 +6,7 @@ import orjson
 
 from connectors.core.errors import ServiceError
 from connectors.embedders.ollama.client import root_of
-from connectors.embedders.ollama.errors import words_of
+from connectors.embedders.ollama.errors import error_text_of
 from connectors.http.address import address_of
 from connectors.http.client import HttpClient
 from dataflow.config.settings import Settings
@@ -40,7 +40,7 @@ async def _lacks(settings: Settings, http: HttpClient, root: str) -> bool:
     headers = _headers(settings)
     url = f"{root_of(root)}/api/show"
     answer = await http.request("POST", url, body=order, headers=headers, timeout_s=SHOW_S)
-    return answer.status == 404 and "not found" in words_of(answer.body)
+    return answer.status == 404 and "not found" in error_text_of(answer.body)
 
 
 async def _pull(settings: Settings, http: HttpClient, root: str) -> Finding:
@@ -53,7 +53,7 @@ async def _pull(settings: Settings, http: HttpClient, root: str) -> Finding:
     if answer.ok and b'"success"' in last:
         return good(check, f"{model} was pulled")
     remedy = f"correct EMBED_MODEL, or run `ollama pull {model}` on the server"
-    return bad(check, f"{model} could not be pulled: {words_of(last)}", remedy)
+    return bad(check, f"{model} could not be pulled: {error_text_of(last)}", remedy)
 
 
 def _headers(settings: Settings) -> dict[str, str]:

@@ -30,8 +30,8 @@ def client_of(model: str = MODEL, dimensions: int = 768, **other):
 class LegacyOnly(OllamaClient):
     """Knows of no other path, as against a server that is too old."""
 
-    async def _ask_batch(self, texts, timeout_s, truncate):
-        return await self._ask_each(texts, timeout_s, truncate)
+    async def _request_batch(self, texts, timeout_s, truncate):
+        return await self._request_each(texts, timeout_s, truncate)
 
 
 def test_the_answers_to_a_batch_are_those_to_single_texts():
@@ -73,7 +73,7 @@ def test_what_counts_as_short_enough_for_the_context_is_taken():
 
 
 def test_a_model_of_another_size_is_a_fault_of_the_set_up():
-    with pytest.raises(ConfigurationError, match="768 dimensions, wanted are 512"):
+    with pytest.raises(ConfigurationError, match="768 dimensions instead of 512"):
         vectors_of(client_of(dimensions=512), TEXTS)
 
 

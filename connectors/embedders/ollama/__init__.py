@@ -1,1 +1,1 @@
-"""Ollama."""
+"""Ollama's embedding API."""

@@ -1,6 +1,6 @@
-"""Ollama's embedding interface: `/api/embed` for batches, the legacy one where that is missing.
+"""The client of Ollama's embedding API: `/api/embed`, or the legacy path of an old server.
 
-Sources: Ollama's API documentation, and the answers of 0.13.0 and 0.24.0.
+Sources: Ollama's API documentation, and the responses of 0.13.0 and 0.24.0.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from connectors.embedders.base import ModelInfo, TextTooLongError
 from connectors.embedders.base_client import BaseEmbedderClient
 from connectors.embedders.ollama.errors import (
     MissingPathError,
-    meaning,
+    error_of,
+    error_text_of,
     not_for_embedding,
-    words_of,
 )
 from connectors.http.client import HttpClient
 from connectors.http.response import Response
 from connectors.observability import logs
 
 CHECK_TIMEOUT_S = 60.0
-"""The first question may have to wait until the model is loaded."""
+"""The first request may have to wait until the model is loaded."""
 LEGACY_S = 600.0
-"""How long a server without `/api/embed` is not asked for it again."""
+"""How long the client uses the legacy path before it tries `/api/embed` again."""
 CONTEXT_TOKENS = 2048
-"""The context assumed where the server does not tell: nomic-embed-text's in Ollama."""
+"""The context of a model that does not report one; the context of nomic-embed-text in Ollama."""
 
-CAPITALS = ("Paris", "London")
-"""Two words that differ, both with a capital."""
+CAPITALISED = ("Paris", "London")
+"""Two different words, both capitalised."""
 
-_ENDINGS = ("/api/embeddings", "/api/embed", "/api", "/v1/embeddings", "/v1")
+_PATHS = ("/api/embeddings", "/api/embed", "/api", "/v1/embeddings", "/v1")
 _SAME = 1e-3
 """Vectors of unit length closer than this are the same; different words are 0.1 apart or more."""
 _NUM_CTX = re.compile(r"^num_ctx\s+(\d+)\s*$", re.MULTILINE)
 
 
 def root_of(url: str) -> str:
-    """The root that Ollama's paths begin at, from any of the URLs people give.
+    """Return the root of Ollama's paths, from any URL that people set.
 
     Args:
         url: `http://host:11434`, or with `/api/embeddings`, `/api/embed`, a proxy's prefix, ….
     """
     parsed = URL(url)
     path = parsed.raw_path.rstrip("/")
-    for ending in _ENDINGS:
-        if path.endswith(ending):
-            path = path.removesuffix(ending)
+    for suffix in _PATHS:
+        if path.endswith(suffix):
+            path = path.removesuffix(suffix)
             break
     return str(parsed.with_path(path or "/", encoded=True)).rstrip("/")
 
@@ -69,7 +69,7 @@ class OllamaClient(BaseEmbedderClient):
         model: `EMBED_MODEL`.
         dimensions: `EMBED_DIMENSIONS`.
         api_key: `EMBED_API_KEY`, for a proxy.
-        clock: Seconds that only grow, for tests.
+        clock: Returns monotonic seconds; for tests.
     """
 
     def __init__(
@@ -83,23 +83,28 @@ class OllamaClient(BaseEmbedderClient):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         root = root_of(url)
-        if api_key and (user := URL(root)).user:  # one Authorization header, the key's
+        if api_key and (user := URL(root)).user:  # only one Authorization header: the key's
             root = str(user.with_user(None)).rstrip("/")
         super().__init__(http, root, model=model, dimensions=dimensions, api_key=api_key)
         self._root = root
         self._clock = clock
         self._legacy_until = -math.inf
-        self._said_legacy = False
+        self._has_logged_legacy = False
         self._context_tokens = CONTEXT_TOKENS
 
-    async def _ask(self, texts: Sequence[str], *, timeout_s: float, truncate: bool) -> list[object]:
+    @override
+    async def _request_vectors(
+        self, texts: Sequence[str], *, timeout_s: float, truncate: bool
+    ) -> list[object]:
         if self._clock() >= self._legacy_until:
             try:
-                return await self._ask_batch(texts, timeout_s, truncate)
+                return await self._request_batch(texts, timeout_s, truncate)
             except MissingPathError:
-                pass  # where the legacy path is missing too, its fault is the one to report
+                pass  # if the legacy path is missing too, its error is the one to report
         try:
-            vectors = await asyncio.wait_for(self._ask_each(texts, timeout_s, truncate), timeout_s)
+            vectors = await asyncio.wait_for(
+                self._request_each(texts, timeout_s, truncate), timeout_s
+            )
         except asyncio.TimeoutError as error:
             raise TransientError(f"{self.name} did not answer within {timeout_s:.0f} s") from error
         except MissingPathError:
@@ -107,105 +112,111 @@ class OllamaClient(BaseEmbedderClient):
             raise
         if self._clock() < self._legacy_until:
             return vectors
-        return await self._batched_after_all(texts, timeout_s, truncate) or vectors
+        return await self._retry_batch(texts, timeout_s, truncate) or vectors
 
-    async def _ask_batch(
+    async def _request_batch(
         self, texts: Sequence[str], timeout_s: float, truncate: bool
     ) -> list[object]:
-        question = {"model": self.model, "input": list(texts), "truncate": truncate}
-        answer = await self._post(f"{self._root}/api/embed", question, timeout_s)
-        return self._counted(answer, "embeddings", len(texts))
+        content = {"model": self.model, "input": list(texts), "truncate": truncate}
+        response = await self._post(f"{self._root}/api/embed", content, timeout_s)
+        return self._vectors_of(response, "embeddings", len(texts))
 
-    async def _ask_each(
+    async def _request_each(
         self, texts: Sequence[str], timeout_s: float, truncate: bool
     ) -> list[object]:
-        """One text a call; the legacy path knows no `truncate` and may cut without a word."""
+        """Send one text per request. The legacy path has no `truncate` and truncates silently."""
         if not truncate:
-            most = chunking.chars_for(self._context_tokens)
-            if any(len(text) > most for text in texts):
-                raise TextTooLongError(f"{self.name} may cut texts of more than {most} characters")
+            max_chars = chunking.chars_for(self._context_tokens)
+            if any(len(text) > max_chars for text in texts):
+                raise TextTooLongError(
+                    f"{self.name} may truncate texts of more than {max_chars} characters"
+                )
         url = f"{self._root}/api/embeddings"
-        answers = [
+        responses = [
             await self._post(url, {"model": self.model, "prompt": text}, timeout_s)
             for text in texts
         ]
-        return [a.get("embedding") if isinstance(a, dict) else None for a in answers]
+        return [r.get("embedding") if isinstance(r, dict) else None for r in responses]
 
-    async def _batched_after_all(
+    async def _retry_batch(
         self, texts: Sequence[str], timeout_s: float, truncate: bool
     ) -> list[object] | None:
-        """The vectors of a second try at a batch; None if there is no such path, as it seems.
+        """Return the vectors of a second batch; None if the path is really missing.
 
-        Everything may have been missing for a moment, and have come back between two requests.
+        A server that has just started may have known neither path for a moment.
         """
         try:
-            return await self._ask_batch(texts, timeout_s, truncate)
+            return await self._request_batch(texts, timeout_s, truncate)
         except MissingPathError:
-            self._remember_legacy()
+            self._use_legacy_path()
         except ServiceError:
             pass
         return None
 
-    def _remember_legacy(self) -> None:
+    def _use_legacy_path(self) -> None:
         self._legacy_until = self._clock() + LEGACY_S
-        if not self._said_legacy:
-            self._said_legacy = True
+        if not self._has_logged_legacy:
+            self._has_logged_legacy = True
             logs.get("embedder").warning(
-                "this server has no /api/embed: one text a request", endpoint=self.name
+                "this server has no /api/embed: the worker sends one text per request",
+                endpoint=self.name,
             )
 
     async def check(self) -> ModelInfo:
         """As in `EmbedderClient`."""
-        shown = await self._show()
-        can = shown.get("capabilities")
-        if isinstance(can, list) and can and "embedding" not in can:
+        shown = await self._show_model()
+        capabilities = shown.get("capabilities")
+        if isinstance(capabilities, list) and capabilities and "embedding" not in capabilities:
             raise not_for_embedding(self.name, self.model)
         context_tokens = _context_tokens(shown)
         self._context_tokens = context_tokens or CONTEXT_TOKENS
         try:
-            vectors = await self.embed(CAPITALS, timeout_s=CHECK_TIMEOUT_S, truncate=True)
-        except RejectedError as refusal:
-            raise self._useless_fault(refusal.detail) from refusal
+            vectors = await self.embed(CAPITALISED, timeout_s=CHECK_TIMEOUT_S, truncate=True)
+        except RejectedError as error:
+            raise self._no_vectors_error(error.detail) from error
         return ModelInfo(
             dimensions=self._dimensions,
             context_tokens=context_tokens,
             capitals_defect=_are_the_same(vectors),
         )
 
-    async def _show(self) -> Mapping[str, object]:
-        """What the server tells about the model; nothing where a proxy hides that path."""
-        answer = await self._http.request(
+    async def _show_model(self) -> Mapping[str, object]:
+        """Return what the server reports about the model; nothing if a proxy hides that path."""
+        response = await self._http.request(
             "POST",
             f"{self._root}/api/show",
             body=orjson.dumps({"model": self.model}),
             headers=self._headers,
             timeout_s=CHECK_TIMEOUT_S,
         )
-        if answer.ok:
-            shown = self._parsed(answer)
+        if response.ok:
+            shown = self._parse(response)
             return shown if isinstance(shown, dict) else {}
-        fault = self._fault(answer)
-        if isinstance(fault, TransientError):
-            raise fault
-        return {}  # what else is wrong, the texts that are asked next will show
+        error = self._error_of(response)
+        if isinstance(error, TransientError):
+            raise error
+        return {}  # the texts that follow show any other error
 
     @override
-    def _loads(self, body: bytes) -> object:
+    def _parse_json(self, body: bytes) -> object:
         return vector_parser.parse(body)
 
-    def _fault(self, answer: Response) -> ServiceError:
-        words = self._key.redact(words_of(answer.body))
-        return meaning(answer, words, name=self.name, model=self.model)
+    @override
+    def _error_of(self, response: Response) -> ServiceError:
+        text = self._key.redact(error_text_of(response.body))
+        return error_of(response, text, name=self.name, model=self.model)
 
-    def _size_fault(self, seen: int) -> ConfigurationError:
+    @override
+    def _dimensions_error(self, seen: int) -> ConfigurationError:
         return ConfigurationError(
-            f"the model {self.model} at {self.name} makes vectors of {seen} dimensions, "
-            f"wanted are {self._dimensions}",
-            remedy=f"set EMBED_MODEL to a model of {self._dimensions} dimensions, or "
-            f"EMBED_DIMENSIONS to {seen} and fill the table anew",
+            f"the model {self.model} at {self.name} makes vectors of {seen} dimensions "
+            f"instead of {self._dimensions}",
+            remedy=f"set EMBED_MODEL to a model of {self._dimensions} dimensions, or set "
+            f"EMBED_DIMENSIONS to {seen} and fill the table again",
         )
 
-    def _useless_fault(self, reason: str) -> ConfigurationError:
+    @override
+    def _no_vectors_error(self, reason: str) -> ConfigurationError:
         return ConfigurationError(
             f"{self.name} makes no usable vector of any text: {reason}",
             remedy=f"restart the embedder, and check EMBED_URL and EMBED_MODEL ({self.model})",
@@ -213,13 +224,13 @@ class OllamaClient(BaseEmbedderClient):
 
 
 def _context_tokens(shown: Mapping[str, object]) -> int | None:
-    """The smaller of what the model was made for and what its `num_ctx` allows."""
-    found = [int(n) for n in _NUM_CTX.findall(str(shown.get("parameters", "")))]
+    """Return the smaller of the model's own context and its `num_ctx`; None without either."""
+    contexts = [int(n) for n in _NUM_CTX.findall(str(shown.get("parameters", "")))]
     info = shown.get("model_info")
     for key, value in info.items() if isinstance(info, dict) else ():
         if str(key).endswith(".context_length") and type(value) is int:
-            found.append(value)
-    return min((n for n in found if n > 0), default=None)
+            contexts.append(value)
+    return min((n for n in contexts if n > 0), default=None)
 
 
 def _are_the_same(vectors: Sequence[bytes | None]) -> bool:

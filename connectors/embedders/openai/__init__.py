@@ -1,1 +1,1 @@
-"""OpenAI and compatible servers."""
+"""OpenAI's embedding API, and that of compatible servers."""

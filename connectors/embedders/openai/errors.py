@@ -1,8 +1,8 @@
-"""What the answers of OpenAI's interface mean, told by their error code, then by status.
+"""The errors that OpenAI's responses stand for, recognised by their error code, then by status.
 
-TransientError       rate limits, overload, any 5xx
-ConfigurationError      key, quota, model, address
-RejectedError     what else is refused as input
+TransientError           rate limits, overload, any 5xx
+ConfigurationError       key, quota, model, address
+RejectedError            any other refused input
 └── TextTooLongError
 """
 
@@ -20,7 +20,7 @@ from connectors.http.address import address_of
 from connectors.http.response import Response
 
 QUOTA_PAUSE_S = 60.0
-"""How long an account without credit is left alone: it is mended by people."""
+"""How long an account without credit is left alone: only people can add credit."""
 
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _TOO_LONG = re.compile(
@@ -28,27 +28,27 @@ _TOO_LONG = re.compile(
     r"|maximum (input|request|number of tokens)",
     re.IGNORECASE,
 )
-_SETUP = frozenset({"model", "dimensions", "encoding_format"})
+_SETTINGS = frozenset({"model", "dimensions", "encoding_format"})
 _BUSY = frozenset({408, 409, 425, 429, 499})
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
-    """The error of an answer.
+class ApiError:
+    """The error in a response.
 
     Attributes:
-        words: What it says, in one line.
-        code: Its `code`, else its `type`; empty where it has none.
-        param: The parameter of the request that it is about; empty where it names none.
+        text: The message, in one line.
+        code: The `code`, else the `type`; empty if it has neither.
+        param: The parameter of the request that is wrong; empty if it names none.
     """
 
-    words: str
+    text: str
     code: str = ""
     param: str = ""
 
 
-def complaint_of(body: bytes) -> Complaint:
-    """The error in an answer's body: OpenAI's form, a compatible server's, or any text."""
+def api_error_of(body: bytes) -> ApiError:
+    """Return the error in a body: OpenAI's form, a compatible server's, or any text."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -56,68 +56,68 @@ def complaint_of(body: bytes) -> Complaint:
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else None
     if not isinstance(error, dict):
         text = error if isinstance(error, str) else body[:1200].decode(errors="replace")
-        return Complaint(_line(text))
-    words = error.get("message") or error.get("detail") or body[:1200].decode(errors="replace")
+        return ApiError(_line(text))
+    text = error.get("message") or error.get("detail") or body[:1200].decode(errors="replace")
     code = error.get("code") or error.get("type") or ""
-    return Complaint(_line(str(words)), str(code), str(error.get("param") or ""))
+    return ApiError(_line(str(text)), str(code), str(error.get("param") or ""))
 
 
 def _line(text: str) -> str:
     return " ".join(text.split())[:300]
 
 
-def meaning(
-    answer: Response, without_key: Callable[[str], str], *, name: str, model: str
+def error_of(
+    response: Response, redact: Callable[[str], str], *, name: str, model: str
 ) -> ServiceError:
-    """The failure that an answer stands for.
+    """Return the error that a response stands for.
 
     Args:
-        answer: An answer that is no success.
-        without_key: Takes the key out of a server's words.
-        name: The server, as people are shown it.
-        model: The model that was asked for.
+        response: A response other than 2xx.
+        redact: Removes the key from a text of the server.
+        name: The server, for messages.
+        model: The model of the request.
     """
-    complaint = complaint_of(answer.body)
-    said = f"{name} answered {answer.status}: {without_key(complaint.words)}"
-    if complaint.code in _QUOTA:
-        return _quota(said, answer.status)
-    if answer.status in (400, 413, 422):
-        return _about_input(answer, complaint, said)
-    if answer.status in (404, 403) and "model" in (complaint.code + complaint.words).lower():
+    error, status = api_error_of(response.body), response.status
+    detail = f"{name} answered {status}: {redact(error.text)}"
+    if error.code in _QUOTA:
+        return _quota_error(detail, status)
+    if status in (400, 413, 422):
+        return _input_error(status, error, detail)
+    if status in (404, 403) and "model" in (error.code + error.text).lower():
         remedy = f"set OPENAI_MODEL to a model that this account may use, not {model}"
-        return ConfigurationError(said, remedy=remedy, status=answer.status)
-    if answer.status in (401, 403, 407):
-        # its words are not repeated: they quote a part of the key
+        return ConfigurationError(detail, remedy=remedy, status=status)
+    if status in (401, 403, 407):
+        # the server's text is left out, because it quotes a part of the key
         return ConfigurationError(
-            f"{name} does not accept the key (status {answer.status})",
+            f"{name} does not accept the key (status {status})",
             remedy="set OPENAI_API_KEY to a valid key",
-            status=answer.status,
+            status=status,
         )
-    if answer.status >= 500 or answer.status in _BUSY:
-        return TransientError(said, retry_after_s=answer.retry_after_s, status=answer.status)
-    return _wrong_address(answer, said, name)
+    if status >= 500 or status in _BUSY:
+        return TransientError(detail, retry_after_s=response.retry_after_s, status=status)
+    return _address_error(response, detail, name)
 
 
-def _about_input(answer: Response, complaint: Complaint, said: str) -> ServiceError:
-    if answer.status == 413 or _TOO_LONG.search(f"{complaint.code} {complaint.words}"):
-        return TextTooLongError(said)
-    names_setting = "specifying dimensions" in complaint.words
-    if complaint.param in _SETUP or complaint.code == "model_not_found" or names_setting:
-        remedy = "set OPENAI_MODEL to a model that takes this, such as text-embedding-3-small"
-        return ConfigurationError(said, remedy=remedy, status=answer.status)
-    return RejectedError(said)
+def _input_error(status: int, error: ApiError, detail: str) -> ServiceError:
+    if status == 413 or _TOO_LONG.search(f"{error.code} {error.text}"):
+        return TextTooLongError(detail)
+    names_dimensions = "specifying dimensions" in error.text
+    if error.param in _SETTINGS or error.code == "model_not_found" or names_dimensions:
+        remedy = "set OPENAI_MODEL to a model that accepts this, such as text-embedding-3-small"
+        return ConfigurationError(detail, remedy=remedy, status=status)
+    return RejectedError(detail)
 
 
-def _quota(said: str, status: int) -> ConfigurationError:
-    remedy = "add credit to the account, or set OPENAI_API_KEY to another one's key"
-    fault = ConfigurationError(said, remedy=remedy, status=status)
-    fault.retry_after_s = QUOTA_PAUSE_S
-    return fault
+def _quota_error(detail: str, status: int) -> ConfigurationError:
+    remedy = "add credit to the account, or set OPENAI_API_KEY to the key of another account"
+    error = ConfigurationError(detail, remedy=remedy, status=status)
+    error.retry_after_s = QUOTA_PAUSE_S
+    return error
 
 
-def _wrong_address(answer: Response, said: str, name: str) -> ConfigurationError:
-    if 300 <= answer.status < 400:
-        target = address_of(answer.headers.get("location", ""))
-        said = f"{name} sends us on to {target} (status {answer.status})"
+def _address_error(response: Response, detail: str, name: str) -> ConfigurationError:
+    if 300 <= response.status < 400:
+        target = address_of(response.headers.get("location", ""))
+        detail = f"{name} redirects to {target} (status {response.status})"
     remedy = "set OPENAI_URL to the server's root, such as https://api.openai.com"
-    return ConfigurationError(said, remedy=remedy, status=answer.status)
+    return ConfigurationError(detail, remedy=remedy, status=response.status)

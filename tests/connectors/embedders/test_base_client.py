@@ -80,5 +80,5 @@ def test_vectors_of_another_length_are_brought_to_unit_length(ollama):
 
 
 def test_the_check_names_a_model_of_another_size(ollama):
-    with pytest.raises(ConfigurationError, match="768 dimensions, wanted are 1024"):
+    with pytest.raises(ConfigurationError, match="768 dimensions instead of 1024"):
         using(client_of(ollama, dimensions=1024), lambda client: client.check())

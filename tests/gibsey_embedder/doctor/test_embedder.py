@@ -46,7 +46,7 @@ def test_an_embedder_that_hangs_is_told(
 def test_wrong_dimensions_are_told(examine: Examine) -> None:
     with Ollama(dimensions=384) as small:
         examined = examine(EMBED_URL=small.url)
-    examined.told("embedder", "bad", "384 dimensions", "wanted are 768", "EMBED_DIMENSIONS")
+    examined.told("embedder", "bad", "384 dimensions", "instead of 768", "EMBED_DIMENSIONS")
 
 
 def test_a_short_context_is_told(examine: Examine) -> None:

@@ -238,7 +238,7 @@ def test_an_address_where_nothing_of_ollama_is_found_names_the_setting(status):
 def test_garbage_a_page_of_html_and_a_cut_answer_are_transient_and_name_what_came():
     with Ollama() as server:
         for spoil, words in (
-            (server.faults.garbage, "something else than vectors: {"),
+            (server.faults.garbage, "without vectors: {"),
             (server.faults.html, "Bad Gateway"),
             (server.faults.cut, "without a whole answer"),
             (server.faults.drop, "without a whole answer"),
@@ -310,7 +310,7 @@ def test_a_missing_path_is_remembered_for_ten_minutes():
 
 def test_a_legacy_server_that_may_cut_in_silence_is_sent_no_text_that_it_could_cut():
     with Ollama(legacy_only=True, version="0.13") as server:
-        with pytest.raises(TextTooLongError, match="may cut"):
+        with pytest.raises(TextTooLongError, match="may truncate"):
             vectors_of(client_of(server), ["word " * 3000])
         assert len(vectors_of(client_of(server), ["word " * 3000], truncate=True)) == 1
 

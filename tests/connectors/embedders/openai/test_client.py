@@ -262,7 +262,7 @@ def test_overload_and_trouble_are_transient(server, status):
 
 def test_garbage_html_a_cut_answer_and_silence_are_transient(server):
     for spoil, words in (
-        (server.faults.garbage, "something else than vectors"),
+        (server.faults.garbage, "without vectors"),
         (server.faults.html, "Bad Gateway"),
         (server.faults.cut, "without a whole answer"),
     ):

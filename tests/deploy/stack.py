@@ -1,4 +1,4 @@
-"""compose.yaml as `docker compose` understands it: what a service needs, and what it is given."""
+"""compose.yaml as `docker compose` reads it: the dependencies and the variables of each service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Stack:
     """The services of a compose file.
 
     Args:
-        text: The file, or what `docker compose config` makes of it.
+        text: The file, or the output of `docker compose config`.
 
     Attributes:
         services: Each service's definition, by name.
@@ -30,7 +30,7 @@ class Stack:
         self.volumes = set(loaded["volumes"])
 
     def needs(self, name: str) -> dict[str, str]:
-        """What a service waits for itself: by name, until which condition holds."""
+        """The direct dependencies of a service: the condition to wait for, by name."""
         waits = self.services[name].get("depends_on", {})
         return {needed: wait["condition"] for needed, wait in waits.items()}
 
@@ -47,15 +47,15 @@ class Stack:
 
     def fixed(self, name: str) -> set[str]:
         """Variables of a service that neither `.env` nor the environment can change."""
-        given = self.services[name]["environment"]
-        return {key for key, value in given.items() if not _VARIABLE.search(str(value))}
+        variables = self.services[name]["environment"]
+        return {key for key, value in variables.items() if not _VARIABLE.search(str(value))}
 
     def environment(self, name: str, dotenv: Mapping[str, str] | None = None) -> dict[str, str]:
-        """What a service's container is given, with a `.env` beside the file.
+        """The variables of a service's container, with a `.env` beside the compose file.
 
         Args:
             name: The service.
-            dotenv: The content of `.env`; none: there is no such file.
+            dotenv: The content of `.env`; None if there is no such file.
         """
         service = self.services[name]
         values = dict(dotenv or {})
@@ -66,8 +66,8 @@ class Stack:
 
 
 def _filled(value: str, variables: Mapping[str, str]) -> str:
-    """A value with its variables; `${NAME:-default}` is all that the file uses."""
-    return _VARIABLE.sub(lambda found: variables.get(found[1]) or found[2], value)
+    """The value with its variables replaced. The file uses only the form `${NAME:-default}`."""
+    return _VARIABLE.sub(lambda match: variables.get(match[1]) or match[2], value)
 
 
 STACK = Stack((ROOT / "compose.yaml").read_text())
@@ -75,5 +75,5 @@ EXAMPLE = (ROOT / ".env.example").read_text()
 
 
 def example_settings(text: str = EXAMPLE) -> dict[str, str]:
-    """Every setting that `.env.example` has, with its default."""
+    """Every setting in `.env.example`, with its default."""
     return dict(re.findall(r"(?m)^#([A-Z][A-Z0-9_]*)=(.*)$", text))

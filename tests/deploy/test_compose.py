@@ -1,4 +1,4 @@
-"""compose.yaml fits the program: its settings, its ports, its paths."""
+"""compose.yaml matches the program's settings, ports and paths."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ROOT = Path(__file__).parents[2]
 SERVICES = STACK.services
 WORKERS = ("worker", "worker-0", "worker-1")
 ONE_SHOT = ("topics", "schema", "model")
-OF_BYTEWAX = {"BYTEWAX_PROCESS_ID", "BYTEWAX_ADDRESSES"}
+BYTEWAX_VARIABLES = {"BYTEWAX_PROCESS_ID", "BYTEWAX_ADDRESSES"}
 NEEDED = {
     *("kafka", "topics", "cassandra", "schema", "stargate", "stargate-rest"),
     *("ollama", "model", "rag_service"),
 }
-"""What a worker cannot do without. Debezium is not: events may come from elsewhere."""
-# What a URL of the stack may point at: what each service listens on.
+"""The dependencies of a worker. Debezium is not one: events may come from elsewhere."""
+# The ports of each service. Every URL in the stack must name one of them.
 LISTENS = {
     "kafka": {9092},
     "ollama": {11434},
@@ -36,8 +36,8 @@ environment = STACK.environment
 
 
 @pytest.fixture
-def nothing_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """No `.env`, and none of the settings in the environment."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """There is no `.env`, and the environment has no settings."""
     monkeypatch.chdir(tmp_path)
     for name in (*Settings.names(), *(f"{name.upper()}_FILE" for name in SECRETS)):
         monkeypatch.delenv(name, raising=False)
@@ -53,14 +53,14 @@ def addresses() -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("worker", WORKERS)
 def test_every_variable_of_a_worker_is_a_setting(worker):
-    known = {*Settings.names(), *(f"{name.upper()}_FILE" for name in SECRETS), *OF_BYTEWAX}
+    known = {*Settings.names(), *(f"{name.upper()}_FILE" for name in SECRETS), *BYTEWAX_VARIABLES}
     assert set(environment(worker)) <= known
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_the_settings_of_a_worker_are_good_together(worker, nothing_given):
+def test_the_settings_of_a_worker_are_valid_together(worker, clean_environment):
     for name, value in environment(worker).items():
-        nothing_given.setenv(name, value)
+        clean_environment.setenv(name, value)
     settings = Settings()
     assert settings.stargate_url == "http://stargate-rest:8082"
     assert settings.stargate_auth_url.endswith("/v1/auth")
@@ -71,26 +71,26 @@ def test_every_variable_that_env_may_set_is_a_setting():
     assert used - {"GIBSEY_TAG"} <= set(Settings.names())
 
 
-def test_a_token_in_env_does_not_get_in_the_way_of_the_login_of_the_stack(nothing_given):
+def test_a_token_in_env_does_not_replace_the_login_of_the_stack(clean_environment):
     tokens = {"STARGATE_AUTH_TOKEN": "t", "STARGATE_PASSWORD_FILE": "/run/secrets/password"}
     tokens |= {"STARGATE_AUTH_TOKEN_FILE": "/run/secrets/stargate-token"}
     for name, value in environment("worker", tokens).items():
-        nothing_given.setenv(name, value)
+        clean_environment.setenv(name, value)
     settings = Settings()
     assert settings.stargate_auth_token is None
     assert settings.stargate_username == "cassandra"
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_what_env_says_reaches_the_container_unless_the_head_of_the_file_names_it(worker):
+def test_a_setting_in_env_reaches_the_container_unless_the_head_of_the_file_names_it(worker):
     head, _, _ = (ROOT / "compose.yaml").read_text().partition("\nname:")
     listed = head[head.index("This stack fixes") : head.index("It creates topics")]
-    said = {name for name in example_settings() if re.search(rf"\b{name}\b", listed)}
-    said -= {"STARGATE_USERNAME", "STARGATE_PASSWORD"}  # which .env may set, as is said there
-    assert STACK.fixed(worker) - OF_BYTEWAX == said
+    fixed = {name for name in example_settings() if re.search(rf"\b{name}\b", listed)}
+    fixed -= {"STARGATE_USERNAME", "STARGATE_PASSWORD"}  # the head states that .env may set them
+    assert STACK.fixed(worker) - BYTEWAX_VARIABLES == fixed
     dotenv = {name: f"my {name}" for name in example_settings()}
-    given = environment(worker, dotenv)
-    assert {name for name in dotenv if given[name] != dotenv[name]} == said
+    variables = environment(worker, dotenv)
+    assert {name for name in dotenv if variables[name] != dotenv[name]} == fixed
 
 
 def test_files_that_settings_name_are_mounted_and_stay_out_of_git():
@@ -101,13 +101,13 @@ def test_files_that_settings_name_are_mounted_and_stay_out_of_git():
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_a_worker_brings_up_what_it_needs_and_nothing_else(worker):
+def test_a_worker_starts_its_dependencies_and_nothing_else(worker):
     assert STACK.brought_up(worker) == {worker, *NEEDED}
     profiles = {name for name in NEEDED if SERVICES[name].get("profiles")}
-    assert profiles == set(), "they would not come without their profile"
+    assert profiles == set(), "compose would not start them without their profile"
 
 
-def test_the_whole_stack_brings_up_debezium_too_and_profiles_the_rest():
+def test_the_whole_stack_includes_debezium_and_profiles_select_the_rest():
     without_profile = {name for name, service in SERVICES.items() if not service.get("profiles")}
     assert without_profile == {"worker", "debezium", *NEEDED}
     of_profiles = {
@@ -123,7 +123,7 @@ def test_the_whole_stack_brings_up_debezium_too_and_profiles_the_rest():
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_what_is_waited_for_can_be_told(name):
+def test_every_dependency_has_a_condition_that_can_hold(name):
     for needed, condition in STACK.needs(name).items():
         if needed in ONE_SHOT:
             assert condition == "service_completed_successfully", needed
@@ -134,12 +134,12 @@ def test_what_is_waited_for_can_be_told(name):
 
 
 @pytest.mark.parametrize("name", ONE_SHOT)
-def test_what_ends_is_waited_for_so_that_up_with_wait_does_not_take_it_for_a_failure(name):
-    # https://github.com/docker/compose/issues/10596
+def test_a_worker_depends_on_every_service_that_ends(name):
+    # Otherwise `up --wait` reports the end as a failure: github.com/docker/compose/issues/10596
     assert name in STACK.needs("worker")
 
 
-def test_every_address_is_one_that_a_service_of_the_stack_listens_on():
+def test_a_service_of_the_stack_listens_on_every_address():
     seen = set(addresses())
     assert {host for host, _ in seen} >= {"kafka", "ollama", "stargate", "stargate-rest"}
     for host, port in seen - {("worker-0", 2101), ("worker-1", 2101)}:
@@ -159,7 +159,7 @@ def test_the_two_workers_of_the_cluster_know_each_other_by_number():
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_a_worker_has_time_to_stop_and_comes_back_even_after_a_clean_end(worker):
+def test_a_worker_has_time_to_stop_and_restarts_even_after_a_clean_end(worker):
     assert SERVICES[worker]["stop_grace_period"] == "30s"
     assert SERVICES[worker]["restart"] == "unless-stopped"
     assert SERVICES[worker]["read_only"] is True
@@ -172,7 +172,7 @@ def test_every_service_that_stays_has_a_health_check(name):
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_ports_are_published_on_this_machine_alone(name):
+def test_ports_are_published_on_this_machine_only(name):
     for port in SERVICES[name].get("ports", ()):
         assert port.startswith("127.0.0.1:")
 
@@ -184,7 +184,7 @@ def test_images_from_elsewhere_are_pinned(name):
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_what_is_mounted_from_this_repository_is_there(name):
+def test_every_path_that_is_mounted_from_this_repository_exists(name):
     for volume in SERVICES[name].get("volumes", ()):
         source = volume.split(":")[0]
         assert source in STACK.volumes or (ROOT / source).exists(), volume
@@ -213,8 +213,8 @@ def test_prometheus_finds_the_workers_and_has_the_rules_of_the_repository():
     assert config["rule_files"] == of_repository["rule_files"]
     (job,), (other, *_) = config["scrape_configs"], of_repository["scrape_configs"]
     assert job["job_name"] == other["job_name"]
-    (found,) = job["dns_sd_configs"]
-    assert set(found["names"]) == set(WORKERS)
-    assert {str(found["port"])} == {environment(name)["STATUS_PORT"] for name in WORKERS}
+    (targets,) = job["dns_sd_configs"]
+    assert set(targets["names"]) == set(WORKERS)
+    assert {str(targets["port"])} == {environment(name)["STATUS_PORT"] for name in WORKERS}
     mounted = {volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]}
     assert {f"/etc/prometheus/{name}" for name in config["rule_files"]} <= mounted

@@ -1,4 +1,4 @@
-"""deploy/kubernetes fits the program: its settings, its ports, its paths, and its own script."""
+"""deploy/kubernetes matches the program's settings, ports and paths, and its script works."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dataflow.startup.launch import parse_launch
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
 BASE, EXAMPLE = KUBERNETES / "base", KUBERNETES / "overlays/example"
-OF_BYTEWAX = {"BYTEWAX_POD_NAME", "BYTEWAX_STATEFULSET_NAME", "BYTEWAX_HOSTFILE_PATH"}
+BYTEWAX_VARIABLES = {"BYTEWAX_POD_NAME", "BYTEWAX_STATEFULSET_NAME", "BYTEWAX_HOSTFILE_PATH"}
 
 
 def read(path: Path) -> dict[str, Any]:
-    found = yaml.safe_load(path.read_text())
-    assert isinstance(found, dict)
-    return found
+    manifest = yaml.safe_load(path.read_text())
+    assert isinstance(manifest, dict)
+    return manifest
 
 
 STATEFUL_SET = read(BASE / "statefulset.yaml")
@@ -42,7 +42,7 @@ def settings_of(text: str) -> dict[str, str]:
 
 
 def merged() -> dict[str, str]:
-    """The settings of the example: the base's, and what it changes."""
+    """The settings of the example overlay, merged with those of the base."""
     generators = read(EXAMPLE / "kustomization.yaml")["configMapGenerator"]
     (literals,) = (entry["literals"] for entry in generators if "literals" in entry)
     return settings_of((BASE / "settings.env").read_text()) | settings_of("\n".join(literals))
@@ -57,34 +57,34 @@ def hosts(folder: Path) -> list[str]:
 
 def test_every_variable_is_a_setting():
     secrets = {f"{name.upper()}_FILE" for name in SECRETS}
-    assert set(ENVIRONMENT) <= {*Settings.names(), *secrets, *OF_BYTEWAX}
+    assert set(ENVIRONMENT) <= {*Settings.names(), *secrets, *BYTEWAX_VARIABLES}
     assert set(merged()) <= set(Settings.names())
 
 
-@pytest.mark.parametrize("given", [settings_of((BASE / "settings.env").read_text()), merged()])
-def test_the_settings_are_good_together(monkeypatch, tmp_path, given):
+@pytest.mark.parametrize("base", [settings_of((BASE / "settings.env").read_text()), merged()])
+def test_the_settings_are_valid_together(monkeypatch, tmp_path, base):
     monkeypatch.chdir(tmp_path)  # without a .env
     for name in (*Settings.names(), *(f"{name.upper()}_FILE" for name in SECRETS)):
         monkeypatch.delenv(name, raising=False)
     secret = tmp_path / "secret"
     secret.write_text("s3cret")
     files = {name: str(secret) for name in ENVIRONMENT if name.endswith("_FILE")}
-    variables = {n: v for n, v in ENVIRONMENT.items() if n not in OF_BYTEWAX}
-    for name, value in (given | variables | files).items():
+    variables = {n: v for n, v in ENVIRONMENT.items() if n not in BYTEWAX_VARIABLES}
+    for name, value in (base | variables | files).items():
         monkeypatch.setenv(name, value)
     settings = Settings()
     assert settings.stargate_password is not None
     assert Path(settings.recovery_dir).parent == Path(MOUNTS["recovery"])
 
 
-def test_secrets_come_as_files_of_the_secret_that_is_mounted():
+def test_secrets_are_files_of_the_mounted_secret():
     for name, value in ENVIRONMENT.items():
         if name.endswith("_FILE"):
             assert value.startswith(MOUNTS["secrets"] + "/")
     assert not {name.upper() for name in SECRETS} & {*ENVIRONMENT, *merged()}
 
 
-def test_variables_that_kubernetes_makes_of_services_are_kept_out():
+def test_kubernetes_sets_no_variables_for_services():
     assert POD["enableServiceLinks"] is False
 
 
@@ -121,7 +121,7 @@ def test_there_are_as_many_replicas_as_hosts():
     assert replicas == {"name": STATEFUL_SET["metadata"]["name"], "count": len(hosts(EXAMPLE))}
 
 
-def test_processes_that_wait_for_each_other_are_started_and_found_before_they_are_ready():
+def test_processes_start_together_and_resolve_each_other_before_they_are_ready():
     assert STATEFUL_SET["spec"]["podManagementPolicy"] == "Parallel"
     assert STATEFUL_SET["spec"]["updateStrategy"] == {"type": "OnDelete"}
     assert SERVICE["spec"]["publishNotReadyAddresses"] is True
@@ -135,12 +135,12 @@ def test_the_ports_are_those_of_the_program():
     assert ENVIRONMENT["STATUS_PORT"] == str(PORTS["status"])
     assert PORTS["status"] == Settings.model_fields["status_port"].default
     assert {p["name"]: p["port"] for p in SERVICE["spec"]["ports"]} == PORTS
-    asked = {WORKER[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness")}
-    assert asked == {"/healthz"}
+    paths = {WORKER[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness")}
+    assert paths == {"/healthz"}
     assert WORKER["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "status"}
 
 
-def test_only_the_processes_reach_the_port_where_pickles_are_taken():
+def test_only_the_processes_reach_the_port_that_accepts_pickles():
     labels = STATEFUL_SET["spec"]["template"]["metadata"]["labels"]
     assert POLICY["spec"]["podSelector"]["matchLabels"] == labels
     allowed = {
@@ -150,7 +150,7 @@ def test_only_the_processes_reach_the_port_where_pickles_are_taken():
     assert allowed[PORTS["cluster"]] == [{"podSelector": {"matchLabels": labels}}]
 
 
-def test_a_pod_has_time_to_stop_and_no_rights():
+def test_a_pod_has_time_to_stop_and_no_privileges():
     assert POD["terminationGracePeriodSeconds"] == 30
     assert POD["automountServiceAccountToken"] is False
     context = WORKER["securityContext"]
@@ -165,7 +165,7 @@ def test_a_pod_has_time_to_stop_and_no_rights():
     assert POD["securityContext"]["runAsNonRoot"] is True
 
 
-def test_each_pod_has_a_volume_of_its_own_that_outlives_it():
+def test_each_pod_has_its_own_volume_that_outlives_it():
     (claim,) = STATEFUL_SET["spec"]["volumeClaimTemplates"]
     assert claim["metadata"]["name"] == "recovery"
     kept = STATEFUL_SET["spec"]["persistentVolumeClaimRetentionPolicy"]
@@ -179,11 +179,11 @@ def test_the_image_is_the_version_of_the_project():
         assert (image["name"], str(image["newTag"])) == (WORKER["image"], version)
 
 
-def test_every_file_that_kustomize_is_told_of_is_there():
+def test_every_file_that_a_kustomization_names_exists():
     for folder in (BASE, EXAMPLE):
-        told = read(folder / "kustomization.yaml")
-        names = list(told["resources"])
-        for generator in told["configMapGenerator"]:
+        kustomization = read(folder / "kustomization.yaml")
+        names = list(kustomization["resources"])
+        for generator in kustomization["configMapGenerator"]:
             names += [*generator.get("files", ()), *generator.get("envs", ())]
         assert [name for name in names if not (folder / name).exists()] == []
 
@@ -191,7 +191,7 @@ def test_every_file_that_kustomize_is_told_of_is_there():
 # --- the script `roll`
 
 KUBECTL = """#!/usr/bin/env bash
-# Notes how it is called, and answers as a cluster would.
+# A fake kubectl: records its arguments and responds like a cluster.
 printf '%s\\n' "$*" >>"$CALLS"
 case "$*" in
     "kustomize "*) cat "$MANIFESTS" ;;
@@ -230,7 +230,7 @@ spec:
 
 
 class Rolled:
-    """What `roll` did with a kubectl that only notes its calls."""
+    """A run of `roll` with a fake kubectl that records its calls."""
 
     def __init__(self, folder: Path, manifests: str = MANIFESTS, **environment: str) -> None:
         program = folder / "kubectl"
@@ -238,11 +238,11 @@ class Rolled:
         program.chmod(0o755)
         (folder / "manifests").write_text(manifests)
         (folder / "calls").touch()
-        given = {"VOLUMES": "", "REFUSED": "", **environment}
-        given |= {name: str(folder / name.lower()) for name in ("CALLS", "MANIFESTS", "JOB")}
+        variables = {"VOLUMES": "", "REFUSED": "", **environment}
+        variables |= {name: str(folder / name.lower()) for name in ("CALLS", "MANIFESTS", "JOB")}
         self.done = subprocess.run(
             [KUBERNETES / "roll", "my/overlay"],
-            env={"PATH": f"{folder}:{os.environ['PATH']}", **given},
+            env={"PATH": f"{folder}:{os.environ['PATH']}", **variables},
             capture_output=True,
             text=True,
             timeout=60,
@@ -250,10 +250,10 @@ class Rolled:
         self.calls = (folder / "calls").read_text().splitlines()
         self.job = folder / "job"
 
-    def at(self, *words: str) -> int:
-        """The place of the call with all the words; -1 if there is none."""
-        found = [n for n, call in enumerate(self.calls) if all(word in call for word in words)]
-        return found[0] if found else -1
+    def at(self, *parts: str) -> int:
+        """The index of the first call that contains all parts; -1 if there is none."""
+        matches = [n for n, call in enumerate(self.calls) if all(part in call for part in parts)]
+        return matches[0] if matches else -1
 
 
 def test_roll_stops_all_gathers_and_starts_all(tmp_path):
@@ -274,7 +274,7 @@ def test_roll_stops_all_gathers_and_starts_all(tmp_path):
     )
 
 
-def test_the_gathering_job_has_every_volume_and_that_of_process_0_first(tmp_path):
+def test_the_gather_job_mounts_every_volume_with_process_0_first(tmp_path):
     pod = read(Rolled(tmp_path, VOLUMES="10 0 1").job)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     directory = ENVIRONMENT["RECOVERY_DIR"].removeprefix(MOUNTS["recovery"])
@@ -289,21 +289,21 @@ def test_the_gathering_job_has_every_volume_and_that_of_process_0_first(tmp_path
     assert container["securityContext"] == WORKER["securityContext"]
 
 
-def test_a_store_that_cannot_be_gathered_keeps_all_stopped(tmp_path):
+def test_nothing_starts_if_the_store_cannot_be_gathered(tmp_path):
     rolled = Rolled(tmp_path, VOLUMES="0 1", REFUSED="yes")
     assert rolled.done.returncode == 1
     assert "nothing runs" in rolled.done.stderr
     assert rolled.at("apply --kustomize") == -1
 
 
-def test_a_volume_of_process_0_that_is_gone_is_told_before_a_new_store_is_made(tmp_path):
+def test_roll_reports_a_missing_volume_of_process_0_and_creates_no_new_store(tmp_path):
     rolled = Rolled(tmp_path, VOLUMES="1 2")
     assert rolled.done.returncode == 1
     assert "recovery-gibsey-embedder-0 is gone" in rolled.done.stderr
     assert rolled.at("apply") == -1
 
 
-def test_another_number_of_hosts_than_of_replicas_is_refused_before_anything_stops(tmp_path):
+def test_roll_rejects_unequal_numbers_of_hosts_and_replicas_before_it_stops_anything(tmp_path):
     manifests = MANIFESTS.replace("replicas: 3", "replicas: 4")
     rolled = Rolled(tmp_path, manifests)
     assert rolled.done.returncode == 1
@@ -311,7 +311,7 @@ def test_another_number_of_hosts_than_of_replicas_is_refused_before_anything_sto
     assert rolled.at("scale") == -1
 
 
-def test_the_first_time_there_is_nothing_to_gather(tmp_path):
+def test_the_first_deployment_has_nothing_to_gather(tmp_path):
     rolled = Rolled(tmp_path)
     assert rolled.done.returncode == 0
     assert rolled.at("apply --filename -") == -1

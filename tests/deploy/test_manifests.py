@@ -1,6 +1,6 @@
-"""The manifests are what Kubernetes takes, by the schemas of several of its versions.
+"""The manifests are valid by the schemas of several Kubernetes versions.
 
-`kubectl`, where there is one, builds them first, as `roll` does.
+If there is a `kubectl`, the tests also validate what it builds, as `roll` does.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from tests.deploy.test_kubernetes import (
 VERSIONS = ("1.30", "1.32", "1.34")
 FILES = ("statefulset.yaml", "service.yaml", "networkpolicy.yaml")
 OVERLAYS = [BASE, EXAMPLE]
-OF_KUSTOMIZE = {
+KUSTOMIZE_FIELDS = {
     *("apiVersion", "kind", "namespace", "resources", "images", "replicas", "configMapGenerator"),
 }
-"""Fields of a Kustomization that these use; another one is perhaps a slip of the pen."""
+"""Fields that the kustomizations use. Any other field may be a typing error."""
 
 
 def check(manifest: dict[str, Any], version: str) -> None:
-    """Hold a manifest against the schema of its kind, which knows every field."""
+    """Validate a manifest against the schema of its kind, which defines every field."""
     kubernetes_validate.validate(manifest, version, strict=True)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("file", FILES)
-def test_each_manifest_fits_its_schema(file, version):
+def test_each_manifest_matches_its_schema(file, version):
     check(read(BASE / file), version)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_job_that_gathers_the_store_fits_its_schema(version, tmp_path):
+def test_the_gather_job_matches_its_schema(version, tmp_path):
     check(read(Rolled(tmp_path, VOLUMES="0 1").job), version)
 
 
@@ -64,20 +64,20 @@ def test_the_job_that_gathers_the_store_fits_its_schema(version, tmp_path):
     ],
     ids=["a text for a number", "a misspelt field", "a missing number"],
 )
-def test_a_slip_would_be_found(path, value):
+def test_the_validation_finds_a_typing_error(path, value):
     manifest: Any = copy.deepcopy(STATEFUL_SET)
-    *way, last = path
-    place = manifest
-    for step in way:
-        place = place[step]
-    place[last] = value
+    *parents, last = path
+    node = manifest
+    for key in parents:
+        node = node[key]
+    node[last] = value
     with pytest.raises(kubernetes_validate.ValidationError):
         check(manifest, VERSIONS[0])
 
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds them")
-def test_what_kustomize_builds_fits_too(folder):
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+def test_the_output_of_kustomize_matches_the_schemas(folder):
     built = subprocess.run(
         ["kubectl", "kustomize", folder], check=True, capture_output=True, text=True
     )
@@ -89,18 +89,18 @@ def test_what_kustomize_builds_fits_too(folder):
 
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
-def test_a_kustomization_has_the_fields_that_it_means(folder):
-    assert read(folder / "kustomization.yaml").keys() <= OF_KUSTOMIZE
+def test_a_kustomization_has_only_known_fields(folder):
+    assert read(folder / "kustomization.yaml").keys() <= KUSTOMIZE_FIELDS
 
 
 def test_every_manifest_is_built():
     named = read(BASE / "kustomization.yaml")["resources"]
     assert sorted(named) == sorted(FILES)
-    there = {path.name for path in BASE.iterdir()}
-    assert there == {*FILES, "kustomization.yaml", "hosts", "settings.env"}
+    existing = {path.name for path in BASE.iterdir()}
+    assert existing == {*FILES, "kustomization.yaml", "hosts", "settings.env"}
 
 
-# --- what names something else
+# --- references between manifests
 
 
 def ports_by_name() -> Iterator[str]:
@@ -108,7 +108,7 @@ def ports_by_name() -> Iterator[str]:
         yield WORKER[f"{probe}Probe"]["httpGet"]["port"]
 
 
-def test_the_probes_ask_a_port_that_the_container_names():
+def test_the_probes_use_a_port_that_the_container_names():
     assert set(ports_by_name()) <= {port["name"] for port in WORKER["ports"]}
 
 
@@ -118,18 +118,18 @@ def test_every_volume_is_mounted_and_every_mount_has_its_volume():
     assert not claims & volumes
     assert set(MOUNTS) == claims | volumes
     writable = {m["name"] for m in WORKER["volumeMounts"] if not m.get("readOnly")}
-    assert writable == {"recovery", "tmp"}, "all that a read-only root file system leaves to write"
+    assert writable == {"recovery", "tmp"}, "the root file system is read-only"
 
 
-def test_config_maps_that_are_named_are_made():
-    made = {entry["name"] for entry in read(BASE / "kustomization.yaml")["configMapGenerator"]}
+def test_every_config_map_that_is_named_is_generated():
+    generated = {entry["name"] for entry in read(BASE / "kustomization.yaml")["configMapGenerator"]}
     named = {source["configMapRef"]["name"] for source in WORKER["envFrom"]}
     named |= {v["configMap"]["name"] for v in POD["volumes"] if "configMap" in v}
-    assert named == made
+    assert named == generated
     changed = {
         entry["name"] for entry in read(EXAMPLE / "kustomization.yaml")["configMapGenerator"]
     }
-    assert changed <= made
+    assert changed <= generated
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_config_maps_that_are_named_are_made():
     ],
     ids=["statefulset.yaml", "overlay", "docs"],
 )
-def test_the_secret_that_is_mounted_is_the_one_that_people_are_told_to_make(text):
+def test_the_instructions_create_the_secret_that_is_mounted(text):
     (secret,) = (volume["secret"]["secretName"] for volume in POD["volumes"] if "secret" in volume)
     files = {Path(value).name for name, value in ENVIRONMENT.items() if name.endswith("_FILE")}
-    told = re.findall(r"create secret generic (\S+) --from-file=(\S+)=FILE", text)
-    assert told == [(secret, name) for name in sorted(files)]
+    created = re.findall(r"create secret generic (\S+) --from-file=(\S+)=FILE", text)
+    assert created == [(secret, name) for name in sorted(files)]
 
 
-def test_a_pod_may_take_as_long_to_stop_as_the_program_does():
+def test_a_pod_has_at_least_as_long_to_stop_as_the_program():
     assert POD["terminationGracePeriodSeconds"] >= 30

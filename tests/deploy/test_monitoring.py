@@ -1,4 +1,4 @@
-"""What lies in deploy/ for Prometheus, Alertmanager and Grafana fits the program and the runbook."""
+"""The files for Prometheus, Alertmanager and Grafana match the program and the runbook."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALERTS = (PROMETHEUS / "alerts.yml").read_text()
 
 
 def exported() -> set[str]:
-    """The names of all series that /metrics can have."""
+    """The names of all series that /metrics can export."""
     stream = Stream()
     registry = stream.metrics.registry
     ProcessCollector(registry=registry)
@@ -34,19 +34,19 @@ def exported() -> set[str]:
 
 
 @pytest.mark.parametrize("file", [PROMETHEUS / "rules.yml", PROMETHEUS / "alerts.yml", DASHBOARD])
-def test_only_metrics_that_exist_are_asked_for(file: Path):
-    asked = set(re.findall(r"\b(?:gibsey|process)_\w+\b", file.read_text()))
-    assert asked
-    assert asked <= exported()
+def test_rules_and_dashboard_query_only_existing_metrics(file: Path):
+    queried = set(re.findall(r"\b(?:gibsey|process)_\w+\b", file.read_text()))
+    assert queried
+    assert queried <= exported()
 
 
-def test_only_rules_that_exist_are_asked_for():
+def test_alerts_and_dashboard_query_only_existing_rules():
     recorded = set(re.findall(r"record: (\S+)", (PROMETHEUS / "rules.yml").read_text()))
-    asked = set(re.findall(r"\bgibsey:[\w:]+", ALERTS + DASHBOARD.read_text()))
-    assert asked <= recorded
+    queried = set(re.findall(r"\bgibsey:[\w:]+", ALERTS + DASHBOARD.read_text()))
+    assert queried <= recorded
 
 
-def test_every_alert_has_its_place_in_the_runbook_and_says_what_to_do():
+def test_every_alert_has_a_runbook_section_and_an_action():
     names = re.findall(r"^      - alert: (\w+)", ALERTS, re.M)
     assert len(names) == len(set(names)) >= 8
     headings = re.findall(r"^### (\w+)", (ROOT / "docs/runbook.md").read_text(), re.M)
@@ -58,14 +58,14 @@ def test_every_alert_has_its_place_in_the_runbook_and_says_what_to_do():
         assert len(re.findall(rf"^          {part}: ", ALERTS, re.M)) == len(names)
 
 
-def test_every_alert_is_tested_as_firing_and_as_silent():
+def test_the_rule_tests_cover_every_alert_firing_and_silent():
     tests = (PROMETHEUS / "tests.yml").read_text()
     for name in re.findall(r"^      - alert: (\w+)", ALERTS, re.M):
         cases = re.findall(rf"alertname: {name}\n +exp_alerts:( \[\])?", tests)
         assert set(cases) == {"", " []"}, name
 
 
-def test_links_inside_the_documents_lead_somewhere():
+def test_every_link_inside_the_runbook_has_a_target():
     text = (ROOT / "docs/runbook.md").read_text()
     headings = re.findall(r"^#+ (.+)$", text, re.M)
     anchors = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}

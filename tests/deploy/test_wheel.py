@@ -1,4 +1,4 @@
-"""The built wheel holds the whole program, and works without the repository."""
+"""The wheel contains the whole program and works without the repository."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel) -> Path:
-    """The wheel's content, as an install would leave it."""
+    """The wheel's content, as after an installation."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(wheel.parent / "site")
     return wheel.parent / "site"
@@ -39,15 +39,15 @@ def installed(wheel) -> Path:
 
 @pytest.fixture(scope="module")
 def uv() -> str:
-    found = subprocess.run(
+    search = subprocess.run(
         ["sh", "-c", '. scripts/find-uv && command -v "$UV"'],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    if found.returncode:
-        pytest.skip("uv, which makes the environment, is not here")
-    return str(ROOT / found.stdout.strip())
+    if search.returncode:
+        pytest.skip("there is no uv to create the environment")
+    return str(ROOT / search.stdout.strip())
 
 
 def run(installed: Path, folder: Path, *arguments: str) -> str:
@@ -68,7 +68,7 @@ def run(installed: Path, folder: Path, *arguments: str) -> str:
     return rest
 
 
-def test_it_has_every_file_of_the_packages(installed):
+def test_the_wheel_has_every_file_of_the_packages(installed):
     tracked = subprocess.run(
         ["git", "ls-files", *PACKAGES], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.split()
@@ -76,36 +76,36 @@ def test_it_has_every_file_of_the_packages(installed):
     assert [name for name in tracked if not (installed / name).is_file()] == []
 
 
-def test_it_has_nothing_but_the_packages(installed):
+def test_the_wheel_has_only_the_packages(installed):
     names = {path.name for path in installed.iterdir()}
     (info,) = (name for name in names if name.endswith(".dist-info"))
     assert names == {*PACKAGES, info}
 
 
-def test_its_command_says_the_version_of_the_project(installed, tmp_path):
+def test_the_command_prints_the_version_of_the_project(installed, tmp_path):
     (version,) = re.findall(r'(?m)^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text())
     assert version in run(installed, tmp_path, "--version")
     assert f"## v{version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_each_command_explains_itself_without_the_repository(installed, tmp_path):
+def test_help_works_without_the_repository(installed, tmp_path):
     assert "run" in run(installed, tmp_path, "--help")
     assert "recovery" in run(installed, tmp_path, "run", "--help")
 
 
-def test_it_works_in_a_fresh_environment_that_has_nothing_but_it(wheel, uv, tmp_path):
+def test_the_wheel_works_in_a_fresh_environment(wheel, uv, tmp_path):
     fresh = tmp_path / "fresh"
-    made = [uv, "venv", "--quiet", "--python", sys.executable, str(fresh)]
-    subprocess.run(made, check=True)
+    create = [uv, "venv", "--quiet", "--python", sys.executable, str(fresh)]
+    subprocess.run(create, check=True)
     install = [uv, "pip", "install", "--quiet", "--python", str(fresh / "bin/python")]
     install += ["--constraint", str(ROOT / "requirements.lock"), str(wheel)]
     subprocess.run(install, check=True, timeout=300)
     command = str(fresh / "bin/gibsey-embedder")
-    shown = {
+    runs = {
         options: subprocess.run(
             [command, *options], env={}, cwd=tmp_path, capture_output=True, text=True
         )
         for options in [("--version",), ("demo", "--help"), ("doctor", "--help")]
     }
-    assert [done.returncode for done in shown.values()] == [0] * len(shown), shown
-    assert shown["--version",].stdout.strip() in wheel.name
+    assert [done.returncode for done in runs.values()] == [0] * len(runs), runs
+    assert runs["--version",].stdout.strip() in wheel.name

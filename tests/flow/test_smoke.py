@@ -1,7 +1,6 @@
-"""`scripts/smoke`, really run: against the stand-ins, with a worker between them and without.
+"""`scripts/smoke` runs against the fakes, with and without a worker.
 
-In the place of `docker compose` there is a program of the tests: it runs here what would run in a
-container, and shows the worker's log.
+A fake of `docker compose` runs the containers' commands on this machine and prints the worker's log.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="scripts/sm
 
 
 def smoke(stream: Stream, wait_s: int = 1, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the script; `settings` are what the worker's container was given."""
+    """Run the script; `settings` are those of the worker's container."""
     folder = stream.directory
     (folder / "compose").write_text(COMPOSE)
     (folder / "compose").chmod(0o755)
@@ -60,7 +59,7 @@ def smoke(stream: Stream, wait_s: int = 1, **settings: str) -> subprocess.Comple
 
 @contextmanager
 def each_page(stream: Stream, do: Callable[[str, str], None]) -> Iterator[None]:
-    """Calls `do(page_id, body)` for each page that is written into the database."""
+    """Call `do(page_id, body)` for each page that is written to the database."""
     ended = threading.Event()
     pages = stream.stargate.pages
 
@@ -86,17 +85,17 @@ def each_page(stream: Stream, do: Callable[[str, str], None]) -> Iterator[None]:
 
 @contextmanager
 def debezium(stream: Stream) -> Iterator[None]:
-    """Tells the topic of each page that is written."""
+    """Send an event for each page that is written, as Debezium does."""
 
-    def tell(page_id: str, body: str) -> None:
+    def send(page_id: str, body: str) -> None:
         key, value = event_of(page_id, body, time.time_ns() // 1000)
         stream.kafka.produce(TOPIC, key, value, partition=None)
 
-    with each_page(stream, tell):
+    with each_page(stream, send):
         yield
 
 
-def test_a_page_that_comes_through_is_good(stream: Stream) -> None:
+def test_the_script_succeeds_if_the_page_reaches_all_outputs(stream: Stream) -> None:
     stream.start().wait_started()
     with debezium(stream):
         done = smoke(stream, wait_s=60)
@@ -107,7 +106,7 @@ def test_a_page_that_comes_through_is_good(stream: Stream) -> None:
     assert stream.rag.counts[page] == 1
 
 
-def test_a_row_that_does_not_come_is_told_with_where_to_look(stream: Stream) -> None:
+def test_the_script_reports_a_missing_row_and_names_the_logs(stream: Stream) -> None:
     stream.ollama.refuse()
     stream.start().wait_started()
     with debezium(stream):
@@ -119,7 +118,7 @@ def test_a_row_that_does_not_come_is_told_with_where_to_look(stream: Stream) -> 
 
 
 @pytest.mark.parametrize(
-    ("numbers", "log", "told", "missing"),
+    ("numbers", "log", "is_notified", "missing"),
     [
         (767, "Upsert OK pages={page}", True, "row of 768 numbers in page_vectors"),
         (768, "Upsert OK pages=another", True, "log line 'Upsert OK' that names the page"),
@@ -127,23 +126,23 @@ def test_a_row_that_does_not_come_is_told_with_where_to_look(stream: Stream) -> 
     ],
     ids=["row", "log line", "refresh"],
 )
-def test_each_of_the_three_is_asked_for(
-    stream: Stream, numbers: int, log: str, told: bool, missing: str
+def test_the_script_checks_each_of_the_three_results(
+    stream: Stream, numbers: int, log: str, is_notified: bool, missing: str
 ) -> None:
-    def make(page_id: str, body: str) -> None:
+    def write_results(page_id: str, body: str) -> None:
         vector = embed_text(body)
         (stream.directory / "worker-0.log").write_text(log.format(page=page_id) + "\n")
-        if told:
+        if is_notified:
             httpx.post(stream.rag.refresh_url, json={"page_id": page_id, "vector": vector})
         stream.stargate.vectors.put(page_id, orjson.dumps({"vector": vector[:numbers]}))
 
-    with each_page(stream, make):
+    with each_page(stream, write_results):
         done = smoke(stream)
     assert done.returncode == 1
     assert f"FAILED: no {missing}" in done.stderr
 
 
-def test_what_does_not_answer_is_named(stream: Stream) -> None:
+def test_the_script_names_a_service_that_does_not_respond(stream: Stream) -> None:
     stream.stargate.refuse()
     done = smoke(stream)
     assert (done.returncode, done.stdout) == (1, "")
@@ -154,7 +153,7 @@ def test_what_does_not_answer_is_named(stream: Stream) -> None:
     assert "FAILED: the fake RAG service does not respond" in done.stderr
 
 
-def test_login_and_keyspace_are_those_of_the_worker(stream: Stream) -> None:
+def test_the_script_uses_the_login_and_keyspace_of_the_worker(stream: Stream) -> None:
     password = 'two words, a "quote" and a \\'
     stream.stargate.tokens.users["alice"] = password
     refused = smoke(stream, STARGATE_USERNAME="alice")

@@ -1,8 +1,8 @@
-"""The topic as Bytewax reads it: a fixed number of reader slots.
+"""The topic as a source of Bytewax: a fixed number of reader slots.
 
-Bytewax asks for the parts of a source once, before any broker may be there, and an empty answer
-would end the flow in silence. So the parts are slots, and Kafka partition p belongs to slot p mod
-`SLOTS`; partitions are found, and found again, while the flow runs.
+Bytewax lists the parts of a source once, maybe before a broker is available, and no part at all
+would silently end the flow. So the parts are slots: slot n reads the Kafka partitions p with p mod
+`SLOTS` = n, whichever partitions the topic has while the flow runs.
 """
 
 from __future__ import annotations
@@ -35,18 +35,17 @@ from connectors.runtime.tuning.poll_schedule import PollSchedule
 from connectors.runtime.tuning.timer_slack import TimerSlack
 
 SLOTS = 12
-"""Reader slots; part of the recovery store's layout, so another number is another version."""
+"""Reader slots; part of the recovery store's layout: another number needs another version."""
 
 STATE_VERSION = 1
 LAYOUT = SnapshotLayout(STATE_VERSION, "reader slots", SLOTS)
-LOOK_S = 0.25
-"""Seconds between two looks at what seldom changes: partitions, doubts, signs of life."""
 
-SAY_EVERY_S = 1.0
+CHECK_S = 0.25
+"""Seconds between two checks of the partitions and of the topic's validation."""
 
 SlotState = tuple[int, int, str, bool, dict[int, Position]]
-"""Version, slots, topic id, whether the topic is proven, and positions by partition: 40 bytes a
-partition, bounded by the topic's partitions."""
+"""Version, slots, topic id, whether the topic is valid, and positions by partition: 40 bytes for
+each partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +55,15 @@ class SourceContext:
     Attributes:
         config: How Kafka is reached.
         monitor: Knows the topic's partitions.
-        tracker: Where records are opened, and which says when to stop context.
+        tracker: Where records are opened.
         backpressure: Decides how many records may be read.
-        liveness: Hears that the workers turn.
+        liveness: Where workers report that they run.
         metrics: Where lag and lost positions are counted.
-        shutdown: Ends context.
+        shutdown: Ends the process.
         assigned: The thread that reads a partition, by partition.
         epoch: When the epoch ends.
-        slack: How exactly workers are woken.
-        stored: The partitions whose position a recovery store has, if there is one.
+        slack: How exactly worker threads wake.
+        stored: The partitions whose position the recovery store has.
     """
 
     config: KafkaConfig
@@ -115,14 +114,14 @@ class PagesSource(FixedPartitionedSource[Record | EventT, SlotState], Generic[Ev
 
 
 class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT]):
-    """Reads the partitions p with p mod `SLOTS` = its number, through a consumer of its own.
+    """Reads its partitions through a consumer of its own.
 
     Args:
         context: What all slots of the process share.
         validation: Validates the topic.
         lag: Where positions are noted.
-        number: Which slot it is.
-        state: What its last snapshot held, if it resumes.
+        number: The number of the slot.
+        state: Its last snapshot, if it resumes.
     """
 
     def __init__(
@@ -137,11 +136,11 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
         self._validation = validation
         self._lag = lag
         self._number = number
-        self._topic_id, proven, self._emitted = _restored(state)
-        if proven:
+        self._topic_id, is_valid, self._positions = _restored(state)
+        if is_valid:
             validation.accept()
-        context.stored.update(self._emitted)
-        self._snapshot_of: set[int] | None = None  # that may not be stored yet
+        context.stored.update(self._positions)
+        self._snapshot_partitions: set[int] | None = None  # of a snapshot that may not be stored
         self._consumer = PartitionConsumer(
             context.config,
             context.monitor.errors,
@@ -149,13 +148,11 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
             self._may_restart,
             context.monitor.refresh_soon,
         )
-        self._known = 0  # partitions of the topic when ours were chosen
+        self._topic_partitions = 0
         self._held_events = HeldEvents(validation)
-        self._idle = True
         self._may_read = True
         self._schedule = PollSchedule(context.epoch, context.slack)
-        self._look_at = 0.0
-        self._say_at = 0.0
+        self._check_at = 0.0
 
     @override
     def next_batch(self) -> Iterable[Record | EventT]:
@@ -163,20 +160,19 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
             self._schedule.polled()
             if self._context.shutdown.stopping.is_set():
                 raise StopIteration
-            if self._snapshot_of is not None:
-                self._is_stored(self._snapshot_of)
-            if self._is_time_to_look():
-                self._look_at = time.monotonic() + LOOK_S
-                self._look()
+            if self._snapshot_partitions is not None:
+                self._note_stored(self._snapshot_partitions)
+            if self._is_check_due():
+                self._check()
             elif self._consumer.has_nothing():
                 return ()
-            return () if self._idle else self._emit(self._read())
+            return self._emit(self._read()) if self._consumer.has_partitions else ()
 
     @override
     def next_awake(self) -> datetime | None:
         return self._schedule.next_poll(
-            has_partitions=not self._idle,
-            is_topic_known=self._known > 0,
+            has_partitions=self._consumer.has_partitions,
+            is_topic_known=self._topic_partitions > 0,
             may_read=self._may_read,
             open_pages=self._context.tracker.open_pages,
         )
@@ -188,126 +184,113 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
             self._context.backpressure.epoch_ended(self._number)
             if self._context.tracker.shared:
                 self._context.liveness.rest()
-            self._snapshot_of = set(self._emitted)
-            proven = self._validation.is_valid
-            return (STATE_VERSION, SLOTS, self._topic_id, proven, dict(self._emitted))
+            self._snapshot_partitions = set(self._positions)
+            is_valid = self._validation.is_valid
+            return (STATE_VERSION, SLOTS, self._topic_id, is_valid, dict(self._positions))
 
     @override
     def close(self) -> None:
         with self._context.shutdown.guard("kafka source"):
             self._consumer.close()
 
-    def _is_stored(self, partitions: set[int]) -> None:
-        """Note what is stored: Bytewax asks for records again when the epoch before is."""
-        self._snapshot_of = None
-        self._context.stored.difference_update(range(self._number, self._known, SLOTS))
+    def _note_stored(self, partitions: set[int]) -> None:
+        """Note the partitions of the last snapshot: Bytewax polls again when it is stored."""
+        self._snapshot_partitions = None
+        self._context.stored.difference_update(self._own_partitions())
         self._context.stored.update(partitions)
 
-    def _is_time_to_look(self) -> bool:
-        monitor = self._context.monitor
-        has_changed = (
-            monitor.topic_id not in ("", self._topic_id) or monitor.partitions != self._known
-        )
-        return self._idle or has_changed or time.monotonic() >= self._look_at
+    # --- reading
 
-    def _look(self) -> None:
+    def _read(self) -> Sequence[Record | EventT]:
+        limit = min(self._context.backpressure.records_to_read(), self._held_events.room)
+        self._may_read = limit > 0
+        records = self._consumer.read(limit, READ_BYTES) if limit else []
+        return self._held_events.sift(records)
+
+    def _emit(self, items: Sequence[Record | EventT]) -> Sequence[Record | EventT]:
+        if items:
+            self._open([record_in(item) for item in items])
+        if self._consumer.ends and not len(self._held_events):
+            self._move_to(self._consumer.ends)
+            self._consumer.ends = {}
+        return items
+
+    def _open(self, records: Sequence[Record]) -> None:
+        self._schedule.records_read()
+        self._context.tracker.opened(records)
+        size_bytes = sum(record.size_bytes for record in records)
+        self._context.backpressure.records_read(self._number, len(records), size_bytes)
+        self._move_to({r.partition: (r.offset + 1, r.era) for r in records})
+
+    def _move_to(self, positions: dict[int, Position]) -> None:
+        for partition, (offset, era) in positions.items():
+            self._positions[partition] = (offset, era)
+            self._context.tracker.read_up_to(partition, offset)
+            self._lag.read_up_to(partition, offset)
+
+    # --- partitions
+
+    def _own_partitions(self) -> range:
+        return range(self._number, self._topic_partitions, SLOTS)
+
+    def _is_check_due(self) -> bool:
+        monitor = self._context.monitor
+        if not self._consumer.has_partitions or monitor.partitions != self._topic_partitions:
+            return True
+        is_recreated = monitor.topic_id not in ("", self._topic_id)
+        return is_recreated or time.monotonic() >= self._check_at
+
+    def _check(self) -> None:
+        self._check_at = time.monotonic() + CHECK_S
         self._context.liveness.beat()
         self._follow_topic()
         self._consumer.retry_committed_offsets()
-        self._report_validation()
-
-    # --- which partitions
+        self._validation.report(self._context.config.topic, self._context.monitor.errors)
 
     def _follow_topic(self) -> None:
         monitor = self._context.monitor
-        if monitor.partitions != self._known:
-            self._known = monitor.partitions
-            self._follow_partitions(range(self._number, self._known, SLOTS))
-        if monitor.topic_id != self._topic_id and monitor.topic_id and self._known:
+        if monitor.partitions != self._topic_partitions:
+            self._topic_partitions = monitor.partitions
+            self._follow_partitions()
+        if monitor.topic_id != self._topic_id and monitor.topic_id and self._topic_partitions:
             self._follow_id(monitor.topic_id)
 
-    def _follow_partitions(self, mine: Iterable[int]) -> None:
-        before = set(self._consumer.partitions)
-        self._consumer.follow({number: self._emitted.get(number) for number in mine})
-        now = set(self._consumer.partitions)
-        self._idle = not now
+    def _follow_partitions(self) -> None:
+        before = self._consumer.partitions
+        self._consumer.follow({p: self._positions.get(p) for p in self._own_partitions()})
+        now = self._consumer.partitions
         for partition in before - now:
             self._context.assigned.pop(partition, None)
             self._lag.forget(partition)
         for partition in now - before:
             self._context.assigned[partition] = threading.get_ident()
             self._lag.follow(partition)
-            if (resumed := self._emitted.get(partition)) is not None:
-                # A tracker that is full of restored pages reads nothing, and yet the lag counts.
+            if (resumed := self._positions.get(partition)) is not None:
+                # The lag counts even while restored pages leave no room to read.
                 self._lag.read_up_to(partition, resumed[0])
 
     def _follow_id(self, topic_id: str) -> None:
-        """Begin anew when the topic is not the one whose offsets we have."""
+        """Start again if the topic is not the one that the positions belong to."""
         if self._topic_id:
-            # Positions of the old topic must not be in a snapshot beside the new one's id.
-            self._emitted = self._consumer.restart_from_earliest(
-                "the topic was deleted and made anew"
-            )
+            # A snapshot must not hold positions of the old topic beside the id of the new one.
+            self._positions = self._consumer.restart_from_earliest("the topic was recreated")
             self._held_events.clear()
             self._validation.restart(topic_id)
         self._topic_id = topic_id
 
     def _may_restart(self, partition: int, lost_at: float) -> bool:
-        """Whether the old offsets are settled and the topic was looked at since.
+        """Whether the old offsets are settled and the topic was refreshed since the loss.
 
-        Until then an offset could mean two records, and one loss could be told twice: by the
-        offset that is out of range, and by the topic's new id.
+        Until then an offset could mean two records, and one loss could be counted twice: for an
+        offset out of range, and for the topic's new id.
         """
         is_settled = not self._context.tracker.open_in(partition)
         return is_settled and self._context.monitor.refreshed_at > lost_at
-
-    # --- context
-
-    def _read(self) -> Sequence[Record | EventT]:
-        limit = self._records_to_read()
-        self._may_read = limit > 0
-        records = self._consumer.read(limit, READ_BYTES) if limit else []
-        return self._held_events.sift(records)
-
-    def _records_to_read(self) -> int:
-        limit, room = self._context.backpressure.records_to_read(), self._held_events.room
-        return limit if room is None else min(limit, room)
-
-    def _emit(self, items: Sequence[Record | EventT]) -> Sequence[Record | EventT]:
-        if items:
-            records = [record_in(item) for item in items]
-            self._schedule.records_read()
-            self._context.tracker.opened(records)
-            moved = {r.partition: (r.offset + 1, r.era) for r in records}
-            size_bytes = sum(record.size_bytes for record in records)
-            self._context.backpressure.records_read(self._number, len(records), size_bytes)
-            self._moved(moved)
-        if self._consumer.ends and not len(self._held_events):
-            self._moved(self._consumer.ends)
-            self._consumer.ends = {}
-        return items
-
-    def _moved(self, positions: dict[int, Position]) -> None:
-        for partition, (offset, era) in positions.items():
-            self._emitted[partition] = (offset, era)
-            self._context.tracker.read_up_to(partition, offset)
-            self._lag.read_up_to(partition, offset)
-
-    def _report_validation(self) -> None:
-        now = time.monotonic()
-        if now < self._say_at:
-            return
-        self._say_at = now + SAY_EVERY_S
-        doubt = self._validation.problem(self._context.config.topic)
-        if doubt is None:
-            self._context.monitor.errors.resolve("events")
-        else:
-            self._context.monitor.errors.report("events", *doubt)
 
 
 def _restored(state: SlotState | None) -> tuple[str, bool, dict[int, Position]]:
     if state is None:
         return "", False, {}
     LAYOUT.check(state)
-    _, _, topic_id, proven, positions = state
-    return topic_id, proven, dict(positions)
+    _, _, topic_id, is_valid, positions = state
+    return topic_id, is_valid, dict(positions)

@@ -12,12 +12,14 @@ An event that is decoded here is emitted in its decoded form, so that no event i
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from connectors.core.records import DeadLetter, Record
+from connectors.kafka.error_monitor import KafkaErrorMonitor
 
 LIMIT = 100
 """Undecodable events after which the topic counts as invalid."""
@@ -128,6 +130,13 @@ class TopicValidation(Generic[EventT]):
             self._emitted += count
             return True
 
+    def report(self, topic: str, errors: KafkaErrorMonitor) -> None:
+        """Report why events are held back, or that they are not."""
+        if problem := self.problem(topic):
+            errors.report("events", *problem)
+        else:
+            errors.resolve("events")
+
     def problem(self, topic: str) -> tuple[str, str] | None:
         """Return why events are held back, as reason and remedy; None if nothing is wrong."""
         if self._is_valid:
@@ -165,10 +174,10 @@ class HeldEvents(Generic[EventT]):
         self._bytes = 0
 
     @property
-    def room(self) -> int | None:
-        """How many records may be read before some are released; None: any number."""
+    def room(self) -> int:
+        """How many records may be read before some are released."""
         if self._validation.is_valid:
-            return None
+            return sys.maxsize
         return 0 if self._bytes >= HELD_BYTES else max(0, self._limit - len(self._held))
 
     def __len__(self) -> int:

@@ -1,6 +1,6 @@
-"""The floor of an HTTP client: bytes written, and the bytes of the answer counted.
+"""The lower bound of an HTTP client: it writes bytes and counts the bytes of the response.
 
-It would take any answer for a good one.
+It accepts any response as a success.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from yarl import URL
 END, LENGTH = b"\r\n\r\n", b"Content-Length: "
 
 
-class Bare(asyncio.Protocol):
+class BareConnection(asyncio.Protocol):
     """A connection; one request at a time."""
 
     def __init__(self) -> None:
-        self._left = 0
+        self._missing_bytes = 0
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -26,40 +26,42 @@ class Bare(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if not self._left:  # the head comes whole: it is written at once
+        if not self._missing_bytes:  # the fakes write a head in one piece
             start = data.index(LENGTH) + len(LENGTH)
-            self._left = data.index(END) + len(END) + int(data[start : data.index(b"\r", start)])
-        self._left -= len(data)
-        if not self._left:
-            self._answered.set_result(None)
+            body_bytes = int(data[start : data.index(b"\r", start)])
+            self._missing_bytes = data.index(END) + len(END) + body_bytes
+        self._missing_bytes -= len(data)
+        if not self._missing_bytes:
+            self._complete.set_result(None)
 
-    async def ask(self, request: bytes) -> None:
-        """Send a request, and wait for the end of its answer."""
-        self._answered = asyncio.get_running_loop().create_future()
+    async def send(self, request: bytes) -> None:
+        """Send a request, and wait for the end of its response."""
+        self._complete = asyncio.get_running_loop().create_future()
         self._transport.write(request)
-        await self._answered
+        await self._complete
 
 
-async def connect(url: str) -> Bare:
-    """A new connection to where a URL points."""
-    place = URL(url)
+async def connect(url: str) -> BareConnection:
+    """A new connection to the host of a URL."""
+    address = URL(url)
     loop = asyncio.get_running_loop()
-    return (await loop.create_connection(Bare, place.host or "", place.port or 80))[1]
+    connecting = loop.create_connection(BareConnection, address.host or "", address.port or 80)
+    return (await connecting)[1]
 
 
-async def ask_all(connections: Iterable[Bare], requests: Iterable[bytes]) -> None:
+async def send_all(connections: Iterable[BareConnection], requests: Iterable[bytes]) -> None:
     """Send requests over connections, each as soon as one is free."""
-    left = iter(requests)
+    remaining = iter(requests)
 
-    async def one_after_the_other(connection: Bare) -> None:
-        for request in left:
-            await connection.ask(request)
+    async def send_in_turn(connection: BareConnection) -> None:
+        for request in remaining:
+            await connection.send(request)
 
-    await asyncio.gather(*map(one_after_the_other, connections))
+    await asyncio.gather(*map(send_in_turn, connections))
 
 
 def request_bytes(method: str, path: str, body: bytes, *fields: str) -> bytes:
-    """A whole request."""
+    """A complete request."""
     head = "\r\n".join(
         (f"{method} {path} HTTP/1.1", "Host: localhost", *fields, f"Content-Length: {len(body)}")
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import uvloop
 
-from bench.bare import Bare, ask_all, connect, request_bytes
+from bench.bare import BareConnection, connect, request_bytes, send_all
 from bench.peers.services import EMBED_URL, HEADERS, MODEL, RAG_URL, STARGATE_URL
 from bench.rig import page_text
 from gibsey_embedder.fakes.ngrams import cheap_vector
@@ -63,14 +63,14 @@ async def main() -> None:
     notified = await _open(RAG_URL, 32)
     began = time.process_time()
     await asyncio.gather(
-        ask_all(windows, _windows()),
-        ask_all(stored, rows),
-        ask_all(notified, _notifications()),
+        send_all(windows, _windows()),
+        send_all(stored, rows),
+        send_all(notified, _notifications()),
     )
     print(1000 * (time.process_time() - began) / PAGES)
 
 
-async def _open(url: str, number: int) -> list[Bare]:
+async def _open(url: str, number: int) -> list[BareConnection]:
     return [await connect(url) for _ in range(number)]
 
 

@@ -1,4 +1,4 @@
-"""A whole answer to an HTTP request."""
+"""A complete response to an HTTP request."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MAX_RETRY_AFTER_S = 300.0
 
 @dataclass(slots=True)
 class Response:
-    """A whole answer.
+    """A complete response.
 
     Attributes:
         status: HTTP status.
-        headers: Header fields; look-up ignores case. Other answers may share them.
-        body: The whole body, unpacked.
+        headers: Header fields. A lookup ignores case. Several responses may share the mapping.
+        body: The complete body, decompressed.
     """
 
     status: int
@@ -31,17 +31,18 @@ class Response:
 
     @property
     def retry_after_s(self) -> float | None:
-        """Seconds asked for by Retry-After (or retry-after-ms), at most 300; None if absent."""
+        """Seconds from Retry-After or retry-after-ms, at most 300; None if both are absent."""
         if (ms := self.headers.get("retry-after-ms")) and ms.isdecimal():
             return min(float(ms) / 1000, MAX_RETRY_AFTER_S)
         return _retry_after_s(self.headers.get("retry-after", ""))
 
     def text(self, limit: int = 300) -> str:
-        """The body's beginning as one line, for messages."""
+        """The first characters of the body on one line, for messages."""
         return " ".join(self.body[: 4 * limit].decode(errors="replace").split())[:limit]
 
 
 def _retry_after_s(value: str) -> float | None:
+    """Seconds from a number or an HTTP date."""
     if not value:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Trying again for as long as it takes, with back-off, jitter and Retry-After."""
+"""Retries without an end, with back-off, jitter and Retry-After."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ T = TypeVar("T")
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
-"""A service that comes back is noticed within this time: less than the promised freshness."""
+"""The stream notices a service that recovers within this time, less than the promised freshness."""
 
 
-async def until_answered(attempt: Callable[[], Awaitable[T]], *, service: str, stalls: Stalls) -> T:
-    """Call `attempt` until it does not raise `TransientError`.
+async def retry_until_answered(
+    attempt: Callable[[], Awaitable[T]], *, service: str, stalls: Stalls
+) -> T:
+    """Call `attempt` until it does not raise `RetryableError`.
 
     Args:
-        attempt: One try; raises `TransientError` (or `ConfigurationError`) to be tried again.
-        service: Under which name the waiting is reported.
-        stalls: Where it is reported.
+        attempt: Sends one request.
+        service: The service's name in reports.
+        stalls: Where failures are reported.
 
     Returns:
-        What the successful try returned.
+        The result of the attempt that succeeded.
 
     Raises:
-        RejectedError: As raised by `attempt`; anything else it raises, too.
+        RejectedError: From `attempt`, as every other exception but `RetryableError`.
     """
     try:
         try:
             result = await attempt()
         except RetryableError as error:
             stalls.failed(service, error)
-            result = await _again(attempt, error, service, stalls)
-    except RejectedError:  # that is an answer too
+            result = await _retry(attempt, error, service, stalls)
+    except RejectedError:  # the service responded
         stalls.cleared(service)
         raise
     stalls.cleared(service)
     return result
 
 
-async def _again(
+async def _retry(
     attempt: Callable[[], Awaitable[T]], first: RetryableError, service: str, stalls: Stalls
 ) -> T:
     def wait(error: Exception) -> bool | float:
@@ -52,10 +54,10 @@ async def _again(
             return False
         if error is not first:
             stalls.failed(service, error)
-        return error.retry_after_s or True  # a Retry-After of 0 is no reason to hammer
+        return error.retry_after_s or True  # True: the usual wait, also for a Retry-After of 0
 
-    begun = False
-    async for tried in stamina.retry_context(
+    is_first = True
+    async for context in stamina.retry_context(
         on=wait,
         attempts=None,
         timeout=None,
@@ -63,9 +65,9 @@ async def _again(
         wait_max=LONGEST_WAIT_S,
         wait_jitter=FIRST_WAIT_S,
     ):
-        with tried:
-            if not begun:
-                begun = True
-                raise first  # the try that the caller has already made
+        with context:
+            if is_first:
+                is_first = False
+                raise first  # the caller has made the first attempt
             return await attempt()
     raise AssertionError("stamina ends only with a result or an error")

@@ -1,6 +1,6 @@
-"""Time limits of all that is in flight, by one timer of the event loop.
+"""The timeouts of all requests in flight, on one timer of the event loop.
 
-A timer for each costs the loop 3 us: to be made, set, stopped, and closed in a later turn.
+A timer for each request costs 2 us more CPU than this one for all (`python -m bench.client`).
 """
 
 from __future__ import annotations
@@ -12,48 +12,48 @@ from typing import Protocol
 
 
 class Expiring(Protocol):
-    """Something that may take only so long."""
+    """Something that has a timeout."""
 
     def time_out(self) -> None:
-        """Called when its time is up, once."""
+        """Called once, when its time is up."""
 
 
 class Timeouts:
-    """When what is in flight has to be over; used on one event loop."""
+    """When each request in flight expires. Use it on one event loop."""
 
     def __init__(self) -> None:
-        self._ends: dict[Expiring, float] = {}
+        self._expires_at: dict[Expiring, float] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = math.inf
+        self._timer_at = math.inf
 
-    def begin(self, one: Expiring, ends: float) -> None:
-        """Limit it.
+    def start(self, request: Expiring, expires_at: float) -> None:
+        """Start the timeout of a request.
 
         Args:
-            one: What is begun.
-            ends: When its time is up (monotonic seconds).
+            request: The request.
+            expires_at: When it expires (monotonic seconds).
         """
-        self._ends[one] = ends
-        if ends < self._rings_at:
-            self._set(ends)
+        self._expires_at[request] = expires_at
+        if expires_at < self._timer_at:
+            self._set_timer(expires_at)
 
-    def end(self, one: Expiring) -> None:
-        """Note that it is over."""
-        self._ends.pop(one, None)
+    def stop(self, request: Expiring) -> None:
+        """Stop the timeout of a request, which is over."""
+        self._expires_at.pop(request, None)
 
-    def _set(self, at: float) -> None:
+    def _set_timer(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._rings_at = at
-        left_s = max(0.0, at - time.monotonic())
-        self._timer = asyncio.get_running_loop().call_later(left_s, self._ring)
+        self._timer_at = at
+        delay_s = max(0.0, at - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
 
-    def _ring(self) -> None:
-        """End what is over, and set the timer for the one of the others that ends first."""
-        self._timer, self._rings_at = None, math.inf
+    def _expire(self) -> None:
+        """End the requests that have expired; set the timer for the next one."""
+        self._timer, self._timer_at = None, math.inf
         now = time.monotonic()
-        for one in [one for one, ends in self._ends.items() if ends <= now]:
-            self.end(one)
-            one.time_out()
-        if self._ends:
-            self._set(min(self._ends.values()))
+        for request in [r for r, at in self._expires_at.items() if at <= now]:
+            self.stop(request)
+            request.time_out()
+        if self._expires_at:
+            self._set_timer(min(self._expires_at.values()))

@@ -12,7 +12,7 @@ import orjson
 
 from connectors.core.errors import RejectedError, Rejection, RetryableError
 from connectors.core.records import PageVector
-from connectors.http.retry import until_answered
+from connectors.http.retry import retry_until_answered
 from connectors.stores.error_attribution import RowCase
 from connectors.stores.stargate.bulk_errors import check_custom, check_graphql, is_unauthorised
 from connectors.stores.stargate.rest import SERVICE, StargateRest, columns
@@ -78,7 +78,7 @@ class _Bulk(ABC):
             return await self._store_alone(entries[0])
         failing = _Failing()
         try:
-            await until_answered(
+            await retry_until_answered(
                 lambda: self._try(entries, failing), service=SERVICE, stalls=self._rest.stalls
             )
         except _FallsApart:

@@ -17,7 +17,7 @@ from connectors.core.errors import (
 from connectors.core.records import PageVector
 from connectors.http.client import HttpClient
 from connectors.http.response import Response
-from connectors.http.retry import until_answered
+from connectors.http.retry import retry_until_answered
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
@@ -185,7 +185,7 @@ class StargateRest:
         """
         case = self.attribution.begin(page_id)
         try:
-            await until_answered(
+            await retry_until_answered(
                 lambda: self._try(case, send, answers), service=SERVICE, stalls=self.stalls
             )
         except RejectedError as error:

@@ -1,4 +1,4 @@
-"""How tests of clients ask: each with connections of its own, closed at the end."""
+"""Calls of a client in tests: each has its own connections and closes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def using(make: Callable[[HttpClient], C], use: Callable[[C], Awaitable[T]]) -> T:
-    """Make a client, await what `use` does with it, close its connections."""
+    """Make a client, await `use` of it, close its connections."""
 
     async def run() -> T:
         http = HttpClient()
@@ -35,6 +35,8 @@ def vectors_of(
     truncate: bool = False,
     timeout_s: float = 10.0,
 ) -> list[Any]:
-    """What `embed` answers, parsed: a list of floats or None a text."""
-    answer = using(make, lambda client: client.embed(texts, timeout_s=timeout_s, truncate=truncate))
-    return [None if vector is None else orjson.loads(vector) for vector in answer]
+    """The result of `embed`, parsed: for each text a list of floats or None."""
+    vectors = using(
+        make, lambda client: client.embed(texts, timeout_s=timeout_s, truncate=truncate)
+    )
+    return [None if vector is None else orjson.loads(vector) for vector in vectors]

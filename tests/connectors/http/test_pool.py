@@ -1,6 +1,6 @@
 """What HTTP allows a server to do on a kept connection, byte by byte.
 
-What both ways of asking have in common is in test_http.py.
+test_client.py tests what the pool and httpx have in common.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.http.connection import MAX_HEADS, HostConnections
+from connectors.http.connection import MAX_KNOWN_HEADS, HostConnections
 from connectors.http.errors import IncompleteResponseError, ResponseTooLargeError
 from connectors.http.pool import ConnectionPool
 from connectors.http.response import Response
@@ -27,7 +27,7 @@ Server = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request) -> Callable[..., object]:
-    """Runs a conversation between a server and what asks it, on both kinds of loop."""
+    """Runs a conversation between a server and a client, on both kinds of event loop."""
     new_loop = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
 
     def once(server: Server, client: Callable[[ConnectionPool, str], Awaitable[object]]) -> object:
@@ -53,22 +53,22 @@ async def _talk(
             writer.close()
 
     listening = await asyncio.start_server(conversation, "127.0.0.1", 0)
-    wire = ConnectionPool(lambda: pytest.fail("no TLS here"), 5.0)
+    pool = ConnectionPool(lambda: pytest.fail("no TLS here"), 5.0)
     try:
         port = listening.sockets[0].getsockname()[1]
-        return await client(wire, f"http://127.0.0.1:{port}")
+        return await client(pool, f"http://127.0.0.1:{port}")
     finally:
-        wire.close()
+        pool.close()
         listening.close()
 
 
-def ask(wire: ConnectionPool, url: str, method: str = "GET", body: bytes | None = None, **more):
+def send(pool: ConnectionPool, url: str, method: str = "GET", body: bytes | None = None, **more):
     options = {"headers": {}, "timeout_s": 5.0, "max_bytes": 1 << 20, **more}
-    return wire.exchange(method, url, body=body, **options)
+    return pool.exchange(method, url, body=body, **options)
 
 
-async def question(reader: asyncio.StreamReader) -> bytes:
-    """One whole question, head and body."""
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    """One complete request, head and body."""
     head = await reader.readuntil(b"\r\n\r\n")
     for line in head.split(b"\r\n"):
         if line.lower().startswith(b"content-length:"):
@@ -76,24 +76,24 @@ async def question(reader: asyncio.StreamReader) -> bytes:
     return head
 
 
-def saying(*answers: bytes) -> Server:
-    """Give these answers, one a question, on each connection, and then hang up."""
+def server_of(*responses: bytes) -> Server:
+    """Send these responses, one for each request, on each connection, and then close it."""
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for answer in answers:
-            await question(reader)
-            writer.write(answer)
+        for response in responses:
+            await read_request(reader)
+            writer.write(response)
             await writer.drain()
 
     return server
 
 
-async def body_of(wire: ConnectionPool, url: str) -> bytes:
-    return (await ask(wire, url)).body
+async def body_of(pool: ConnectionPool, url: str) -> bytes:
+    return (await send(pool, url)).body
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         OK,
         b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
@@ -105,18 +105,18 @@ async def body_of(wire: ConnectionPool, url: str) -> bytes:
     ],
     ids=["length", "continue", "hints", "chunked", "until the end", "1.0", "no reason"],
 )
-def test_every_way_to_send_a_body_is_understood(run, answer):
-    assert run(saying(answer), body_of) == b"ok"
+def test_every_framing_of_a_body_is_parsed(run, response):
+    assert run(server_of(response), body_of) == b"ok"
 
 
 @given(cuts=st.lists(st.integers(1, 120), max_size=20))
 @settings(max_examples=30, deadline=None)
-def test_an_answer_may_come_in_any_pieces(cuts):
+def test_a_response_may_arrive_in_any_parts(cuts):
     whole = b"HTTP/1.1 200 OK\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n"
     edges = [0, *sorted({c for c in cuts if c < len(whole)}), len(whole)]
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await question(reader)
+        await read_request(reader)
         for begin, end in itertools.pairwise(edges):
             writer.write(whole[begin:end])
             await writer.drain()
@@ -125,68 +125,68 @@ def test_an_answer_may_come_in_any_pieces(cuts):
     assert uvloop.run(_talk(server, body_of)) == b"ok"
 
 
-def test_an_answer_without_a_body_leaves_the_connection_fit_for_the_next(run):
+def test_a_connection_is_kept_after_a_response_without_a_body(run):
     empty = b"HTTP/1.1 204 No Content\r\n\r\n"
 
-    async def client(wire: ConnectionPool, url: str) -> list[int]:
-        return [(await ask(wire, url)).status for _ in range(2)]
+    async def client(pool: ConnectionPool, url: str) -> list[int]:
+        return [(await send(pool, url)).status for _ in range(2)]
 
-    assert run(saying(empty, OK), client) == [204, 200]
+    assert run(server_of(empty, OK), client) == [204, 200]
 
 
-def test_a_connection_that_the_server_closed_meanwhile_is_replaced_without_a_word(run):
+def test_a_kept_connection_that_the_server_closes_is_replaced_without_an_error(run):
     connections: list[int] = []
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(1)
-        await question(reader)
+        await read_request(reader)
         writer.write(OK)
         await writer.drain()
         if len(connections) == 1:
-            await question(reader)  # read, and hung up on without an answer
+            await read_request(reader)  # read, and closed without a response
 
-    async def client(wire: ConnectionPool, url: str) -> list[bytes]:
-        return [(await ask(wire, url)).body for _ in range(2)]
+    async def client(pool: ConnectionPool, url: str) -> list[bytes]:
+        return [(await send(pool, url)).body for _ in range(2)]
 
     assert run(server, client) == [b"ok", b"ok"]
     assert len(connections) == 2
 
 
-def test_a_new_connection_that_is_closed_is_told_and_not_tried_again(run):
+def test_a_new_connection_that_is_closed_is_an_error_and_not_retried(run):
     connections: list[int] = []
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(1)
-        await question(reader)
+        await read_request(reader)
 
-    async def client(wire: ConnectionPool, url: str) -> None:
+    async def client(pool: ConnectionPool, url: str) -> None:
         with pytest.raises(IncompleteResponseError):
-            await ask(wire, url)
+            await send(pool, url)
 
     run(server, client)
     assert len(connections) == 1
 
 
-def test_a_server_that_speaks_first_is_told_at_once(run):
+def test_a_server_that_speaks_first_is_an_error_at_once(run):
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
         await writer.drain()
         await reader.read()
 
-    async def client(wire: ConnectionPool, url: str) -> None:
+    async def client(pool: ConnectionPool, url: str) -> None:
         with pytest.raises(IncompleteResponseError):
-            await ask(wire, url)
+            await send(pool, url)
 
     run(server, client)
 
 
-def test_half_an_answer_on_a_kept_connection_is_told_and_not_tried_again(run):
-    async def client(wire: ConnectionPool, url: str) -> None:
-        await ask(wire, url)
+def test_half_a_response_on_a_kept_connection_is_an_error_and_not_retried(run):
+    async def client(pool: ConnectionPool, url: str) -> None:
+        await send(pool, url)
         with pytest.raises(IncompleteResponseError):
-            await ask(wire, url)
+            await send(pool, url)
 
-    run(saying(OK, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"), client)
+    run(server_of(OK, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"), client)
 
 
 @pytest.mark.parametrize(
@@ -196,97 +196,97 @@ def test_half_an_answer_on_a_kept_connection_is_told_and_not_tried_again(run):
         OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
         OK + OK,
     ],
-    ids=["more than was asked for", "close", "two answers"],
+    ids=["half a second response", "close", "two responses"],
 )
-def test_a_connection_whose_answers_could_be_mixed_up_is_not_kept(run, last):
+def test_a_connection_with_bytes_after_its_response_is_not_kept(run, last):
     peers: set[object] = set()
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
-            await question(reader)
+            await read_request(reader)
             peers.add(writer.get_extra_info("peername"))
             writer.write(last)
             await writer.drain()
 
-    async def client(wire: ConnectionPool, url: str) -> list[bytes]:
-        return [(await ask(wire, url)).body for _ in range(3)]
+    async def client(pool: ConnectionPool, url: str) -> list[bytes]:
+        return [(await send(pool, url)).body for _ in range(3)]
 
     assert run(server, client) == [b"ok"] * 3
     assert len(peers) == 3
 
 
-def test_an_answer_that_nobody_asked_for_is_nobodys(run):
-    told: list[str] = []
+def test_a_response_without_a_request_is_dropped(run):
+    extra: list[str] = []
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await question(reader)
+        await read_request(reader)
         writer.write(OK)
         await writer.drain()
-        if not told:
-            told.append("unasked")
+        if not extra:
+            extra.append("sent")
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
             await writer.drain()
             assert await reader.read() == b""
 
-    async def client(wire: ConnectionPool, url: str) -> bytes:
-        await ask(wire, url)
-        await asyncio.sleep(0.05)  # what was not asked for arrives
-        return (await ask(wire, url)).body
+    async def client(pool: ConnectionPool, url: str) -> bytes:
+        await send(pool, url)
+        await asyncio.sleep(0.05)  # the response without a request arrives
+        return (await send(pool, url)).body
 
     assert run(server, client) == b"ok"
 
 
-def test_a_caller_who_gives_up_leaves_no_answer_behind_for_the_next(run):
-    asked = 0
+def test_a_cancelled_caller_leaves_no_response_for_the_next_request(run):
+    requests = 0
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal asked
-        await question(reader)
-        asked += 1
-        if asked == 1:
+        nonlocal requests
+        await read_request(reader)
+        requests += 1
+        if requests == 1:
             await reader.read()
         writer.write(OK)
         await writer.drain()
 
-    async def client(wire: ConnectionPool, url: str) -> bytes:
-        waiting = asyncio.ensure_future(ask(wire, url))
-        while not asked:
+    async def client(pool: ConnectionPool, url: str) -> bytes:
+        waiting = asyncio.ensure_future(send(pool, url))
+        while not requests:
             await asyncio.sleep(0.001)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        return (await ask(wire, url)).body
+        return (await send(pool, url)).body
 
     assert run(server, client) == b"ok"
 
 
-def test_a_body_of_any_size_arrives_whole(run):
+def test_a_large_body_arrives_complete(run):
     sent = bytes(range(256)) * 20_000
-    came: list[bytes] = []
+    received: list[bytes] = []
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        came.append((await question(reader)).partition(b"\r\n\r\n")[2])
+        received.append((await read_request(reader)).partition(b"\r\n\r\n")[2])
         writer.write(OK)
         await writer.drain()
 
-    async def client(wire: ConnectionPool, url: str) -> Response:
-        return await ask(wire, url, "PUT", sent)
+    async def client(pool: ConnectionPool, url: str) -> Response:
+        return await send(pool, url, "PUT", sent)
 
     run(server, client)
-    assert came == [sent]
+    assert received == [sent]
 
 
-def test_many_questions_at_once_get_each_its_own_answer(run):
+def test_each_of_many_concurrent_requests_gets_its_own_response(run):
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
-            said = (await question(reader)).partition(b"\r\n\r\n")[2]
-            await asyncio.sleep(len(said) % 3 / 1000)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
+            body = (await read_request(reader)).partition(b"\r\n\r\n")[2]
+            await asyncio.sleep(len(body) % 3 / 1000)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
-    async def client(wire: ConnectionPool, url: str) -> None:
+    async def client(pool: ConnectionPool, url: str) -> None:
         async def one(number: int) -> None:
-            said = b"x" * number
-            assert (await ask(wire, url, "POST", said)).body == said
+            body = b"x" * number
+            assert (await send(pool, url, "POST", body)).body == body
 
         for _ in range(3):
             await asyncio.gather(*(one(n) for n in range(40)))
@@ -295,41 +295,41 @@ def test_many_questions_at_once_get_each_its_own_answer(run):
 
 
 @pytest.mark.parametrize("path", ["/a b", "/a\r\nX: y", "/ü", "/a\x00"])
-def test_a_path_that_would_break_the_request_line_is_refused(run, path):
-    async def client(wire: ConnectionPool, url: str) -> None:
+def test_a_path_that_would_break_the_request_line_is_rejected(run, path):
+    async def client(pool: ConnectionPool, url: str) -> None:
         with pytest.raises(ValueError, match="percent-encoded"):
-            await ask(wire, url + path)
+            await send(pool, url + path)
 
-    run(saying(OK), client)
+    run(server_of(OK), client)
 
 
-def test_what_follows_a_hash_is_not_sent_and_a_missing_path_is_the_root(run):
+def test_a_fragment_is_not_sent_and_a_missing_path_is_the_root(run):
     lines: list[bytes] = []
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        lines.append((await question(reader)).partition(b"\r\n")[0])
+        lines.append((await read_request(reader)).partition(b"\r\n")[0])
         writer.write(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"))
         await writer.drain()
 
-    async def client(wire: ConnectionPool, url: str) -> None:
+    async def client(pool: ConnectionPool, url: str) -> None:
         for rest in ("", "?a=b", "/x?y#z"):
-            await ask(wire, url + rest)
+            await send(pool, url + rest)
 
     run(server, client)
     assert lines == [b"GET / HTTP/1.1", b"GET /?a=b HTTP/1.1", b"GET /x?y HTTP/1.1"]
 
 
-def test_a_header_of_the_caller_goes_before_the_login_of_the_url(run):
+def test_an_authorization_header_replaces_the_login_of_the_url(run):
     heads: list[bytes] = []
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heads.append(await question(reader))
+        heads.append(await read_request(reader))
         writer.write(OK)
         await writer.drain()
 
-    async def client(wire: ConnectionPool, url: str) -> None:
+    async def client(pool: ConnectionPool, url: str) -> None:
         url = url.replace("http://", "http://user:pass@")
-        await ask(wire, url, headers={"Authorization": "Bearer token"})
+        await send(pool, url, headers={"Authorization": "Bearer token"})
 
     run(server, client)
     assert heads[0].count(b"uthorization") == 1
@@ -346,7 +346,7 @@ HEADS = [
 
 
 @given(
-    answers=st.lists(
+    responses=st.lists(
         st.tuples(
             st.integers(0, len(HEADS) - 1), st.sampled_from([b"", b"ok", b"no", b"\r\n\r\n"])
         ),
@@ -356,61 +356,61 @@ HEADS = [
     cuts=st.sets(st.integers(1, 60), max_size=2),
 )
 @settings(max_examples=60, deadline=None)
-def test_an_answer_whose_head_came_before_is_read_like_the_first(answers, cuts):
-    """Every second one in pieces: a known head may come without its body, or half."""
-    whole = [HEADS[number] % len(body) + body for number, body in answers]
+def test_a_response_with_a_known_head_is_read_like_the_first(responses, cuts):
+    """Every second one in parts: a known head may arrive without its body, or only half."""
+    whole = [HEADS[number] % len(body) + body for number, body in responses]
     left = iter(enumerate(whole))
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
-            await question(reader)
-            number, answer = next(left)
-            edges = [0, *sorted(c for c in cuts if c < len(answer) and number % 2), len(answer)]
+            await read_request(reader)
+            number, response = next(left)
+            edges = [0, *sorted(c for c in cuts if c < len(response) and number % 2), len(response)]
             for begin, end in itertools.pairwise(edges):
-                writer.write(answer[begin:end])
+                writer.write(response[begin:end])
                 await writer.drain()
                 await asyncio.sleep(0.001)
 
-    async def client(wire: ConnectionPool, url: str) -> None:
-        for number, body in answers:
-            answer = await ask(wire, url)
-            assert answer.body == body
-            assert answer.status == (503 if number == 1 else 200)
-            assert answer.retry_after_s == (7.0 if number == 1 else None)
+    async def client(pool: ConnectionPool, url: str) -> None:
+        for number, body in responses:
+            response = await send(pool, url)
+            assert response.body == body
+            assert response.status == (503 if number == 1 else 200)
+            assert response.retry_after_s == (7.0 if number == 1 else None)
 
     uvloop.run(_talk(server, client))
 
 
-def test_a_known_head_with_a_longer_body_than_is_allowed_is_refused(run):
-    async def client(wire: ConnectionPool, url: str) -> None:
-        assert (await ask(wire, url)).body == b"ok"
+def test_a_known_head_with_a_body_that_is_too_large_is_rejected(run):
+    async def client(pool: ConnectionPool, url: str) -> None:
+        assert (await send(pool, url)).body == b"ok"
         with pytest.raises(ResponseTooLargeError):
-            await ask(wire, url, max_bytes=1)
+            await send(pool, url, max_bytes=1)
 
-    run(saying(OK, OK), client)
-
-
-def test_more_than_a_known_answer_is_not_taken_for_the_next_one(run):
-    async def client(wire: ConnectionPool, url: str) -> list[bytes]:
-        return [(await ask(wire, url)).body for _ in range(3)]
-
-    assert run(saying(OK, OK + OK.replace(b"ok", b"no")), client) == [b"ok"] * 3
+    run(server_of(OK, OK), client)
 
 
-def test_heads_that_never_come_again_are_not_collected(run):
-    """Many a service numbers its answers."""
+def test_bytes_after_a_response_with_a_known_head_are_not_the_next_response(run):
+    async def client(pool: ConnectionPool, url: str) -> list[bytes]:
+        return [(await send(pool, url)).body for _ in range(3)]
+
+    assert run(server_of(OK, OK + OK.replace(b"ok", b"no")), client) == [b"ok"] * 3
+
+
+def test_the_known_heads_are_limited(run):
+    """Some services number their responses."""
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for number in itertools.count():
-            await question(reader)
+            await read_request(reader)
             writer.write(OK.replace(b"OK\r\n", b"OK\r\nX-Request-Id: %d\r\n" % number))
             await writer.drain()
 
-    async def client(wire: ConnectionPool, url: str) -> None:
-        for number in range(3 * MAX_HEADS):
-            assert (await ask(wire, url)).headers["x-request-id"] == str(number)
+    async def client(pool: ConnectionPool, url: str) -> None:
+        for number in range(3 * MAX_KNOWN_HEADS):
+            assert (await send(pool, url)).headers["x-request-id"] == str(number)
         heads = [value for value in gc.get_objects() if isinstance(value, HostConnections)]
         assert heads
-        assert all(len(peers.heads) <= MAX_HEADS for peers in heads)
+        assert all(len(host.known_heads) <= MAX_KNOWN_HEADS for host in heads)
 
     run(server, client)

@@ -1,4 +1,4 @@
-"""Many time limits, one timer."""
+"""The timeouts of many requests on one timer."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from connectors.http.timeouts import Timeouts
 
 
 class Request:
-    """Notes how much too late, in seconds, its time was found to be up."""
+    """Records how late, in seconds, it is timed out."""
 
-    def __init__(self, ends: float) -> None:
-        self.ends = ends
+    def __init__(self, expires_at: float) -> None:
+        self.expires_at = expires_at
         self.late_s: list[float] = []
 
     def time_out(self) -> None:
-        self.late_s.append(time.monotonic() - self.ends)
+        self.late_s.append(time.monotonic() - self.expires_at)
 
 
 @given(
-    begun=st.lists(st.tuples(st.integers(0, 60), st.booleans()), min_size=1, max_size=12),
+    started=st.lists(st.tuples(st.integers(0, 60), st.booleans()), min_size=1, max_size=12),
 )
 @settings(max_examples=20, deadline=None)
-def test_each_that_is_not_over_in_time_is_told_so_once(begun):
-    """Whatever order they are begun in, and whichever are over before."""
+def test_each_request_that_is_not_over_in_time_is_timed_out_once(started):
+    """In whatever order the requests start, and whichever are over before."""
 
     async def scene() -> None:
-        limits, now = Timeouts(), time.monotonic()
-        requests = [(Request(now + ms / 1000), is_over) for ms, is_over in begun]
+        timeouts, now = Timeouts(), time.monotonic()
+        requests = [(Request(now + ms / 1000), is_over) for ms, is_over in started]
         for request, _ in requests:
-            limits.begin(request, request.ends)
+            timeouts.start(request, request.expires_at)
         for request, is_over in requests:
             if is_over:
-                limits.end(request)
+                timeouts.stop(request)
         await asyncio.sleep(0.08)
         for request, is_over in requests:
             assert len(request.late_s) == (0 if is_over else 1)
@@ -46,12 +46,12 @@ def test_each_that_is_not_over_in_time_is_told_so_once(begun):
     uvloop.run(scene())
 
 
-def test_one_that_ends_sooner_than_those_before_is_not_late():
+def test_a_request_that_expires_before_earlier_ones_is_not_late():
     async def scene() -> None:
-        limits, now = Timeouts(), time.monotonic()
+        timeouts, now = Timeouts(), time.monotonic()
         long, short = Request(now + 30), Request(now + 0.02)
-        limits.begin(long, long.ends)
-        limits.begin(short, short.ends)
+        timeouts.start(long, long.expires_at)
+        timeouts.start(short, short.expires_at)
         while not short.late_s:
             await asyncio.sleep(0.002)
         assert short.late_s[0] < 5
@@ -60,12 +60,12 @@ def test_one_that_ends_sooner_than_those_before_is_not_late():
     uvloop.run(scene())
 
 
-def test_what_is_begun_after_the_timer_has_rung_is_limited_too():
+def test_a_request_that_starts_after_the_timer_has_fired_is_timed_out_too():
     async def scene() -> None:
-        limits = Timeouts()
+        timeouts = Timeouts()
         for _ in range(3):
             request = Request(time.monotonic() + 0.005)
-            limits.begin(request, request.ends)
+            timeouts.start(request, request.expires_at)
             while not request.late_s:
                 await asyncio.sleep(0.002)
 

@@ -9,7 +9,7 @@
     ├── ValueError                          the URL or a header field cannot be sent
     └── httpx.HTTPError, httpx.InvalidURL   the same errors, as httpx wraps them
 
-`service_error` is the only place that knows these classes. `HttpClient` calls it at its boundary.
+`HttpClient` calls `service_error` at its boundary, so no caller sees these classes.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def service_error(error: Exception, url: str, timeout_s: float) -> RetryableErro
 def _tls_error(cause: BaseException, address: str) -> ConfigurationError | None:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return ConfigurationError(
-            f"{address} shows a certificate that is not trusted: {cause}",
+            f"{address} presents a certificate that is not trusted: {cause}",
             remedy="set HTTP_CA_FILE to the authority that signed it",
         )
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
@@ -105,7 +105,7 @@ def _request_error(error: Exception, address: str) -> ConfigurationError | None:
     """The request could not be sent as the settings describe it."""
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
         return ConfigurationError(
-            f"{address} is no usable address", remedy="correct the URL setting"
+            f"{address} is not an http or https URL", remedy="correct the URL setting"
         )
     if isinstance(error, httpx.LocalProtocolError):  # its text may quote a token
         problem = "a header field contains a character that HTTP does not allow"
@@ -123,7 +123,7 @@ def _connection_error(error: Exception, cause: BaseException, address: str) -> T
     is_response = isinstance(error, (IncompleteResponseError, httpx.HTTPError))
     if is_response and not isinstance(error, httpx.ConnectError):
         return TransientError(
-            f"{address} ended the connection without a whole answer ({_reason(cause)})"
+            f"{address} closed the connection before the response was complete ({_reason(cause)})"
         )
     return TransientError(f"cannot connect to {address}: {_reason(cause)}")
 

@@ -97,7 +97,7 @@ class ConnectionPool:
     def _origin_of(self, url: str) -> tuple[_Origin, str]:
         base, target = _split(url)
         if _NOT_IN_URL.search(target):
-            raise ValueError("its path is not percent-encoded")
+            raise ValueError("the path is not percent-encoded")
         origin = self._origins.get(base)
         if origin is None:
             origin = self._origins[base] = _Origin(base, HostConnections(self._timeouts))
@@ -120,7 +120,7 @@ def _split(url: str) -> tuple[str, str]:
     """The URL's scheme and authority, and the target of the request line."""
     start = url.find("://") + 3
     if start < 3:
-        raise ValueError("it is not a URL")
+        raise ValueError("the URL has no scheme")
     end = url.find("/", start)
     base = url if end < 0 else url[:end]
     base = base.partition("?")[0].partition("#")[0]
@@ -139,7 +139,7 @@ class _Origin:
     def __init__(self, base: str, connections: HostConnections) -> None:
         url = URL(base, encoded=True)
         if url.scheme not in ("http", "https") or not url.raw_host or url.port is None:
-            raise ValueError("it is not an http or https URL")
+            raise ValueError("the URL is not http or https")
         self.host = url.raw_host
         self.port = url.port
         self.is_tls = url.scheme == "https"

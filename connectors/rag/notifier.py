@@ -1,6 +1,6 @@
 """Notifications of the RAG service, the one output that the stream can abandon.
 
-`RagNotifier._abandon` is the place where it does: the notification becomes a dead letter.
+`RagNotifier._abandon` does so: the notification becomes a dead letter.
 """
 
 from __future__ import annotations

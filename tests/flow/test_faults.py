@@ -60,7 +60,7 @@ def test_rows_whose_answers_are_cut_are_written_again(stream: Stream) -> None:
     worker = feed_through(stream)
     stream.stargate.faults.cut()
     stream.feed(50, start=100)
-    worker.wait_for(r"waiting +service=stargate .*ended the connection")
+    worker.wait_for(r"waiting +service=stargate .*closed the connection")
     stream.stargate.faults.clear()
     assert_healed(stream, worker, "stargate")
 

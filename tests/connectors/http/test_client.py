@@ -31,7 +31,7 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[EventLoop]:
-    """The loop, in a thread of its own, on which all servers of these tests run."""
+    """The event loop, in a thread, on which all servers of these tests run."""
     loop = EventLoop(lambda error: None)
     yield loop
     loop.close()
@@ -39,7 +39,7 @@ def servers() -> Iterator[EventLoop]:
 
 @pytest.fixture
 def serve(servers) -> Iterator[Callable[..., str]]:
-    """Starts a real server that answers by a function; returns its URL."""
+    """Starts a real server with this handler; returns its URL."""
     runners: list[web.AppRunner] = []
 
     async def start(handler: Handler, context: ssl.SSLContext | None) -> int:
@@ -67,7 +67,7 @@ def _app(handler: Handler) -> web.Application:
 
 @pytest.fixture
 def talk(servers) -> Iterator[Callable[[Talk], str]]:
-    """Starts a server that says what it wants on a connection; returns its URL."""
+    """Starts a server with this conversation on each connection; returns its URL."""
     started: list[asyncio.AbstractServer] = []
 
     def begin(conversation: Talk) -> str:
@@ -83,12 +83,12 @@ def talk(servers) -> Iterator[Callable[[Talk], str]]:
         servers.loop.call_soon_threadsafe(server.close)
 
 
-def says(answer: bytes) -> Talk:
-    """Read a question, answer these bytes, and hang up."""
+def reply(response: bytes) -> Talk:
+    """Read a request, send these bytes, and close the connection."""
 
     async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
-        writer.write(answer)
+        writer.write(response)
         await writer.drain()
         writer.close()
 
@@ -105,8 +105,8 @@ async def client(ca_file: str | None = None, **limits: int) -> AsyncIterator[Htt
 
 
 @pytest.fixture(params=["exchange", "request"])
-def ask(request) -> Callable[..., Response]:
-    """Asks once, by each of the two paths."""
+def send(request) -> Callable[..., Response]:
+    """Sends one request, through each of the two paths."""
 
     def run(
         method: str,
@@ -127,23 +127,23 @@ def ask(request) -> Callable[..., Response]:
     return run
 
 
-# --- answers ---
+# --- responses ---
 
 
-def test_method_path_headers_and_body_arrive_and_the_whole_answer_comes_back(ask, serve):
+def test_method_path_headers_and_body_arrive_and_the_response_is_complete(send, serve):
     async def echo(request: web.Request) -> web.Response:
         body = await request.read()
-        said = f"{request.method} {request.raw_path} {request.headers['X-Token']} {body!r}"
-        return web.Response(status=201, text=said, headers={"X-Response": "yes"})
+        text = f"{request.method} {request.raw_path} {request.headers['X-Token']} {body!r}"
+        return web.Response(status=201, text=text, headers={"X-Response": "yes"})
 
     url = serve(echo) + "/v2/rows/a%2Fb?x=1"
-    answer = ask("PUT", url, body=b"\x00text", headers={"X-Token": "t"})
-    assert answer.text() == r"PUT /v2/rows/a%2Fb?x=1 t b'\x00text'"
-    assert (answer.status, answer.ok, answer.headers["x-response"]) == (201, True, "yes")
+    response = send("PUT", url, body=b"\x00text", headers={"X-Token": "t"})
+    assert response.text() == r"PUT /v2/rows/a%2Fb?x=1 t b'\x00text'"
+    assert (response.status, response.ok, response.headers["x-response"]) == (201, True, "yes")
 
 
 @pytest.mark.parametrize("path", ["/%2E%2E", "/'..'", "/a%2Fb", "/%25", "/%3F%23%3B+", "/%20x%20"])
-def test_the_hot_path_sends_a_path_exactly_as_it_was_encoded(serve, path):
+def test_exchange_sends_a_path_exactly_as_it_is_encoded(serve, path):
     async def echo(request: web.Request) -> web.Response:
         return web.Response(text=request.raw_path)
 
@@ -155,21 +155,21 @@ def test_the_hot_path_sends_a_path_exactly_as_it_was_encoded(serve, path):
 
 
 @pytest.mark.parametrize("status", [204, 302, 400, 404, 429, 500, 503])
-def test_a_status_is_an_answer_whatever_it_says(ask, serve, status):
+def test_every_status_is_a_response(send, serve, status):
     async def refuse(request: web.Request) -> web.Response:
         return web.Response(status=status, headers={"Location": "/elsewhere"})
 
-    answer = ask("POST", serve(refuse))
-    assert (answer.status, answer.ok) == (status, status == 204)
+    response = send("POST", serve(refuse))
+    assert (response.status, response.ok) == (status, status == 204)
 
 
 @pytest.mark.parametrize("path", ["exchange", "request"])
 def test_connections_are_kept(serve, path):
-    peers: set[object] = set()
+    ports: set[object] = set()
 
     async def note(request: web.Request) -> web.Response:
         assert request.transport is not None
-        peers.add(request.transport.get_extra_info("peername"))
+        ports.add(request.transport.get_extra_info("peername"))
         return web.Response(text="ok")
 
     async def run() -> None:
@@ -179,15 +179,15 @@ def test_connections_are_kept(serve, path):
                 await getattr(http, path)("GET", url, timeout_s=5)
 
     asyncio.run(run())
-    assert len(peers) == 1
+    assert len(ports) == 1
 
 
-def test_a_login_in_the_url_is_sent(ask, serve):
+def test_a_login_in_the_url_is_sent(send, serve):
     async def show(request: web.Request) -> web.Response:
         return web.Response(text=request.headers["Authorization"])
 
     url = serve(show).replace("http://", "http://us%40er:pass@")
-    assert ask("GET", url).text() == "Basic " + base64.b64encode(b"us@er:pass").decode()
+    assert send("GET", url).text() == "Basic " + base64.b64encode(b"us@er:pass").decode()
 
 
 @pytest.mark.parametrize("path", ["exchange", "request"])
@@ -207,21 +207,21 @@ def test_cookies_are_not_kept(serve, path):
     assert asyncio.run(run()) == b"{}"
 
 
-def test_an_answer_is_shown_on_one_line_and_shortened():
-    answer = Response(500, {}, b"<html>\n  <b>no\xff</b>\r\n" + b"x" * 10_000)
-    assert answer.text(20) == "<html> <b>no\ufffd</b> xx"
-    assert len(answer.text()) == 300
+def test_the_text_of_a_response_is_one_short_line():
+    response = Response(500, {}, b"<html>\n  <b>no\xff</b>\r\n" + b"x" * 10_000)
+    assert response.text(20) == "<html> <b>no\ufffd</b> xx"
+    assert len(response.text()) == 300
 
 
-# --- no answer ---
+# --- no response ---
 
 
-def test_a_refused_connection_passes_and_names_the_place(ask):
+def test_a_refused_connection_is_transient_and_names_the_address(send):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         with pytest.raises(TransientError) as caught:
-            ask("GET", f"http://user:secret@127.0.0.1:{port}/path?key=secret")
+            send("GET", f"http://user:secret@127.0.0.1:{port}/path?key=secret")
     assert type(caught.value) is TransientError
     assert caught.value.detail == f"cannot connect to http://127.0.0.1:{port}: Connection refused"
 
@@ -270,32 +270,32 @@ def test_request_tries_the_next_address_while_the_first_one_is_silent(serve, res
         assert asyncio.run(run()).body == b"hello"
 
 
-def test_both_paths_try_the_next_address_when_the_first_one_refuses(ask, serve, resolve):
+def test_both_paths_try_the_next_address_when_the_first_one_refuses(send, serve, resolve):
     port = int(serve(hello).rpartition(":")[2])
     resolve("127.0.0.3", "127.0.0.1")
-    assert ask("GET", f"http://service:{port}/").body == b"hello"
+    assert send("GET", f"http://service:{port}/").body == b"hello"
 
 
-def test_the_reason_is_named_when_no_address_accepts(ask, resolve):
+def test_the_reason_is_named_when_no_address_accepts(send, resolve):
     resolve("127.0.0.3", "127.0.0.4")
     with pytest.raises(TransientError, match="cannot connect to http://service:9"):
-        ask("GET", "http://service:9/")
+        send("GET", "http://service:9/")
 
 
-def test_proxies_of_the_environment_are_ignored(ask, serve, monkeypatch):
+def test_proxies_of_the_environment_are_ignored(send, serve, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    assert ask("GET", serve(hello)).body == b"hello"
+    assert send("GET", serve(hello)).body == b"hello"
 
 
-def test_an_unknown_host_passes(ask):
+def test_an_unknown_host_is_transient(send):
     with pytest.raises(
         TransientError, match=r"cannot connect to http://no\.such\.host\.invalid:80"
     ):
-        ask("GET", "http://no.such.host.invalid/")
+        send("GET", "http://no.such.host.invalid/")
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"",
         b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhalf",
@@ -307,25 +307,25 @@ def test_an_unknown_host_passes(ask):
     ],
     ids=["nothing", "half", "half a chunk", "half a header", "long header", "no gzip", "no http"],
 )
-def test_an_answer_that_is_cut_or_none_passes_and_is_told_on_one_line(ask, talk, answer):
+def test_an_incomplete_response_is_transient_and_reported_on_one_line(send, talk, response):
     with pytest.raises(
-        TransientError, match="ended the connection without a whole answer"
+        TransientError, match="closed the connection before the response was complete"
     ) as caught:
-        ask("POST", talk(says(answer)), body=b"x")
+        send("POST", talk(reply(response)), body=b"x")
     assert type(caught.value) is TransientError
     assert "\n" not in caught.value.detail
     assert len(caught.value.detail) < 300
 
 
-def test_a_message_never_holds_the_password_of_a_url(ask, talk):
-    url = talk(says(b"garbage\r\n\r\n")).replace("http://", "http://user:secret@") + "/?key=secret"
+def test_a_message_never_contains_the_password_of_a_url(send, talk):
+    url = talk(reply(b"garbage\r\n\r\n")).replace("http://", "http://user:secret@") + "/?key=secret"
     with pytest.raises(TransientError) as caught:
-        ask("GET", url)
+        send("GET", url)
     assert "secret" not in caught.value.detail
 
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhalf"])
-def test_a_server_that_hangs_is_given_up_after_the_time_out(ask, talk, beginning):
+def test_a_request_to_a_server_that_hangs_times_out(send, talk, beginning):
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
         writer.write(beginning)
@@ -333,10 +333,10 @@ def test_a_server_that_hangs_is_given_up_after_the_time_out(ask, talk, beginning
         writer.close()
 
     with pytest.raises(TransientError, match="did not answer within 0 s"):
-        ask("GET", talk(hang), timeout_s=0.1)
+        send("GET", talk(hang), timeout_s=0.1)
 
 
-def test_a_server_that_trickles_is_given_up_too(ask, talk):
+def test_a_request_to_a_server_that_trickles_times_out(send, talk):
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
@@ -346,53 +346,53 @@ def test_a_server_that_trickles_is_given_up_too(ask, talk):
         writer.close()
 
     with pytest.raises(TransientError, match="did not answer within"):
-        ask("GET", talk(trickle), timeout_s=0.2)
+        send("GET", talk(trickle), timeout_s=0.2)
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["by its length", "without end"])
-def test_an_answer_longer_than_any_of_ours_is_not_read(ask, talk, told):
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "endless"])
+def test_a_response_that_is_too_large_is_not_read(send, talk, declared):
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
-        length = b"Content-Length: 1000000000000\r\n" if told else b""
+        length = b"Content-Length: 1000000000000\r\n" if declared else b""
         writer.write(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n")
         while not writer.is_closing():
             writer.write(b"x" * 65536)
             await writer.drain()
 
     with pytest.raises(TransientError, match="more than 1 MB"):
-        ask("GET", talk(flood), limits={"max_response_bytes": 1 << 20})
+        send("GET", talk(flood), limits={"max_response_bytes": 1 << 20})
 
 
-def test_an_answer_that_is_small_only_as_long_as_it_is_packed_is_not_read(ask, talk):
-    packed = gzip.compress(b"x" * (8 << 20))
-    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
+def test_a_response_that_is_too_large_after_decompression_is_not_read(send, talk):
+    compressed = gzip.compress(b"x" * (8 << 20))
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(compressed)}\r\n\r\n"
     with pytest.raises(TransientError, match="more than 1 MB"):
-        ask(
+        send(
             "GET",
-            talk(says(head.encode() + packed)),
+            talk(reply(head.encode() + compressed)),
             limits={"max_response_bytes": 1 << 20},
         )
 
 
-def test_a_packed_answer_is_unpacked(ask, talk):
-    packed = gzip.compress(b"text")
-    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
-    assert ask("GET", talk(says(head.encode() + packed))).body == b"text"
+def test_a_compressed_response_is_decompressed(send, talk):
+    compressed = gzip.compress(b"text")
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(compressed)}\r\n\r\n"
+    assert send("GET", talk(reply(head.encode() + compressed))).body == b"text"
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://h:99999/", "http://[::1/", "http:///path"])
-def test_an_address_that_is_none_is_the_set_up_s_fault(ask, url):
+def test_an_invalid_url_is_a_configuration_error(send, url):
     with pytest.raises(ConfigurationError) as caught:
-        ask("GET", url)
+        send("GET", url)
     assert "URL" in caught.value.remedy
 
 
-def test_a_token_that_cannot_be_sent_is_the_set_up_s_fault_and_injects_nothing(ask, serve):
+def test_a_token_with_a_line_break_is_a_configuration_error_and_injects_nothing(send, serve):
     async def fine(request: web.Request) -> web.Response:
         return web.Response()
 
     with pytest.raises(ConfigurationError) as caught:
-        ask("GET", serve(fine), headers={"X-Token": "secret\r\nX-Admin: yes"})
+        send("GET", serve(fine), headers={"X-Token": "secret\r\nX-Admin: yes"})
     assert "token" in caught.value.remedy
     assert "secret" not in caught.value.detail
 
@@ -416,7 +416,7 @@ def test_a_service_is_reachable_once_it_listens(rag: Rag) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory) -> tuple[Path, ssl.SSLContext]:
-    """A self-signed certificate, and what a server needs to show it."""
+    """A self-signed certificate, and the TLS context of a server with it."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl makes the certificate")
     folder = tmp_path_factory.mktemp("tls")
@@ -435,51 +435,49 @@ async def hello(request: web.Request) -> web.Response:
     return web.Response(text="hello")
 
 
-def test_a_certificate_is_trusted_through_its_authority(ask, serve, certificate):
+def test_a_certificate_is_trusted_through_http_ca_file(send, serve, certificate):
     cert, context = certificate
     url = serve(hello, context).replace("127.0.0.1", "localhost")
-    assert ask("GET", url, ca_file=str(cert)).body == b"hello"
+    assert send("GET", url, ca_file=str(cert)).body == b"hello"
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused_with_the_setting(ask, serve, certificate):
+def test_a_certificate_of_an_unknown_authority_is_rejected_with_the_setting(
+    send, serve, certificate
+):
     with pytest.raises(ConfigurationError, match="not trusted") as caught:
-        ask("GET", serve(hello, certificate[1]))
+        send("GET", serve(hello, certificate[1]))
     assert "HTTP_CA_FILE" in caught.value.remedy
 
 
-def test_a_certificate_of_another_host_is_refused(ask, serve, certificate):
+def test_a_certificate_of_another_host_is_rejected(send, serve, certificate):
     cert, context = certificate
     with pytest.raises(ConfigurationError, match="not trusted"):
-        ask("GET", serve(hello, context), ca_file=str(cert))
+        send("GET", serve(hello, context), ca_file=str(cert))
 
 
-def test_tls_to_a_port_that_speaks_plain_http_is_the_set_up_s_fault(ask, serve):
+def test_tls_to_a_port_that_speaks_plain_http_is_a_configuration_error(send, serve):
     with pytest.raises(ConfigurationError, match="TLS with") as caught:
-        ask("GET", serve(hello).replace("http:", "https:"))
+        send("GET", serve(hello).replace("http:", "https:"))
     assert "http://" in caught.value.remedy
 
 
-def test_plain_http_to_a_port_that_speaks_tls_is_the_set_up_s_fault_where_the_server_says_so(
-    ask, talk
-):
+def test_plain_http_to_a_tls_port_that_sends_an_alert_is_a_configuration_error(send, talk):
     alert = b"\x15\x03\x03\x00\x02\x02\x46"  # fatal: protocol version
     with pytest.raises(ConfigurationError, match="speaks TLS") as caught:
-        ask("GET", talk(says(alert)))
+        send("GET", talk(reply(alert)))
     assert "https://" in caught.value.remedy
 
 
-def test_plain_http_to_a_port_that_speaks_tls_passes_where_it_just_hangs_up(
-    ask, serve, certificate
-):
+def test_plain_http_to_a_tls_port_that_only_closes_is_transient(send, serve, certificate):
     with pytest.raises(TransientError):
-        ask("GET", serve(hello, certificate[1]).replace("https:", "http:"))
+        send("GET", serve(hello, certificate[1]).replace("https:", "http:"))
 
 
-def test_a_ca_file_that_is_missing_or_none_is_the_set_up_s_fault(ask, tmp_path):
+def test_a_ca_file_that_is_missing_or_invalid_is_a_configuration_error(send, tmp_path):
     (tmp_path / "none.pem").write_text("none")
     for name in ("missing.pem", "none.pem"):
         with pytest.raises(ConfigurationError, match="cannot be used") as caught:
-            ask("GET", "https://127.0.0.1:1/", ca_file=str(tmp_path / name))
+            send("GET", "https://127.0.0.1:1/", ca_file=str(tmp_path / name))
         assert "HTTP_CA_FILE" in caught.value.remedy
 
 
@@ -510,7 +508,7 @@ def retry_after(**headers: str) -> float | None:
         ("Wed, 21 Oct 2015 07:28:00 +99999999999999", None),
     ],
 )
-def test_a_retry_after_is_read_in_seconds_and_bounded(value, seconds):
+def test_a_retry_after_is_parsed_as_seconds_and_limited(value, seconds):
     assert retry_after(retry_after=value) == seconds
 
 
@@ -520,22 +518,22 @@ def test_a_retry_after_may_be_a_date(zone):
     assert 95 < (retry_after(retry_after=email.utils.format_datetime(date)) or 0) <= 100
 
 
-def test_milliseconds_come_first():
+def test_retry_after_ms_takes_precedence():
     assert retry_after(retry_after="9", retry_after_ms="250") == 0.25
     assert retry_after(retry_after="9", retry_after_ms="soon") == 9.0
     assert retry_after(retry_after_ms="9" * 5000) == MAX_RETRY_AFTER_S
 
 
 @given(st.text(), st.text())
-def test_no_header_makes_it_raise(value, ms):
+def test_no_retry_after_header_raises(value, ms):
     seconds = retry_after(retry_after=value, retry_after_ms=ms)
     assert seconds is None or 0 <= seconds <= MAX_RETRY_AFTER_S
 
 
 @given(st.text())
-def test_a_place_can_be_named_whatever_the_url_is(url):
+def test_address_of_accepts_any_text(url):
     assert isinstance(address_of(url), str)
 
 
-def test_a_place_names_no_secret():
+def test_an_address_contains_no_secret():
     assert address_of("https://user:secret@host/path?key=secret#secret") == "https://host:443"

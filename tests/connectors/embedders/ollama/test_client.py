@@ -240,8 +240,8 @@ def test_garbage_a_page_of_html_and_a_cut_answer_are_transient_and_name_what_cam
         for spoil, words in (
             (server.faults.garbage, "without vectors: {"),
             (server.faults.html, "Bad Gateway"),
-            (server.faults.cut, "without a whole answer"),
-            (server.faults.drop, "without a whole answer"),
+            (server.faults.cut, "before the response was complete"),
+            (server.faults.drop, "before the response was complete"),
         ):
             spoil(times=1)
             with pytest.raises(TransientError, match=words):

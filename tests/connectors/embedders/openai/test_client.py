@@ -264,7 +264,7 @@ def test_garbage_html_a_cut_answer_and_silence_are_transient(server):
     for spoil, words in (
         (server.faults.garbage, "without vectors"),
         (server.faults.html, "Bad Gateway"),
-        (server.faults.cut, "without a whole answer"),
+        (server.faults.cut, "before the response was complete"),
     ):
         spoil(times=1)
         with pytest.raises(TransientError, match=words):

@@ -1,8 +1,7 @@
 """How Kafka is reached: the properties of every client that this program opens.
 
-One object holds what the settings say; sources, dead letters and commands ask it for the
-configuration of a consumer, a producer or an admin client, so that security and time-outs are the
-same everywhere.
+The source, the dead letters and the commands get the configuration of their clients here, so that
+security and timeouts are the same everywhere.
 """
 
 from __future__ import annotations
@@ -32,28 +31,28 @@ DEPENDED_ON = (
     "log.queue",
     "log.connection.close",
 )
-"""Properties that the program's promises stand on: KAFKA_OPTIONS cannot change them."""
+"""Properties that the program's guarantees depend on: KAFKA_OPTIONS cannot change them."""
 
 QUEUE_KB = 512
 FETCH_KB = 256
-"""Records that one consumer has ready, and that it asks for at once for a partition. With 4 MB and
-1 MB a long backlog took 20 MB more than a short one, and was no faster; the default is 64 MB."""
+"""Kilobytes of records that one consumer keeps ready, and that it requests at a time for a
+partition. With 4 MB and 1 MB a long backlog takes 20 MB more memory and is no faster."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaConfig:
-    """Where Kafka is, how to log in, and what is read there.
+    """Where Kafka is, how to log in, and what to read.
 
     Attributes:
         brokers: `host:port`, several with commas.
-        tls: Whether the brokers speak TLS.
-        ca_file: A PEM file with the authorities to trust; None: the system's.
-        username: The SASL user, if a login is wanted.
-        password: Its password; never in `repr`.
-        sasl_mechanism: `PLAIN`, `SCRAM-SHA-256`, …; None: no login.
-        options: More librdkafka properties; they win over ours except `DEPENDED_ON`.
         topic: The topic with the changes of pages.
-        group: The consumer group under which positions are committed.
+        group: The consumer group that offsets are committed to.
+        tls: Whether the brokers use TLS.
+        ca_file: A PEM file with the trusted authorities; None: the system's.
+        username: The SASL user; None: no login.
+        password: Its password; not in `repr`.
+        sasl_mechanism: `PLAIN`, `SCRAM-SHA-256`, …; None: no login.
+        options: More properties of librdkafka; they replace this program's, except `DEPENDED_ON`.
     """
 
     brokers: str
@@ -81,45 +80,45 @@ class KafkaConfig:
 
     @property
     def uses_tls(self) -> bool:
-        """Whether the clients speak TLS."""
+        """Whether the clients use TLS."""
         return "ssl" in self._protocol
 
     @property
     def _protocol(self) -> str:
-        ours = ("sasl_" if self.sasl_mechanism else "") + ("ssl" if self.tls else "plaintext")
-        return str(self.options.get("security.protocol", ours)).lower()
+        default = ("sasl_" if self.sasl_mechanism else "") + ("ssl" if self.tls else "plaintext")
+        return str(self.options.get("security.protocol", default)).lower()
 
     def consumer_config(self) -> dict[str, Property]:
-        """Properties of a consumer that reads what it is told and commits nothing by itself."""
+        """Return the properties of a consumer without automatic commits and offset resets."""
         config = self._with_options(
             {
                 "group.id": self.group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                # A lost position is an error that we hear of; by default it jumps in silence.
+                # Report a lost position as an error; by default the consumer jumps silently.
                 "auto.offset.reset": "error",
-                # Tells the position past records that nobody sees (transaction markers).
+                # Report the position behind records that are not visible (transaction markers).
                 "enable.partition.eof": True,
                 "allow.auto.create.topics": False,
                 "queued.max.messages.kbytes": QUEUE_KB,
                 "fetch.max.bytes": 1024 * 1024,
                 "fetch.message.max.bytes": FETCH_KB * 1024,
-                # How soon a queue that was full is filled again; the default of 1 s leaves gaps.
+                # Pause before a full queue is filled again; the default of 1 s leaves gaps.
                 "fetch.queue.backoff.ms": 20,
                 "fetch.wait.max.ms": 500,
             }
         )
-        config.pop("message.max.bytes", None)  # a producer's; no fetch may be bounded below it
+        config.pop("message.max.bytes", None)  # the producer's; a smaller fetch limit is an error
         return config
 
     def producer_config(self) -> dict[str, Property]:
-        """Properties of a producer that delivers every message once, however long it takes."""
+        """Return the properties of a producer that delivers each message exactly once."""
         return self._with_options(
             {
                 "enable.idempotence": True,
                 "acks": "all",
                 "message.timeout.ms": 0,
-                # Originals may be as large as their topic allows; the broker is the judge.
+                # An original may be as large as its topic allows; the broker decides.
                 "message.max.bytes": 16 * 1024 * 1024,
                 "topic.metadata.propagation.max.ms": 5000,
                 "linger.ms": 5,
@@ -127,16 +126,16 @@ class KafkaConfig:
         )
 
     def admin_config(self) -> dict[str, Property]:
-        """Properties of a client that asks about topics and makes them."""
+        """Return the properties of an admin client."""
         return self._with_options({})
 
     def _with_options(self, own: Mapping[str, Property]) -> dict[str, Property]:
-        wished = {name: v for name, v in self.options.items() if name not in DEPENDED_ON}
-        config = {**self._common(), **own, **wished}
+        allowed = {name: v for name, v in self.options.items() if name not in DEPENDED_ON}
+        config = {**self._common(), **own, **allowed}
         return {name: _as_text(value) for name, value in config.items()}
 
     def _common(self) -> dict[str, Property]:
-        found: dict[str, Property | None] = {
+        properties: dict[str, Property | None] = {
             "bootstrap.servers": self.brokers,
             "client.id": "gibsey-embedder",
             "security.protocol": self._protocol,
@@ -145,18 +144,18 @@ class KafkaConfig:
             "sasl.username": self.username,
             "sasl.password": self.password,
             "statistics.interval.ms": 0,
-            # A broker that comes back is noticed within 2 s; the default is 10 s.
+            # Reconnect to a restarted broker within 2 s; the default is 10 s.
             "reconnect.backoff.ms": 100,
             "reconnect.backoff.max.ms": 2000,
             "socket.connection.setup.timeout.ms": 5000,
             "socket.keepalive.enable": True,
-            # The one trace of a plaintext client at a TLS port is a line of this log.
+            # The only trace of a plaintext client at a TLS port is a line of this log.
             "log_level": 6,
             "log.connection.close": True,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in properties.items() if value is not None}
 
 
 def _as_text(value: Property) -> Property:
-    """A value as librdkafka reads it: `true`, not Python's `True`."""
+    """Return a value in librdkafka's form: `true`, not Python's `True`."""
     return str(value).lower() if isinstance(value, bool) else value

@@ -1,7 +1,7 @@
-"""What stands between the stream and Kafka, gathered from all clients of the process.
+"""Collects the errors of all Kafka clients of the process into one stall.
 
-librdkafka tells causes in two places, `error_cb` and its log, never where a call failed; and each
-client tells them anew. Here they become one stall, "kafka", with the setting to change.
+librdkafka reports causes through `error_cb` and through its log, not where a call failed, and each
+client reports the same cause again. They become the stall "kafka", with the setting to change.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from connectors.observability.stalls import Stalls
 SERVICE = "kafka"
 
 FRESH_S = 3.0
-"""While answers come, one broker's ended connection is no news: another may lead by now."""
+"""Seconds after a response for which a lost connection to one broker is not reported: another
+broker may lead the partition by now."""
 
 LASTING_S = 30.0
-"""What has worked until just now is a broker that restarts; after this time it needs a person."""
+"""Seconds for which a broker may restart; after that, the remedy is reported too."""
 
 _ORDER = ("set-up", "connection", "topic", "reading", "events", "group")
-"""Which of several problems is told: the one that the others follow from."""
+"""Which of several problems is reported first: the others follow from it."""
 
 
 class KafkaErrorMonitor:
-    """Turns what librdkafka reports into the stall "kafka"; may be called from any thread.
+    """Reports the errors of Kafka as one stall; all methods may be called from any thread.
 
-    Troubles have kinds, because each ends with another event: `set-up` when a client could be
-    made, `connection` when a broker answers, `topic` when it is there, `reading` when records
-    come, `events` when they are page changes, `group` when a commit worked.
+    Problems have kinds, because each kind ends with another event: `set-up` when a client opens,
+    `connection` when a broker responds, `topic` when the topic exists, `reading` when records
+    arrive, `events` when they are page changes, `group` when a commit succeeds.
 
     Args:
-        config: What the settings say, for the words.
-        stalls: Where the stall is told.
-        on_problem: Called when something new is wrong, so that somebody looks at once.
-        clock: Monotonic seconds, for tests.
+        config: How Kafka is reached, for the messages.
+        stalls: Where the stall is reported.
+        on_problem: Called when there is a new problem.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -58,27 +59,26 @@ class KafkaErrorMonitor:
         self._clock = clock
         self._lock = threading.Lock()
         self._problems: dict[str, ErrorMessage] = {}
-        self._seen: dict[str, int] = {}  # how often each passing fault came since the last answer
-        self._answered_at = float("-inf")
+        self._counts: dict[str, int] = {}  # of passing errors since the last response
+        self._responded_at = float("-inf")
         self._log = logs.get("kafka")
 
     def callbacks(self) -> dict[str, Any]:
-        """What to add to a client's configuration, so that its errors arrive here."""
+        """Return the properties that make a client report its errors here."""
         return {"error_cb": self.on_error, "logger": self}
 
     def on_error(self, error: KafkaError) -> None:
         """Take an error of a client or of a consumer's poll."""
-        told = error_messages.of_code(error.code(), self._config)
-        if told is not None:
-            kind, words = told
-            self._report(kind, words)
+        problem = error_messages.of_code(error.code(), self._config)
+        if problem is not None:
+            self._report(*problem)
         elif error.fatal():
-            self._unless_known(f"librdkafka gave up: {error_messages.plain(error.str())}")
+            self._report_without_remedy(f"librdkafka failed: {error_messages.plain(error.str())}")
         elif not self._explain_text(error.str()) and error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._all_down()
 
     def log(self, level: int, template: str, *args: object) -> None:
-        """Take a line of a client's log; librdkafka calls this as it would a `logging.Logger`."""
+        """Take a line of a client's log, as a `logging.Logger` does."""
         del level
         facility, text = (args[0], str(args[-1])) if args else ("", template)
         if facility == "FAIL":
@@ -86,101 +86,105 @@ class KafkaErrorMonitor:
         self._log.debug("librdkafka", facility=facility, line=text)
 
     def client_failed(self, error: KafkaException) -> None:
-        """Take what a client's constructor raised; it is tried again."""
+        """Report that a client did not open; the caller retries it."""
         text = text_of(error)
-        words = error_messages.explain(text, self._config)
-        if words is None:
+        message = error_messages.explain(text, self._config)
+        if message is None:
             reason = f"librdkafka refuses its configuration: {error_messages.plain(text)}"
-            words = ErrorMessage(reason, "check KAFKA_OPTIONS and KAFKA_SASL_MECHANISM")
-        self._report("set-up", words)
+            message = ErrorMessage(reason, "check KAFKA_OPTIONS and KAFKA_SASL_MECHANISM")
+        self._report("set-up", message)
 
     def client_opened(self) -> None:
-        """Note that a client could be made."""
+        """Note that a client opened."""
         self.resolve("set-up")
 
-    def broker_answered(self) -> None:
-        """Note that a broker answered."""
-        self._answered_at = self._clock()
-        if self._seen:
-            self._seen.clear()
+    def broker_responded(self) -> None:
+        """Note that a broker responded."""
+        self._responded_at = self._clock()
+        if self._counts:
+            self._counts.clear()
         self.resolve("connection")
 
     def records_arrived(self) -> None:
-        """Note that records were read, or the end of a partition."""
-        self.broker_answered()
+        """Note that records, or the end of a partition, were read."""
+        self.broker_responded()
         self.resolve("topic", "reading")
 
     def report(self, kind: str, reason: str, remedy: str = "") -> None:
-        """Tell a problem of one kind; it lasts until `over` is called with that kind."""
+        """Report a problem of one kind; it lasts until `resolve` is called with that kind."""
         self._report(kind, ErrorMessage(reason, remedy))
 
     def resolve(self, *kinds: str) -> None:
-        """Tell that problems of these kinds have passed."""
+        """End the problems of these kinds."""
         if not self._problems:
             return
         with self._lock:
-            gone = [self._problems.pop(kind, None) for kind in kinds]
-            well = not self._problems
-        if well and any(gone):
+            resolved = [self._problems.pop(kind, None) for kind in kinds]
+            is_well = not self._problems
+        if is_well and any(resolved):
             self._stalls.cleared(SERVICE)
 
     def repeat(self) -> None:
-        """Tell a problem that lasts once more; a stall that nobody mentions is not logged again."""
+        """Report a lasting problem again: a stall is logged again only if it is reported again."""
         first = self.current()
         if first is not None:
             self._stalls.waiting(SERVICE, first.reason, first.remedy)
 
     def current(self) -> ErrorMessage | None:
-        """What is wrong now, of several the problem that the others follow from."""
+        """Return the current problem; of several, the one that the others follow from."""
         with self._lock:
             return next((self._problems[kind] for kind in _ORDER if kind in self._problems), None)
 
-    def _report(self, kind: str, words: ErrorMessage) -> None:
+    def _report(self, kind: str, message: ErrorMessage) -> None:
         with self._lock:
-            new = self._problems.get(kind) != words
-            self._problems[kind] = words
-        if new:
+            is_new = self._problems.get(kind) != message
+            self._problems[kind] = message
+        if is_new:
             self.repeat()
             self._on_problem()
 
     def _explain_text(self, text: str) -> bool:
-        """Take a text that may tell why a connection failed; whether it did."""
-        words = error_messages.explain(text, self._config)
-        if words is None:
+        """Report the cause in an error's or a log line's text; return whether there is one."""
+        message = error_messages.explain(text, self._config)
+        if message is None:
             return False
-        if words.weight == "sure":
-            self._report("connection", words)
-            return True
-        if self._silent_s < FRESH_S:
-            return True
-        seen = self._seen[words.reason] = self._seen.get(words.reason, 0) + 1
-        if seen >= words.repeats and self._silent_s > LASTING_S:
-            self._report("connection", words)
-        elif words.weight == "passing":
-            self._unless_known(words.reason)
+        if message.weight == "sure":
+            self._report("connection", message)
+        elif self._silent_s >= FRESH_S:
+            self._count(message)
         return True
+
+    def _count(self, message: ErrorMessage) -> None:
+        """Report a passing error or a hint if it repeats."""
+        count = self._counts[message.reason] = self._counts.get(message.reason, 0) + 1
+        if count >= message.repeats and self._silent_s > LASTING_S:
+            self._report("connection", message)
+        elif message.weight == "passing":
+            self._report_without_remedy(message.reason)
 
     def _all_down(self) -> None:
         if self._silent_s > FRESH_S and "connection" not in self._problems:
             self.report("connection", f"no broker of {self._config.brokers} can be reached")
 
-    def _unless_known(self, reason: str) -> None:
+    def _report_without_remedy(self, reason: str) -> None:
+        """Report a reason, unless a problem with a remedy is known."""
         known = self._problems.get("connection")
         if known is None or not known.remedy:
             self.report("connection", reason)
 
     @property
     def _silent_s(self) -> float:
-        return self._clock() - self._answered_at
+        """Seconds since a broker responded."""
+        return self._clock() - self._responded_at
 
 
 def text_of(error: KafkaException) -> str:
-    """The text of an exception of librdkafka."""
+    """Return the text of an exception of librdkafka."""
     cause = error.args[0] if error.args else error
     return cause.str() if isinstance(cause, KafkaError) else str(cause)
 
 
 def code_of(error: KafkaException) -> int:
-    """The error code of an exception of librdkafka."""
+    """Return the error code of an exception of librdkafka."""
     cause = error.args[0] if error.args else None
     return cause.code() if isinstance(cause, KafkaError) else KafkaError._FAIL

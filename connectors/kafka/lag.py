@@ -1,4 +1,4 @@
-"""How far the outputs are behind the topic, partition by partition."""
+"""The consumer lag: how far the outputs are behind the topic, by partition."""
 
 from __future__ import annotations
 
@@ -10,55 +10,55 @@ from connectors.observability.metrics import Metrics
 
 
 class Lag:
-    """Keeps `gibsey_consumer_lag` of the partitions that this process has a share of.
+    """Sets `gibsey_consumer_lag` for the partitions of which this process has records.
 
-    In a cluster pages may be open here that another process has read: they count here, and there
-    only what is unread, so that the sum over processes is the lag.
+    In a cluster, a record that another process read may be open in this one. It counts here, and
+    the other process counts unread records only: the sum over all processes is the lag.
 
     Args:
-        tracker: Knows how many records that were read are still open.
+        tracker: The open records of the process.
         metrics: Where the gauge is.
     """
 
     def __init__(self, tracker: OffsetTracker, metrics: Metrics) -> None:
         self._tracker = tracker
         self._gauge = metrics.lag
-        # Written by the workers, read by the topic's monitor.
-        self._followed: set[int] = set()
+        # The workers write these, and the thread of the metadata monitor reads them.
+        self._read_here: set[int] = set()
         self._positions: dict[int, int] = {}
         self._starts: dict[int, int] = {}
-        self._elsewhere: set[int] = set()
+        self._open_only: set[int] = set()
 
     def follow(self, partition: int) -> None:
-        """Note a partition that this process reads, from wherever its group is."""
-        self._followed.add(partition)
+        """Add a partition that this process reads, from an unknown position."""
+        self._read_here.add(partition)
 
     def read_up_to(self, partition: int, next_offset: int) -> None:
         """Note the offset that is read next."""
         self._positions[partition] = next_offset
-        self._followed.add(partition)
+        self._read_here.add(partition)
 
     def forget(self, partition: int) -> None:
-        """Drop a partition that this process reads no more."""
-        self._followed.discard(partition)
+        """Remove a partition that this process reads no longer."""
+        self._read_here.discard(partition)
         self._positions.pop(partition, None)
         self._starts.pop(partition, None)
         with contextlib.suppress(KeyError):
             self._gauge.remove(str(partition))
 
     def partitions(self) -> list[int]:
-        """The partitions that this process reads, and those that only have pages open here."""
+        """Return the partitions that this process reads, or of which it only has open records."""
         if self._tracker.shared:
-            self._elsewhere |= self._tracker.open_partitions() - self._followed
-        return [*self._followed, *(self._elsewhere - self._followed)]
+            self._open_only |= self._tracker.open_partitions() - self._read_here
+        return [*self._read_here, *(self._open_only - self._read_here)]
 
-    def unplaced(self) -> list[int]:
-        """Those of which nobody knows yet where reading begins, for example since it is stopped."""
+    def without_position(self) -> list[int]:
+        """Return the partitions whose position is unknown, because nothing was read of them yet."""
         known = {**self._starts, **self._positions}
-        return [partition for partition in list(self._followed) if partition not in known]
+        return [partition for partition in list(self._read_here) if partition not in known]
 
-    def begins_at(self, starts: Mapping[int, int]) -> None:
-        """Note where reading will begin, by partition; what has been read says it better."""
+    def starts_at(self, starts: Mapping[int, int]) -> None:
+        """Note where reading will start, by partition; a position from reading replaces it."""
         self._starts.update(starts)
 
     def measure(self, ends: Mapping[int, int]) -> None:
@@ -72,5 +72,5 @@ class Lag:
             if position is not None:
                 unread = max(0, end - position)
                 self._gauge.labels(str(partition)).set(unread + self._tracker.open_in(partition))
-        for partition in self._elsewhere - self._followed:
+        for partition in self._open_only - self._read_here:
             self._gauge.labels(str(partition)).set(self._tracker.open_in(partition))

@@ -7,17 +7,17 @@ from confluent_kafka import Message
 from connectors.core.records import Record, parse_origin
 
 REPLAY_HEADER = "gibsey-replay-of"
-"""Header of a replayed dead letter: the origin (`topic:partition:offset`) of the record."""
+"""Header of a replayed dead letter: the origin (`topic:partition:offset`) of its record."""
 TIMESTAMP_HEADER = "gibsey-timestamp"
-"""Header of dead letters and of replayed ones: the original's own timestamp in milliseconds."""
+"""Header of dead letters and of replayed ones: the timestamp of the original in milliseconds."""
 
 
 def record_of(message: Message, topic: str, era: int) -> Record:
-    """Take over key, value and time of a message as they are.
+    """Return a message as a record, with its key, value and timestamp.
 
     Args:
-        message: One without an error.
-        topic: The topic it came from.
+        message: A message without an error.
+        topic: Its topic.
         era: The era of its partition's offsets.
     """
     kind, timestamp_ms = message.timestamp()
@@ -26,7 +26,7 @@ def record_of(message: Message, topic: str, era: int) -> Record:
         headers = headers_of(message)
         if parse_origin(origin := headers.get(REPLAY_HEADER, "")):
             replay_of = origin
-            # the broker may have given the copy a time of its own (LogAppendTime)
+            # the broker may set another timestamp on the copy (LogAppendTime)
             kind, timestamp_ms = kind or 1, timestamp_of(headers) or timestamp_ms
     return Record(
         topic,
@@ -41,18 +41,18 @@ def record_of(message: Message, topic: str, era: int) -> Record:
 
 
 def headers_of(message: Message) -> dict[str, str]:
-    """The headers of a message as texts by name; of doubled names the last one."""
-    found = message.headers() or ()
-    pairs = found.items() if isinstance(found, dict) else found
+    """Return the headers of a message by name; of several with one name, the last."""
+    headers = message.headers() or ()
+    pairs = headers.items() if isinstance(headers, dict) else headers
     return {name: (bytes_of(value) or b"").decode(errors="replace") for name, value in pairs}
 
 
 def timestamp_of(headers: dict[str, str]) -> int:
-    """What `TIMESTAMP_HEADER` says (milliseconds since 1970), 0 where it says nothing."""
+    """Return `TIMESTAMP_HEADER` (milliseconds since 1970); 0 if it is missing or invalid."""
     text = headers.get(TIMESTAMP_HEADER, "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
 
 
 def bytes_of(data: str | bytes | None) -> bytes | None:
-    """A key or a value as bytes; librdkafka's types allow texts, too."""
+    """Return a key or a value as bytes; confluent-kafka's types allow text, too."""
     return data.encode() if isinstance(data, str) else data

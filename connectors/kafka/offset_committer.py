@@ -1,4 +1,4 @@
-"""Commits to the consumer group what is settled, for a restart without a store and lag tools."""
+"""Commits settled offsets to the consumer group, for lag tools and restarts without a store."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from connectors.kafka.error_monitor import KafkaErrorMonitor, code_of, text_of
 from connectors.observability import logs
 from connectors.runtime.shutdown import Shutdown
 
-EVERY_S = 1.0
+INTERVAL_S = 1.0
 LAST_TIMEOUT_S = 3.0
-WARN_EVERY_S = 60.0
+WARN_INTERVAL_S = 60.0
 
 
 class OffsetCommitter:
-    """A thread that commits the low watermarks each second, and once at the end.
+    """Commits the tracker's low watermarks each second and when the process ends.
 
-    For runs of one process only: in a cluster a page may settle in another process than the one
-    that read it. Its consumer never subscribes and is assigned nothing.
+    Only a single process commits: in a cluster a page may settle in another process than the one
+    that read it. The consumer never subscribes, and no partition is assigned to it.
 
-    With a recovery store a partition is committed once the store has its position. Else a kill
-    before the first snapshot would let the next start begin behind pages that its memory of
-    versions does not know, and take a late event of theirs for new.
+    With a recovery store, a partition is committed only after the store has its position.
+    Otherwise a kill before the first snapshot would let the next run start behind pages whose
+    versions are not in the store, and it could take a late event of theirs for a new one.
 
     Args:
         config: How Kafka is reached.
         tracker: Knows the low watermarks.
-        errors: Hears of the client's errors.
+        errors: Where the client's errors are reported.
         shutdown: Ends the thread.
         stored: The partitions whose position the recovery store has; None without a store.
     """
@@ -60,12 +60,12 @@ class OffsetCommitter:
         self._log = logs.get("kafka")
 
     def start(self) -> None:
-        """Begin; the last commit is made when the process ends."""
+        """Start the thread; the last commit follows when the process ends."""
         self._shutdown.at_end(self.close)
         threading.Thread(target=self._run, name="offsets", daemon=True).start()
 
     def close(self) -> None:
-        """Commit a last time, within `LAST_TIMEOUT_S`."""
+        """Commit for the last time; waits up to `LAST_TIMEOUT_S`."""
         self._ended.set()
         last = threading.Thread(target=self._commit, name="last-offsets", daemon=True)
         last.start()
@@ -73,7 +73,7 @@ class OffsetCommitter:
 
     def _run(self) -> None:
         with self._shutdown.guard("offsets"):
-            while not self._ended.wait(EVERY_S):
+            while not self._ended.wait(INTERVAL_S):
                 self._commit()
 
     def _commit(self) -> None:
@@ -81,33 +81,33 @@ class OffsetCommitter:
             marks = self._tracker.low_watermarks()
             if self._stored is not None:
                 marks = {p: mark for p, mark in marks.items() if p in self._stored}
-            due = {p: mark for p, mark in marks.items() if self._committed.get(p) != mark}
-            if due:
-                self._try(due)
+            new = {p: mark for p, mark in marks.items() if self._committed.get(p) != mark}
+            if new:
+                self._send(new)
 
-    def _try(self, due: dict[int, int]) -> None:
-        places = [TopicPartition(self._config.topic, p, offset) for p, offset in due.items()]
+    def _send(self, marks: dict[int, int]) -> None:
+        offsets = [TopicPartition(self._config.topic, p, mark) for p, mark in marks.items()]
         try:
             client = self._client()
-            done = client.commit(offsets=places, asynchronous=False)
-            client.poll(0)  # serves the callbacks
+            results = client.commit(offsets=offsets, asynchronous=False)
+            client.poll(0)  # runs the callbacks
         except KafkaException as error:
             self._failed(code_of(error), text_of(error))
             return
-        refused = [place.error for place in done if place.error is not None]
-        good = {place.partition for place in done if place.error is None}
-        self._committed.update({p: mark for p, mark in due.items() if p in good})
-        if refused:
-            self._failed(refused[0].code(), refused[0].str())
+        errors = [result.error for result in results if result.error is not None]
+        accepted = {result.partition for result in results if result.error is None}
+        self._committed.update({p: mark for p, mark in marks.items() if p in accepted})
+        if errors:
+            self._failed(errors[0].code(), errors[0].str())
         else:
             self._errors.resolve("group")
 
     def _failed(self, code: int, text: str) -> None:
-        """Say so; the next second tries again, and the stream goes on meanwhile."""
+        """Report a failed commit; the next second retries it."""
         if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
             self._errors.on_error(KafkaError(code))
         now = time.monotonic()
-        if now - self._warned_at >= WARN_EVERY_S:
+        if now - self._warned_at >= WARN_INTERVAL_S:
             self._warned_at = now
             self._log.warning("position not committed", reason=plain(text), remedy=_remedy(code))
 
@@ -118,12 +118,12 @@ class OffsetCommitter:
 
 
 def _remedy(code: int) -> str:
-    if code in _MEMBERS:
-        return "another program is a member of the group; set KAFKA_GROUP to one of its own"
-    return "none needed: it is tried again each second"
+    if code in _MEMBER_ERRORS:
+        return "another program is a member of the group: set KAFKA_GROUP to an own group"
+    return "none: the commit is retried each second"
 
 
-_MEMBERS = (
+_MEMBER_ERRORS = (
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.REBALANCE_IN_PROGRESS,

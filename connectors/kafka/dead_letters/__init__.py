@@ -1,1 +1,1 @@
-"""Dead letters on their topic: the message and its producer."""
+"""Dead letters: their message, their producer and their log."""

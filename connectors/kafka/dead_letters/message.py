@@ -1,4 +1,4 @@
-"""What a dead letter looks like on its topic, and in the log."""
+"""A dead letter as a message of Kafka: headers, key and value."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Headers = list[tuple[str, str | bytes | None]]
 
 
 class Payload(enum.Enum):
-    """How much of the original a letter carries: less when the topic refuses it for its size.
+    """How much of the original a dead letter carries: less if the topic refuses its size.
 
-    `ALONE` is whole, but not in a batch with others, of which one may have been too large.
+    `ALONE` carries all of it, but in a batch of its own: another message may have been too large.
     """
 
     WHOLE = "whole"
@@ -26,40 +26,40 @@ class Payload(enum.Enum):
     BARE = "without key and value"
 
     def smaller(self) -> Payload:
-        """The form to try next."""
-        forms = list(Payload)
-        return forms[forms.index(self) + 1]
+        """Return the next smaller payload."""
+        payloads = list(Payload)
+        return payloads[payloads.index(self) + 1]
 
     def key_of(self, record: Record) -> bytes | None:
-        """The key in this form."""
+        """Return the key that the dead letter carries."""
         return None if self is Payload.BARE else record.key
 
     def value_of(self, record: Record) -> bytes | None:
-        """The value in this form."""
+        """Return the value that the dead letter carries."""
         return record.value if self in (Payload.WHOLE, Payload.ALONE) else None
 
 
-def headers_of(letter: DeadLetter, failed_at: dt.datetime, form: Payload) -> Headers:
-    """The headers of a letter.
+def headers_of(dead_letter: DeadLetter, failed_at: dt.datetime, payload: Payload) -> Headers:
+    """Return the headers of a dead letter.
 
     Args:
-        letter: The letter.
-        failed_at: When it was given up (UTC).
-        form: What it carries.
+        dead_letter: The dead letter.
+        failed_at: When its record was given up (UTC).
+        payload: What it carries.
     """
-    record = letter.record
+    record = dead_letter.record
     headers: Headers = [
-        ("reason", letter.reason.encode()),
-        ("detail", one_line(logs.redact(letter.detail)).encode(errors="replace")),
+        ("reason", dead_letter.reason.encode()),
+        ("detail", one_line(logs.redact(dead_letter.detail)).encode(errors="replace")),
         ("origin", (record.replay_of or record.origin).encode()),
         ("failed-at", failed_at.isoformat(timespec="milliseconds").encode()),
         (TIMESTAMP_HEADER, str(record.timestamp_ms).encode()),
     ]
-    if form in (Payload.NO_VALUE, Payload.BARE):
+    if payload in (Payload.NO_VALUE, Payload.BARE):
         headers.append(("original-size", str(len(record.value or b"")).encode()))
     return headers
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks and other control characters, at most `MAX_DETAIL_CHARS`."""
+    """Return text without control characters, at most `MAX_DETAIL_CHARS` long."""
     return "".join(c if c.isprintable() else " " for c in text)[:MAX_DETAIL_CHARS]

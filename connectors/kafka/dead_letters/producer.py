@@ -1,4 +1,4 @@
-"""Dead letters: the originals of what the stream gave up, each confirmed by the broker."""
+"""Sends dead letters; the broker confirms each of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.core.records import DeadLetter
-from connectors.kafka.admin import make_topic
+from connectors.kafka.admin import create_topic
 from connectors.kafka.clients import open_producer
 from connectors.kafka.config import KafkaConfig, Property
 from connectors.kafka.dead_letters.log import PERIOD_S, DeadLetterLog
@@ -21,26 +21,27 @@ from connectors.observability.stalls import Stalls
 from connectors.runtime.shutdown import Shutdown
 
 SERVICE = "dead-letters"
-SAY_AFTER_S = 2.0
-"""A letter that is not confirmed by then is a stall."""
+
+CONFIRM_TIMEOUT_S = 2.0
+"""Seconds without a confirmation after which a dead letter counts as a stall."""
 
 RETRY_S = 1.0
 _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 
 
 class DeadLetterProducer:
-    """The producer of the dead-letter topic, idempotent, opened at the first letter.
+    """The idempotent producer of the dead-letter topic; it opens with the first dead letter.
 
-    Delivery: every letter is confirmed by all in-sync replicas before `deliver` returns; until
-    then it is tried again, so that a broker that is away stalls the stream and loses nothing.
-    Bytewax's own Kafka sink has no delivery callback and loses messages in silence.
+    Delivery: all in-sync replicas confirm a dead letter before `deliver` returns. Until then it is
+    retried, so a broker that is down stalls the stream and loses nothing. (Bytewax's own Kafka
+    sink has no delivery callback and loses messages silently.)
 
     Args:
         config: How Kafka is reached.
-        topic: The dead-letter topic; made where it is missing, if the login may.
-        errors: Hears of the producer's errors.
+        topic: The dead-letter topic; created if it is missing and the login may create it.
+        errors: Where the producer's errors are reported.
         stalls: Where waiting is reported.
-        metrics: Where confirmed letters are counted.
+        metrics: Where confirmed dead letters are counted.
         shutdown: Ends the process if the polling thread fails.
     """
 
@@ -60,114 +61,109 @@ class DeadLetterProducer:
         self._stalls = stalls
         self._metrics = metrics
         self._shutdown = shutdown
-        self._producers: dict[bool, Producer] = {}  # by whether its letters travel alone
-        self._making: asyncio.Future[str] | None = None
+        self._producers: dict[bool, Producer] = {}  # by whether each message is a batch of its own
+        self._creation: asyncio.Future[str] | None = None
         self._closed = False
-        self._letters = DeadLetterLog()
+        self._dead_letter_log = DeadLetterLog()
 
-    async def deliver(self, letter: DeadLetter) -> None:
-        """Send a letter; returns when the broker has confirmed it. On the event loop only."""
+    async def deliver(self, dead_letter: DeadLetter) -> None:
+        """Send a dead letter; returns when the broker has confirmed it. Event loop only."""
         failed_at = dt.datetime.now(dt.timezone.utc)
-        form = Payload.WHOLE
-        while (error := await self._try(letter, failed_at, form)) is not None:
-            if error.code() in _TOO_LARGE and form is not Payload.BARE:
-                form = form.smaller()
+        payload = Payload.WHOLE
+        while (error := await self._try(dead_letter, failed_at, payload)) is not None:
+            if error.code() in _TOO_LARGE and payload is not Payload.BARE:
+                payload = payload.smaller()
             else:
-                await self._wait_for_better(error)
+                await self._wait(error)
         self._stalls.cleared(SERVICE)
-        self._metrics.dead_letters.labels(letter.reason).inc()
-        if self._letters.say(letter):
-            asyncio.get_running_loop().call_later(PERIOD_S, self._letters.sum_up)
+        self._metrics.dead_letters.labels(dead_letter.reason).inc()
+        if self._dead_letter_log.add(dead_letter):
+            asyncio.get_running_loop().call_later(PERIOD_S, self._dead_letter_log.summarise)
 
     def close(self) -> None:
-        """End the polling thread; what is not confirmed by then is sent again after a restart."""
+        """End the polling thread; unconfirmed dead letters are sent again after a restart."""
         self._closed = True
 
     async def _try(
-        self, letter: DeadLetter, failed_at: dt.datetime, form: Payload
+        self, dead_letter: DeadLetter, failed_at: dt.datetime, payload: Payload
     ) -> KafkaError | None:
-        """Produce once and wait for the report; returns the error, None if all is well."""
+        """Send once and wait for the delivery report; return its error."""
         loop = asyncio.get_running_loop()
         report: asyncio.Future[KafkaError | None] = loop.create_future()
 
         def on_delivery(error: KafkaError | None, _: Message) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_settle, report, error)
+                loop.call_soon_threadsafe(_set_result, report, error)
 
         try:
-            self._producer(form).produce(
+            self._producer(payload).produce(
                 self._topic,
-                key=form.key_of(letter.record),
-                value=form.value_of(letter.record),
-                headers=headers_of(letter, failed_at, form),
+                key=payload.key_of(dead_letter.record),
+                value=payload.value_of(dead_letter.record),
+                headers=headers_of(dead_letter, failed_at, payload),
                 on_delivery=on_delivery,
             )
         except BufferError:
             return KafkaError(KafkaError._QUEUE_FULL)
         except KafkaException as error:
-            found = error.args[0]
-            return found if isinstance(found, KafkaError) else KafkaError(KafkaError._FAIL)
-        return await self._reported(report)
+            cause = error.args[0]
+            return cause if isinstance(cause, KafkaError) else KafkaError(KafkaError._FAIL)
+        return await self._confirmed(report)
 
-    async def _reported(self, report: asyncio.Future[KafkaError | None]) -> KafkaError | None:
+    async def _confirmed(self, report: asyncio.Future[KafkaError | None]) -> KafkaError | None:
         while True:
-            done, _ = await asyncio.wait((report,), timeout=SAY_AFTER_S)
+            done, _ = await asyncio.wait((report,), timeout=CONFIRM_TIMEOUT_S)
             if done:
                 return report.result()
-            told = self._errors.current()
-            reason = told.reason if told else "no confirmation yet"
-            self._stalls.waiting(SERVICE, f"{self._topic}: {reason}", told.remedy if told else "")
+            problem = self._errors.current()
+            if problem is None:
+                self._stalls.waiting(SERVICE, f"{self._topic}: no confirmation yet", "")
+            else:
+                self._stalls.waiting(SERVICE, f"{self._topic}: {problem.reason}", problem.remedy)
 
-    async def _wait_for_better(self, error: KafkaError) -> None:
+    async def _wait(self, error: KafkaError) -> None:
+        """Report an error and wait until the next attempt."""
         if error.code() in MISSING:
-            await self._make_topic()
-        elif error.code() in _REMEDIES:
-            self._stalls.waiting(
-                SERVICE, f"{self._topic}: {plain(error.str())}", self._remedy(error)
-            )
+            await self._create_topic()
         else:
-            self._stalls.waiting(SERVICE, f"{self._topic}: {plain(error.str())}")
-        if (
-            error.fatal() or error.code() == KafkaError._FATAL
-        ):  # this producer will send nothing any more; the next try makes another
-            self._producers.clear()
+            remedy = _REMEDIES.get(error.code(), "").format(topic=self._topic)
+            self._stalls.waiting(SERVICE, f"{self._topic}: {plain(error.str())}", remedy)
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self._producers.clear()  # a failed producer sends nothing; the next attempt opens one
         await asyncio.sleep(RETRY_S)
 
-    def _remedy(self, error: KafkaError) -> str:
-        return _REMEDIES[error.code()].format(topic=self._topic)
-
-    async def _make_topic(self) -> None:
-        """Make the topic, once for all letters that wait for it."""
-        if self._making is None:
+    async def _create_topic(self) -> None:
+        """Create the topic, once for all dead letters that wait for it."""
+        if self._creation is None:
             loop = asyncio.get_running_loop()
-            self._making = asyncio.ensure_future(
-                loop.run_in_executor(None, make_topic, self._config, self._topic)
+            self._creation = asyncio.ensure_future(
+                loop.run_in_executor(None, create_topic, self._config, self._topic)
             )
-        making = self._making
-        problem = await making
-        if self._making is making:
-            self._making = None
+        creation = self._creation
+        problem = await creation
+        if self._creation is creation:
+            self._creation = None
         if problem:
             self._stalls.waiting(
                 SERVICE,
-                f"the topic {self._topic} does not exist and cannot be made: {plain(problem)}",
-                f"create it (kafka-topics.sh --create --topic {self._topic}), allow the login to, "
-                "or correct DEAD_LETTER_TOPIC",
+                f"the topic {self._topic} does not exist and cannot be created: {plain(problem)}",
+                f"create it (kafka-topics.sh --create --topic {self._topic}), allow the login to "
+                "create it, or correct DEAD_LETTER_TOPIC",
             )
 
-    def _producer(self, form: Payload) -> Producer:
-        """The producer for a form: a letter that was refused for its size must not share a batch.
+    def _producer(self, payload: Payload) -> Producer:
+        """The producer for a payload: after a refusal for size, each message is a batch of its own.
 
-        librdkafka fails a whole batch as too large, small letters in it too.
+        librdkafka fails a whole batch as too large, with the small messages in it.
         """
-        alone = form is not Payload.WHOLE
-        if alone not in self._producers:
-            more: dict[str, Property] = {"batch.num.messages": 1} if alone else {}
-            producer = self._producers[alone] = open_producer(self._config, self._errors, more)
+        is_alone = payload is not Payload.WHOLE
+        if is_alone not in self._producers:
+            more: dict[str, Property] = {"batch.num.messages": 1} if is_alone else {}
+            producer = self._producers[is_alone] = open_producer(self._config, self._errors, more)
             threading.Thread(
                 target=self._poll, args=(producer,), name="dead-letters", daemon=True
             ).start()
-        return self._producers[alone]
+        return self._producers[is_alone]
 
     def _poll(self, producer: Producer) -> None:
         with self._shutdown.guard("dead letters"):
@@ -183,6 +179,6 @@ _REMEDIES = {
 }
 
 
-def _settle(report: asyncio.Future[KafkaError | None], error: KafkaError | None) -> None:
+def _set_result(report: asyncio.Future[KafkaError | None], error: KafkaError | None) -> None:
     if not report.done():
         report.set_result(error)

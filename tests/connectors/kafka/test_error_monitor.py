@@ -249,7 +249,7 @@ def test_a_client_that_cannot_be_made_is_told_and_heals(case):
 
 def test_an_idle_connection_that_ends_is_no_fault():
     told = Told(PLAIN)
-    told.errors.broker_answered()
+    told.errors.broker_responded()
     told.log(ROWS["plaintext client, SASL listener"][1], times=10)
     told.clock.now += FRESH_S + 1
     told.log(ROWS["plaintext client, SASL listener"][1])
@@ -258,18 +258,18 @@ def test_an_idle_connection_that_ends_is_no_fault():
 
 def test_a_broker_that_restarts_is_waited_for_without_a_remedy():
     told = Told(PLAIN)
-    told.errors.broker_answered()
+    told.errors.broker_responded()
     told.clock.now += FRESH_S + 1
     for _ in range(20):
         told.error(KafkaError._TRANSPORT, ROWS["broker down"][1])
     assert told.words == ("cannot connect to kafka:9092: connection refused", "")
-    told.errors.broker_answered()
+    told.errors.broker_responded()
     assert told.words == ("", "")
 
 
 def test_a_broker_that_stays_away_needs_a_person_in_the_end():
     told = Told(PLAIN)
-    told.errors.broker_answered()
+    told.errors.broker_responded()
     told.clock.now += LASTING_S + 1
     for _ in range(3):
         told.error(KafkaError._TRANSPORT, ROWS["broker down"][1])
@@ -280,7 +280,7 @@ def test_one_broker_of_several_that_is_away_is_no_fault_while_the_others_answer(
     told = Told(replace(PLAIN, brokers="one:9092,two:9092"))
     for _ in range(60):
         told.clock.now += 1
-        told.errors.broker_answered()
+        told.errors.broker_responded()
         told.error(
             KafkaError._TRANSPORT,
             "two:9092/2: Connect to ipv4#10.0.0.2:9092 failed: Connection refused (after 1ms in state CONNECT)",
@@ -306,7 +306,7 @@ def test_all_brokers_down_alone_tells_only_that_nothing_is_reached():
 def test_what_the_broker_refuses_outlasts_its_other_answers(code, reason, remedy):
     told = Told(PLAIN)
     told.error(code, "Broker: no")
-    told.errors.broker_answered()
+    told.errors.broker_responded()
     assert reason in told.words[0]
     assert remedy in told.words[1]
 
@@ -317,7 +317,7 @@ def test_of_several_troubles_the_one_that_the_others_follow_from_is_told():
     told.errors.report("connection", "connection")
     told.errors.repeat()
     assert told.words[0] == "connection"
-    told.errors.broker_answered()
+    told.errors.broker_responded()
     told.errors.repeat()
     assert told.words[0] == "group"
     told.errors.resolve("group")

@@ -164,12 +164,12 @@ def test_a_detail_is_one_short_line():
 def test_many_letters_are_logged_as_a_few_and_a_number(capsys):
     now = [0.0]
     log = DeadLetterLog(clock=lambda: now[0])
-    due = [log.say(letter(n)) for n in range(1000)]
+    due = [log.add(letter(n)) for n in range(1000)]
     assert due.count(True) == 1
-    log.sum_up()
-    log.sum_up()
+    log.summarise()
+    log.summarise()
     now[0] = PERIOD_S
-    assert not log.say(letter(1000))
+    assert not log.add(letter(1000))
     said = capsys.readouterr()
     lines = [line for line in (said.out + said.err).splitlines() if "dead letter" in line]
     assert len(lines) == LINES_PER_PERIOD + 2
@@ -180,17 +180,17 @@ def test_many_letters_are_logged_as_a_few_and_a_number(capsys):
 def test_many_letters_of_one_reason_do_not_hide_one_of_another(capsys):
     log = DeadLetterLog(clock=lambda: 0.0)
     for n in range(100):
-        log.say(letter(n))
-    log.say(letter(100, reason="refused-by-rag"))
+        log.add(letter(n))
+    log.add(letter(100, reason="refused-by-rag"))
     said = capsys.readouterr()
     assert "cdc.pages:2:100" in said.out + said.err
 
 
 def test_letters_of_pages_that_are_stored_are_a_number_and_no_error(capsys):
     log = DeadLetterLog(clock=lambda: 0.0)
-    assert [log.say(letter(n, reason="other-space")) for n in range(3)] == [True, False, False]
-    log.say(letter(3))
-    log.sum_up()
+    assert [log.add(letter(n, reason="other-space")) for n in range(3)] == [True, False, False]
+    log.add(letter(3))
+    log.summarise()
     said = capsys.readouterr()
     given_up, stored = (said.out + said.err).splitlines()
     assert re.search(r"error.*dead letter .*origin=cdc.pages:2:3", given_up)

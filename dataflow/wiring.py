@@ -181,7 +181,7 @@ def _window(process: Process, batcher: Batcher, backpressure: Backpressure) -> W
 
 def _backpressure(process: Process, batcher: Batcher) -> Backpressure:
     def waiting_pages() -> int:
-        return min(batcher.waiting_texts, process.tracker.open_pages)  # a long page is many texts
+        return min(batcher.queued_texts, process.tracker.open_pages)  # a long page is many texts
 
     return Backpressure(process.tracker, waiting_pages, process.shutdown.stopping)
 

@@ -1,1 +1,1 @@
-"""Embedders: what they have in common, and one folder per kind."""
+"""Embedders: what they share, and one folder for each API."""

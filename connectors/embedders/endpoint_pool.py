@@ -1,4 +1,4 @@
-"""Who makes the vectors: the endpoints of one model, and how texts are prepared for it."""
+"""The endpoints of one model, and how texts are prepared for it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ import math
 import time
 from collections.abc import Sequence
 
-from connectors.core.errors import RetryableError, ServiceError, TransientError
+from connectors.core.errors import RetryableError, ServiceError
 from connectors.embedders import chunking
 from connectors.embedders.base import EmbedderClient, ModelInfo
 from connectors.embedders.batching.throughput import TARGET_S, Throughput
 from connectors.embedders.cache import VectorCache
-from connectors.embedders.endpoint import CONCURRENCY, MAX_PAUSE_S, MIN_PAUSE_S, Endpoint
+from connectors.embedders.endpoint import (
+    CONCURRENCY,
+    MAX_PAUSE_S,
+    MIN_PAUSE_S,
+    Endpoint,
+    as_retryable,
+)
 from connectors.embedders.text_rules import TextRules
 
 RECHECK_AFTER_SILENCE_S = 10.0
@@ -21,30 +27,32 @@ _CONTEXT_TOKENS = 2048
 
 
 class EndpointPool:
-    """Endpoints whose vectors are of one space.
+    """Endpoints of one model, whose vectors compare with each other.
+
+    Used on the event loop only; other threads may read `rules` and `model_info`.
 
     Args:
-        clients: The endpoints.
-        rules: How texts are prepared; `lowercase` may be corrected by what the server shows.
-        detect_lowercase: Whether the server is asked if texts must be lower-cased.
-        cache: Vectors of the latest texts, all of this pool's.
-        chosen_by: The settings that say what and where it is, for messages.
-        is_fallback: Whether it is the fallback, whose vectors are of another space.
-        first_index: The number of its first endpoint in the metrics.
-        concurrency: The most requests that each endpoint is to have at the same time.
+        clients: One client for each endpoint.
+        rules: How texts are prepared; the pool may switch on `lowercase`.
+        cache: The latest vectors of this pool.
+        detect_lowercase: Whether a server shows if its texts must be lower-cased.
+        chosen_by: The settings that choose the model and its address, for messages.
+        is_fallback: Whether the pool is the fallback, whose vectors do not compare with others.
+        first_index: The number of the first endpoint in the metrics.
+        concurrency: The most requests in flight to each endpoint.
         min_pause_s: Seconds of an endpoint's pause after a first failure.
         max_pause_s: Seconds of its longest pause.
         target_s: Seconds that one window should take.
 
     Attributes:
         endpoints: The endpoints.
-        rules: As given or corrected; None until a server has told about its model.
-        model_info: What it told.
-        away: Set while no endpoint answers.
-        latest_fault: Why not, as the latest one put it; None while one answers.
-        pages: Pages it has made vectors of.
-        recheck_after_silence_s: A server that was silent for so long may have been updated.
-        recheck_every_s: A server is checked so often although it answers all the time.
+        rules: How texts are prepared; None until a server has described its model.
+        model_info: What the server reported about its model.
+        unavailable: Set while every endpoint fails.
+        last_error: The latest error while every endpoint fails; else None.
+        pages: Pages that the pool has embedded.
+        recheck_after_silence_s: A server may have been updated if it was silent for so long.
+        recheck_every_s: A server is checked this often even if it responds all the time.
     """
 
     def __init__(
@@ -64,147 +72,149 @@ class EndpointPool:
     ) -> None:
         self.endpoints = [
             Endpoint(
-                client,
-                index,
-                self,
-                concurrency,
-                min_pause_s,
-                max_pause_s,
-                Throughput(target_s),
+                client, index, self, concurrency, min_pause_s, max_pause_s, Throughput(target_s)
             )
             for index, client in enumerate(clients, first_index)
         ]
         self.chosen_by = chosen_by
         self.is_fallback = is_fallback
-        self.away = asyncio.Event()
-        self.latest_fault: RetryableError | None = None
+        self.unavailable = asyncio.Event()
+        self.last_error: RetryableError | None = None
         self.pages = 0
         self.recheck_after_silence_s = RECHECK_AFTER_SILENCE_S
         self.recheck_every_s = RECHECK_EVERY_S
         self.rules: TextRules | None = None
         self.model_info: ModelInfo | None = None
-        self._wanted_rules = rules
+        self._configured_rules = rules
         self._detect_lowercase = detect_lowercase
         self._cache = cache
-        self._piece_chars = chunking.chars_for(_CONTEXT_TOKENS)
+        self._chunk_chars = chunking.chars_for(_CONTEXT_TOKENS)
+
+    # --- the model and its text rules ---
 
     @property
     def model(self) -> str:
         """The model's name."""
-        return self._wanted_rules.model
+        return self._configured_rules.model
 
     @property
     def is_lowercased(self) -> bool:
-        """Whether texts are lower-cased for what a server showed, and not as was wished."""
-        return self.rules is not None and self.rules != self._wanted_rules
+        """Whether texts are lower-cased because a server requires it, not because of a setting."""
+        return self.rules is not None and self.rules != self._configured_rules
 
     def learn(self, model_info: ModelInfo) -> None:
-        """Take what a server told about its model."""
-        rules = self._wanted_rules
+        """Use what a server has reported about its model."""
+        rules = self._configured_rules
         if self._detect_lowercase and model_info.capitals_defect:
             rules = rules.lowercased()
         if model_info.context_tokens:
-            self._piece_chars = chunking.chars_for(model_info.context_tokens)
+            self._chunk_chars = chunking.chars_for(model_info.context_tokens)
         self.model_info, self.rules = model_info, rules
         for endpoint in self.endpoints:
-            self.answered(endpoint)
+            self.record_success(endpoint)
 
     def needs_recheck(self, endpoint: Endpoint) -> bool:
-        """Whether its server may need lower-cased texts by now, or ever since, unlike the others.
+        """Whether a server may require lower-cased texts by now, unlike the others.
 
-        That is a matter of Ollama's version; and whoever updates it stops it for a while.
+        This depends on the version of Ollama, and an update stops the server for a while.
         """
         if not self._detect_lowercase or self.rules is None or self.rules.lowercase:
             return False
         now = time.monotonic()
-        silent_s = now - max(endpoint.free_since, endpoint.seen_at)
-        since_check_s = now - endpoint.seen_at
+        silent_s = now - max(endpoint.responded_at, endpoint.checked_at)
+        since_check_s = now - endpoint.checked_at
         return silent_s > self.recheck_after_silence_s or since_check_s > self.recheck_every_s
 
     async def recheck(self, endpoint: Endpoint) -> bool:
-        """Ask a server, if it is doubtful; whether that has changed the rules.
+        """Check a server again if that is necessary.
+
+        Returns:
+            Whether the rules have changed.
 
         Raises:
-            ServiceError: It does not tell, or has not told one that asked just before.
+            ServiceError: The check failed, or another request's check has failed meanwhile.
         """
         since = time.monotonic()
-        async with endpoint.looking:
-            if endpoint.fault is not None and endpoint.failed_at > since:
-                raise endpoint.fault  # or each window in flight would wait for its own time-out
+        async with endpoint.check_lock:
+            if endpoint.last_error is not None and endpoint.failed_at > since:
+                raise endpoint.last_error  # else each window would wait for its own timeout
             if not self.needs_recheck(endpoint):
                 return False
             model_info = await endpoint.client.check()
-            endpoint.seen_at = time.monotonic()
+            endpoint.checked_at = time.monotonic()
             if not model_info.capitals_defect or (self.rules and self.rules.lowercase):
                 return False
-            self.rules = self._wanted_rules.lowercased()
+            self.rules = self._configured_rules.lowercased()
             return True
 
-    def failed(self, endpoint: Endpoint, error: RetryableError, sent_at: float) -> None:
-        """Note that an endpoint did not do what it was asked for at that moment."""
-        endpoint.failed(error, sent_at)
-        if all(one.faults for one in self.endpoints):
-            self.latest_fault = error
-            self.away.set()
+    def texts_of(self, body: str) -> list[str]:
+        """Return the prepared texts of a page; the body itself until the rules are known."""
+        rules = self.rules
+        if rules is None:
+            return [body]
+        if rules.long_pages == "mean" and len(body) > self._chunk_chars:
+            return [rules.prepare(chunk) for chunk in chunking.split_text(body, self._chunk_chars)]
+        return [rules.prepare(body)]
 
-    def answered(self, endpoint: Endpoint) -> None:
-        """Note that an endpoint is sound."""
-        endpoint.faults = 0
-        self.latest_fault = None
-        self.away.clear()
+    # --- whether the endpoints work ---
+
+    def record_failure(self, endpoint: Endpoint, error: RetryableError, sent_at: float) -> None:
+        """Record that a request which was sent at that time (monotonic seconds) has failed."""
+        endpoint.record_failure(error, sent_at)
+        if all(one.failures for one in self.endpoints):
+            self.last_error = error
+            self.unavailable.set()
+
+    def record_success(self, endpoint: Endpoint) -> None:
+        """Record that an endpoint works."""
+        endpoint.failures = 0
+        self.last_error = None
+        self.unavailable.clear()
 
     @property
-    def away_s(self) -> float:
-        """For how long no endpoint has answered; 0 while one does."""
-        if not self.away.is_set():
+    def unavailable_s(self) -> float:
+        """For how many seconds every endpoint has failed; 0 while one works."""
+        if not self.unavailable.is_set():
             return 0.0
         return time.monotonic() - max(one.failing_since for one in self.endpoints)
 
-    async def answers(self) -> bool:
-        """Ask all endpoints about their model; whether one of them tells."""
-        asked = [asyncio.ensure_future(self._tells(one)) for one in self.endpoints]
+    async def probe(self) -> bool:
+        """Check all endpoints at the same time; return whether one of them works."""
+        checks = [asyncio.ensure_future(self._probe(one)) for one in self.endpoints]
         try:
-            for answer in asyncio.as_completed(asked):
-                if await answer:
+            for check in asyncio.as_completed(checks):
+                if await check:
                     return True
         finally:
-            for one in asked:
-                one.cancel()
+            for pending in checks:
+                pending.cancel()
         return False
 
-    async def _tells(self, endpoint: Endpoint) -> bool:
+    async def _probe(self, endpoint: Endpoint) -> bool:
         sent_at = time.monotonic()
         try:
             model_info = await endpoint.client.check()
         except ServiceError as error:
-            fault = error if isinstance(error, RetryableError) else TransientError(error.detail)
-            self.failed(endpoint, fault, sent_at)
+            self.record_failure(endpoint, as_retryable(error), sent_at)
             return False
         if self.rules is None:
             self.learn(model_info)
         endpoint.retry_at = 0.0
-        self.answered(endpoint)
-        endpoint.seen_at = -math.inf  # the texts that wait may not be as it needs them
+        self.record_success(endpoint)
+        endpoint.checked_at = -math.inf  # so that the waiting texts are checked against its rules
         return True
 
-    def texts_of(self, body: str) -> list[str]:
-        """The texts that a page goes in; the body as it is until the rules are known."""
-        rules = self.rules
-        if rules is None:
-            return [body]
-        if rules.long_pages == "mean" and len(body) > self._piece_chars:
-            return [rules.prepare(piece) for piece in chunking.split_text(body, self._piece_chars)]
-        return [rules.prepare(body)]
+    # --- the cache ---
 
-    def remembered(self, body: str) -> bytes | None:
-        """The vector of a body that was embedded lately."""
+    def cached_vector(self, body: str) -> bytes | None:
+        """Return the vector of a body that was embedded recently."""
         return self._cache.get(self.rules, body) if self.rules else None
 
-    def remember(self, body: str, vector: bytes) -> None:
+    def cache_vector(self, body: str, vector: bytes) -> None:
         """Keep the vector of a body."""
         if self.rules is not None:
             self._cache.put(self.rules, body, vector)
 
-    def forget(self) -> None:
-        """Drop all vectors that are kept."""
+    def clear_cache(self) -> None:
+        """Drop all cached vectors."""
         self._cache.clear()

@@ -1,14 +1,14 @@
-"""A second pool that embeds while the first one is away.
+"""The failover to a second pool, which embeds while the first one is unavailable.
 
-                 no answer for EMBED_FALLBACK_AFTER seconds,
-                 and the fallback answers a plain question
+                 every endpoint fails for EMBED_FALLBACK_AFTER seconds,
+                 and a probe of the fallback succeeds
     ┌─────────┐ ──────────────────────────────────────────► ┌──────────┐
     │ primary │                                             │ fallback │
     └─────────┘ ◄────────────────────────────────────────── └──────────┘
-                 the primary answers a plain question
+                 a probe of the primary succeeds
 
-Its vectors are of another space: each page that gets one is marked so, which makes a dead letter
-`other-space` of it, beside its row and its notification.
+The fallback's vectors do not compare with the primary's. Each page that has one is marked, so that
+a dead letter `other-space` follows beside its row and its notification.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ REMEDY = "gibsey-embedder replay --reason other-space"
 
 @dataclass(frozen=True, slots=True)
 class FallbackStatus:
-    """The fallback at its work.
+    """What the status page shows of a fallback at work.
 
     Attributes:
-        name: The fallback, as people are shown it.
+        name: Scheme, host and port of the fallback.
         model: Its model.
         since: When it took over (seconds since 1970).
         reason: Why the primary does not embed.
-        pages: Pages it has embedded since.
+        pages: Pages that it has embedded since.
         held: Pages that it refuses, which wait for the primary.
     """
 
@@ -50,17 +50,17 @@ class FallbackStatus:
 
 
 class Failover:
-    """Watches a primary pool, and lets another one work as long as that is away.
+    """Watches the primary pool, and lets the fallback embed while the primary is unavailable.
 
     Used on the event loop only.
 
     Args:
         pool: The fallback.
-        primary: Whom it stands in for.
-        after_s: Seconds without an answer before it does.
-        metrics: Where `gibsey_fallback_at_work` is kept.
+        primary: The primary.
+        after_s: Seconds that every endpoint of the primary must fail before the fallback embeds.
+        metrics: Shows whether the fallback embeds.
         check_every_s: How often the failover checks whether `after_s` is over.
-        probe_every_s: How often it checks whether the primary is back.
+        probe_every_s: How often it probes the primary while the fallback embeds.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Failover:
         check_every_s: float = CHECK_EVERY_S,
         probe_every_s: float = PROBE_EVERY_S,
     ) -> None:
-        self._check_every_s = check_every_s
-        self._probe_every_s = probe_every_s
         self.pool = pool
         self._primary = primary
         self._after_s = after_s
+        self._check_every_s = check_every_s
+        self._probe_every_s = probe_every_s
         self._at_work = metrics.fallback_at_work
         self._log = logs.get("embedder")
         self._halted = False
@@ -89,43 +89,44 @@ class Failover:
         self._halted = True
 
     async def watch(
-        self, use: Callable[[EndpointPool], None], failed: Callable[[RetryableError], None]
+        self, use: Callable[[EndpointPool], None], report: Callable[[RetryableError], None]
     ) -> None:
-        """Take over and go back, until `halt`.
+        """Switch between the pools until `halt`.
 
         Args:
-            use: Called with the pool that is to embed from now on.
-            failed: Called with the fault of a fallback that cannot take over.
+            use: Called with the pool that embeds from now on.
+            report: Called with the error of a fallback that cannot take over.
         """
         while not self._halted:
-            await self._primary.away.wait()
+            await self._primary.unavailable.wait()
             if not await self._is_due():
                 await asyncio.sleep(self._check_every_s)
-            elif await self.pool.answers():
-                if self._primary.away.is_set() and not self._halted:  # it may be back by now
+            elif await self.pool.probe():
+                # the primary may have recovered meanwhile
+                if self._primary.unavailable.is_set() and not self._halted:
                     self._take_over(use)
-                    await self._until_primary_answers()
-                    self._go_back(use)
-            elif self.pool.latest_fault is not None:
-                failed(self.pool.latest_fault)
+                    await self._wait_for_primary()
+                    self._hand_back(use)
+            elif self.pool.last_error is not None:
+                report(self.pool.last_error)
 
     async def _is_due(self) -> bool:
-        """Whether the primary has been away for long enough, and the fallback may be asked.
+        """Whether the primary was unavailable for long enough, and the fallback may be probed.
 
-        Failed windows alone do not say that it is away: a text may be to blame for them.
+        Failed windows alone do not prove that the primary is unavailable: a text may cause them.
         """
-        if self._primary.away_s < self._after_s:
+        if self._primary.unavailable_s < self._after_s:
             return False
         if any(one.retry_at > time.monotonic() for one in self.pool.endpoints):
             return False
-        # until it has told about its model, it is being asked all the time
-        return self._primary.rules is None or not await self._primary.answers()
+        # until the primary has described its model, the batcher checks it all the time
+        return self._primary.rules is None or not await self._primary.probe()
 
-    async def _until_primary_answers(self) -> None:
-        while self._primary.away.is_set() and not self._halted:
+    async def _wait_for_primary(self) -> None:
+        while self._primary.unavailable.is_set() and not self._halted:
             await asyncio.sleep(self._probe_every_s)
-            if self._primary.rules is not None and self._primary.away.is_set():
-                await self._primary.answers()
+            if self._primary.rules is not None and self._primary.unavailable.is_set():
+                await self._primary.probe()
 
     def _take_over(self, use: Callable[[EndpointPool], None]) -> None:
         self._since = time.time()
@@ -140,8 +141,8 @@ class Failover:
         )
         use(self.pool)
 
-    def _go_back(self, use: Callable[[EndpointPool], None]) -> None:
-        if self._primary.away.is_set():  # a stop was asked for
+    def _hand_back(self, use: Callable[[EndpointPool], None]) -> None:
+        if self._primary.unavailable.is_set():  # the process stops
             return
         pages = self.pool.pages - self._pages_before
         self._log.warning(
@@ -152,24 +153,22 @@ class Failover:
         )
         self._since = None
         self._at_work.set(0)
-        self.pool.forget()
+        self.pool.clear_cache()
         use(self._primary)
 
-    def both(self, error: RetryableError) -> RetryableError:
-        """What is to be said of a fault while neither of the two works."""
-        primary, own = self._primary.latest_fault, self.pool.latest_fault
+    def combine_errors(self, error: RetryableError) -> RetryableError:
+        """Return one error for both pools if neither of them works; else the error given."""
+        primary, own = self._primary.last_error, self.pool.last_error
         if primary is None or own is None:
             return error
         detail = f"{primary.detail}; its fallback: {own.detail}"
-        remedies = [
-            fault.remedy for fault in (primary, own) if isinstance(fault, ConfigurationError)
-        ]
+        remedies = [one.remedy for one in (primary, own) if isinstance(one, ConfigurationError)]
         if remedies:
             return ConfigurationError(detail, remedy="; ".join(remedies))
         return TransientError(detail, lasted_s=primary.lasted_s)
 
     def status(self, held: int) -> FallbackStatus | None:
-        """What it does at this moment; None while it does not work."""
+        """Return what the status page shows; None while the primary embeds."""
         if self._since is None:
             return None
         return FallbackStatus(
@@ -182,5 +181,5 @@ class Failover:
         )
 
     def _reason(self) -> str:
-        fault = self._primary.latest_fault
-        return fault.detail if fault else "it answers again"
+        error = self._primary.last_error
+        return error.detail if error else "it answers again"

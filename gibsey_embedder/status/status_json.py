@@ -126,7 +126,7 @@ class StatusData:
         now = self._history.back(reading, RATES_OVER_S)
         return {
             "rate_per_s": _rounded(now.spread("window_pages").count / now.seconds),
-            "waiting_texts": self._view.batcher.waiting_texts,
+            "waiting_texts": self._view.batcher.queued_texts,
             "pages_mean": _rounded(pages.mean),
             **self._latency(reading, "queue"),
         }
@@ -140,7 +140,7 @@ class StatusData:
             "slots": slots,
             "load": _load(now, "embed", slots),
             "endpoints": [
-                {"name": e.name, "in_flight": e.in_flight, "faults": e.faults} for e in endpoints
+                {"name": e.name, "in_flight": e.in_flight, "faults": e.failures} for e in endpoints
             ],
             "cache": reading.by_label("cache"),
             **self._latency(reading, "embed"),

@@ -35,7 +35,7 @@ class BatcherView(Protocol):
     """The batcher, as the status port sees it."""
 
     @property
-    def waiting_texts(self) -> int:
+    def queued_texts(self) -> int:
         """Texts that wait for a window."""
 
     def endpoints(self) -> Sequence[EndpointStatus]:

@@ -1,1 +1,1 @@
-"""Texts gathered into windows, and the windows sent to free endpoints."""
+"""Windows of texts: the queue, the requests and their errors."""

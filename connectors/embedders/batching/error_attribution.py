@@ -84,7 +84,7 @@ class WindowErrorAttribution:
             elif not is_retry:
                 await self.embed(endpoint, [pending], is_retry=True)
             else:
-                detail = "the embedder makes no valid vector of it, asked twice"
+                detail = "the embedder made no valid vector of it in two requests"
                 await self._refuse_if_canary_passes(endpoint, pending, detail)
 
     async def _request(self, endpoint: Endpoint, window: list[PendingChunk]) -> list[bytes | None]:
@@ -102,8 +102,8 @@ class WindowErrorAttribution:
             raise
         ended = time.monotonic()
         # the server began with this window when it had answered the one before
-        endpoint.throughput.learn(cost, ended - max(started, endpoint.free_since))
-        endpoint.free_since = ended
+        endpoint.throughput.learn(cost, ended - max(started, endpoint.responded_at))
+        endpoint.responded_at = ended
         self._embed_seconds.observe(ended - started)
         return vectors
 
@@ -155,7 +155,7 @@ class WindowErrorAttribution:
             and await _canary_passes(endpoint)
         )
         if passed and chunk.canary_passed:
-            detail = f"the embedder fails each time that it is asked: {error.detail}"
+            detail = f"the embedder fails whenever it receives this text: {error.detail}"
             self._refuse(endpoint, pending, detail)
         else:
             chunk.canary_passed = passed
@@ -194,7 +194,9 @@ class WindowErrorAttribution:
             return
         if endpoint.pool.is_fallback:
             if not self._queue.held:
-                self._log.warning("the fallback refuses a page: it waits", reason=detail)
+                self._log.warning(
+                    "the fallback refuses a page: the page waits for the embedder", reason=detail
+                )
             self._queue.hold(endpoint.pool, pending.job)
         else:
             pending.job.refuse(detail)
@@ -210,7 +212,7 @@ class WindowErrorAttribution:
             if mean is None:
                 return
             vector = mean
-        pool.remember(job.text, vector)
+        pool.cache_vector(job.text, vector)
         pool.pages += 1
         job.complete(vector, endpoint.client.model, other_space=pool.is_fallback)
 
@@ -224,7 +226,9 @@ class WindowErrorAttribution:
             return chunking.mean_vector(vectors, [len(chunk.text) for chunk in chunks])
         except InvalidVectorError as error:
             pending.chunk.vector = None
-            self._refuse(endpoint, pending, f"the mean of its pieces is no vector: {error}")
+            self._refuse(
+                endpoint, pending, f"the mean of its chunks is not a valid vector: {error}"
+            )
             return None
 
 

@@ -26,7 +26,7 @@ class Clock:
 
 @dataclass
 class FakeBatcher:
-    waiting_texts: int = 0
+    queued_texts: int = 0
     in_flight: int = 0
     fallback_status: FallbackStatus | None = None
 

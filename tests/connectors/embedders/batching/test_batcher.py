@@ -6,11 +6,11 @@ import threading
 import time
 from collections import Counter
 from itertools import chain
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from connectors.core.errors import ConfigurationError, RejectedError, TransientError
 from connectors.embedders.base import ModelInfo, TextTooLongError
@@ -85,9 +85,9 @@ def test_while_two_windows_are_in_flight_the_next_one_fills(open_line):
     embedder.request(1)
     line.settle()
     assert embedder.windows == [["a"], ["b"]]
-    assert line.batcher.waiting_texts == 3
+    assert line.batcher.queued_texts == 3
     (endpoint,) = line.batcher.endpoints()
-    assert endpoint == EndpointStatus("e", in_flight=2, concurrency=2, faults=0)
+    assert endpoint == EndpointStatus("e", in_flight=2, concurrency=2, failures=0)
     embedder.request(0).answer()
     assert embedder.request(2).texts == ["c", "d", "e"]
 
@@ -100,7 +100,7 @@ def test_an_endpoint_gets_as_many_requests_at_once_as_it_may_have(open_line):
     embedder.request(3)
     line.settle()
     assert embedder.windows == [["a"], ["b"], ["c"], ["d"]]
-    assert line.batcher.endpoints() == [EndpointStatus("e", 4, concurrency=4, faults=0)]
+    assert line.batcher.endpoints() == [EndpointStatus("e", 4, concurrency=4, failures=0)]
     embedder.request(2).answer()  # whichever is first
     assert embedder.request(4).texts == ["e", "f", "g"]
 
@@ -163,7 +163,7 @@ def test_no_window_goes_while_the_outputs_have_enough_to_do(open_line):
     line.submit("b", "c")
     line.settle()
     assert embedder.windows == [["a"]]
-    assert line.batcher.waiting_texts == 2
+    assert line.batcher.queued_texts == 2
     line.outputs_busy = False
     assert embedder.request(1).texts == ["b", "c"]
 
@@ -233,7 +233,7 @@ def test_what_was_dropped_does_not_pile_up_while_the_embedder_is_away(open_line)
         before.dropped = True
         (before,) = line.submit("hot")
     line.settle()
-    assert line.batcher.waiting_texts < 5000
+    assert line.batcher.queued_texts < 5000
     embedder.request(0).answer()
     assert embedder.request(2).texts == ["hot"]
 
@@ -400,7 +400,7 @@ def test_both_windows_of_a_server_wait_for_one_look(open_line):
     embedder = ManualEmbedder(takes_all)
     line = open_line(embedder, detect_lowercase=True, limits=WindowLimits(pages=1))
     embedder.check_s = 0.05
-    line.primary.endpoints[0].seen_at = -math.inf
+    line.primary.endpoints[0].checked_at = -math.inf
     line.submit("Paris", "London")
     line.await_done(2)
     assert embedder.checks == 2
@@ -452,7 +452,7 @@ def test_a_bad_vector_that_came_alone_is_asked_for_again_too(open_line):
     (job,) = line.submit("bad")
     line.await_done(1)
     assert embedder.windows == [["bad"], ["bad"]]
-    assert "asked twice" in (job.refused or "")
+    assert "two requests" in (job.refused or "")
 
 
 def test_a_vector_that_was_bad_only_once_is_taken_the_second_time(open_line):
@@ -656,9 +656,9 @@ def test_requests_that_fail_together_are_one_fault(open_line):
     for asked in list(embedder.asked):
         asked.fail(AWAY)
     trial = embedder.request(16)
-    assert line.batcher.endpoints()[0].faults == 1
+    assert line.batcher.endpoints()[0].failures == 1
     trial.fail(AWAY)
-    eventually(lambda: line.batcher.endpoints()[0].faults == 2)
+    eventually(lambda: line.batcher.endpoints()[0].failures == 2)
 
 
 def test_a_text_under_suspicion_goes_while_no_other_is_in_flight(open_line):
@@ -699,28 +699,26 @@ def test_what_waits_for_a_look_at_a_server_fails_with_it(open_line):
     line = open_line(embedder, detect_lowercase=True, limits=limits, concurrency=8)
     embedder.model_info = [TransientError("it hangs", retry_after_s=300.0)]
     embedder.check_s = 0.05
-    line.primary.endpoints[0].seen_at = -math.inf
+    line.primary.endpoints[0].checked_at = -math.inf
     line.submit(*"abcdefgh")
-    eventually(lambda: line.batcher.endpoints()[0].faults)
+    eventually(lambda: line.batcher.endpoints()[0].failures)
     line.settle()
-    assert line.batcher.endpoints() == [EndpointStatus("e", 0, concurrency=8, faults=1)]
-    assert line.batcher.waiting_texts == 8
+    assert line.batcher.endpoints() == [EndpointStatus("e", 0, concurrency=8, failures=1)]
+    assert line.batcher.queued_texts == 8
     assert embedder.checks == 2  # one at the start
 
 
-def test_that_an_endpoint_is_left_out_is_said_once(open_line, monkeypatch):
+def test_the_failure_of_one_endpoint_of_several_is_logged_once(open_line):
     dead, sound = ManualEmbedder(name="dead"), ManualEmbedder(name="sound")
     line = open_line(dead, sound, limits=WindowLimits(pages=1), concurrency=4)
-    said: list[str] = []
-    log = SimpleNamespace(warning=lambda words, **_: said.append(words))
-    monkeypatch.setattr(line.batcher, "_log", log)
-    line.submit(*"abcdefgh")
-    dead.request(3)
-    for asked in list(dead.asked):
-        asked.fail(AWAY)
-    dead.request(4).fail(AWAY)
-    eventually(lambda: line.batcher.endpoints()[0].faults == 2)
-    assert said == ["left out"]
+    with capture_logs() as lines:
+        line.submit(*"abcdefgh")
+        dead.request(3)
+        for asked in list(dead.asked):
+            asked.fail(AWAY)
+        dead.request(4).fail(AWAY)
+        eventually(lambda: line.batcher.endpoints()[0].failures == 2)
+    assert [one["event"] for one in lines] == ["an endpoint fails: the others embed its texts"]
 
 
 def test_a_dead_endpoint_is_left_out_and_tried_again(open_line):
@@ -732,13 +730,13 @@ def test_a_dead_endpoint_is_left_out_and_tried_again(open_line):
     lost = [*dead.request(0).texts, *dead.request(1).texts]
     dead.request(0).fail(AWAY)
     dead.request(1).fail(AWAY)
-    eventually(lambda: line.batcher.endpoints()[0].faults == 1)
+    eventually(lambda: line.batcher.endpoints()[0].failures == 1)
     assert line.stalls.current() == []  # the other one works
     assert dead.request(2).texts == lost[-1:]  # a trial, while the sound one is full
     sound.request(0).answer()
     assert sound.request(2).texts == lost[:1]
     dead.request(2).answer()
-    eventually(lambda: line.batcher.endpoints()[0].faults == 0)
+    eventually(lambda: line.batcher.endpoints()[0].failures == 0)
 
 
 def test_an_endpoint_that_may_be_asked_soon_is_not_forgotten_for_one_that_may_be_late(open_line):
@@ -751,7 +749,7 @@ def test_an_endpoint_that_may_be_asked_soon_is_not_forgotten_for_one_that_may_be
     eventually(lambda: len(patient.asked) == len(hasty.asked) == 2)
     for asked in patient.asked:
         asked.fail(TransientError("busy", retry_after_s=300.0))
-    left_out = EndpointStatus("patient", in_flight=0, concurrency=2, faults=1)
+    left_out = EndpointStatus("patient", in_flight=0, concurrency=2, failures=1)
     eventually(lambda: line.batcher.endpoints()[0] == left_out)
     for asked in list(hasty.asked):
         asked.fail(AWAY)
@@ -975,4 +973,4 @@ def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, 
 
 def _bad_twice(job: EmbeddingJob) -> bool:
     """Whether the embedder was in the mood for a bad vector of it twice in a row."""
-    return "asked twice" in (job.refused or "")
+    return "two requests" in (job.refused or "")

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from connectors.embedders.batching.throughput import (
     MAX_TIMEOUT_FACTOR,
-    PAGE_COST_CHARS,
     SLOWEST_START_S,
     TARGET_S,
+    TEXT_COST_CHARS,
     Throughput,
     cost_chars,
 )
 
-costs = st.integers(PAGE_COST_CHARS + 1, 200_000)
+costs = st.integers(TEXT_COST_CHARS + 1, 200_000)
 seconds = st.floats(1e-4, 60.0)
 
 
@@ -25,7 +25,7 @@ def simulated(
     """Let an embedder of this speed answer windows as large as the throughput allows, up to 32 pages."""
     sizes = []
     for _ in range(windows):
-        cost = page_chars + PAGE_COST_CHARS
+        cost = page_chars + TEXT_COST_CHARS
         pages = max(int(min(throughput.window_chars / cost, 32)), 1)
         throughput.learn(pages * cost, overhead_s + pages * page_chars * s_per_char)
         sizes.append(pages)
@@ -104,5 +104,5 @@ def test_time_outs_make_patient_up_to_a_bound_and_answers_make_impatient_again()
 
 
 def test_a_short_text_is_not_free():
-    assert cost_chars("") == PAGE_COST_CHARS
-    assert cost_chars("a" * 100) == PAGE_COST_CHARS + 100
+    assert cost_chars("") == TEXT_COST_CHARS
+    assert cost_chars("a" * 100) == TEXT_COST_CHARS + 100

@@ -21,7 +21,7 @@ from bytewax.inputs import Source
 from connectors.core.buckets import BUCKET_KEYS
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import DeadLetter, Outcome, PageVector, Record
-from connectors.delivery.sinks import LetterSink, VectorSink
+from connectors.delivery.sinks import DeadLetterSink, VectorSink
 from connectors.delivery.write_queue import WriteQueue
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
@@ -40,9 +40,9 @@ class StreamParts:
     Attributes:
         source: Reads the topic.
         window: The embedding step.
-        stargate: Rows on their way to the store.
-        rag: Notifications on their way.
-        dead_letters: Dead letters on their way.
+        stargate: The rows for the store.
+        rag: The notifications for RAG.
+        dead_letters: The dead letters.
         tracker: Where records are settled.
         metrics: Where events are counted.
         shutdown: Ends the process on an error.
@@ -69,11 +69,11 @@ def build(parts: StreamParts) -> Dataflow:
     changes = op.flat_map_batch("filter", branched.falses, keep_changes)
     outcomes = op.stateful_batch("window", changes, parts.window)
     op.output("stargate", outcomes, _vector_sink("stargate", parts, parts.stargate, _is_row))
-    op.output("rag", outcomes, _vector_sink("rag", parts, parts.rag, _is_notice))
-    refused = op.filter_map("refused", outcomes, _letters)
+    op.output("rag", outcomes, _vector_sink("rag", parts, parts.rag, _is_notification))
+    refused = op.filter_map("refused", outcomes, _dead_letters_in)
     undecodable = op.map("by_partition", branched.trues, _by_partition)
-    letters = op.merge("all_refused", refused, undecodable)
-    op.output("dead_letters", letters, _dead_letter_sink(parts))
+    dead_letters = op.merge("all_refused", refused, undecodable)
+    op.output("dead_letters", dead_letters, _dead_letter_sink(parts))
     return flow
 
 
@@ -85,20 +85,20 @@ def _is_row(outcome: Outcome) -> TypeGuard[PageVector]:
     return isinstance(outcome, PageVector)
 
 
-def _is_notice(outcome: Outcome) -> TypeGuard[PageVector]:
-    """What RAG is to hear of: all but removed rows."""
+def _is_notification(outcome: Outcome) -> TypeGuard[PageVector]:
+    """RAG is notified of each row that is not removed."""
     return isinstance(outcome, PageVector) and outcome.vector is not None
 
 
-def _letters(item: tuple[str, list[Outcome]]) -> tuple[str, list[DeadLetter]] | None:
+def _dead_letters_in(item: tuple[str, list[Outcome]]) -> tuple[str, list[DeadLetter]] | None:
     bucket, outcomes = item
-    letters = [outcome for outcome in outcomes if _is_dead_letter(outcome)]
-    return (bucket, letters) if letters else None
+    dead_letters = [outcome for outcome in outcomes if _is_dead_letter(outcome)]
+    return (bucket, dead_letters) if dead_letters else None
 
 
-def _by_partition(letter: Any) -> tuple[str, list[DeadLetter]]:
-    """Key an undecodable event, which has no page, by where it came from."""
-    return BUCKET_KEYS[letter.record.partition % len(BUCKET_KEYS)], [letter]
+def _by_partition(dead_letter: Any) -> tuple[str, list[DeadLetter]]:
+    """Assign an undecodable event, which has no page, to a bucket by its partition."""
+    return BUCKET_KEYS[dead_letter.record.partition % len(BUCKET_KEYS)], [dead_letter]
 
 
 def _vector_sink(
@@ -107,10 +107,10 @@ def _vector_sink(
     write_queue: WriteQueue[PageVector],
     takes: Callable[[Outcome], TypeGuard[PageVector]],
 ) -> VectorSink:
-    """An output of vectors.
+    """Make an output of vectors.
 
-    Both outputs of a bucket are in the same process (partitions are assigned by name), so in a
-    cluster whichever is first opens a row, there, for both.
+    Both outputs of a bucket are in the same process, because partitions are assigned by name. In a
+    cluster, the first output that receives a row opens it for both.
     """
     tracker = parts.tracker
 
@@ -125,8 +125,10 @@ def _vector_sink(
     return VectorSink(name, write_queue, takes, received, resumed, parts.shutdown)
 
 
-def _dead_letter_sink(parts: StreamParts) -> LetterSink:
-    def received(letters: Sequence[DeadLetter]) -> None:
-        parts.tracker.received(letter.record for letter in letters)
+def _dead_letter_sink(parts: StreamParts) -> DeadLetterSink:
+    def received(dead_letters: Sequence[DeadLetter]) -> None:
+        parts.tracker.received(dead_letter.record for dead_letter in dead_letters)
 
-    return LetterSink("dead letters", parts.dead_letters, _is_dead_letter, received, parts.shutdown)
+    return DeadLetterSink(
+        "dead letters", parts.dead_letters, _is_dead_letter, received, parts.shutdown
+    )

@@ -71,7 +71,7 @@ def open_all(settings: Settings, launch: Launch, recent_events: RecentEvents) ->
     delivery = Acknowledgement(process.tracker, dead_letters, process.metrics)
     store = _stargate(process)
     stargate = WriteQueue(store, _page, delivery.row_done, process.event_loop)
-    rag = WriteQueue(_rag(process), _page, delivery.notice_done, process.event_loop)
+    rag = WriteQueue(_rag(process), _page, delivery.notification_done, process.event_loop)
     batcher = _batcher(process, {STARGATE: stargate, RAG: rag})
     backpressure = _backpressure(process, batcher)
     context = _source_context(process, config, monitor, backpressure)
@@ -81,7 +81,7 @@ def open_all(settings: Settings, launch: Launch, recent_events: RecentEvents) ->
         stargate=stargate,
         rag=rag,
         dead_letters=WriteQueue(
-            DeadLetterWriter(dead_letters), _origin, delivery.letter_done, process.event_loop
+            DeadLetterWriter(dead_letters), _origin, delivery.dead_letter_done, process.event_loop
         ),
         tracker=process.tracker,
         metrics=process.metrics,
@@ -192,7 +192,7 @@ def _batcher(process: Process, outputs: Mapping[str, WriteQueue[PageVector]]) ->
 
     def outputs_busy() -> bool:
         """Of one that is away the end cannot be told: the embedder goes on meanwhile."""
-        return any(o.has_plenty and not process.stalls.has(name) for name, o in outputs.items())
+        return any(o.has_backlog and not process.stalls.has(name) for name, o in outputs.items())
 
     return Batcher(
         primary,

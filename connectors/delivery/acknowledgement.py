@@ -1,4 +1,4 @@
-"""What happens when an output is through with a row: settled, measured, or dead-lettered."""
+"""What happens when an output has accepted or rejected a row: settle, measure, dead-letter."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from connectors.core.records import OTHER_SPACE, DeadLetter, PageVector, Record
 from connectors.observability.metrics import Metrics
 
 
-class DeadLetterProducer(Protocol):
-    """The dead-letter topic, as this module uses it."""
+class DeadLetterTopic(Protocol):
+    """Where dead letters are sent."""
 
-    async def deliver(self, letter: DeadLetter) -> None:
-        """Send a letter; returns when the broker has confirmed it."""
+    async def deliver(self, dead_letter: DeadLetter) -> None:
+        """Send a dead letter; returns when the broker has confirmed it."""
 
 
 class Acknowledgement:
-    """Closes rows in the tracker once an output has them, or their dead letter is confirmed.
+    """Settles a row in the tracker when an output has it, or its dead letter is confirmed.
 
     Args:
         tracker: The open records.
-        dead_letters: Where rows go that an output gave up.
-        metrics: Where freshness is observed.
+        dead_letters: Where rejected rows are sent.
+        metrics: Where freshness is measured.
         clock: Seconds since 1970.
     """
 
     def __init__(
         self,
         tracker: OffsetTracker,
-        dead_letters: DeadLetterProducer,
+        dead_letters: DeadLetterTopic,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -42,30 +42,27 @@ class Acknowledgement:
         self._since_kafka = metrics.freshness.labels("kafka")
         self._since_write = metrics.freshness.labels("write")
 
-    async def row_done(self, row: PageVector, refusal: Rejection | None) -> None:
-        """End a row of Stargate's write_queue.
-
-        One of the fallback's is open until its dead letter `other-space` is confirmed, too.
-        """
+    async def row_done(self, row: PageVector, rejection: Rejection | None) -> None:
+        """End a row of the store; a vector of the fallback also becomes a dead letter."""
         if row.other_space:
             detail = f"embedded by the fallback, {row.model}"
             await self._dead_letters.deliver(DeadLetter(row.record, OTHER_SPACE, detail))
-        await self.notice_done(row, refusal)
+        await self.notification_done(row, rejection)
 
-    async def notice_done(self, row: PageVector, refusal: Rejection | None) -> None:
-        """End a row of RAG's write_queue."""
-        if refusal is not None:
-            letter = DeadLetter(row.record, refusal.reason, refusal.detail)
-            await self._dead_letters.deliver(letter)
+    async def notification_done(self, row: PageVector, rejection: Rejection | None) -> None:
+        """End a notification of RAG."""
+        if rejection is not None:
+            dead_letter = DeadLetter(row.record, rejection.reason, rejection.detail)
+            await self._dead_letters.deliver(dead_letter)
         if self._tracker.settled(row.record):
-            self._observe(row.record, row.written_us)
+            self._measure_freshness(row.record, row.written_us)
 
-    async def letter_done(self, letter: DeadLetter, _refusal: Rejection | None) -> None:
-        """End a row of the dead letters' write_queue, which never gives one up."""
-        self._tracker.settled(letter.record)
+    async def dead_letter_done(self, dead_letter: DeadLetter, _: Rejection | None) -> None:
+        """End a dead letter; its topic rejects none."""
+        self._tracker.settled(dead_letter.record)
 
-    def _observe(self, record: Record, written_us: int | None) -> None:
-        if record.replay_of is not None:  # its times are those of long ago
+    def _measure_freshness(self, record: Record, written_us: int | None) -> None:
+        if record.replay_of is not None:  # its timestamps are those of the original
             return
         now = self._clock()
         if record.timestamp_ms > 0:
@@ -75,20 +72,20 @@ class Acknowledgement:
 
 
 class DeadLetterWriter:
-    """The dead-letter topic as a write queue sees it.
+    """The dead-letter topic as a service that a write queue writes to.
 
     Args:
-        dead_letters: Its producer.
+        dead_letters: Where dead letters are sent.
     """
 
     rows_per_request = 1
     concurrency = 64
 
-    def __init__(self, dead_letters: DeadLetterProducer) -> None:
+    def __init__(self, dead_letters: DeadLetterTopic) -> None:
         self._dead_letters = dead_letters
 
     async def write(self, rows: Sequence[DeadLetter]) -> dict[int, Rejection]:
-        """Deliver letters; returns when the broker has confirmed them."""
-        for letter in rows:
-            await self._dead_letters.deliver(letter)
+        """Send dead letters; returns when the broker has confirmed them."""
+        for dead_letter in rows:
+            await self._dead_letters.deliver(dead_letter)
         return {}

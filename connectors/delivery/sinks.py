@@ -1,4 +1,4 @@
-"""The Bytewax face of a write queue."""
+"""The outputs as sinks of Bytewax, each in front of a write queue."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from connectors.runtime.shutdown import Shutdown
 Row = TypeVar("Row")
 
 STATE_VERSION = 1
-LAYOUT = SnapshotLayout(STATE_VERSION, "rows on their way")
+LAYOUT = SnapshotLayout(STATE_VERSION, "unsettled rows")
 
 VectorState = tuple[int, list[tuple[Any, ...]]]
-"""Version, and the rows on their way: in all buckets at most as many as a write queue holds, each a
-vector (up to 16 KB) and its event."""
+"""Version, and the unsettled rows. All buckets together hold at most as many rows as a write queue,
+each with a vector (up to 16 KB) and its event."""
 
 
 class _Partition(StatefulSinkPartition[Sequence[Outcome], Any], Generic[Row]):
@@ -44,7 +44,7 @@ class _Partition(StatefulSinkPartition[Sequence[Outcome], Any], Generic[Row]):
 
 
 class _VectorPartition(_Partition[PageVector]):
-    """A bucket whose snapshot holds the rows on their way."""
+    """A bucket whose snapshot holds its unsettled rows."""
 
     def __init__(self, sink: VectorSink, bucket: str, state: VectorState | None) -> None:
         super().__init__(sink, bucket)
@@ -56,7 +56,7 @@ class _VectorPartition(_Partition[PageVector]):
     @override
     def write_batch(self, values: list[Sequence[Outcome]]) -> None:
         super().write_batch(values)
-        for item in chain.from_iterable(values):  # after anything else another seal comes
+        for item in chain.from_iterable(values):  # another marker follows any other item
             self._settles = isinstance(item, FlushMarker) and (item.settles or self._settles)
 
     @override
@@ -65,13 +65,12 @@ class _VectorPartition(_Partition[PageVector]):
             if self._settles:
                 self._settles = False
                 self._sink.write_queue.wait_settled(self._bucket)
-            return STATE_VERSION, [
-                _plain(r) for r in self._sink.write_queue.unsettled(self._bucket)
-            ]
+            rows = self._sink.write_queue.unsettled(self._bucket)
+            return STATE_VERSION, [_plain(row) for row in rows]
 
 
-class _LetterPartition(_Partition[DeadLetter]):
-    """A bucket whose snapshot waits until all is confirmed, so that it need not hold anything."""
+class _DeadLetterPartition(_Partition[DeadLetter]):
+    """A bucket whose snapshot waits until all its dead letters are confirmed, and holds nothing."""
 
     @override
     def snapshot(self) -> None:
@@ -80,16 +79,16 @@ class _LetterPartition(_Partition[DeadLetter]):
 
 
 class QueueSink(FixedPartitionedSink[Sequence[Outcome], Any], Generic[Row]):
-    """A sink for `(bucket, outcomes)` items.
+    """Adds the rows of one output to its write queue.
 
-    Unit of parallelism: the bucket; the partitions are the buckets, so building the flow needs
-    no service. Delivery: at least once; rows of one page in order.
+    Item type: `(bucket, outcomes)`. Unit of parallelism: the bucket; building the flow needs no
+    service. Delivery: at least once, rows of one page in order.
 
     Args:
-        name: The step's name, for messages.
-        write_queue: Where rows go; shared by all partitions of the process.
+        name: The name of the step, for messages.
+        write_queue: The queue, shared by all partitions of the process.
         takes: Whether an outcome is a row of this output.
-        received: Called with the rows before they are handed over.
+        received: Called with rows before they are added.
         shutdown: Ends the process on an error.
     """
 
@@ -121,18 +120,18 @@ class QueueSink(FixedPartitionedSink[Sequence[Outcome], Any], Generic[Row]):
 
 
 class VectorSink(QueueSink[PageVector]):
-    """Vectors to one service.
+    """Vectors for one service.
 
-    An epoch is closed over rows on their way: they are in its snapshot, and sent again after a
-    restart. To wait for them instead would let the service stand still at the end of each epoch,
-    for as long as a request takes. In an epoch that ends with a `FlushMarker` they are waited for.
+    An epoch ends while rows are in flight: its snapshot holds them, and a restart sends them again.
+    Waiting for them would leave the service idle at the end of each epoch, for the time of a
+    request. Only in an epoch that ends with a `FlushMarker` the sink waits.
 
     Args:
-        name: The step's name, for messages.
-        write_queue: Where rows go.
+        name: The name of the step, for messages.
+        write_queue: The queue, shared by all partitions of the process.
         takes: Whether an outcome is a row of this output.
-        received: Called with rows before they are handed over.
-        resumed: Called with rows of a snapshot before they are.
+        received: Called with rows before they are added.
+        resumed: Called with the rows of a snapshot before they are added.
         shutdown: Ends the process on an error.
     """
 
@@ -156,16 +155,16 @@ class VectorSink(QueueSink[PageVector]):
             return _VectorPartition(self, for_part, resume_state)
 
 
-class LetterSink(QueueSink[DeadLetter]):
-    """Dead letters: no epoch is closed before the broker has confirmed what was written in it."""
+class DeadLetterSink(QueueSink[DeadLetter]):
+    """Dead letters: an epoch ends only when the broker has confirmed those written in it."""
 
     @override
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _LetterPartition:
-        return _LetterPartition(self, for_part)
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _DeadLetterPartition:
+        return _DeadLetterPartition(self, for_part)
 
 
 def _plain(row: PageVector) -> tuple[Any, ...]:
-    """A row as plain values: what a snapshot holds must be readable by later versions."""
+    """Return a row as plain values, which later versions can read."""
     record = row.record.plain()
     return row.page_id, row.vector, record, row.written_us, row.model, row.other_space
 

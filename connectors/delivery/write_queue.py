@@ -1,8 +1,8 @@
-"""Rows on their way to one service: pipelined, and in order per page.
+"""The rows that wait for one service or are in flight: pipelined, and in order for each page.
 
-A worker hands rows over and goes on; the event loop sends them, many at once. Writes to one page
-keep their order: never two of a page are in flight, and a newer row takes the place of one that
-still waits. What a checkpoint must know of them is in `unsettled`.
+A worker adds rows and continues; the event loop sends them, many requests at a time. A page never
+has two rows in flight, and a newer row replaces one that still waits. `unsettled` returns the rows
+that a snapshot must hold.
 """
 
 from __future__ import annotations
@@ -21,28 +21,32 @@ Row = TypeVar("Row")
 Row_contra = TypeVar("Row_contra", contravariant=True)
 
 MAX_OPEN_ROWS = 3072
-"""Rows that a write queue holds before the worker that brings more has to wait; 30 MB of vectors.
-More than the pages that one process opens: as long as a worker waits, Bytewax keeps the others
-turning without a pause. In a cluster rows of peers can come besides."""
+"""Rows of a queue at which the worker that adds more must wait: 30 MB of vectors. The limit is
+higher than that of one process's open pages, because Bytewax busy-waits in the other workers while
+one worker waits. In a cluster rows of peers are added."""
 
-ROWS_AHEAD = 256
-"""Rows that are to wait beside those of the next requests, so that a fast service never runs dry:
-80 ms of 3,000 rows a second. More of them would only make snapshots larger."""
+BACKLOG_ROWS = 256
+"""Rows that wait besides those of the next requests, so that a fast service always has work: 80 ms
+at 3,000 rows a second. More rows would only make snapshots larger."""
 
 
 class Writer(Protocol[Row_contra]):
-    """A service that takes rows.
+    """A service that accepts rows.
 
     Attributes:
-        rows_per_request: The most rows of one call.
-        concurrency: The most calls in flight.
+        rows_per_request: Most rows of one request.
+        concurrency: Most requests in flight.
     """
 
     rows_per_request: int
     concurrency: int
 
     async def write(self, rows: Sequence[Row_contra]) -> dict[int, Rejection]:
-        """Write rows; returns when each is acknowledged or, by its index, given up."""
+        """Write rows; returns when the service has acknowledged or rejected each of them.
+
+        Returns:
+            The rejections, by the index of the row.
+        """
         ...
 
 
@@ -55,14 +59,14 @@ class _Entry(Generic[Row]):
 
 
 class WriteQueue(Generic[Row]):
-    """The rows of one process that are on their way to one service.
+    """The rows of one process for one service.
 
     Args:
-        writer: Sends them.
-        key: What identifies the page of a row.
-        on_done: Awaited once for each row that ends, with its refusal if it was given up; until
-            it returns the row is open.
-        event_loop: The loop on which all of this happens.
+        writer: Sends rows to the service.
+        key: Returns what identifies the page of a row.
+        on_done: Awaited for each row that the service acknowledged (None) or rejected; the row is
+            open until it returns.
+        event_loop: Where rows are sent.
         max_open: Rows at which `put` waits.
     """
 
@@ -79,20 +83,21 @@ class WriteQueue(Generic[Row]):
         self._on_done = on_done
         self._event_loop = event_loop
         self._max_open = max_open
+
+        # guarded by the lock
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        # by bucket and number, in the order they came; guarded by _lock, as all up to the blank
-        self._open: dict[str, dict[int, Row]] = {}
+        self._open: dict[str, dict[int, Row]] = {}  # by bucket and number, in order
         self._total = 0
         self._number = 0
-        self._waiters = 0
+        self._blocked_workers = 0
 
-        # the rest, and `has_plenty`, belongs to the loop's thread
-        self._plenty = writer.rows_per_request * writer.concurrency + ROWS_AHEAD
-        self._waiting: OrderedDict[str, _Entry[Row]] = OrderedDict()
-        self._behind: dict[str, _Entry[Row]] = {}  # pages of which a row is in flight
+        # used by the event loop only
+        self._enough = writer.rows_per_request * writer.concurrency + BACKLOG_ROWS
+        self._waiting: OrderedDict[str, _Entry[Row]] = OrderedDict()  # by page
+        self._next: dict[str, _Entry[Row]] = {}  # rows of pages that have a row in flight
         self._in_flight: set[str] = set()
-        self._idle: deque[asyncio.Future[None]] = deque()
+        self._idle_senders: deque[asyncio.Future[None]] = deque()
         self._senders = 0
 
     @property
@@ -101,17 +106,19 @@ class WriteQueue(Generic[Row]):
         return self._total
 
     @property
-    def has_plenty(self) -> bool:
-        """Whether more rows wait than the service needs to be busy for a while."""
-        return len(self._waiting) >= self._plenty
+    def has_backlog(self) -> bool:
+        """Whether more rows wait than the service needs to stay busy. Event loop only."""
+        return len(self._waiting) >= self._enough
+
+    # --- for workers
 
     def put(self, bucket: str, rows: Sequence[Row], *, wait: bool = True) -> None:
-        """Take rows of one bucket; from a worker thread, which waits while too many are open.
+        """Add rows of one bucket; blocks while too many rows are open.
 
         Args:
-            bucket: Whose they are.
-            rows: The rows, those of one page in order.
-            wait: Whether it does wait: rows of a snapshot must not hold up the start.
+            bucket: Their bucket.
+            rows: The rows; those of one page in order.
+            wait: Whether to block; False for the rows of a snapshot, at the start.
         """
         keys = [self._key(row) for row in rows]
         with self._lock:
@@ -125,67 +132,62 @@ class WriteQueue(Generic[Row]):
         self._event_loop.call(self._add, entries)
 
     def unsettled(self, bucket: str) -> list[Row]:
-        """The rows of a bucket that are not settled, in the order they came."""
+        """Return the open rows of a bucket, in the order in which they were added."""
         with self._lock:
             return list(self._open.get(bucket, {}).values())
 
     def wait_settled(self, bucket: str) -> None:
-        """Wait until no row of a bucket is open; from a worker thread."""
+        """Block until no row of a bucket is open."""
         with self._lock:
             self._wait_until(lambda: not self._open.get(bucket))
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
-        self._waiters += 1
+        self._blocked_workers += 1
         try:
-            # A stop needs no look here: what is in flight is awaited, and the watchdog ends
-            # a process whose services do not answer.
+            # A stop does not end this: it waits for rows in flight, and the watchdog ends a process
+            # whose services do not respond.
             self._changed.wait_for(condition)
         finally:
-            self._waiters -= 1
+            self._blocked_workers -= 1
 
-    def _settled(self, entry: _Entry[Row]) -> None:
-        with self._lock:
-            del self._open[entry.bucket][entry.number]
-            self._total -= 1
-            if self._waiters:
-                self._changed.notify_all()
+    # --- on the event loop
 
     def _add(self, entries: Sequence[_Entry[Row]]) -> None:
         for entry in entries:
-            queue = self._behind if entry.key in self._in_flight else self._waiting
+            queue = self._next if entry.key in self._in_flight else self._waiting
             replaced = queue.get(entry.key)
             queue[entry.key] = entry
             if replaced is not None:
                 self._event_loop.spawn(self._end(replaced, None))
-        self._wake()
+        self._wake_senders()
 
-    def _wake(self) -> None:
+    def _wake_senders(self) -> None:
         wanted = -(-len(self._waiting) // self._writer.rows_per_request)
-        while wanted > 0 and self._idle:
-            waker = self._idle.popleft()
-            if not waker.done():
-                waker.set_result(None)
+        while wanted > 0 and self._idle_senders:
+            sender = self._idle_senders.popleft()
+            if not sender.done():
+                sender.set_result(None)
             wanted -= 1
         while wanted > 0 and self._senders < self._writer.concurrency:
             self._senders += 1
-            self._event_loop.spawn(self._send_for_ever())
+            self._event_loop.spawn(self._send_forever())
             wanted -= 1
 
-    async def _send_for_ever(self) -> None:
+    async def _send_forever(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            batch = self._take()
+            batch = self._take_batch()
             if not batch:
-                waker = loop.create_future()
-                self._idle.append(waker)
-                await waker
+                woken = loop.create_future()
+                self._idle_senders.append(woken)
+                await woken
                 continue
-            refused = await self._writer.write([entry.row for entry in batch])
+            rejections = await self._writer.write([entry.row for entry in batch])
             for index, entry in enumerate(batch):
-                await self._end(entry, refused.get(index))
+                await self._end(entry, rejections.get(index))
             self._release(batch)
 
-    def _take(self) -> list[_Entry[Row]]:
+    def _take_batch(self) -> list[_Entry[Row]]:
         batch: list[_Entry[Row]] = []
         while self._waiting and len(batch) < self._writer.rows_per_request:
             key, entry = self._waiting.popitem(last=False)
@@ -194,11 +196,16 @@ class WriteQueue(Generic[Row]):
         return batch
 
     def _release(self, batch: list[_Entry[Row]]) -> None:
+        """Let the next rows of the batch's pages wait to be sent."""
         for entry in batch:
             self._in_flight.discard(entry.key)
-            if (next_entry := self._behind.pop(entry.key, None)) is not None:
+            if (next_entry := self._next.pop(entry.key, None)) is not None:
                 self._waiting[entry.key] = next_entry
 
-    async def _end(self, entry: _Entry[Row], refusal: Rejection | None) -> None:
-        await self._on_done(entry.row, refusal)
-        self._settled(entry)
+    async def _end(self, entry: _Entry[Row], rejection: Rejection | None) -> None:
+        await self._on_done(entry.row, rejection)
+        with self._lock:
+            del self._open[entry.bucket][entry.number]
+            self._total -= 1
+            if self._blocked_workers:
+                self._changed.notify_all()

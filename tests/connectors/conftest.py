@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from gibsey_embedder.fakes.stargate.server import Stargate
-from tests.connectors.delivery.manual_writer import open_post  # noqa: F401 - a fixture
+from tests.connectors.delivery.manual_writer import open_harness  # noqa: F401 - a fixture
 from tests.connectors.stores.writers import Watched
 
 

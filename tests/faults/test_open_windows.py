@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from connectors.delivery.backpressure import MAX_OPEN_PAGES
-from connectors.delivery.write_queue import ROWS_AHEAD
+from connectors.delivery.write_queue import BACKLOG_ROWS
 from tests.eventually import eventually
 from tests.faults.fault_orders import SHORT_LIMITS, service_of
 from tests.flow.recovery_checks import feed_through
@@ -149,7 +149,7 @@ def test_a_slow_output_is_embedded_ahead_of_no_further_than_it_needs(
     stream.feed(1500)
     stream.start()
     eventually(lambda: service.stats.items >= 300, DONE_S)
-    assert sum(stream.embedded().values()) < service.stats.items + 2 * (32 + ROWS_AHEAD)
+    assert sum(stream.embedded().values()) < service.stats.items + 2 * (32 + BACKLOG_ROWS)
 
 
 def test_while_an_output_is_away_the_embedder_goes_on(stream: Stream) -> None:

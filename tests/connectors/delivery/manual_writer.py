@@ -24,7 +24,7 @@ class Row:
     number: int
 
 
-class HandWriter:
+class ManualWriter:
     """A service whose calls end when the test says so."""
 
     def __init__(self, rows_per_request: int = 1, concurrency: int = 4) -> None:
@@ -48,7 +48,7 @@ class HandWriter:
         answered.get_loop().call_soon_threadsafe(answered.set_result, refused or {})
 
 
-class Post:
+class Harness:
     """A write queue with a writer, and what ended; `crashes` holds what was fatal."""
 
     def __init__(self, writer, max_open: int = 1024, key=lambda row: row.page) -> None:
@@ -74,11 +74,11 @@ class Post:
 
 
 @pytest.fixture
-def open_post(request):
-    def make(writer, max_open: int = 1024, **more) -> Post:
-        post = Post(writer, max_open, **more)
-        request.addfinalizer(post.event_loop.close)
-        return post
+def open_harness(request):
+    def make(writer, max_open: int = 1024, **more) -> Harness:
+        harness = Harness(writer, max_open, **more)
+        request.addfinalizer(harness.event_loop.close)
+        return harness
 
     return make
 

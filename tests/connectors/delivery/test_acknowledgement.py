@@ -103,7 +103,7 @@ def test_a_dead_letter_is_settled_once_the_topic_has_it(desk):
     desk.letters.confirm.set()
     assert asyncio.run(DeadLetterWriter(desk.letters).write([letter])) == {}
     assert desk.tracker.open_pages == 1
-    asyncio.run(desk.delivery.letter_done(letter, None))
+    asyncio.run(desk.delivery.dead_letter_done(letter, None))
     assert desk.tracker.open_pages == 0
 
 
@@ -112,7 +112,7 @@ def test_a_row_of_the_fallback_is_open_until_its_dead_letter_is_confirmed(desk):
     desk.tracker.opened([page.record], outputs=2)
 
     async def run() -> None:
-        await desk.delivery.notice_done(page, None)
+        await desk.delivery.notification_done(page, None)
         ending = asyncio.create_task(desk.delivery.row_done(page, None))
         await asyncio.sleep(0)
         assert desk.tracker.open_pages == 1
@@ -137,5 +137,5 @@ def test_a_row_of_the_fallback_that_is_refused_leaves_both_letters(desk):
 
 def test_a_notification_of_a_vector_of_the_fallback_leaves_no_letter(desk):
     page = PageVector("p", b"[1]", row().record, model="f", other_space=True)
-    asyncio.run(desk.delivery.notice_done(page, None))
+    asyncio.run(desk.delivery.notification_done(page, None))
     assert desk.letters.delivered == []

@@ -8,9 +8,9 @@ from structlog.testing import capture_logs
 
 from connectors.core.buckets import BUCKET_KEYS, bucket_of
 from connectors.core.records import DeadLetter, FlushMarker, Outcome, PageVector, Record
-from connectors.delivery.sinks import LetterSink, VectorSink
+from connectors.delivery.sinks import DeadLetterSink, VectorSink
 from connectors.runtime.shutdown import Shutdown
-from tests.connectors.delivery.manual_writer import HandWriter, Post, in_thread
+from tests.connectors.delivery.manual_writer import ManualWriter, Harness, in_thread
 from tests.eventually import eventually
 
 
@@ -40,19 +40,19 @@ def is_letter(outcome: Outcome) -> TypeGuard[DeadLetter]:
 
 
 @pytest.fixture
-def post(open_post) -> Post:
-    return open_post(HandWriter(), key=lambda row: row.page_id)
+def harness(open_harness) -> Harness:
+    return open_harness(ManualWriter(), key=lambda row: row.page_id)
 
 
 class Opened:
     """A sink, and the rows it told of."""
 
-    def __init__(self, post: Post) -> None:
+    def __init__(self, harness: Harness) -> None:
         self.received: list[PageVector] = []
         self.resumed: list[PageVector] = []
         self.sink = VectorSink(
             "stargate",
-            post.write_queue,
+            harness.write_queue,
             is_row,
             self.received.extend,
             self.resumed.extend,
@@ -63,32 +63,32 @@ class Opened:
         return self.sink.build_part("stargate", "03", state)
 
 
-def test_the_partitions_are_the_buckets_and_a_page_goes_to_its_own(post):
-    sink = Opened(post).sink
+def test_the_partitions_are_the_buckets_and_a_page_goes_to_its_own(harness):
+    sink = Opened(harness).sink
     assert sink.list_parts() == list(BUCKET_KEYS)
     for page in ("a", "b", "漢"):
         assert sink.list_parts()[sink.part_fn(bucket_of(page))] == bucket_of(page)
 
 
-def test_an_epoch_closes_over_rows_on_their_way_and_its_snapshot_holds_them(post):
-    opened = Opened(post)
+def test_an_epoch_closes_over_rows_on_their_way_and_its_snapshot_holds_them(harness):
+    opened = Opened(harness)
     part = opened.part()
     part.write_batch([vectors("a", "b")])
     assert opened.received == vectors("a", "b")
-    post.writer.answer(0)
-    eventually(lambda: post.ended)
+    harness.writer.respond(0)
+    eventually(lambda: harness.ended)
     _, kept = part.snapshot()
     assert [row[0] for row in kept] == ["b"]
-    post.writer.answer(1)
-    eventually(lambda: post.write_queue.open_rows == 0)
+    harness.writer.respond(1)
+    eventually(lambda: harness.write_queue.open_rows == 0)
     assert part.snapshot()[1] == []
 
 
-def test_rows_of_a_snapshot_are_sent_again_in_their_order_before_any_other(post, open_post):
-    part = Opened(post).part()
+def test_rows_of_a_snapshot_are_sent_again_in_their_order_before_any_other(harness, open_harness):
+    part = Opened(harness).part()
     part.write_batch([[vector("a", 1), vector("b", 2)]])
     state = pickle.loads(pickle.dumps(part.snapshot()))
-    later = open_post(HandWriter(concurrency=1), key=lambda row: row.page_id)
+    later = open_harness(ManualWriter(concurrency=1), key=lambda row: row.page_id)
     opened = Opened(later)
     part = opened.part(state)
     assert opened.resumed == [vector("a", 1), vector("b", 2)]
@@ -96,41 +96,41 @@ def test_rows_of_a_snapshot_are_sent_again_in_their_order_before_any_other(post,
     eventually(lambda: later.writer.calls)
     part.write_batch([[vector("a", 3)]])
     for number in range(3):
-        later.writer.answer(number)
+        later.writer.respond(number)
     later.write_queue.wait_settled("03")
     assert later.writer.batches == [[vector("a", 1)], [vector("b", 2)], [vector("a", 3)]]
 
 
-def test_an_output_takes_only_its_own(post):
-    opened = Opened(post)
+def test_an_output_takes_only_its_own(harness):
+    opened = Opened(harness)
     letter = DeadLetter(vector("a").record, "refused-by-embedder", "too long")
     opened.part().write_batch([[letter], [vector("b"), letter, FlushMarker()]])
     assert opened.received == [vector("b")]
-    assert post.write_queue.open_rows == 1
+    assert harness.write_queue.open_rows == 1
 
 
-def test_a_full_outbox_does_not_hold_up_the_start(open_post):
-    post = open_post(HandWriter(), max_open=1, key=lambda row: row.page_id)
-    part = Opened(post).part()
+def test_a_full_outbox_does_not_hold_up_the_start(open_harness):
+    harness = open_harness(ManualWriter(), max_open=1, key=lambda row: row.page_id)
+    part = Opened(harness).part()
     part.write_batch([vectors("a", "b", "c")])
-    Opened(post).part(part.snapshot())
-    assert post.write_queue.open_rows == 6
+    Opened(harness).part(part.snapshot())
+    assert harness.write_queue.open_rows == 6
 
 
 @pytest.mark.parametrize(
     "values",
     [[FlushMarker()], [vector("b"), FlushMarker()], [FlushMarker(), FlushMarker(settles=False)]],
 )
-def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(post, values):
-    part = Opened(post).part()
+def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(harness, values):
+    part = Opened(harness).part()
     part.write_batch([vectors("a")])
     part.snapshot()
     part.write_batch([values])
     snapshot = in_thread(part.snapshot)
-    eventually(lambda: post.writer.calls)
+    eventually(lambda: harness.writer.calls)
     assert snapshot.is_alive()
-    for number in range(post.write_queue.open_rows):
-        post.writer.answer(number)
+    for number in range(harness.write_queue.open_rows):
+        harness.writer.respond(number)
     snapshot.join(10)
     assert not snapshot.is_alive()
     part.write_batch([vectors("c")])
@@ -138,38 +138,38 @@ def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(post, 
 
 
 @pytest.mark.parametrize("values", [[FlushMarker(settles=False)], [FlushMarker(), vector("b")]])
-def test_an_epoch_whose_seal_is_no_last_word_closes_over_rows_on_their_way(post, values):
-    part = Opened(post).part()
+def test_an_epoch_whose_seal_is_no_last_word_closes_over_rows_on_their_way(harness, values):
+    part = Opened(harness).part()
     part.write_batch([vectors("a")])
     part.write_batch([values])
     assert len(part.snapshot()[1]) == len(values)
 
 
-def test_a_snapshot_of_another_layout_is_refused_with_the_remedy(post):
+def test_a_snapshot_of_another_layout_is_refused_with_the_remedy(harness):
     with capture_logs() as lines, pytest.raises(Exit):
-        Opened(post).part((0, []))
+        Opened(harness).part((0, []))
     assert "finish with the old version, or remove the store" in lines[0]["error"]
 
 
-def test_dead_letters_are_waited_for_at_each_epoch_s_end(open_post):
-    post = open_post(HandWriter(), key=lambda letter: letter.record.origin)
+def test_dead_letters_are_waited_for_at_each_epoch_s_end(open_harness):
+    harness = open_harness(ManualWriter(), key=lambda letter: letter.record.origin)
     received: list[DeadLetter] = []
-    part = LetterSink(
-        "dead letters", post.write_queue, is_letter, received.extend, Shutdown()
+    part = DeadLetterSink(
+        "dead letters", harness.write_queue, is_letter, received.extend, Shutdown()
     ).build_part("dead_letters", "03", None)
     letter = DeadLetter(vector("a").record, "undecodable", "no JSON")
     part.write_batch([[letter]])
     assert received == [letter]
     snapshot = in_thread(part.snapshot)
-    eventually(lambda: post.writer.calls)
+    eventually(lambda: harness.writer.calls)
     assert snapshot.is_alive()
-    post.writer.answer(0)
+    harness.writer.respond(0)
     snapshot.join(10)
     assert not snapshot.is_alive()
 
 
-def test_an_error_in_the_sink_is_fatal(post, monkeypatch):
-    opened = Opened(post)
+def test_an_error_in_the_sink_is_fatal(harness, monkeypatch):
+    opened = Opened(harness)
     monkeypatch.setattr(opened.sink, "received", lambda rows: 1 / 0)
     with pytest.raises(Exit):
         opened.part().write_batch([vectors("a")])

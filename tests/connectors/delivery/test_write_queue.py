@@ -10,68 +10,68 @@ from hypothesis import strategies as st
 
 from connectors.core.buckets import BUCKET_KEYS
 from connectors.core.errors import Rejection
-from connectors.delivery.write_queue import ROWS_AHEAD
-from tests.connectors.delivery.manual_writer import NO, HandWriter, Post, Row, in_thread, rows
+from connectors.delivery.write_queue import BACKLOG_ROWS
+from tests.connectors.delivery.manual_writer import NO, ManualWriter, Harness, Row, in_thread, rows
 from tests.eventually import eventually
 
 
-def test_rows_are_written_and_end(open_post):
-    writer = HandWriter()
-    post = open_post(writer)
-    post.write_queue.put("00", rows("a", "b"))
-    writer.answer(0)
-    writer.answer(1)
-    post.write_queue.wait_settled("00")
-    assert [row.page for row, _ in post.ended] == ["a", "b"]
-    assert post.write_queue.open_rows == 0
+def test_rows_are_written_and_end(open_harness):
+    writer = ManualWriter()
+    harness = open_harness(writer)
+    harness.write_queue.put("00", rows("a", "b"))
+    writer.respond(0)
+    writer.respond(1)
+    harness.write_queue.wait_settled("00")
+    assert [row.page for row, _ in harness.ended] == ["a", "b"]
+    assert harness.write_queue.open_rows == 0
 
 
-def test_what_is_not_settled_is_known_by_bucket_and_in_order(open_post):
-    writer = HandWriter(concurrency=2)
-    post = open_post(writer)
-    post.write_queue.put("00", rows(*"abc"))
-    post.write_queue.put("01", rows("d"))
-    assert [row.page for row in post.write_queue.unsettled("00")] == ["a", "b", "c"]
-    writer.answer(1)
-    eventually(lambda: [row.page for row in post.write_queue.unsettled("00")] == ["a", "c"])
-    assert post.write_queue.unsettled("01") == rows("d")
-    assert post.write_queue.unsettled("02") == []
+def test_what_is_not_settled_is_known_by_bucket_and_in_order(open_harness):
+    writer = ManualWriter(concurrency=2)
+    harness = open_harness(writer)
+    harness.write_queue.put("00", rows(*"abc"))
+    harness.write_queue.put("01", rows("d"))
+    assert [row.page for row in harness.write_queue.unsettled("00")] == ["a", "b", "c"]
+    writer.respond(1)
+    eventually(lambda: [row.page for row in harness.write_queue.unsettled("00")] == ["a", "c"])
+    assert harness.write_queue.unsettled("01") == rows("d")
+    assert harness.write_queue.unsettled("02") == []
 
 
-def test_as_many_calls_are_in_flight_as_the_writer_allows(open_post):
-    writer = HandWriter(concurrency=3)
-    post = open_post(writer)
-    post.write_queue.put("00", rows(*"abcde"))
+def test_as_many_calls_are_in_flight_as_the_writer_allows(open_harness):
+    writer = ManualWriter(concurrency=3)
+    harness = open_harness(writer)
+    harness.write_queue.put("00", rows(*"abcde"))
     eventually(lambda: len(writer.calls) == 3)
-    post.settle()
+    harness.settle()
     assert len(writer.calls) == 3
-    writer.answer(1)
+    writer.respond(1)
     eventually(lambda: len(writer.calls) == 4)
 
 
-def test_it_has_plenty_while_more_waits_than_the_writer_takes_next(open_post):
-    writer = HandWriter(rows_per_request=2, concurrency=3)
-    post = open_post(writer)
+def test_it_has_backlog_while_more_waits_than_the_writer_takes_next(open_harness):
+    writer = ManualWriter(rows_per_request=2, concurrency=3)
+    harness = open_harness(writer)
     in_flight = waiting = 2 * 3
-    post.write_queue.put("00", rows(*map(str, range(in_flight + waiting + ROWS_AHEAD))))
+    harness.write_queue.put("00", rows(*map(str, range(in_flight + waiting + BACKLOG_ROWS))))
     eventually(lambda: len(writer.calls) == 3)
-    post.settle()
-    assert post.write_queue.has_plenty
-    writer.answer(0)
+    harness.settle()
+    assert harness.write_queue.has_backlog
+    writer.respond(0)
     eventually(lambda: len(writer.calls) == 4)
-    assert not post.write_queue.has_plenty
+    assert not harness.write_queue.has_backlog
 
 
-def test_waiting_rows_share_calls_up_to_the_writer_s_limit(open_post):
-    writer = HandWriter(rows_per_request=3, concurrency=1)
-    post = open_post(writer)
-    post.write_queue.put("00", rows("a"))
+def test_waiting_rows_share_calls_up_to_the_writer_s_limit(open_harness):
+    writer = ManualWriter(rows_per_request=3, concurrency=1)
+    harness = open_harness(writer)
+    harness.write_queue.put("00", rows("a"))
     eventually(lambda: writer.calls)
-    post.write_queue.put("00", rows(*"bcdef"))
-    writer.answer(0)
-    writer.answer(1)
-    writer.answer(2)
-    post.write_queue.wait_settled("00")
+    harness.write_queue.put("00", rows(*"bcdef"))
+    writer.respond(0)
+    writer.respond(1)
+    writer.respond(2)
+    harness.write_queue.wait_settled("00")
     assert [[row.page for row in batch] for batch in writer.batches] == [
         ["a"],
         ["b", "c", "d"],
@@ -79,94 +79,94 @@ def test_waiting_rows_share_calls_up_to_the_writer_s_limit(open_post):
     ]
 
 
-def test_of_a_page_never_two_rows_are_in_flight_and_the_next_one_goes_after_the_first(open_post):
-    writer = HandWriter()
-    post = open_post(writer)
-    post.write_queue.put("00", [Row("p", 1)])
+def test_of_a_page_never_two_rows_are_in_flight_and_the_next_one_goes_after_the_first(open_harness):
+    writer = ManualWriter()
+    harness = open_harness(writer)
+    harness.write_queue.put("00", [Row("p", 1)])
     eventually(lambda: writer.calls)
-    post.write_queue.put("00", [Row("p", 2), Row("q", 1)])
+    harness.write_queue.put("00", [Row("p", 2), Row("q", 1)])
     eventually(lambda: len(writer.calls) == 2)
     assert writer.batches[1] == [Row("q", 1)]
-    writer.answer(0)
-    writer.answer(2)
-    writer.answer(1)
-    post.write_queue.wait_settled("00")
+    writer.respond(0)
+    writer.respond(2)
+    writer.respond(1)
+    harness.write_queue.wait_settled("00")
     assert writer.batches[2] == [Row("p", 2)]
 
 
-def test_a_newer_row_takes_the_place_of_one_that_waits(open_post):
-    writer = HandWriter(concurrency=1)
-    post = open_post(writer)
-    post.write_queue.put("00", [Row("x", 0)])
+def test_a_newer_row_takes_the_place_of_one_that_waits(open_harness):
+    writer = ManualWriter(concurrency=1)
+    harness = open_harness(writer)
+    harness.write_queue.put("00", [Row("x", 0)])
     eventually(lambda: writer.calls)
-    post.write_queue.put("00", [Row("p", 1), Row("q", 1), Row("x", 1), Row("p", 2), Row("x", 2)])
+    harness.write_queue.put("00", [Row("p", 1), Row("q", 1), Row("x", 1), Row("p", 2), Row("x", 2)])
     for number in range(4):
-        writer.answer(number)
-    post.write_queue.wait_settled("00")
+        writer.respond(number)
+    harness.write_queue.wait_settled("00")
     assert writer.batches == [[Row("x", 0)], [Row("p", 2)], [Row("q", 1)], [Row("x", 2)]]
-    assert Counter(row for row, _ in post.ended) == Counter(
+    assert Counter(row for row, _ in harness.ended) == Counter(
         [Row("x", 0), Row("p", 1), Row("q", 1), Row("x", 1), Row("p", 2), Row("x", 2)]
     )
 
 
-def test_the_barrier_opens_when_all_rows_of_its_bucket_are_acknowledged(open_post):
-    writer = HandWriter()
-    post = open_post(writer)
-    post.write_queue.put("00", rows("a", "b"))
-    post.write_queue.put("01", rows("c"))
-    writer.answer(2)
-    post.write_queue.wait_settled("01")
-    post.write_queue.wait_settled("02")
-    waiting = in_thread(post.write_queue.wait_settled, "00")
-    writer.answer(0)
-    eventually(lambda: len(post.ended) == 2)
+def test_the_barrier_opens_when_all_rows_of_its_bucket_are_acknowledged(open_harness):
+    writer = ManualWriter()
+    harness = open_harness(writer)
+    harness.write_queue.put("00", rows("a", "b"))
+    harness.write_queue.put("01", rows("c"))
+    writer.respond(2)
+    harness.write_queue.wait_settled("01")
+    harness.write_queue.wait_settled("02")
+    waiting = in_thread(harness.write_queue.wait_settled, "00")
+    writer.respond(0)
+    eventually(lambda: len(harness.ended) == 2)
     assert waiting.is_alive()
-    writer.answer(1)
+    writer.respond(1)
     waiting.join(10)
     assert not waiting.is_alive()
 
 
-def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(open_post):
-    writer = HandWriter(rows_per_request=2)
-    post = open_post(writer)
-    post.confirmed.clear()
-    post.write_queue.put("00", rows("a", "b"))
-    writer.answer(0, {1: NO})
-    waiting = in_thread(post.write_queue.wait_settled, "00")
-    eventually(lambda: post.ended)
-    post.settle()
+def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(open_harness):
+    writer = ManualWriter(rows_per_request=2)
+    harness = open_harness(writer)
+    harness.confirmed.clear()
+    harness.write_queue.put("00", rows("a", "b"))
+    writer.respond(0, {1: NO})
+    waiting = in_thread(harness.write_queue.wait_settled, "00")
+    eventually(lambda: harness.ended)
+    harness.settle()
     assert waiting.is_alive()
-    assert post.ended == [(Row("a", 0), None)]
-    post.confirmed.set()
+    assert harness.ended == [(Row("a", 0), None)]
+    harness.confirmed.set()
     waiting.join(10)
-    assert post.ended[1] == (Row("b", 1), NO)
+    assert harness.ended[1] == (Row("b", 1), NO)
 
 
-def test_the_worker_waits_while_too_many_rows_are_open(open_post):
-    writer = HandWriter(concurrency=1)
-    post = open_post(writer, max_open=2)
-    post.write_queue.put("00", rows("a", "b"))
-    more = in_thread(post.write_queue.put, "00", rows("c"))
+def test_the_worker_waits_while_too_many_rows_are_open(open_harness):
+    writer = ManualWriter(concurrency=1)
+    harness = open_harness(writer, max_open=2)
+    harness.write_queue.put("00", rows("a", "b"))
+    more = in_thread(harness.write_queue.put, "00", rows("c"))
     eventually(lambda: writer.calls)
     assert more.is_alive()
-    assert post.write_queue.open_rows == 2
-    writer.answer(0)
+    assert harness.write_queue.open_rows == 2
+    writer.respond(0)
     more.join(10)
     assert not more.is_alive()
-    writer.answer(1)
-    writer.answer(2)
-    post.write_queue.wait_settled("00")
+    writer.respond(1)
+    writer.respond(2)
+    harness.write_queue.wait_settled("00")
 
 
-def test_a_writer_that_breaks_is_fatal_and_keeps_the_barrier_shut(open_post):
-    class Broken(HandWriter):
+def test_a_writer_that_breaks_is_fatal_and_keeps_the_barrier_shut(open_harness):
+    class Broken(ManualWriter):
         async def write(self, rows):
             raise RuntimeError("a bug")
 
-    post = open_post(Broken())
-    post.write_queue.put("00", rows("a"))
-    assert isinstance(eventually(lambda: post.crashes)[0], RuntimeError)
-    assert post.write_queue.open_rows == 1
+    harness = open_harness(Broken())
+    harness.write_queue.put("00", rows("a"))
+    assert isinstance(eventually(lambda: harness.crashes)[0], RuntimeError)
+    assert harness.write_queue.open_rows == 1
 
 
 # --- many threads ---
@@ -213,7 +213,7 @@ def test_whatever_the_timing_order_holds_nothing_is_lost_and_barriers_hold(
     seed, rows_per_request, concurrency, max_open
 ):
     writer = RandomWriter(seed, rows_per_request, concurrency)
-    post = Post(writer, max_open)
+    harness = Harness(writer, max_open)
     put: dict[str, list[Row]] = {bucket: [] for bucket in BUCKET_KEYS[:3]}
     early: list[str] = []
 
@@ -225,21 +225,21 @@ def test_whatever_the_timing_order_holds_nothing_is_lost_and_barriers_hold(
                 for n in range(chance.randrange(1, 4))
             ]
             put[bucket].extend(batch)
-            post.write_queue.put(bucket, batch)
+            harness.write_queue.put(bucket, batch)
             if chance.random() < 0.2:
-                post.write_queue.wait_settled(bucket)
-                if missing := set(put[bucket]) - {row for row, _ in list(post.ended)}:
+                harness.write_queue.wait_settled(bucket)
+                if missing := set(put[bucket]) - {row for row, _ in list(harness.ended)}:
                     early.append(f"{bucket} opened over {missing}")
-        post.write_queue.wait_settled(bucket)
+        harness.write_queue.wait_settled(bucket)
 
     workers = [in_thread(work, bucket) for bucket in put]
     for worker in workers:
         worker.join(30)
         assert not worker.is_alive(), "a deadlock"
-    post.event_loop.close()
-    assert (post.crashes, writer.wrong, early) == ([], [], [])
+    harness.event_loop.close()
+    assert (harness.crashes, writer.wrong, early) == ([], [], [])
     everything = [row for rows in put.values() for row in rows]
-    assert Counter(row for row, _ in post.ended) == Counter(everything)
-    assert {row for row, refusal in post.ended if refusal} == writer.refused
+    assert Counter(row for row, _ in harness.ended) == Counter(everything)
+    assert {row for row, refusal in harness.ended if refusal} == writer.refused
     assert writer.stored == {row.page: row.number for row in everything}
-    assert post.write_queue.open_rows == 0
+    assert harness.write_queue.open_rows == 0

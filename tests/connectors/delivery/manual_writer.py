@@ -1,4 +1,4 @@
-"""A write queue, and a service behind it that answers when the test says so."""
+"""A write queue and a service that responds on the test's command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Row:
 
 
 class ManualWriter:
-    """A service whose calls end when the test says so."""
+    """A service that responds on the test's command."""
 
     def __init__(self, rows_per_request: int = 1, concurrency: int = 4) -> None:
         self.rows_per_request = rows_per_request
@@ -33,23 +33,23 @@ class ManualWriter:
         self.calls: list[tuple[list[Any], asyncio.Future[dict[int, Rejection]]]] = []
 
     async def write(self, rows: Sequence[Any]) -> dict[int, Rejection]:
-        answered: asyncio.Future[dict[int, Rejection]] = asyncio.get_running_loop().create_future()
-        self.calls.append((list(rows), answered))
-        return await answered
+        response: asyncio.Future[dict[int, Rejection]] = asyncio.get_running_loop().create_future()
+        self.calls.append((list(rows), response))
+        return await response
 
     @property
     def batches(self) -> list[list[Any]]:
         return [rows for rows, _ in self.calls]
 
-    def answer(self, number: int, refused: dict[int, Rejection] | None = None) -> None:
-        """Answer the call of that number, from 0, once it came."""
+    def respond(self, number: int, rejections: dict[int, Rejection] | None = None) -> None:
+        """Respond to a call, counted from 0; wait for it first."""
         eventually(lambda: len(self.calls) > number)
-        answered = self.calls[number][1]
-        answered.get_loop().call_soon_threadsafe(answered.set_result, refused or {})
+        response = self.calls[number][1]
+        response.get_loop().call_soon_threadsafe(response.set_result, rejections or {})
 
 
 class Harness:
-    """A write queue with a writer, and what ended; `crashes` holds what was fatal."""
+    """A write queue with its writer, the rows that are done, and fatal errors (`crashes`)."""
 
     def __init__(self, writer, max_open: int = 1024, key=lambda row: row.page) -> None:
         self.writer = writer
@@ -62,13 +62,13 @@ class Harness:
             writer, key, self._on_done, self.event_loop, max_open
         )
 
-    async def _on_done(self, row: Any, refusal: Rejection | None) -> None:
-        while refusal is not None and not self.confirmed.is_set():
+    async def _on_done(self, row: Any, rejection: Rejection | None) -> None:
+        while rejection is not None and not self.confirmed.is_set():
             await asyncio.sleep(0.001)
-        self.ended.append((row, refusal))
+        self.ended.append((row, rejection))
 
     def settle(self) -> None:
-        """Let the loop do all that it has been told so far."""
+        """Let the event loop run everything that is due."""
         for _ in range(5):
             self.event_loop.submit(asyncio.sleep(0)).result(10)
 

@@ -10,7 +10,7 @@ from connectors.core.buckets import BUCKET_KEYS, bucket_of
 from connectors.core.records import DeadLetter, FlushMarker, Outcome, PageVector, Record
 from connectors.delivery.sinks import DeadLetterSink, VectorSink
 from connectors.runtime.shutdown import Shutdown
-from tests.connectors.delivery.manual_writer import ManualWriter, Harness, in_thread
+from tests.connectors.delivery.manual_writer import Harness, ManualWriter, in_thread
 from tests.eventually import eventually
 
 

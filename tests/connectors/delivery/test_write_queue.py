@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from connectors.core.buckets import BUCKET_KEYS
 from connectors.core.errors import Rejection
 from connectors.delivery.write_queue import BACKLOG_ROWS
-from tests.connectors.delivery.manual_writer import NO, ManualWriter, Harness, Row, in_thread, rows
+from tests.connectors.delivery.manual_writer import NO, Harness, ManualWriter, Row, in_thread, rows
 from tests.eventually import eventually
 
 

@@ -27,7 +27,7 @@ def flow() -> Dataflow:
     allocator.collect_seldom()
     recent = RecentEvents()
     logs.configure(
-        settings.log_level, settings.log_format, settings.secret_values(), recent.note_line
+        settings.log_level, settings.log_format, settings.secret_values(), recent.add_log_line
     )
     try:
         launch = parse_launch(sys.argv, os.environ)

@@ -183,7 +183,7 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
             self._schedule.epoch_ended()
             self._context.backpressure.epoch_ended(self._number)
             if self._context.tracker.shared:
-                self._context.liveness.rest()
+                self._context.liveness.waits_for_cluster()
             self._snapshot_partitions = set(self._positions)
             is_valid = self._validation.is_valid
             return (STATE_VERSION, SLOTS, self._topic_id, is_valid, dict(self._positions))
@@ -242,7 +242,7 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
 
     def _check(self) -> None:
         self._check_at = time.monotonic() + CHECK_S
-        self._context.liveness.beat()
+        self._context.liveness.polled()
         self._follow_topic()
         self._consumer.retry_committed_offsets()
         self._validation.report(self._context.config.topic, self._context.monitor.errors)

@@ -1,4 +1,4 @@
-"""Whether the worker threads still turn."""
+"""Whether the worker threads still poll their sources."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 
 STUCK_AFTER_S = 60.0
-"""A worker that has not asked its source for so long, and waits for nothing, is stuck."""
+"""A worker that has not polled for this long is stuck, unless it waits for a service."""
 
-LONGEST_REST_S = 600.0
-"""How long a worker may wait for the other processes of a cluster before its silence counts."""
+LONGEST_CLUSTER_WAIT_S = 600.0
+"""For how long a worker may wait for the other processes of its cluster."""
 
 
 class Liveness:
-    """When each worker thread last asked for input.
+    """When each worker thread last polled its source.
 
     Args:
         clock: Monotonic seconds, for tests.
@@ -22,25 +22,25 @@ class Liveness:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._beats: dict[int, float] = {}
+        self._polled_at: dict[int, float] = {}
 
-    def beat(self) -> None:
-        """Note that this thread turns."""
-        self._beats[threading.get_ident()] = self._clock()
+    def polled(self) -> None:
+        """Record that this thread polls."""
+        self._polled_at[threading.get_ident()] = self._clock()
 
-    def rest(self) -> None:
-        """Note that this thread has closed an epoch of a cluster.
+    def waits_for_cluster(self) -> None:
+        """Record that this thread has closed an epoch of a cluster.
 
-        Bytewax does not ask it again before the other processes have, however long they take.
+        Bytewax does not poll its source again until all other processes have closed theirs.
         """
-        self._beats[threading.get_ident()] = self._clock() + LONGEST_REST_S
+        self._polled_at[threading.get_ident()] = self._clock() + LONGEST_CLUSTER_WAIT_S
 
     @property
     def workers(self) -> int:
-        """Threads that have beaten."""
-        return len(self._beats)
+        """The number of threads that have polled."""
+        return len(self._polled_at)
 
-    def oldest_s(self) -> float:
-        """Seconds since the beat of the thread that has been silent longest; 0 before any."""
-        beats = list(self._beats.values())
-        return max(0.0, self._clock() - min(beats)) if beats else 0.0
+    def longest_silence_s(self) -> float:
+        """Seconds since the last poll of the thread that is silent longest; 0 before any poll."""
+        polled_at = list(self._polled_at.values())
+        return max(0.0, self._clock() - min(polled_at)) if polled_at else 0.0

@@ -1,7 +1,7 @@
 """The log: lines for people or for collectors, on stderr, without secrets.
 
-A line is an event in words and its facts as `key=value`. What comes from outside (ids, answers)
-cannot break a line or colour a terminal: what is not printable is escaped.
+A line is an event and its facts as `key=value`. Characters that are not printable are escaped, so
+that text from outside (ids, responses) cannot break a line or colour a terminal.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ LEVELS = {
     "error": logging.ERROR,
 }
 
-_hidden = Redactor()
-"""The secrets of this process; one log a process, so one collection."""
+_redactor = Redactor()
+"""The secrets of this process, which has one log."""
 
-_OWN = ("timestamp", "level", "logger_name")
-"""Parts of a line that this program writes itself: no secret, whatever they look like."""
+_NOT_REDACTED = ("timestamp", "level", "logger_name")
+"""Parts of a line that this program writes itself. They are never secrets."""
 
 _LEVEL_COLOURS = {
     "debug": "\x1b[2m",
@@ -53,7 +53,7 @@ def get(name: str) -> Logger:
     """Return the logger of one part of the program.
 
     Args:
-        name: What speaks: `stream`, `kafka`, `embedder`, `stargate`, `rag`, ...
+        name: The part: `stream`, `kafka`, `embedder`, `stargate`, `rag`, ...
     """
     return cast("Logger", structlog.get_logger(logger_name=name))
 
@@ -62,23 +62,23 @@ def configure(
     level: str = "info",
     fmt: Literal["console", "json"] = "console",
     secrets: Iterable[str] = (),
-    watch: Callable[[Mapping[str, object]], None] | None = None,
+    on_line: Callable[[Mapping[str, object]], None] | None = None,
 ) -> None:
-    """Set up the log of this process; called once, early.
+    """Configure the log of this process; called once, at the start.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
-        fmt: `console`: compact lines, coloured on a terminal; `json`: one object a line.
-        secrets: Texts to strike out wherever they would appear.
-        watch: Called with each line's parts, secrets struck out, before it is written.
+        fmt: `console`: compact lines, coloured on a terminal; `json`: one object on each line.
+        secrets: Texts that no line may contain.
+        on_line: Called with the parts of each line, without secrets, before it is written.
     """
-    _hidden.learn(secrets)
-    ending = _json_ending() if fmt == "json" else _console_ending(sys.stderr.isatty())
-    steps = [structlog.processors.add_log_level, *ending[:-1], _strike]
-    if watch is not None:
-        steps.append(_shown_to(watch))
+    _redactor.set_secrets(secrets)
+    last = _json_processors() if fmt == "json" else _console_processors(sys.stderr.isatty())
+    processors = [structlog.processors.add_log_level, *last[:-1], _redact_line]
+    if on_line is not None:
+        processors.append(_call(on_line))
     structlog.configure(
-        processors=[*steps, ending[-1]],
+        processors=[*processors, last[-1]],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=_Stderr,
         cache_logger_on_first_use=True,
@@ -87,11 +87,11 @@ def configure(
 
 
 def redact(text: str) -> str:
-    """A text as the log would show it: for what services answered, where it goes elsewhere."""
-    return _hidden.redact(text)
+    """A text without secrets, as the log shows it, for output elsewhere."""
+    return _redactor.redact(text)
 
 
-def _json_ending() -> list[Processor]:
+def _json_processors() -> list[Processor]:
     return [
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -99,7 +99,7 @@ def _json_ending() -> list[Processor]:
     ]
 
 
-def _console_ending(colours: bool) -> list[Processor]:
+def _console_processors(colours: bool) -> list[Processor]:
     return [
         structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
         structlog.processors.format_exc_info,
@@ -110,7 +110,7 @@ def _console_ending(colours: bool) -> list[Processor]:
 
 
 def _columns(colours: bool) -> list[Column]:
-    """Return time, level, speaker and event aligned, then the facts."""
+    """Return time, level, logger and event in columns, then the facts."""
     dim, bold, cyan, reset = ("\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[0m") if colours else [""] * 4
     return [
         Column("timestamp", KeyValueColumnFormatter(None, dim, reset, str)),
@@ -131,7 +131,7 @@ def _level_formatter(colours: bool) -> ColumnFormatter:
 
 
 def _printable(value: object) -> str:
-    """Return text on one line, what a terminal would not print escaped."""
+    """Return a text on one line, with escapes for characters that a terminal does not print."""
     text = str(value)
     if text.isprintable():
         return text
@@ -140,7 +140,7 @@ def _printable(value: object) -> str:
 
 
 def _fact(value: object) -> str:
-    """Return a value as it stands after `key=`: quoted where its end would not be seen."""
+    """Return a value for `key=`, quoted if its end would not be visible."""
     if isinstance(value, float):
         return f"{value:.4g}"
     text = _printable(value)
@@ -149,27 +149,29 @@ def _fact(value: object) -> str:
     return '"' + text.replace('"', r"\"") + '"'
 
 
-def _strike(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Put `***` in the place of every secret."""
-    if not _hidden:
+def _redact_line(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Replace every secret by `***`."""
+    if not _redactor:
         return event
-    return {key: value if key in _OWN else _clean(value) for key, value in event.items()}
+    return {
+        key: value if key in _NOT_REDACTED else _redact_value(value) for key, value in event.items()
+    }
 
 
-def _clean(value: Any) -> Any:
+def _redact_value(value: Any) -> Any:
     if isinstance(value, str):
-        return _hidden.redact(value)
+        return _redactor.redact(value)
     if isinstance(value, int | float) or value is None:
         return value
     if isinstance(value, Mapping):
-        return {_clean(key): _clean(item) for key, item in value.items()}
+        return {_redact_value(key): _redact_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_clean(item) for item in value]
-    return _clean(str(value))
+        return [_redact_value(item) for item in value]
+    return _redact_value(str(value))
 
 
 class _Stderr:
-    """Writes lines to stderr, whole; one that nobody reads any more never stops the stream."""
+    """Writes complete lines to stderr. A closed stderr does not stop the stream."""
 
     _lock = threading.Lock()
 
@@ -184,27 +186,27 @@ class _Stderr:
     log = debug = info = warning = error = critical = exception = fatal = msg
 
 
-def _shown_to(watch: Callable[[Mapping[str, object]], None]) -> Processor:
-    def show(_logger: object, _method: str, event: EventDict) -> EventDict:
-        watch(event)
+def _call(on_line: Callable[[Mapping[str, object]], None]) -> Processor:
+    def call(_logger: object, _method: str, event: EventDict) -> EventDict:
+        on_line(event)
         return event
 
-    return show
+    return call
 
 
-class _IntoStructlog(logging.Handler):
-    """Hands what libraries log to this log, under their names."""
+class _StructlogHandler(logging.Handler):
+    """Passes the log records of libraries to this log, under their names."""
 
     def emit(self, record: logging.LogRecord) -> None:
         facts: MutableMapping[str, Any] = {"exc_info": record.exc_info} if record.exc_info else {}
         try:
             get(record.name).log(record.levelno, record.getMessage(), **facts)
-        except Exception:  # noqa: BLE001 - as every handler: a library's bad log line harms nobody
+        except Exception:  # noqa: BLE001 - as in every handler, for a malformed record
             self.handleError(record)
 
 
 def _route_standard_logging() -> None:
     root = logging.getLogger()
-    root.handlers = [_IntoStructlog()]
+    root.handlers = [_StructlogHandler()]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)

@@ -1,7 +1,7 @@
-"""What the stream counts; labels are bounded by design.
+"""What the stream counts. The number of label values is bounded by design.
 
-Dashboards, alerts and the status page know these names (deploy/,
-gibsey_embedder/status/metric_samples.py): one that is changed here is changed there, too.
+Dashboards, alerts and the status page use these names (deploy/,
+gibsey_embedder/status/metric_samples.py). Change a name in all of them.
 """
 
 from __future__ import annotations

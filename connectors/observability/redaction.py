@@ -1,4 +1,4 @@
-"""Striking secrets out of text that services, people or libraries wrote."""
+"""Removes secrets from text that services, people or libraries wrote."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import re
 from collections.abc import Iterable
 
 MASK = "***"
-SHORTEST_CHARS = 4
-"""A shorter secret is no secret, and to strike it out would garble every line."""
-UNMISTAKABLE_CHARS = 12
-"""From this length on a secret is found within longer words, too; a shorter one may be a word
-itself (`cassandra`), which others contain."""
+
+MIN_SECRET_CHARS = 4
+"""A shorter value is not redacted, because that would make every line unreadable."""
+
+MIN_SUBSTRING_CHARS = 12
+"""A secret of this length is also found inside longer words. A shorter one may be an ordinary word
+(`cassandra`) that other words contain."""
 
 
 class Redactor:
-    """Texts that nobody may read, and what a text is without them.
+    """Replaces secrets in text.
 
     Args:
-        values: The secrets.
+        secrets: The secrets.
     """
 
-    def __init__(self, values: Iterable[str] = ()) -> None:
-        self.learn(values)
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self.set_secrets(secrets)
 
-    def learn(self, values: Iterable[str]) -> None:
-        """Know these secrets, and no others any more."""
-        kept = {value for value in values if len(value) >= SHORTEST_CHARS}
-        longest_first = sorted(kept, key=len, reverse=True)
-        found = "|".join(map(_as_pattern, longest_first))
-        self._pattern = re.compile(found) if found else None
+    def set_secrets(self, secrets: Iterable[str]) -> None:
+        """Redact these secrets from now on, and no others."""
+        redacted = {secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS}
+        longest_first = sorted(redacted, key=len, reverse=True)
+        patterns = "|".join(map(_pattern_of, longest_first))
+        self._pattern = re.compile(patterns) if patterns else None
 
     def __bool__(self) -> bool:
         return self._pattern is not None
@@ -37,14 +39,14 @@ class Redactor:
         return f"Redactor({MASK})"
 
     def redact(self, text: str) -> str:
-        """The text with `***` in the place of every secret."""
+        """The text with `***` instead of every secret."""
         return self._pattern.sub(MASK, text) if self._pattern else text
 
 
-def _as_pattern(secret: str) -> str:
-    """What finds a secret: a short one only where no letter or digit continues it."""
+def _pattern_of(secret: str) -> str:
+    """The pattern of a secret; a letter or digit beside a short secret prevents a match."""
     pattern = re.escape(secret)
-    if len(secret) >= UNMISTAKABLE_CHARS:
+    if len(secret) >= MIN_SUBSTRING_CHARS:
         return pattern
     before = r"(?<![^\W_])" if secret[0].isalnum() else ""
     after = r"(?![^\W_])" if secret[-1].isalnum() else ""

@@ -1,4 +1,4 @@
-"""What Bytewax ends with, in one line: its own errors arrive as Rust's, with a trace of no use."""
+"""One line for an error that ends Bytewax: its own errors come from Rust, with a useless trace."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from types import TracebackType
 
 from connectors.observability import logs
 
-_KNOWN = (
+_KNOWN_ERRORS = (
     (
-        r'SqliteFailure\(.*?Some\("(?P<why>[^"]*)"\)|database or disk is full|disk I/O error',
+        r'SqliteFailure\(.*?Some\("(?P<cause>[^"]*)"\)|database or disk is full|disk I/O error',
         "the recovery store cannot be written",
-        "see that its disk has space and can be written, then start again; nothing is lost",
+        "free space on its disk and check its permissions, then start again; nothing is lost",
     ),
     (
         r"MissingPartitions",
@@ -23,55 +23,55 @@ _KNOWN = (
     (
         r"InconsistentPartitions",
         "the recovery store's partitions are of different ages",
-        "put back those that belong together, or start with a new store",
+        "restore all partitions of one backup, or start with a new store",
     ),
     (
         r"failed to initialize networking: (Address already in use|Cannot assign requested)",
         "this process cannot listen at its own address of the cluster",
-        "correct its place in BYTEWAX_ADDRESSES (-a) or in the hosts file, or end what listens",
+        "correct its address in BYTEWAX_ADDRESSES (-a) or the hosts file, or free the port",
     ),
     (
         r"(Send|Recv|Receive) thread panic|[Cc]onnection reset by peer|[Bb]roken pipe",
         "another process of the cluster has ended",
-        "start all of them again; they go on together where they were",
+        "start all processes again; they resume together",
     ),
 )
 
 
 def explain(error: BaseException) -> tuple[str, str]:
-    """Put an error into words.
+    """Find the reason of an error and its remedy.
 
     Returns:
-        What happened, and what to do about it, empty where nobody knows.
+        What happened, and what to do about it; the latter is empty for an unknown error.
     """
-    text = _texts(error)
-    for pattern, words, remedy in _KNOWN:
-        if found := re.search(pattern, text, re.DOTALL):
-            why = found.groupdict().get("why")
-            return (f"{words}: {why}" if why else words), remedy
+    text = _text_of_chain(error)
+    for pattern, reason, remedy in _KNOWN_ERRORS:
+        if match := re.search(pattern, text, re.DOTALL):
+            cause = match.groupdict().get("cause")
+            return (f"{reason}: {cause}" if cause else reason), remedy
     last = _last_cause(error)
     return f"{type(last).__name__}: {last}", ""
 
 
 def install() -> None:
-    """Have whatever ends the main thread said in one line."""
-    sys.excepthook = _say
+    """Report every error that ends the main thread in one line."""
+    sys.excepthook = _report
 
 
-def _say(_kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _report(_kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     reason, remedy = explain(error)
     log = logs.get("stream")
     log.error("fatal", where="bytewax", error=reason, **({"remedy": remedy} if remedy else {}))
     log.debug("fatal", trace="".join(traceback.format_exception(type(error), error, trace)))
 
 
-def _texts(error: BaseException) -> str:
-    found = []
-    known: BaseException | None = error
-    while known is not None:
-        found.append(f"{type(known).__name__}: {known}")
-        known = known.__cause__ or known.__context__
-    return "\n".join(found)
+def _text_of_chain(error: BaseException) -> str:
+    lines = []
+    current: BaseException | None = error
+    while current is not None:
+        lines.append(f"{type(current).__name__}: {current}")
+        current = current.__cause__ or current.__context__
+    return "\n".join(lines)
 
 
 def _last_cause(error: BaseException) -> BaseException:

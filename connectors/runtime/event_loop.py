@@ -1,7 +1,6 @@
-"""The process's one asyncio loop, in a thread of its own.
+"""The process's asyncio event loop, in its own thread.
 
-All HTTP runs here, shared by the worker threads: one pool of connections, and nothing blocks a
-worker while a service works.
+All HTTP runs here. The worker threads share its connections, and no request blocks a worker.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ T = TypeVar("T")
 def _new_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
-    except ImportError:  # not made for Windows; asyncio's own loop does the same, slower
+    except ImportError:  # Windows; asyncio's own loop is slower
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
 
 
 class EventLoop:
-    """An event loop in a daemon thread, started at first use.
+    """An event loop in a daemon thread, which starts at the first use.
 
     Args:
-        on_crash: Called with what a task started by `spawn`, or a function given to `call`
-            or `call_at`, raised: nobody waits for these, so their failure must be fatal.
+        on_crash: Called with the exception of a task (`spawn`) or function (`call`, `call_at`).
+            No caller waits for these, so their failure must be fatal.
     """
 
     def __init__(self, on_crash: Callable[[BaseException], None]) -> None:
@@ -53,26 +52,26 @@ class EventLoop:
         return loop
 
     def call(self, function: Callable[..., object], *args: object) -> None:
-        """Have the loop call `function(*args)` soon; from any thread."""
+        """Call `function(*args)` on the loop soon; from any thread."""
         self.loop.call_soon_threadsafe(self._guarded, function, *args)
 
     def call_at(self, when: float, function: Callable[[], object]) -> asyncio.TimerHandle:
-        """Have the loop call a function at a time of its clock; on the loop's own thread only."""
+        """Call a function at a time of the loop's clock; from the loop's thread only."""
         return asyncio.get_running_loop().call_at(when, self._guarded, function)
 
     def _guarded(self, function: Callable[..., object], *args: object) -> None:
         try:
             function(*args)
-        except Exception as error:  # noqa: BLE001 - asyncio would log it and go on without
+        except Exception as error:  # noqa: BLE001 - asyncio would only log it
             self._on_crash(error)
 
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the loop; from any thread."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
-    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
-        """Start a task whose failure is fatal; on the loop's own thread only."""
-        task = asyncio.get_running_loop().create_task(work)
+    def spawn(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Start a task whose failure is fatal; from the loop's thread only."""
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -82,7 +81,7 @@ class EventLoop:
             self._on_crash(error)
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Cancel what runs and end the loop."""
+        """Cancel all tasks and stop the loop."""
         if self._loop is None or self._closed:
             return
         self._closed = True

@@ -1,8 +1,8 @@
 """How the process ends: on a signal, on a fatal error, and by its watchdog.
 
-Worker threads wait in many places, and Bytewax shows a worker's error only once all of them have
-ended. So every wait watches one process-wide event, a fatal error ends the process from wherever
-it happens, and a watchdog ends what has not ended by itself.
+Worker threads wait in many places, and Bytewax reports a worker's error only after all workers have
+ended. So every wait watches one event of the process, a fatal error ends the process from any
+thread, and the watchdog ends a process that does not end by itself.
 """
 
 from __future__ import annotations
@@ -22,47 +22,52 @@ from connectors.observability import logs
 
 WATCHDOG_S = 15.0
 FINAL_STEPS_S = 5.0
-"""How long the watchdog lets the last words take: they may speak to a broker that is away."""
+"""How long the watchdog waits for the final steps: they may wait for a broker that is down."""
 
 
 class Shutdown:
-    """The process's one stop event, and what follows from it.
+    """The process's stop event and the callbacks that follow it.
 
     Args:
         watchdog_s: Seconds from the signal until the process ends itself.
-        exit_process: Ends the process with a code, at once; replaced in tests.
+        exit_process: Ends the process with an exit code, at once; replaced in tests.
+        final_steps_s: Seconds for which the watchdog waits for the final steps.
     """
 
     def __init__(
-        self, watchdog_s: float = WATCHDOG_S, exit_process: Callable[[int], NoReturn] = os._exit
+        self,
+        watchdog_s: float = WATCHDOG_S,
+        exit_process: Callable[[int], NoReturn] = os._exit,
+        final_steps_s: float = FINAL_STEPS_S,
     ) -> None:
         self.stopping = threading.Event()
         self._watchdog_s = watchdog_s
+        self._final_steps_s = final_steps_s
         self._exit = exit_process
         self._lock = threading.Lock()
         self._final_steps: list[Callable[[], None]] = []
         self._on_stop: list[Callable[[], object]] = []
         self._open_pages: Callable[[], int] = lambda: 0
         self._log = logs.get("stream")
-        self._fatal = False
+        self._is_fatal = False
 
     def on_stop(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called (once, from the signal thread) when a stop is asked for."""
+        """Call `callback` once, from the signal thread, when the process stops."""
         self._on_stop.append(callback)
 
     def at_end(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called before the process ends in order, or by its watchdog."""
+        """Call `callback` once, before the process ends in order or by its watchdog."""
         self._final_steps.append(callback)
 
     def count_open_pages(self, count: Callable[[], int]) -> None:
-        """Say how the watchdog learns how many pages will be done again."""
+        """Use `count` for the watchdog's log line: the pages that the next start processes."""
         self._open_pages = count
 
     def install(self) -> None:
-        """Take over SIGTERM and SIGINT; in the main thread only.
+        """Handle SIGTERM and SIGINT; in the main thread only.
 
-        The C-level handler writes to a socket that a thread of ours reads: the main thread may
-        be inside Bytewax's Rust code, where Python's own handlers run late or never.
+        Python's C handler writes to a socket that a thread of ours reads. The main thread may be
+        inside Bytewax's Rust code, where Python's own handlers run late or never.
         """
         reader, writer = socket.socketpair()
         writer.setblocking(False)
@@ -87,7 +92,7 @@ class Shutdown:
             self.stop()
 
     def stop(self) -> None:
-        """Ask everything to end; the watchdog starts to count."""
+        """Stop everything, and start the watchdog."""
         with self._lock:
             if self.stopping.is_set():
                 return
@@ -97,56 +102,55 @@ class Shutdown:
 
     def _watchdog(self) -> None:
         time.sleep(self._watchdog_s)
-        last = threading.Thread(target=self._finish_late, name="final-steps", daemon=True)
-        last.start()
-        last.join(FINAL_STEPS_S)
+        final = threading.Thread(target=self._end_late, name="final-steps", daemon=True)
+        final.start()
+        final.join(self._final_steps_s)
         self._exit(0)
 
-    def _finish_late(self) -> None:
+    def _end_late(self) -> None:
         self._log.warning(
-            "not everything has answered: ending now, the next start does the open pages again",
+            "some requests are still open: ending now, the next start processes their pages again",
             after_s=round(self._watchdog_s),
             pages=self._open_pages(),
         )
         self.end()
 
     def fatal(self, error: BaseException, where: str) -> NoReturn:
-        """Log an error that the stream cannot go on from, and end the process with 1.
+        """Log an error that ends the stream, and end the process with 1.
 
-        Nothing is written any more: the open epoch is done again at the next start, as after
-        a kill.
+        The final steps do not run: as after a kill, the next start processes the open epoch again.
         """
         with self._lock:
-            first, self._fatal = not self._fatal, True
-        if first:
+            is_first, self._is_fatal = not self._is_fatal, True
+        if is_first:
             with _ignore_closed_stderr():
                 cause = error.__cause__ or error
                 self._log.error("fatal", where=where, error=f"{type(cause).__name__}: {cause}")
                 self._log.debug("fatal", trace="".join(traceback.format_exception(error)))
             self._exit(1)
-        while True:  # another thread is ending the process this very moment
+        while True:  # another thread is ending the process
             time.sleep(1)
 
     @contextmanager
     def guard(self, where: str) -> Iterator[None]:
-        """Make any error inside the block fatal, at once, from whatever thread."""
+        """Make any error inside the block fatal, in any thread."""
         try:
             yield
         except (StopIteration, GeneratorExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it must not be hidden
+        except BaseException as error:  # noqa: BLE001 - no error may stay hidden
             self.fatal(error, where)
 
     def end(self) -> None:
-        """Run what was left for the end; for the ordinary way out."""
-        words, self._final_steps = self._final_steps, []
-        self._call_each(words, "at the end")
+        """Run the final steps, when the process ends in order."""
+        steps, self._final_steps = self._final_steps, []
+        self._call_each(steps, "at the end")
 
     def end_process(self) -> None:
-        """The same, and end the process here; called at the interpreter's exit.
+        """Run the final steps and end the process here; called at the interpreter's exit.
 
-        Threads inside librdkafka come back for an interpreter that is being taken down: on a
-        busy machine one SIGTERM in twenty ended with a segmentation fault instead of 0.
+        Threads of librdkafka may call an interpreter that is shutting down: on a busy machine, one
+        SIGTERM in twenty ended with a segmentation fault instead of 0.
         """
         self.end()
         with _ignore_closed_stderr():
@@ -158,10 +162,10 @@ class Shutdown:
         for callback in callbacks:
             try:
                 callback()
-            except Exception as error:  # noqa: BLE001 - the next ones must have their say
+            except Exception as error:  # noqa: BLE001 - the other callbacks must run
                 self._log.warning(when, error=f"{type(error).__name__}: {error}")
 
 
 def _ignore_closed_stderr() -> suppress:
-    """Whoever reads the log may be gone; the process must end all the same."""
+    """The reader of the log may have ended; the process must end too."""
     return suppress(OSError, ValueError)

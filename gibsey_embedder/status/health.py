@@ -59,7 +59,7 @@ def liveness(view: StatusView) -> Health:
     stalls = view.stalls.current()
     if stalls:
         return Health(True, "waiting", _with_remedy(stalls[0]))
-    silent_s = view.liveness.oldest_s()
+    silent_s = view.liveness.longest_silence_s()
     if silent_s > STUCK_AFTER_S:
         return Health(
             False, "stuck", f"a worker has not turned for {silent_s:.0f} s and waits for no service"

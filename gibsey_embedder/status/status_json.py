@@ -204,7 +204,7 @@ class StatusData:
         return {
             "workers": launch.workers,
             "workers_seen": view.liveness.workers,
-            "oldest_beat_s": _rounded(view.liveness.oldest_s()),
+            "oldest_beat_s": _rounded(view.liveness.longest_silence_s()),
             "process": launch.process,
             "processes": launch.processes,
             "recovery_dir": launch.recovery_dir,

@@ -24,7 +24,7 @@ def test_a_stop_while_the_embedder_hangs_is_ended_by_the_watchdog_and_loses_noth
     worker.signal()
     assert worker.wait(40) == 0
     assert 14 < time.monotonic() - began < 25
-    assert re.search(r"not everything has answered.* pages=[1-9]", worker.log)
+    assert re.search(r"some requests are still open.* pages=[1-9]", worker.log)
     stream.ollama.faults.clear()
     stream.start(1)
     stream.wait_complete()

@@ -17,7 +17,7 @@ from connectors.embedders.endpoint_pool import EndpointPool
 from connectors.embedders.failover import Failover
 from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
-from connectors.observability.stalls import Stalls
+from connectors.observability.stalls import MIN_STALL_S, Stalls
 from connectors.runtime.event_loop import EventLoop
 from tests.eventually import eventually
 
@@ -131,11 +131,12 @@ class Line:
         max_pause_s: float = 0.01,
         target_s: float = TARGET_S,
         min_failing_s: float = MIN_FAILING_S,
+        min_stall_s: float = MIN_STALL_S,
     ) -> None:
         self.crashes: list[BaseException] = []
         self.outputs_busy = False
         self.metrics = Metrics()
-        self.stalls = Stalls(self.metrics)
+        self.stalls = Stalls(self.metrics, min_stall_s=min_stall_s)
         self.event_loop = EventLoop(self.crashes.append)
         self.primary = EndpointPool(
             embedders,

@@ -1,4 +1,4 @@
-"""What a page id can do to a request: nothing but name its page."""
+"""A page id cannot change a request beyond its own page."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ ATTACKS = (
 )
 
 
-class Ear:
-    """A server that notes what it hears, and a client of its own; both on one loop."""
+class Recorder:
+    """A server that records its requests, and its client; both on one event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._http = HttpClient()
         self._server = self._loop.run_until_complete(
-            asyncio.start_server(self._answer, "127.0.0.1", 0)
+            asyncio.start_server(self._respond, "127.0.0.1", 0)
         )
         self._url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         self._requests: list[tuple[str, set[str], bytes]] = []
 
-    def heard(
+    def requests_of(
         self, send: Callable[[HttpClient, str], Awaitable[object]]
     ) -> list[tuple[str, set[str], bytes]]:
         """Request line, names of the header fields, and body of each request."""
@@ -59,7 +59,7 @@ class Ear:
         self._server.close()
         self._loop.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await self._head(reader):
             line, *fields = head.decode("latin-1").split("\r\n")
             pairs = dict(field.split(": ", 1) for field in fields)
@@ -76,10 +76,10 @@ class Ear:
 
 
 @pytest.fixture(scope="module")
-def ear() -> Iterator[Ear]:
-    made = Ear()
-    yield made
-    made.close()
+def recorder() -> Iterator[Recorder]:
+    recorder = Recorder()
+    yield recorder
+    recorder.close()
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,17 +89,17 @@ def ear() -> Iterator[Ear]:
 @example(ATTACKS[2])
 @example(ATTACKS[3])
 @example(ATTACKS[4])
-def test_a_page_id_is_one_segment_of_one_request_and_adds_no_header(ear, page_id):
+def test_a_page_id_is_one_segment_of_one_request_and_adds_no_header(recorder, page_id):
     async def send(http: HttpClient, url: str) -> None:
         watched = Watched()
         session = StargateSession(http, FixedToken("token"), watched.metrics)
         table = StargateTable(url, "gibsey", "page_vectors", None)
         await StargateRest(session, watched.stalls, watched.metrics, table).write([row_of(page_id)])
 
-    ((line, fields, _),) = ear.heard(send)
-    found = re.fullmatch(r"PUT /v2/keyspaces/gibsey/page_vectors/([^/?# ]+) HTTP/1\.1", line)
-    assert found
-    assert page_id.replace("'", "") in unquote(found[1]).replace("'", "")
+    ((line, fields, _),) = recorder.requests_of(send)
+    match = re.fullmatch(r"PUT /v2/keyspaces/gibsey/page_vectors/([^/?# ]+) HTTP/1\.1", line)
+    assert match
+    assert page_id.replace("'", "") in unquote(match[1]).replace("'", "")
     assert fields == _fields("X-Cassandra-Token")
 
 
@@ -107,13 +107,13 @@ def test_a_page_id_is_one_segment_of_one_request_and_adds_no_header(ear, page_id
 @given(ids | awkward)
 @example(ATTACKS[0])
 @example('","vector":[1],"page_id":"other')
-def test_a_page_id_stays_one_text_in_a_notification(ear, page_id):
+def test_a_page_id_stays_one_string_in_a_notification(recorder, page_id):
     async def send(http: HttpClient, url: str) -> dict[int, Rejection]:
         watched = Watched()
         rag = RagNotifier(http, watched.stalls, watched.metrics, f"{url}/refresh", "token")
         return await rag.write([row_of(page_id)])
 
-    ((line, fields, body),) = ear.heard(send)
+    ((line, fields, body),) = recorder.requests_of(send)
     assert line == "POST /refresh HTTP/1.1"
     assert fields == _fields("Authorization")
     event = orjson.loads(body)
@@ -122,9 +122,9 @@ def test_a_page_id_stays_one_text_in_a_notification(ear, page_id):
 
 
 @given(st.text() | awkward)
-def test_no_detail_of_a_dead_letter_breaks_a_line_or_grows_without_bound(detail):
-    letter = DeadLetter(Record("t", 0, 1, 2, b"key", b"value"), "undecodable", detail)
-    headers = headers_of(letter, dt.datetime.now(dt.timezone.utc), Payload.WHOLE)
+def test_the_detail_of_a_dead_letter_is_one_line_of_limited_length(detail):
+    dead_letter = DeadLetter(Record("t", 0, 1, 2, b"key", b"value"), "undecodable", detail)
+    headers = headers_of(dead_letter, dt.datetime.now(dt.timezone.utc), Payload.WHOLE)
     assert [name for name, _ in headers][:4] == ["reason", "detail", "origin", "failed-at"]
     assert one_line(detail).isprintable()
     assert len(one_line(detail)) <= 500

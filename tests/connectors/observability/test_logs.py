@@ -1,4 +1,4 @@
-"""The log: one line an event, readable, without secrets, whatever the facts hold."""
+"""The log: one readable line for each event, without secrets, whatever the facts contain."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ def restored():
     logging.captureWarnings(False)
 
 
-def test_a_line_holds_its_speaker_event_and_facts_in_their_order(capsys):
+def test_a_line_contains_its_logger_event_and_facts_in_order(capsys):
     logs.configure()
     logs.get("stargate").info("Upsert OK", count=3, pages="1,2,3")
     line = capsys.readouterr().err
@@ -27,29 +27,29 @@ def test_a_line_holds_its_speaker_event_and_facts_in_their_order(capsys):
     assert "\x1b" not in line
 
 
-def test_a_logger_made_before_the_set_up_follows_it(capsys):
+def test_a_logger_from_before_the_configuration_follows_it(capsys):
     early = logs.get("stream")
     logs.configure("warning", "json")
     early.info("quiet")
-    early.warning("heard")
-    assert json.loads(capsys.readouterr().err)["event"] == "heard"
+    early.warning("loud")
+    assert json.loads(capsys.readouterr().err)["event"] == "loud"
 
 
 @pytest.mark.parametrize("fmt", ["console", "json"])
-def test_what_comes_from_outside_stays_on_its_line(capsys, fmt):
+def test_text_from_outside_stays_on_its_line(capsys, fmt):
     logs.configure("info", fmt)
-    logs.get("stream").error("bad\nevent", page="a\nb\x1b[31m\ud800", empty="", q='say "x"')
+    logs.get("stream").error("bad\nevent", page="a\nb\x1b[31m\ud800", empty="", q='quoted "x"')
     text = capsys.readouterr().err
     assert text.count("\n") == 1
     assert "\x1b" not in text
 
 
 @pytest.mark.parametrize("fmt", ["console", "json"])
-def test_secrets_are_struck_out_wherever_they_are(capsys, fmt):
+def test_secrets_are_redacted_in_every_part_of_a_line(capsys, fmt):
     logs.configure("info", fmt, ["s3cret-1", "s3cret-1-longer", "a"])
     log = logs.get("stream")
     log.warning(
-        "asked with s3cret-1",
+        "sent with s3cret-1",
         url="http://u:s3cret-1@host",
         error=ValueError("s3cret-1-longer"),
         nested={"s3cret-1": ["s3cret-1", 1]},
@@ -62,10 +62,10 @@ def test_secrets_are_struck_out_wherever_they_are(capsys, fmt):
     text = capsys.readouterr().err
     assert "s3cret" not in text
     assert "longer" not in text
-    assert "asked with ***" in text
+    assert "sent with ***" in text
 
 
-def test_libraries_are_heard_from_warning_on(capsys):
+def test_warnings_of_libraries_are_logged(capsys):
     logs.configure("info", "json")
     logging.getLogger("aiohttp.server").info("quiet")
     logging.getLogger("aiohttp.server").warning("100%% of %s", "it")
@@ -73,15 +73,15 @@ def test_libraries_are_heard_from_warning_on(capsys):
     assert (line["logger_name"], line["event"]) == ("aiohttp.server", "100% of it")
 
 
-def test_a_log_that_nobody_reads_any_more_stops_nothing(monkeypatch, tmp_path):
+def test_a_closed_stderr_stops_nothing(monkeypatch, tmp_path):
     logs.configure()
     closed = (tmp_path / "log").open("w")
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
-    logs.get("stream").error("unheard")
+    logs.get("stream").error("lost")
 
 
-def test_a_secret_that_is_a_word_leaves_other_words_and_the_speakers_name(capsys):
+def test_a_secret_that_is_a_word_leaves_other_words_and_the_logger_name(capsys):
     logs.configure("info", "json", ["stargate", "info", "cassandra"])
     logs.get("stargate").info("no cassandra in org.cassandracluster", page="stargates")
     line = json.loads(capsys.readouterr().err)

@@ -1,4 +1,4 @@
-"""Redactor are struck out of any text, and words that merely resemble them stay."""
+"""Secrets are removed from any text. Words that resemble them stay."""
 
 import pytest
 
@@ -6,9 +6,9 @@ from connectors.observability.redaction import Redactor
 
 
 @pytest.mark.parametrize(
-    ("secret", "text", "left"),
+    ("secret", "text", "redacted"),
     [
-        ("s3cret-1", "asked with s3cret-1.", "asked with ***."),
+        ("s3cret-1", "sent with s3cret-1.", "sent with ***."),
         ("s3cret-1", "http://u:s3cret-1@host", "http://u:***@host"),
         ("s3cret-1", '{"token":"s3cret-1"}', '{"token":"***"}'),
         ("s3cret", "Bearer_s3cret_", "Bearer_***_"),
@@ -23,13 +23,13 @@ from connectors.observability.redaction import Redactor
         ("[(s3cret", "[(s3cret", "***"),
     ],
 )
-def test_a_secret_is_struck_out_but_no_part_of_another_word(secret, text, left):
-    assert Redactor([secret]).redact(text) == left
+def test_a_secret_is_redacted_but_no_part_of_another_word(secret, text, redacted):
+    assert Redactor([secret]).redact(text) == redacted
 
 
-def test_of_secrets_that_contain_each_other_the_longest_is_struck_out():
+def test_the_longest_of_overlapping_secrets_is_redacted():
     assert Redactor(["s3cret-1", "s3cret-1-longer"]).redact("s3cret-1-longer") == "***"
 
 
-def test_secrets_show_themselves_to_nobody():
+def test_the_repr_of_a_redactor_contains_no_secret():
     assert "s3cret" not in repr(Redactor(["s3cret-1"]))

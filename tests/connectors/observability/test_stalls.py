@@ -35,7 +35,7 @@ def gauge(metrics: Metrics, service: str = "stargate") -> float:
     return metrics.stalled.labels(service)._value.get()
 
 
-def test_a_hiccup_is_passed_over_in_silence(stalls, metrics, clock):
+def test_a_short_failure_is_not_logged(stalls, metrics, clock):
     with capture_logs() as lines:
         stalls.waiting("stargate", "refused")
         clock.now += MIN_STALL_S / 2
@@ -46,7 +46,7 @@ def test_a_hiccup_is_passed_over_in_silence(stalls, metrics, clock):
     assert gauge(metrics) == 0
 
 
-def test_a_stall_is_said_once_then_once_a_minute_and_once_at_the_end(stalls, metrics, clock):
+def test_a_stall_is_logged_at_once_each_minute_and_at_its_end(stalls, metrics, clock):
     with capture_logs() as lines:
         for _ in range(200):
             stalls.waiting("stargate", "refused")
@@ -62,7 +62,7 @@ def test_a_stall_is_said_once_then_once_a_minute_and_once_at_the_end(stalls, met
     assert stalls.current() == []
 
 
-def test_a_fault_that_will_not_pass_by_itself_is_said_at_once_with_its_remedy(stalls, metrics):
+def test_a_configuration_error_is_logged_at_once_with_its_remedy(stalls, metrics):
     with capture_logs() as lines:
         stalls.failed("embedder", ConfigurationError("no model", remedy="pull it"))
     assert (lines[0]["reason"], lines[0]["remedy"]) == ("no model", "pull it")
@@ -70,7 +70,7 @@ def test_a_fault_that_will_not_pass_by_itself_is_said_at_once_with_its_remedy(st
     assert [stall.remedy for stall in stalls.current()] == ["pull it"]
 
 
-def test_a_changed_reason_is_said_soon_but_not_each_time(stalls, clock):
+def test_a_changed_reason_is_logged_soon_but_not_each_time(stalls, clock):
     with capture_logs() as lines:
         for second in range(30):
             stalls.waiting("rag", "refused" if second % 2 else "timed out")
@@ -78,7 +78,7 @@ def test_a_changed_reason_is_said_soon_but_not_each_time(stalls, clock):
     assert 5 <= len(lines) <= 7
 
 
-def test_current_stalls_come_oldest_first_and_count_their_faults(stalls, clock):
+def test_the_current_stalls_are_sorted_by_age_and_count_their_failures(stalls, clock):
     stalls.waiting("rag", "refused")
     clock.now += 5
     stalls.waiting("stargate", "500")
@@ -91,19 +91,19 @@ def test_current_stalls_come_oldest_first_and_count_their_faults(stalls, clock):
     ]
 
 
-def test_each_failed_try_is_counted(stalls, metrics):
+def test_each_failed_attempt_is_counted(stalls, metrics):
     for _ in range(3):
         stalls.failed("rag", TransientError("refused"))
     assert metrics.retries.labels("rag")._value.get() == 3
 
 
-def test_a_service_that_never_stalled_may_answer(stalls):
+def test_clearing_a_service_without_a_stall_logs_nothing(stalls):
     with capture_logs() as lines:
         stalls.cleared("rag")
     assert lines == []
 
 
-def test_after_it_answered_a_service_may_stall_anew(stalls, clock):
+def test_a_service_can_stall_again_after_it_answered(stalls, clock):
     stalls.waiting("rag", "refused")
     clock.now += 10
     stalls.cleared("rag")

@@ -1,4 +1,4 @@
-"""Bytewax's own errors, in words."""
+"""The crash report of Bytewax's own errors."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ FULL = (
 @pytest.mark.parametrize(
     ("error", "reason", "remedy"),
     [
-        (RuntimeError(FULL), "recovery store cannot be written: disk I/O error", "disk has space"),
+        (RuntimeError(FULL), "recovery store cannot be written: disk I/O error", "free space"),
         (RuntimeError("Send thread panic: Any { .. }"), "another process", "start all"),
         (ValueError("MissingPartitionsError: x"), "lacks partitions", "gather"),
-        (ValueError("InconsistentPartitionsError: x"), "different ages", "put back"),
+        (ValueError("InconsistentPartitionsError: x"), "different ages", "restore all partitions"),
         (ValueError("odd"), "ValueError: odd", ""),
     ],
 )
-def test_an_error_is_told_with_its_remedy(error: Exception, reason: str, remedy: str) -> None:
-    found = explain(error)
-    assert reason in found[0]
-    assert remedy in found[1]
+def test_a_known_error_is_reported_with_its_remedy(
+    error: Exception, reason: str, remedy: str
+) -> None:
+    report = explain(error)
+    assert reason in report[0]
+    assert remedy in report[1]
 
 
-def test_the_cause_is_told_not_what_wraps_it() -> None:
+def test_the_last_cause_is_reported() -> None:
     wrapped = RuntimeError("wrapped")
     wrapped.__cause__ = KeyError("cause")
     assert explain(wrapped)[0] == "KeyError: 'cause'"

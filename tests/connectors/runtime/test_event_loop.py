@@ -23,7 +23,7 @@ def event_loop(crashes) -> Iterator[EventLoop]:
     loop.close()
 
 
-async def answer(value: object) -> object:
+async def value_of(value: object) -> object:
     await asyncio.sleep(0)
     return value
 
@@ -38,46 +38,46 @@ def test_no_thread_is_started_before_the_first_use(crashes):
     assert threading.active_count() == before
 
 
-def test_many_threads_that_come_first_at_once_share_one_loop(event_loop):
-    found: list[asyncio.AbstractEventLoop] = []
+def test_threads_that_use_the_loop_first_at_the_same_time_share_it(event_loop):
+    loops: list[asyncio.AbstractEventLoop] = []
     gate = threading.Barrier(8)
 
-    def look() -> None:
+    def use() -> None:
         gate.wait(10)
-        found.append(event_loop.loop)
+        loops.append(event_loop.loop)
 
-    threads = [threading.Thread(target=look) for _ in range(8)]
+    threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert len(set(map(id, found))) == 1
-    assert len(found) == 8
+    assert len(set(map(id, loops))) == 1
+    assert len(loops) == 8
 
 
-def test_work_is_done_on_the_loop_s_own_thread_and_its_result_comes_back(event_loop):
-    async def where() -> str:
+def test_a_coroutine_runs_on_the_thread_of_the_loop_and_returns_its_result(event_loop):
+    async def thread_name() -> str:
         return threading.current_thread().name
 
-    assert event_loop.submit(where()).result(10) == "event-loop"
-    assert event_loop.submit(answer(5)).result(10) == 5
+    assert event_loop.submit(thread_name()).result(10) == "event-loop"
+    assert event_loop.submit(value_of(5)).result(10) == 5
 
 
-def test_calls_of_one_thread_are_done_in_their_order(event_loop):
+def test_calls_of_one_thread_keep_their_order(event_loop):
     done: list[int] = []
     for number in range(1000):
         event_loop.call(done.append, number)
-    event_loop.submit(answer(None)).result(10)
+    event_loop.submit(value_of(None)).result(10)
     assert done == list(range(1000))
 
 
-def test_an_error_in_submitted_work_goes_to_whoever_waits_for_it(event_loop, crashes):
+def test_an_error_in_a_submitted_coroutine_is_raised_for_its_caller(event_loop, crashes):
     with pytest.raises(RuntimeError, match="a bug"):
         event_loop.submit(fail()).result(10)
     assert crashes == []
 
 
-def test_an_error_for_which_nobody_waits_is_fatal(event_loop, crashes):
+def test_an_error_without_a_waiting_caller_is_fatal(event_loop, crashes):
     event_loop.call(lambda: event_loop.spawn(fail()))
     assert str(eventually(lambda: crashes)[0]) == "a bug"
     event_loop.call(lambda: 1 / 0)
@@ -86,7 +86,7 @@ def test_an_error_for_which_nobody_waits_is_fatal(event_loop, crashes):
         lambda: event_loop.call_at(event_loop.loop.time() + 0.001, lambda: dict[str, int]()["x"])
     )
     assert isinstance(eventually(lambda: crashes[2:])[0], KeyError)
-    assert event_loop.submit(answer(1)).result(10) == 1  # what follows is up to whoever was told
+    assert event_loop.submit(value_of(1)).result(10) == 1  # the loop itself continues
 
 
 def test_a_spawned_task_is_kept_until_it_has_ended(event_loop):
@@ -101,7 +101,7 @@ def test_a_spawned_task_is_kept_until_it_has_ended(event_loop):
     eventually(lambda: not event_loop._tasks)
 
 
-def test_closing_cancels_what_runs_and_is_no_crash(event_loop, crashes):
+def test_close_cancels_the_tasks_without_a_crash(event_loop, crashes):
     cancelled = threading.Event()
     running = threading.Event()
 

@@ -15,20 +15,20 @@ from connectors.runtime.shutdown import Shutdown
 
 ROOT = Path(__file__).parents[3]
 
-BEGIN = """
+PROLOGUE = """
 import hashlib, os, sys, threading, time
 from connectors.observability import logs
 from connectors.runtime.shutdown import Shutdown
 logs.configure()
 def in_c_code():
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # for minutes, and no Python in between
-def say(word):
-    print(word, flush=True)
+def show(text):
+    print(text, flush=True)
 """
 
 
 class Ended(BaseException):
-    """Stands for the end of the process."""
+    """Raised instead of ending the process."""
 
 
 def end(code: int):
@@ -37,12 +37,12 @@ def end(code: int):
 
 @pytest.fixture
 def start() -> Iterator:
-    """Starts a program of its own with a `Shutdown`, and waits until it says that it is ready."""
+    """Starts another program with a `Shutdown`, and waits until it is ready."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(program: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", BEGIN + textwrap.dedent(program)],
+            [sys.executable, "-c", PROLOGUE + textwrap.dedent(program)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -60,15 +60,15 @@ def start() -> Iterator:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_heard_while_the_main_thread_is_inside_c_code(start, number):
+def test_a_signal_is_handled_while_the_main_thread_is_inside_c_code(start, number):
     process = start("""
         shutdown = Shutdown()
         shutdown.install()
-        shutdown.on_stop(lambda: say("asked to stop"))
+        shutdown.on_stop(lambda: show("stopping"))
         def worker():
-            say("ready")
+            show("ready")
             shutdown.stopping.wait()
-            say("worker ended")
+            show("worker ended")
             os._exit(7)
         threading.Thread(target=worker).start()
         in_c_code()
@@ -85,8 +85,8 @@ def test_a_second_signal_ends_the_process_at_once(start, number):
     process = start("""
         shutdown = Shutdown()
         shutdown.install()
-        shutdown.on_stop(lambda: say("stopping"))
-        say("ready")
+        shutdown.on_stop(lambda: show("stopping"))
+        show("ready")
         in_c_code()
     """)
     process.send_signal(signal.SIGTERM)
@@ -97,34 +97,32 @@ def test_a_second_signal_ends_the_process_at_once(start, number):
     assert "second signal" in err
 
 
-def test_the_watchdog_ends_what_has_not_ended_and_says_how_much_is_done_again(start):
+def test_the_watchdog_ends_the_process_and_logs_the_number_of_open_pages(start):
     process = start("""
         shutdown = Shutdown(watchdog_s=0.2)
         shutdown.install()
         shutdown.count_open_pages(lambda: 42)
-        shutdown.at_end(lambda: say("last words"))
-        say("ready")
+        shutdown.at_end(lambda: show("final step"))
+        show("ready")
         in_c_code()
     """)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert out == "last words\n"
-    assert "not everything has answered" in err
+    assert out == "final step\n"
+    assert "some requests are still open" in err
     assert "pages=42" in err
 
 
 @pytest.mark.parametrize(
-    "word", ["lambda: threading.Event().wait()", "lambda: 1 / 0"], ids=["hangs", "fails"]
+    "step", ["lambda: threading.Event().wait()", "lambda: 1 / 0"], ids=["hangs", "fails"]
 )
-def test_the_watchdog_is_not_held_up_by_last_words(start, word):
+def test_the_watchdog_does_not_wait_for_final_steps(start, step):
     process = start(f"""
-        import connectors.runtime.shutdown
-        connectors.runtime.shutdown.FINAL_STEPS_S = 0.2
-        shutdown = Shutdown(watchdog_s=0.1)
+        shutdown = Shutdown(watchdog_s=0.1, final_steps_s=0.2)
         shutdown.install()
-        shutdown.at_end({word})
-        say("ready")
+        shutdown.at_end({step})
+        show("ready")
         in_c_code()
     """)
     process.send_signal(signal.SIGTERM)
@@ -132,13 +130,13 @@ def test_the_watchdog_is_not_held_up_by_last_words(start, word):
     assert process.returncode == 0
 
 
-def test_an_error_at_the_stop_does_not_make_the_process_deaf(start):
+def test_an_error_at_the_stop_does_not_block_later_signals(start):
     process = start("""
         shutdown = Shutdown()
         shutdown.install()
         shutdown.on_stop(lambda: 1 / 0)
-        shutdown.on_stop(lambda: say("the next one"))
-        say("ready")
+        shutdown.on_stop(lambda: show("the next one"))
+        show("ready")
         in_c_code()
     """)
     process.send_signal(signal.SIGTERM)
@@ -148,12 +146,12 @@ def test_an_error_at_the_stop_does_not_make_the_process_deaf(start):
     assert process.returncode == 128 + signal.SIGTERM
 
 
-def test_a_process_that_ends_in_time_does_so_in_its_own_way(start):
+def test_the_watchdog_leaves_a_process_that_ends_in_time_alone(start):
     process = start("""
         shutdown = Shutdown()
         shutdown.install()
-        shutdown.at_end(lambda: say("last words"))
-        say("ready")
+        shutdown.at_end(lambda: show("final step"))
+        show("ready")
         shutdown.stopping.wait()
         shutdown.end()
         sys.exit(3)
@@ -161,34 +159,34 @@ def test_a_process_that_ends_in_time_does_so_in_its_own_way(start):
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 3
-    assert out == "last words\n"
-    assert "not everything" not in err
+    assert out == "final step\n"
+    assert "still open" not in err
 
 
 def test_a_fatal_error_in_a_worker_ends_the_process_with_one_line(start):
     process = start("""
         shutdown = Shutdown()
         shutdown.install()
-        shutdown.at_end(lambda: say("last words"))
+        shutdown.at_end(lambda: show("final step"))
         def worker():
             with shutdown.guard("window"):
                 raise ValueError("two\\nlines")
-        say("ready")
+        show("ready")
         threading.Thread(target=worker, daemon=True).start()
         in_c_code()
     """)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert out == ""  # nothing is written any more: no commit of what may not be done
+    assert out == ""  # no commit of pages that may not be stored
     (line,) = err.splitlines()
     assert "where=window" in line
     assert "ValueError: two" in line
 
 
-def test_a_fatal_error_ends_the_process_also_when_nobody_reads_its_log(start):
+def test_a_fatal_error_ends_the_process_when_stderr_is_closed(start):
     process = start("""
         shutdown = Shutdown()
-        say("ready")
+        show("ready")
         os.close(2)
         def worker():
             with shutdown.guard("window"):
@@ -203,7 +201,7 @@ def test_a_fatal_error_ends_the_process_also_when_nobody_reads_its_log(start):
 # --- inside this process ---
 
 
-def test_a_guard_makes_an_error_fatal_and_lets_the_end_of_a_source_through():
+def test_a_guard_makes_an_error_fatal_but_not_the_end_of_a_source():
     shutdown = Shutdown(exit_process=end)
     with pytest.raises(Ended) as ended, shutdown.guard("decode"):
         raise RuntimeError
@@ -212,7 +210,7 @@ def test_a_guard_makes_an_error_fatal_and_lets_the_end_of_a_source_through():
         raise StopIteration
 
 
-def test_the_cause_of_an_error_is_what_is_told():
+def test_the_cause_of_an_error_is_logged():
     error = RuntimeError("in a step")
     error.__cause__ = KeyError("the cause")
     with capture_logs() as lines, pytest.raises(Ended):
@@ -220,15 +218,15 @@ def test_the_cause_of_an_error_is_what_is_told():
     assert "KeyError: 'the cause'" in lines[0]["error"]
 
 
-def test_of_many_fatal_errors_at_once_one_is_told():
+def test_only_the_first_of_many_fatal_errors_is_logged():
     shutdown = Shutdown(exit_process=end)
-    told: list[int] = []
+    ended: list[int] = []
 
     def fail() -> None:
         try:
             shutdown.fatal(ValueError(), "window")
         except Ended:
-            told.append(1)
+            ended.append(1)
 
     threads = [threading.Thread(target=fail, daemon=True) for _ in range(8)]
     with capture_logs() as lines:
@@ -236,18 +234,18 @@ def test_of_many_fatal_errors_at_once_one_is_told():
             thread.start()
         for thread in threads:
             thread.join(0.05)
-    assert len(told) == len([line for line in lines if line["log_level"] == "error"]) == 1
+    assert len(ended) == len([line for line in lines if line["log_level"] == "error"]) == 1
 
 
-def test_a_stop_is_asked_for_once_and_last_words_are_said_once():
+def test_the_callbacks_of_a_stop_and_of_the_end_run_once():
     ended = threading.Event()
     shutdown = Shutdown(watchdog_s=0.01, exit_process=lambda code: ended.set())
     stops: list[str] = []
-    words: list[str] = []
+    steps: list[str] = []
     shutdown.on_stop(lambda: stops.append("stop"))
-    shutdown.at_end(lambda: words.append("word"))
+    shutdown.at_end(lambda: steps.append("step"))
     shutdown.stop()
     shutdown.stop()
     assert ended.wait(10)
     shutdown.end()
-    assert (stops, words) == (["stop"], ["word"])
+    assert (stops, steps) == (["stop"], ["step"])

@@ -62,7 +62,7 @@ class Stream:
     def __post_init__(self) -> None:
         self.stalls = Stalls(self.metrics, self.clock)
         self.liveness = Liveness(self.clock)
-        self.liveness.beat()
+        self.liveness.polled()
         for partition in self.kafka["partitions"]:
             self.metrics.lag.labels(str(partition)).set(0)
 

@@ -234,19 +234,19 @@ def test_a_stall_is_alive_but_not_ready_and_says_why(port: Port, stream: Stream)
     state = port.ask("/status.json").json["state"]
     assert (state["level"], state["bottleneck"]) == ("waiting", "embedder")
     stream.stalls.cleared("embedder")
-    stream.liveness.beat()
+    stream.liveness.polled()
     assert (port.ask("/healthz").status, port.ask("/readyz").status) == (200, 200)
 
 
 def test_a_worker_that_waits_for_the_other_processes_of_its_cluster_is_not_stuck(
     port: Port, stream: Stream
 ):
-    stream.liveness.rest()
+    stream.liveness.waits_for_cluster()
     stream.clock.now += 600
     assert port.ask("/healthz").status == 200
     stream.clock.now += 61
     assert port.ask("/healthz").status == 503
-    stream.liveness.beat()
+    stream.liveness.polled()
     assert port.ask("/healthz").status == 200
 
 

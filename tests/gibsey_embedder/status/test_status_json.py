@@ -28,7 +28,7 @@ class Watched:
     def later(self, seconds: float) -> None:
         for _ in range(round(seconds / SAMPLE_S)):
             self.stream.clock.now += SAMPLE_S
-            self.stream.liveness.beat()
+            self.stream.liveness.polled()
             self.data.sample()
 
     def settle(self, pages: int, seconds: float, fresh_s: float = 0.1) -> None:

@@ -618,10 +618,9 @@ def test_a_page_of_which_one_piece_is_refused_is_refused_once(open_line):
 # --- faults ---
 
 
-def test_a_window_that_failed_is_asked_again_and_the_stall_has_a_name(open_line, monkeypatch):
-    monkeypatch.setattr("connectors.observability.stalls.MIN_STALL_S", 0.0)
+def test_a_window_that_failed_is_asked_again_and_the_stall_has_a_name(open_line):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
+    line = open_line(embedder, min_stall_s=0.0)
     line.submit("a", "b", "c")
     embedder.request(0).fail(AWAY)
     (stall,) = eventually(line.stalls.current)

@@ -1,1 +1,1 @@
-"""`dead-letters` and `replay`."""
+"""The commands `dead-letters` and `replay`."""

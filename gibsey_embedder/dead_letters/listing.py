@@ -1,4 +1,4 @@
-"""`gibsey-embedder dead-letters`: what the stream gave up, and why."""
+"""`gibsey-embedder dead-letters`: lists the events that the stream gave up."""
 
 from __future__ import annotations
 
@@ -14,39 +14,46 @@ from rich.table import Table
 from connectors.observability.metrics import REASONS
 from dataflow.config.settings import load_settings
 from dataflow.wiring import kafka_config
-from gibsey_embedder.dead_letters.reader import Letter, Selection, parse_since, read_letters, shown
+from gibsey_embedder.dead_letters.reader import (
+    DeadLetter,
+    Selection,
+    parse_since,
+    read_dead_letters,
+)
 from gibsey_embedder.terminal.options import AsJson, whole_number
+from gibsey_embedder.terminal.printable import printable
 from gibsey_embedder.terminal.waiting_notice import waiting_notice
 from gibsey_embedder.topic.reader import KafkaUnavailableError, TopicReader
 
 Reason = Annotated[
-    str | None, typer.Option("--reason", metavar="REASON", help="Only letters with this reason.")
+    str | None,
+    typer.Option("--reason", metavar="REASON", help="Only dead letters with this reason."),
 ]
 Since = Annotated[
     str | None,
     typer.Option(
         "--since",
         metavar="WHEN",
-        help="Only what failed since: 2026-01-31T12:00, or an age: 30m, 7d.",
+        help="Only dead letters since this time (2026-01-31T12:00) or of this age (30m, 7d).",
     ),
 ]
 Page = Annotated[
-    str | None, typer.Option("--page", metavar="ID", help="Only letters of this page.")
+    str | None, typer.Option("--page", metavar="ID", help="Only dead letters of this page.")
 ]
 
 
 def selection(reason: str | None, since: str | None, page: str | None) -> Selection:
-    """The letters that the options mean.
+    """Return the selection for the options.
 
     Raises:
-        typer.BadParameter: There is no such reason, or `since` is no time.
+        typer.BadParameter: The reason does not exist, or `since` is not a time.
     """
     if reason is not None and reason not in REASONS:
-        raise typer.BadParameter(f"{reason} is no reason; there are {', '.join(REASONS)}")
+        raise typer.BadParameter(f"{reason} is not a reason; use one of {', '.join(REASONS)}")
     try:
         return Selection(reason, parse_since(since) if since else None, page)
     except ValueError:
-        raise typer.BadParameter(f"{since} is no time: write 2026-01-31T12:00 or 7d") from None
+        raise typer.BadParameter(f"{since} is not a time; write 2026-01-31T12:00 or 7d") from None
 
 
 def dead_letters(
@@ -56,24 +63,28 @@ def dead_letters(
     limit: Annotated[
         int,
         typer.Option(
-            "--limit", metavar="COUNT", parser=whole_number(0), help="The newest so many."
+            "--limit",
+            metavar="COUNT",
+            parser=whole_number(0),
+            help="Number of dead letters to list, newest first.",
         ),
     ] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List what the stream gave up, newest last, and sum it by reason.
+    """List the events that the stream gave up, newest last, and count them by reason.
 
-    `gibsey-embedder replay` gives letters another chance.
+    To process dead letters again, run `gibsey-embedder replay`.
     """
     settings = load_settings()
-    meant = selection(reason, since, page)
+    selected = selection(reason, since, page)
     counts: Counter[str] = Counter()
-    newest: deque[Letter] = deque(maxlen=limit)
+    newest: deque[DeadLetter] = deque(maxlen=limit)
     config = kafka_config(settings)
     try:
         reader = TopicReader(config, f"{settings.kafka_group}-replay")
         with waiting_notice(f"reading {settings.dead_letter_topic} from Kafka at {config.brokers}"):
-            for letter in filter(meant.takes, read_letters(reader, settings.dead_letter_topic)):
+            letters = read_dead_letters(reader, settings.dead_letter_topic)
+            for letter in filter(selected.matches, letters):
                 counts[letter.reason] += 1
                 newest.append(letter)
         reader.close()
@@ -81,13 +92,13 @@ def dead_letters(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     if as_json:
-        letters = [_as_json(letter) for letter in newest]
-        typer.echo(json.dumps({"by_reason": counts, "letters": letters}))
+        entries = [_as_json(letter) for letter in newest]
+        typer.echo(json.dumps({"by_reason": counts, "letters": entries}))
     else:
-        _show(settings.dead_letter_topic, counts, list(newest), is_all=meant == Selection())
+        _show(settings.dead_letter_topic, counts, list(newest), is_all=selected == Selection())
 
 
-def _as_json(letter: Letter) -> dict[str, str | int | None]:
+def _as_json(letter: DeadLetter) -> dict[str, str | int | None]:
     return {
         "failed_at": letter.failed_at,
         "reason": letter.reason,
@@ -98,24 +109,24 @@ def _as_json(letter: Letter) -> dict[str, str | int | None]:
     }
 
 
-def _show(topic: str, counts: Counter[str], newest: list[Letter], *, is_all: bool) -> None:
+def _show(topic: str, counts: Counter[str], newest: list[DeadLetter], *, is_all: bool) -> None:
     console = Console()
     if not counts:
-        kind = "" if is_all else " of that kind"
-        console.print(f"No dead letters{kind} in {escape(topic)}.")
+        kind = "" if is_all else " of this selection"
+        console.print(f"There are no dead letters{kind} in {escape(topic)}.")
         return
     if newest:
-        console.print(letters_table(newest))
+        console.print(dead_letter_table(newest))
     for reason, count in counts.most_common():
-        console.print(f"{count:>8,}  {escape(shown(reason))}", highlight=False)
+        console.print(f"{count:>8,}  {escape(printable(reason))}", highlight=False)
 
 
-def letters_table(letters: list[Letter]) -> Table:
-    """Letters as a table for a terminal."""
+def dead_letter_table(letters: list[DeadLetter]) -> Table:
+    """Return a table of dead letters for the terminal."""
     table = Table("when", "reason", "page", "origin", "detail")
     for letter in letters:
-        facts = (letter.reason, letter.page_id, letter.original.origin)
-        cells = [escape(shown(fact, 40)) for fact in facts]
+        values = (letter.reason, letter.page_id, letter.original.origin)
+        cells = [escape(printable(value, 40)) for value in values]
         when = letter.failed_at[:19].replace("T", " ")
-        table.add_row(escape(shown(when)), *cells, escape(shown(letter.detail, 120)))
+        table.add_row(escape(printable(when)), *cells, escape(printable(letter.detail, 120)))
     return table

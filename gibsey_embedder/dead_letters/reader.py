@@ -1,4 +1,4 @@
-"""Dead letters as they are read back from their topic."""
+"""Reads dead letters from their topic."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from gibsey_embedder.topic.reader import TopicReader
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """One dead letter.
 
     Attributes:
-        place: Partition and offset in the dead-letter topic.
-        reason: Why it is one.
-        detail: The same for a person.
-        failed_at: When (ISO 8601).
-        original: The record it was, as far as the letter holds it, marked as its own replay, so
-            that its version is the original's.
-        original_size: Bytes of a value that was too large for the letter, else None.
+        position: Partition and offset in the dead-letter topic.
+        reason: The reason code.
+        detail: The reason in words.
+        failed_at: The time of the failure (ISO 8601).
+        original: The original record, as far as the dead letter contains it. It is marked as its
+            own replay, so that its version is that of the original.
+        original_size: Size in bytes of a value that was too large for the dead letter, or None.
     """
 
-    place: tuple[int, int]
+    position: tuple[int, int]
     reason: str
     detail: str
     failed_at: str
@@ -38,34 +38,34 @@ class Letter:
 
     @property
     def change(self) -> Change | None:
-        """The change it asks for, or None where it cannot be decoded."""
+        """The change in the original, or None if it cannot be decoded."""
         decoded = decode(self.original)
         return decoded if isinstance(decoded, Change) else None
 
     @property
     def page_id(self) -> str:
-        """The page, or an empty text."""
+        """The page id, or an empty text if the original cannot be decoded."""
         change = self.change
         return change.page_id if change else ""
 
 
-def read_letters(
+def read_dead_letters(
     reader: TopicReader, topic: str, starts: Mapping[int, int] | None = None
-) -> Iterator[Letter]:
-    """All letters of the topic from `starts` (else from its beginning) to where it ends now."""
+) -> Iterator[DeadLetter]:
+    """Read all dead letters from `starts` (default: the beginning) to the current end."""
     ends = reader.ends(topic)
     begin = {n: (starts or {}).get(n, first) for n, (first, _) in ends.items()}
     for message in reader.read(topic, begin, ends):
-        letter = _letter(message)
+        letter = _parse(message)
         if letter is not None:
             yield letter
 
 
-def _letter(message: Message) -> Letter | None:
+def _parse(message: Message) -> DeadLetter | None:
     headers = headers_of(message)
     origin = parse_origin(headers.get("origin", ""))
     if origin is None:
-        return None  # not written by this program
+        return None  # another program wrote this record
     size = headers.get("original-size", "")
     original = Record(
         *origin,
@@ -74,7 +74,7 @@ def _letter(message: Message) -> Letter | None:
         bytes_of(message.value()),
         replay_of=headers["origin"],
     )
-    return Letter(
+    return DeadLetter(
         (message.partition() or 0, message.offset() or 0),
         headers.get("reason", ""),
         headers.get("detail", ""),
@@ -86,20 +86,20 @@ def _letter(message: Message) -> Letter | None:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which letters are meant.
+    """Selects dead letters.
 
     Attributes:
-        reason: Only those with this reason.
-        since: Only those that failed at this time or later.
-        page: Only those of this page.
+        reason: Only dead letters with this reason.
+        since: Only dead letters that failed at this time or later.
+        page: Only dead letters of this page.
     """
 
     reason: str | None = None
     since: dt.datetime | None = None
     page: str | None = None
 
-    def takes(self, letter: Letter) -> bool:
-        """Whether a letter is meant."""
+    def matches(self, letter: DeadLetter) -> bool:
+        """Whether the selection includes a dead letter."""
         if self.reason is not None and letter.reason != self.reason:
             return False
         if self.page is not None and letter.page_id != self.page:
@@ -107,7 +107,7 @@ class Selection:
         return self.since is None or self._failed_at(letter) >= self.since
 
     @staticmethod
-    def _failed_at(letter: Letter) -> dt.datetime:
+    def _failed_at(letter: DeadLetter) -> dt.datetime:
         try:
             when = dt.datetime.fromisoformat(letter.failed_at.replace("Z", "+00:00"))
         except ValueError:
@@ -115,17 +115,11 @@ class Selection:
         return when if when.tzinfo else when.replace(tzinfo=dt.timezone.utc)
 
 
-def shown(text: str, longest: int = 60) -> str:
-    """A text from outside on one printable line."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: longest + 1])
-    return line if len(line) <= longest else line[: longest - 1] + "…"
-
-
 def parse_since(text: str) -> dt.datetime:
-    """A time as people write it: ISO 8601, or an age such as 30m, 12h, 7d.
+    """Parse a time in ISO 8601, or an age such as 30m, 12h or 7d.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text is neither a time nor an age.
     """
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
     now = dt.datetime.now(dt.timezone.utc)

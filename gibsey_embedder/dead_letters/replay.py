@@ -1,4 +1,4 @@
-"""`gibsey-embedder replay`: another chance for dead letters."""
+"""`gibsey-embedder replay`: sends dead letters through the stream again."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from connectors.kafka.config import KafkaConfig
 from connectors.kafka.messages import REPLAY_HEADER, TIMESTAMP_HEADER
 from dataflow.config.settings import Settings, load_settings
 from dataflow.wiring import kafka_config
-from gibsey_embedder.dead_letters.listing import Page, Reason, Since, letters_table, selection
-from gibsey_embedder.dead_letters.reader import Letter, Selection, read_letters
-from gibsey_embedder.dead_letters.replay_plan import FAILED_AT_HEADER, Plan, make_plan
+from gibsey_embedder.dead_letters.listing import Page, Reason, Since, dead_letter_table, selection
+from gibsey_embedder.dead_letters.reader import DeadLetter, Selection, read_dead_letters
+from gibsey_embedder.dead_letters.replay_plan import FAILED_AT_HEADER, ReplayPlan, plan_replay
 from gibsey_embedder.terminal.options import Yes, whole_number
 from gibsey_embedder.terminal.waiting_notice import waiting_notice
 from gibsey_embedder.topic.reader import KafkaUnavailableError, TopicReader
 
-SHOWN = 20
-LETTERS_AT_ONCE = 10_000
-"""Letters of one replay at most: they are held in memory while the topic is looked at."""
-FLUSH_S = 60.0
+MAX_ROWS = 20
+MAX_DEAD_LETTERS = 10_000
+"""A replay keeps its dead letters in memory while it reads the topic."""
+FLUSH_TIMEOUT_S = 60.0
 
 
 def replay(
@@ -35,32 +35,34 @@ def replay(
         typer.Option(
             "--limit",
             metavar="COUNT",
-            parser=whole_number(1, LETTERS_AT_ONCE),
-            help="At most so many letters.",
+            parser=whole_number(1, MAX_DEAD_LETTERS),
+            help="Maximum number of dead letters to send.",
         ),
-    ] = LETTERS_AT_ONCE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, send nothing.")] = False,
+    ] = MAX_DEAD_LETTERS,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the dead letters, but send nothing.")
+    ] = False,
     yes: Yes = False,
 ) -> None:
-    """Send dead letters through the stream again, as they were.
+    """Send dead letters through the stream again, with their original content.
 
-    Each original goes to the partition it came from, with a header that names its origin, so the
-    stream knows how old it is. Letters are left alone when their page has a newer event in the
-    topic, or when they were replayed before and did not fail again; both is seen in the topic
-    itself, so a replay that was interrupted is simply started again.
+    Each original goes to its own partition, with a header that names its origin, so that the stream
+    knows its age. The command skips a dead letter if its page has a newer event in the topic, or if
+    an earlier replay sent it and it did not fail again. You can repeat an interrupted replay.
     """
     settings = load_settings()
     config = kafka_config(settings)
-    meant = selection(reason, since, page)
+    selected = selection(reason, since, page)
     console = Console()
     try:
-        plan = _plan(settings, config, meant, console)
+        plan = _plan(settings, config, selected, console)
         _show(plan, limit, console)
         plan.send = plan.send[:limit]
         if dry_run or not plan.send:
             raise typer.Exit(1 if plan.lost else 0)
         if not yes:
-            typer.confirm(f"Send {len(plan.send):,} to {config.topic}?", abort=True)
+            question = f"Send {len(plan.send):,} dead letters to {config.topic}?"
+            typer.confirm(question, abort=True)
         failed = send(config, plan.send, console)
     except (KafkaUnavailableError, KafkaException) as error:
         typer.echo(str(error), err=True)
@@ -69,17 +71,22 @@ def replay(
     raise typer.Exit(1 if failed or plan.lost else 0)
 
 
-def _plan(settings: Settings, config: KafkaConfig, meant: Selection, console: Console) -> Plan:
+def _plan(
+    settings: Settings, config: KafkaConfig, selected: Selection, console: Console
+) -> ReplayPlan:
     reader = TopicReader(config, f"{settings.kafka_group}-replay")
     try:
         with waiting_notice(f"reading {settings.dead_letter_topic} from Kafka at {config.brokers}"):
-            found = filter(meant.takes, read_letters(reader, settings.dead_letter_topic))
-            letters = [letter for letter in found if letter.original.topic == config.topic]
+            letters = [
+                letter
+                for letter in read_dead_letters(reader, settings.dead_letter_topic)
+                if selected.matches(letter) and letter.original.topic == config.topic
+            ]
         if not letters:
-            return Plan()
+            return ReplayPlan()
         with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("Looking for newer events", total=None)
-            return make_plan(
+            task = progress.add_task("Searching for newer events", total=None)
+            return plan_replay(
                 letters,
                 reader,
                 config.topic,
@@ -90,19 +97,19 @@ def _plan(settings: Settings, config: KafkaConfig, meant: Selection, console: Co
         reader.close()
 
 
-def _show(plan: Plan, limit: int, console: Console) -> None:
+def _show(plan: ReplayPlan, limit: int, console: Console) -> None:
     if plan.send:
-        console.print(letters_table(plan.send[: min(limit, SHOWN)]))
+        console.print(dead_letter_table(plan.send[: min(limit, MAX_ROWS)]))
     console.print(
-        f"{min(len(plan.send), limit):,} to send; left alone: {len(plan.sent):,} sent before, "
+        f"{min(len(plan.send), limit):,} to send. Skipped: {len(plan.sent):,} sent before, "
         f"{len(plan.overtaken):,} with a newer event of their page, "
-        f"{len(plan.lost):,} whose original is gone.",
+        f"{len(plan.lost):,} whose original is no longer in the topic.",
         highlight=False,
     )
 
 
-def send(config: KafkaConfig, letters: list[Letter], console: Console) -> int:
-    """Produce originals to the partitions they came from; returns how many were not confirmed."""
+def send(config: KafkaConfig, letters: list[DeadLetter], console: Console) -> int:
+    """Send originals to their own partitions; return how many the broker did not confirm."""
     producer = Producer({**config.producer_config(), "message.timeout.ms": 30_000})
     confirmed = 0
 
@@ -129,5 +136,5 @@ def send(config: KafkaConfig, letters: list[Letter], console: Console) -> int:
             )
             producer.poll(0)
             progress.advance(task)
-        producer.flush(FLUSH_S)
+        producer.flush(FLUSH_TIMEOUT_S)
     return len(letters) - confirmed

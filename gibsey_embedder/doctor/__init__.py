@@ -1,1 +1,1 @@
-"""`gibsey-embedder doctor`: one file per service that it checks."""
+"""`gibsey-embedder doctor`: one module per service that it checks."""

@@ -1,4 +1,4 @@
-"""This machine's clock against those of the HTTP services, by their Date headers."""
+"""Compares this machine's clock with the Date headers of the HTTP services."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from connectors.http.address import address_of
 from connectors.http.client import HttpClient
 from gibsey_embedder.doctor.findings import Finding, bad, good, warning
 
-ASK_S = 4.0
+TIMEOUT_S = 4.0
 SKEW_S = 3.0
-"""A Date has whole seconds, and the answer takes a while."""
-FAR_S = 60.0
+"""Smaller differences are not reported: a Date has whole seconds, and a response takes time."""
+LARGE_SKEW_S = 60.0
 
 CHECK = "clock"
 _REMEDY = "synchronise both clocks (NTP)"
 
 
 async def check_clocks(http: HttpClient, urls: Mapping[str, str]) -> list[Finding]:
-    """Compare with every service that tells the time; the broker tells it to nobody who only asks.
+    """Compare this machine's clock with the clock of each service.
 
     Args:
         http: The HTTP client.
-        urls: The services' addresses, by name; only their root is asked.
+        urls: A URL of each service by name; the request goes to its root path.
     """
     skews = await asyncio.gather(*(_skew_s(http, url) for url in urls.values()))
     known = {name: skew for name, skew in zip(urls, skews, strict=True) if skew is not None}
     if not known:
         return []
-    findings = [judge(name, skew) for name, skew in known.items() if abs(skew) > SKEW_S]
-    return findings or [good(CHECK, f"the same within {SKEW_S:.0f} s as at {', '.join(known)}")]
+    findings = [_skew_finding(name, skew) for name, skew in known.items() if abs(skew) > SKEW_S]
+    names = ", ".join(known)
+    return findings or [good(CHECK, f"differs by less than {SKEW_S:.0f} s from {names}")]
 
 
-def judge(name: str, skew_s: float) -> Finding:
-    """Judge a difference that is too large; above 0: the service's clock is ahead."""
-    side = "ahead of" if skew_s > 0 else "behind"
-    found = f"{name}'s clock is {abs(skew_s):,.0f} s {side} ours: freshness is measured wrong"
-    if abs(skew_s) < FAR_S:
+def _skew_finding(name: str, skew_s: float) -> Finding:
+    direction = "ahead of" if skew_s > 0 else "behind"
+    found = f"{name}'s clock is {abs(skew_s):,.0f} s {direction} ours, so freshness is wrong"
+    if abs(skew_s) < LARGE_SKEW_S:
         return warning(CHECK, found, _REMEDY)
     return bad(CHECK, f"{found}, and tokens and certificates may count as expired", _REMEDY)
 
@@ -48,12 +48,12 @@ def judge(name: str, skew_s: float) -> Finding:
 async def _skew_s(http: HttpClient, url: str) -> float | None:
     began = time.time()
     try:
-        answer = await http.exchange("GET", f"{address_of(url)}/", timeout_s=ASK_S)
+        response = await http.exchange("GET", f"{address_of(url)}/", timeout_s=TIMEOUT_S)
     except ServiceError:
-        return None  # that service's own check says so
+        return None  # the service's own check reports this
     ours = (began + time.time()) / 2
     try:
-        theirs = email.utils.parsedate_to_datetime(answer.headers.get("Date", ""))
+        theirs = email.utils.parsedate_to_datetime(response.headers.get("Date", ""))
     except ValueError:
         return None
-    return theirs.timestamp() + 0.5 - ours  # cut to whole seconds, so half a second on average
+    return theirs.timestamp() + 0.5 - ours  # a Date is half a second too early on average

@@ -1,4 +1,4 @@
-"""The processes of a cluster, as the BYTEWAX_* variables tell them."""
+"""Checks the processes of a cluster, which the BYTEWAX_* variables list."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from gibsey_embedder.doctor.findings import Finding, bad, good
 CHECK = "cluster"
 
 
-def check_launch(settings: Settings, environ: Mapping[str, str]) -> tuple[Launch, list[Finding]]:
-    """Read how a process would be launch here.
+def check_cluster(settings: Settings, environ: Mapping[str, str]) -> tuple[Launch, list[Finding]]:
+    """Read the command line of a process from the environment.
 
     Returns:
-        How, or one process where the variables cannot be used; and a finding, if there are any.
+        The command line (that of a single process if the variables are invalid), and the findings.
     """
-    alone = Launch(workers=settings.workers)
+    single = Launch(workers=settings.workers)
     try:
         launch = parse_launch(["bytewax/run.py", "flow", "-w", str(settings.workers)], environ)
     except LaunchError as error:
         found, _, remedy = str(error).partition("; ")
-        return alone, [bad(CHECK, found, remedy or "correct the BYTEWAX_* variables")]
+        return single, [bad(CHECK, found, remedy or "correct the BYTEWAX_* variables")]
     if not launch.addresses:
-        return alone, []
-    own = launch.addresses[launch.process_id]
-    place = f"process {launch.process_id} of {launch.process_count}, at {own}"
-    return launch, [good(CHECK, place)]
+        return single, []
+    address = launch.addresses[launch.process_id]
+    found = f"process {launch.process_id} of {launch.process_count}, at {address}"
+    return launch, [good(CHECK, found)]

@@ -1,4 +1,4 @@
-"""`gibsey-embedder doctor`: what is wrong with a set-up, before the stream finds out."""
+"""`gibsey-embedder doctor`: checks the settings and all services before the stream starts."""
 
 from __future__ import annotations
 
@@ -21,159 +21,179 @@ from connectors.observability import logs
 from connectors.observability.redaction import Redactor
 from dataflow.config.settings import Settings, SettingsError, load_settings
 from dataflow.wiring import embedding_clients, kafka_config, stargate_tokens
-from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.doctor.clock import check_clocks
-from gibsey_embedder.doctor.cluster import check_launch
-from gibsey_embedder.doctor.embedder import check_embedders
+from gibsey_embedder.doctor.cluster import check_cluster
+from gibsey_embedder.doctor.embedder import Limits, check_embedders
 from gibsey_embedder.doctor.findings import Finding, Result, bad
 from gibsey_embedder.doctor.kafka import check_kafka
 from gibsey_embedder.doctor.model_pull import pull_missing
 from gibsey_embedder.doctor.rag import check_rag
 from gibsey_embedder.doctor.recovery import check_recovery_dir
-from gibsey_embedder.doctor.settings import check_settings, check_versions, of_error
+from gibsey_embedder.doctor.settings import check_settings, check_versions, settings_findings
 from gibsey_embedder.doctor.stargate import StargateCheck
 from gibsey_embedder.terminal.options import AsJson
+from gibsey_embedder.terminal.printable import printable
 from gibsey_embedder.terminal.waiting_notice import waiting_notice
 
-WITHIN_S = 18.0
-"""How long each service's checks may take; they run side by side."""
-_LONGEST = 400
+CHECK_TIMEOUT_S = 18.0
+"""Timeout of each service's checks, which run concurrently."""
+_MAX_CHARS = 400
 _STYLES: dict[Result, str] = {"good": "green", "warning": "yellow", "bad": "red"}
 
 
 def doctor(
     write: Annotated[
-        bool, typer.Option("--write", help="Write and delete a row of its own in Stargate.")
+        bool, typer.Option("--write", help="Write and delete a test row in Stargate.")
     ] = False,
     send_test: Annotated[
-        bool, typer.Option("--send-test", help="Send the RAG service a test notification.")
+        bool, typer.Option("--send-test", help="Send a test notification to the RAG service.")
     ] = False,
     pull: Annotated[
-        bool, typer.Option("--pull", help="Pull the model where an Ollama lacks it.")
+        bool, typer.Option("--pull", help="Pull the model on each Ollama server without it.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check settings and services, and say what to do about what is wrong.
+    """Check the settings and all services, and show a remedy for each problem.
 
-    Nothing is changed anywhere without `--write`, `--send-test` or `--pull`. Exit code: 0 good
-    (perhaps with warnings), 1 a check failed, 2 settings are wrong.
+    The command changes nothing without `--write`, `--send-test` or `--pull`. Exit code: 0 if the
+    stream can run (there may be warnings), 1 if a check failed, 2 if settings are wrong.
     """
     try:
         settings = load_settings()
     except SettingsError as error:
-        _show(of_error(error), as_json)
+        _show(settings_findings(error), as_json)
         raise typer.Exit(2) from None
     logs.configure("error", settings.log_format, settings.secret_values())
-    with waiting_notice(_asked(settings, pull)):
-        findings = asyncio.run(examine(settings, write=write, send_test=send_test, pull=pull))
+    with waiting_notice(_progress_text(settings, pull)):
+        findings = asyncio.run(run_checks(settings, write=write, send_test=send_test, pull=pull))
     _show(_without_secrets(findings, settings), as_json)
-    raise typer.Exit(int(worst(findings) == "bad"))
+    raise typer.Exit(int(worst_result(findings) == "bad"))
 
 
-def _asked(settings: Settings, pull: bool) -> str:
+def _progress_text(settings: Settings, pull: bool) -> str:
     others = "the embedder, Stargate and the RAG service"
-    pulled = f", and pulling {settings.embed_model} where it is missing" if pull else ""
-    return f"asking Kafka at {settings.brokers}, {others}{pulled}"
+    pulling = f", and pulling {settings.embed_model} on servers without it" if pull else ""
+    return f"checking Kafka at {settings.brokers}, {others}{pulling}"
 
 
-async def examine(
-    settings: Settings, *, write: bool = False, send_test: bool = False, pull: bool = False
+async def run_checks(
+    settings: Settings,
+    *,
+    write: bool = False,
+    send_test: bool = False,
+    pull: bool = False,
+    timeout_s: float = CHECK_TIMEOUT_S,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> list[Finding]:
-    """Run all checks, those of the services side by side.
+    """Run all checks; those of the services run concurrently.
 
     Args:
-        settings: The settings in force.
+        settings: The settings.
         write: Whether to write and delete a row in Stargate.
-        send_test: Whether to send the RAG service a notification.
-        pull: Whether to pull the model where it is missing; takes as long as it takes.
+        send_test: Whether to send a notification to the RAG service.
+        pull: Whether to pull the model on each Ollama server without it.
+        timeout_s: Timeout of each service's checks.
+        limits: The limits of the embedder's checks.
     """
-    launch, cluster = check_launch(settings, os.environ)  # noqa: TID251 - Bytewax's variables
+    launch, cluster = check_cluster(settings, os.environ)  # noqa: TID251 - Bytewax's variables
     http = HttpClient(settings.http_ca_file)
     try:
         pulled = await pull_missing(settings, http) if pull else []
-        services = _services(settings, http, launch.worker_count, write, send_test)
-        found = await asyncio.gather(*services)
+        checks = _service_checks(settings, http, launch.worker_count, write, send_test, limits)
+        results = await asyncio.gather(
+            *(_guarded(name, findings, timeout_s) for name, findings in checks.items())
+        )
     finally:
         await http.close()
-    kafka, *others = found
+    kafka, *others = results
     return [
         *check_settings(settings),
         *cluster,
         *kafka,
         *pulled,
-        *(finding for some in others for finding in some),
+        *(finding for findings in others for finding in findings),
         *check_recovery_dir(Path(settings.recovery_dir)),
         *check_versions(),
     ]
 
 
-def _services(
-    settings: Settings, http: HttpClient, workers: int, write: bool, send_test: bool
-) -> list[Awaitable[list[Finding]]]:
+def _service_checks(
+    settings: Settings,
+    http: HttpClient,
+    workers: int,
+    write: bool,
+    send_test: bool,
+    limits: Limits,
+) -> dict[str, Awaitable[list[Finding]]]:
     kafka = asyncio.to_thread(
         check_kafka, kafka_config(settings), settings.dead_letter_topic, workers
     )
     stargate = StargateCheck(settings, http, stargate_tokens(settings, http))
+    return {
+        "kafka": kafka,
+        "embedder": _check_embedders(settings, http, limits),
+        "stargate": stargate.run(write=write),
+        "rag": check_rag(settings, http, send=send_test),
+        "clock": check_clocks(http, _clock_urls(settings)),
+    }
+
+
+def _clock_urls(settings: Settings) -> dict[str, str]:
     openai = settings.embed_provider == "openai"
     embedders = [settings.openai_url] if openai else list(settings.embed_endpoints)
-    clocks = {
+    return {
         **{f"the embedder {address_of(url)}": url for url in embedders},
         "Stargate": settings.stargate_url,
         "the RAG service": settings.rag_refresh_url,
     }
-    return [
-        _within("kafka", kafka),
-        _within("embedder", _check_embedders(settings, http)),
-        _within("stargate", stargate.run(write=write)),
-        _within("rag", check_rag(settings, http, send=send_test)),
-        _within("clock", check_clocks(http, clocks)),
-    ]
 
 
-async def _check_embedders(settings: Settings, http: HttpClient) -> list[Finding]:
-    """The embedder's endpoints, and its fallback where there is one."""
-    asked = [check_embedders(settings, embedding_clients(settings, http))]
+async def _check_embedders(settings: Settings, http: HttpClient, limits: Limits) -> list[Finding]:
+    """Check the embedder's endpoints, and those of the fallback if there is one."""
+    checks = [check_embedders(settings, embedding_clients(settings, http), limits)]
     if settings.embed_provider == "ollama" and settings.embed_fallback == "openai":
         fallback = settings.model_copy(update={"embed_provider": "openai"})
-        asked.append(check_embedders(fallback, embedding_clients(fallback, http)))
-    return [finding for found in await asyncio.gather(*asked) for finding in found]
+        checks.append(check_embedders(fallback, embedding_clients(fallback, http), limits))
+    return [finding for findings in await asyncio.gather(*checks) for finding in findings]
 
 
-async def _within(check: str, findings: Awaitable[list[Finding]]) -> list[Finding]:
-    """The findings of one service, or that they did not come in time."""
+async def _guarded(
+    check: str, findings: Awaitable[list[Finding]], timeout_s: float
+) -> list[Finding]:
+    """Return the findings of one service, or a finding about the check's own failure."""
     try:
-        return await asyncio.wait_for(findings, WITHIN_S)
+        return await asyncio.wait_for(findings, timeout_s)
     except asyncio.TimeoutError:
-        found = f"its checks did not end within {WITHIN_S:.0f} s"
-        return [bad(check, found, "see whether the service hangs, and restart it")]
+        found = f"its checks did not end within {timeout_s:.0f} s"
+        return [bad(check, found, "if the service hangs, restart it")]
     except Exception as error:  # noqa: BLE001 - one broken check must not hide the others
         found = f"the check itself failed: {type(error).__name__}: {error}"
-        return [bad(check, found, "look at the service by hand, and report this")]
+        return [bad(check, found, "check the service manually, and report this error")]
 
 
-def worst(findings: Iterable[Finding]) -> Result:
-    """The worst of their results."""
+def worst_result(findings: Iterable[Finding]) -> Result:
+    """Return the worst result of the findings."""
     results = {finding.result for finding in findings}
     return "bad" if "bad" in results else "warning" if "warning" in results else "good"
 
 
 def _without_secrets(findings: Sequence[Finding], settings: Settings) -> list[Finding]:
-    """The findings without secrets that a service may have quoted."""
+    """Redact secrets, because a service may quote them in its response."""
     secrets = Redactor(settings.secret_values())
 
     def clean(text: str) -> str:
-        return shown(secrets.redact(text), _LONGEST)
+        return printable(secrets.redact(text), _MAX_CHARS)
 
     return [replace(f, found=clean(f.found), remedy=clean(f.remedy)) for f in findings]
 
 
 def _show(findings: Sequence[Finding], as_json: bool) -> None:
-    result = worst(findings)
+    result = worst_result(findings)
     if as_json:
         checks = [asdict(finding) for finding in findings]
         typer.echo(json.dumps({"result": result, "checks": checks}, indent=2))
         return
-    table = Table("check", "result", "what was found, and what to do", show_lines=False)
+    table = Table("check", "result", "finding and remedy", show_lines=False)
     for finding in findings:
         style = _STYLES[finding.result]
         text = escape(finding.found)
@@ -189,4 +209,6 @@ def _conclusion(findings: Sequence[Finding], result: Result) -> str:
     failed = sum(finding.result == "bad" for finding in findings)
     if failed:
         return f"{failed} of {len(findings)} checks failed."
-    return "All is well." if result == "good" else "The stream can run; see the warnings."
+    if result == "good":
+        return "All checks passed."
+    return "The stream can run. See the warnings."

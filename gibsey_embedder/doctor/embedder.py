@@ -1,4 +1,4 @@
-"""The embedder: reachable, model there, dimensions, context, capitals, speed, agreement."""
+"""Checks the embedder: connection, model, dimensions, context, capitals, speed, agreement."""
 
 from __future__ import annotations
 
@@ -14,56 +14,69 @@ from connectors.embedders.base import EmbedderClient, ModelInfo
 from dataflow.config.settings import Settings
 from gibsey_embedder.doctor.findings import Finding, bad, from_error, good, warning
 
-FACTS_S = 10.0
-"""How long the first answers may take; a model may have to be loaded."""
-SAMPLE_S = 7.0
-SLOW_S = 1.0
-"""Seconds a page beyond which it is worth a word."""
 SMALL_CONTEXT = 2048
 PAGE = "The library of the lower town keeps its catalogue on cards of grey board. " * 27
 """An ordinary page: 2,000 characters."""
 SAME = 0.999
-"""Cosine from which vectors of one text are of one model."""
+"""Minimum cosine of two vectors that one model makes of the same text."""
+_FASTER = "give it a GPU, or more servers in EMBED_URL"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What one endpoint showed.
+class Limits:
+    """The limits of the embedder's checks.
 
     Attributes:
-        findings: What to tell.
-        vector: Its vector of `PAGE`, if it made one.
+        model_timeout_s: Timeout of the first request, which may have to load the model.
+        page_timeout_s: Timeout of embedding an ordinary page.
+        slow_page_s: A page that takes longer gets a warning.
+    """
+
+    model_timeout_s: float = 10.0
+    page_timeout_s: float = 7.0
+    slow_page_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointResult:
+    """The result of one endpoint.
+
+    Attributes:
+        findings: The findings.
+        vector: The vector of `PAGE`, or None.
     """
 
     findings: list[Finding]
     vector: list[float] | None = None
 
 
-async def check_embedders(settings: Settings, clients: Sequence[EmbedderClient]) -> list[Finding]:
-    """Ask every endpoint for what the stream will want, all at the same time."""
-    seen = await asyncio.gather(*(_check(settings, client) for client in clients))
-    findings = [finding for one in seen for finding in one.findings]
-    return findings + _agreement(clients, seen)
+async def check_embedders(
+    settings: Settings, clients: Sequence[EmbedderClient], limits: Limits
+) -> list[Finding]:
+    """Check all endpoints concurrently."""
+    results = await asyncio.gather(*(_check(settings, client, limits) for client in clients))
+    findings = [finding for result in results for finding in result.findings]
+    return findings + _agreement(clients, results)
 
 
-async def _check(settings: Settings, client: EmbedderClient) -> Seen:
+async def _check(settings: Settings, client: EmbedderClient, limits: Limits) -> EndpointResult:
     check = f"embedder {client.name}"
     try:
-        model_info = await asyncio.wait_for(client.check(), FACTS_S)
+        model_info = await asyncio.wait_for(client.check(), limits.model_timeout_s)
     except asyncio.TimeoutError:
-        found = f"{client.name} did not answer within {FACTS_S:.0f} s"
-        remedy = "it may be loading the model: try again; else look at its log, or restart it"
-        return Seen([bad(check, found, remedy)])
+        found = f"{client.name} did not respond within {limits.model_timeout_s:.0f} s"
+        remedy = "try again, because it may be loading the model; or see its log and restart it"
+        return EndpointResult([bad(check, found, remedy)])
     except ServiceError as error:
-        return Seen([_fault(check, error)])
+        return EndpointResult([_error_finding(check, error)])
     findings = [good(check, f"has {client.model}, {model_info.dimensions} dimensions")]
     if settings.embed_provider == "ollama":
         findings += [_context(check, model_info), _capitals(check, model_info, settings)]
-    speed, vector = await _sample(check, client)
-    return Seen([*findings, speed], vector)
+    speed, vector = await _embed_page(check, client, limits)
+    return EndpointResult([*findings, speed], vector)
 
 
-def _fault(check: str, error: ServiceError) -> Finding:
+def _error_finding(check: str, error: ServiceError) -> Finding:
     finding = from_error(check, error, "start the embedder, or correct EMBED_URL")
     if "ollama pull" not in finding.remedy:
         return finding
@@ -73,9 +86,9 @@ def _fault(check: str, error: ServiceError) -> Finding:
 def _context(check: str, model_info: ModelInfo) -> Finding:
     tokens = model_info.context_tokens
     if tokens is None:
-        return good(f"{check} context", f"not told; {SMALL_CONTEXT} tokens are assumed")
+        return good(f"{check} context", f"unknown; {SMALL_CONTEXT} tokens are assumed")
     if tokens < SMALL_CONTEXT:
-        found = f"the context is {tokens} tokens: longer pages are cut into many parts"
+        found = f"the context is {tokens} tokens, so longer pages are cut into many chunks"
         remedy = f"set num_ctx of the model to {SMALL_CONTEXT}, or see LONG_PAGES"
         return warning(f"{check} context", found, remedy)
     return good(f"{check} context", f"{tokens:,} tokens")
@@ -84,51 +97,50 @@ def _context(check: str, model_info: ModelInfo) -> Finding:
 def _capitals(check: str, model_info: ModelInfo, settings: Settings) -> Finding:
     check = f"{check} capitals"
     if not model_info.capitals_defect:
-        return good(check, "words with capitals are told apart")
-    found = "all words with a capital look the same to it (Ollama 0.13.1 to 0.24)"
+        return good(check, "the model distinguishes words with capitals")
+    found = "all words with a capital look the same to the model (Ollama 0.13.1 to 0.24)"
     mode = settings.embed_lowercase
     if mode == "off":
         return bad(check, found, "set EMBED_LOWERCASE=auto, then backfill")
-    return good(check, f"{found}; pages are lower-cased, which mends it (EMBED_LOWERCASE={mode})")
+    return good(check, f"{found}; the stream lower-cases pages (EMBED_LOWERCASE={mode})")
 
 
-async def _sample(check: str, client: EmbedderClient) -> tuple[Finding, list[float] | None]:
-    """Embed an ordinary page, and say how long it took."""
+async def _embed_page(
+    check: str, client: EmbedderClient, limits: Limits
+) -> tuple[Finding, list[float] | None]:
+    """Embed an ordinary page and measure the time."""
     check = f"{check} speed"
     began = time.monotonic()
     try:
-        vectors = await client.embed([PAGE], timeout_s=SAMPLE_S, truncate=True)
+        vectors = await client.embed([PAGE], timeout_s=limits.page_timeout_s, truncate=True)
     except ServiceError as error:
-        return _too_slow(check, error), None
+        return _page_error(check, error), None
     page_s = time.monotonic() - began
     vector = orjson.loads(vectors[0]) if vectors[0] is not None else None
-    shown = f"{page_s:.2g} s a page of {len(PAGE):,} characters"
-    if page_s < SLOW_S:
-        return good(check, shown), vector
-    return warning(check, shown, _FASTER), vector
+    found = f"{page_s:.2g} s per page of {len(PAGE):,} characters"
+    if page_s < limits.slow_page_s:
+        return good(check, found), vector
+    return warning(check, found, _FASTER), vector
 
 
-_FASTER = "give it a GPU, or more servers in EMBED_URL"
-
-
-def _too_slow(check: str, error: ServiceError) -> Finding:
-    remedy = (
-        error.remedy if isinstance(error, ConfigurationError) else f"look at its log; {_FASTER}"
-    )
+def _page_error(check: str, error: ServiceError) -> Finding:
+    remedy = error.remedy if isinstance(error, ConfigurationError) else f"see its log; {_FASTER}"
     return bad(check, f"an ordinary page was not embedded: {error.detail}", remedy)
 
 
-def _agreement(clients: Sequence[EmbedderClient], seen: Sequence[Seen]) -> list[Finding]:
-    """Whether all endpoints make the same vector of the same text."""
-    made = [(c.name, one.vector) for c, one in zip(clients, seen, strict=True) if one.vector]
-    if len(made) < 2:
+def _agreement(
+    clients: Sequence[EmbedderClient], results: Sequence[EndpointResult]
+) -> list[Finding]:
+    """Check that all endpoints make the same vector of the same text."""
+    vectors = [(c.name, r.vector) for c, r in zip(clients, results, strict=True) if r.vector]
+    if len(vectors) < 2:
         return []
-    first_name, first = made[0]
-    odd = [name for name, vector in made[1:] if _cosine(first or [], vector or []) < SAME]
-    if not odd:
-        return [good("embedder agreement", f"{len(made)} endpoints make the same vectors")]
-    found = f"{', '.join(odd)} makes other vectors than {first_name} of the same text"
-    remedy = "pull the same model on all of them: `ollama show` tells which each one has"
+    first_name, first = vectors[0]
+    others = [name for name, vector in vectors[1:] if _cosine(first or [], vector or []) < SAME]
+    if not others:
+        return [good("embedder agreement", f"{len(vectors)} endpoints make the same vectors")]
+    found = f"{', '.join(others)} makes other vectors than {first_name} of the same text"
+    remedy = "pull the same model on all servers; `ollama show` prints the model of a server"
     return [bad("embedder agreement", found, remedy)]
 
 

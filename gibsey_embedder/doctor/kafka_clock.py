@@ -1,8 +1,8 @@
-"""Kafka's clock, or that of who writes to it, against ours.
+"""Compares the timestamps of Kafka's records with this machine's clock.
 
-A broker tells its time to nobody who only asks. But freshness is measured from the records'
-timestamps, and one that lies in the future shows that a clock is wrong. (That ours is ahead cannot
-be told from a stream that is late.)
+Kafka has no request for a broker's time. But a record with a timestamp in the future shows that a
+clock is wrong, and then freshness is wrong too. If this machine's clock is ahead, that looks the
+same as a late stream.
 """
 
 from __future__ import annotations
@@ -17,46 +17,46 @@ from gibsey_embedder.doctor.findings import Finding, bad, good, warning
 
 CHECK = "kafka clock"
 SKEW_S = 3.0
-FAR_S = 60.0
+LARGE_SKEW_S = 60.0
 
 
-def check_stamps(consumer: Consumer, topic: str, partitions: int, timeout_s: float) -> Finding:
-    """Look for records of a topic that are stamped in the future.
+def check_timestamps(consumer: Consumer, topic: str, partitions: int, timeout_s: float) -> Finding:
+    """Check whether a topic has records with timestamps in the future.
 
     Args:
-        consumer: Asked for offsets by time; it reads nothing.
-        topic: The topic with the changes.
-        partitions: How many it has.
-        timeout_s: How long the brokers may take, twice.
+        consumer: A consumer, which requests offsets by time but reads no records.
+        topic: The topic of the changes.
+        partitions: Number of its partitions.
+        timeout_s: Timeout of each of the two requests.
     """
     try:
-        if not _stamped(consumer, topic, partitions, SKEW_S, timeout_s):
-            return good(CHECK, f"no event of {topic} is stamped in the future")
-        is_far = _stamped(consumer, topic, partitions, FAR_S, timeout_s)
+        if not _has_records_ahead(consumer, topic, partitions, SKEW_S, timeout_s):
+            return good(CHECK, f"no event of {topic} has a timestamp in the future")
+        is_large = _has_records_ahead(consumer, topic, partitions, LARGE_SKEW_S, timeout_s)
     except KafkaException as error:
-        found = f"offsets by time cannot be asked for: {plain(text_of(error))}"
-        return warning(CHECK, found, "see the broker's log; the stream itself needs them not")
-    ahead_s = FAR_S if is_far else SKEW_S
+        found = f"offsets by time cannot be read: {plain(text_of(error))}"
+        return warning(CHECK, found, "see the broker's log; the stream itself does not need them")
+    ahead_s = LARGE_SKEW_S if is_large else SKEW_S
     found = (
-        f"events of {topic} are stamped more than {ahead_s:.0f} s in the future: freshness is "
-        "measured wrong"
+        f"events of {topic} have timestamps more than {ahead_s:.0f} s in the future, so freshness "
+        "is wrong"
     )
     remedy = (
-        "synchronise the clocks (NTP) of this machine and of who writes to the topic, or of the "
-        "brokers where its message.timestamp.type is LogAppendTime"
+        "synchronise the clocks (NTP) of this machine and of the topic's writers, or of the "
+        "brokers if message.timestamp.type is LogAppendTime"
     )
-    return bad(CHECK, found, remedy) if is_far else warning(CHECK, found, remedy)
+    return bad(CHECK, found, remedy) if is_large else warning(CHECK, found, remedy)
 
 
-def _stamped(
+def _has_records_ahead(
     consumer: Consumer, topic: str, partitions: int, ahead_s: float, timeout_s: float
 ) -> bool:
-    """Whether a partition has a record of so far in the future.
+    """Whether a partition has a record whose timestamp is at least `ahead_s` in the future.
 
     Raises:
-        KafkaException: The brokers do not tell.
+        KafkaException: The brokers do not respond.
     """
     at_ms = int((time.time() + ahead_s) * 1000)
-    asked = [TopicPartition(topic, number, at_ms) for number in range(partitions)]
-    found = consumer.offsets_for_times(asked, timeout=timeout_s)
-    return any(place.offset >= 0 for place in found)
+    times = [TopicPartition(topic, number, at_ms) for number in range(partitions)]
+    offsets = consumer.offsets_for_times(times, timeout=timeout_s)
+    return any(entry.offset >= 0 for entry in offsets)

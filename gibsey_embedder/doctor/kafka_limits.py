@@ -1,8 +1,8 @@
-"""Kafka's settings of both topics: how long, how large, and what compaction would take."""
+"""Checks the settings of both topics: retention, message size and compaction."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError  # noqa: A004 - Python 3.10's is not the built-in one
 from typing import Any
 
@@ -18,92 +18,100 @@ from connectors.kafka.error_messages import plain
 from connectors.kafka.error_monitor import text_of
 from gibsey_embedder.doctor.findings import Finding, good, warning
 
-CONFIG_S = 3.0
-"""How long the brokers may take to tell a topic's settings."""
+READ_TIMEOUT_S = 3.0
 SHORT_MS = 24 * 3600 * 1000
-"""A shorter retention does not outlast a weekday's outage."""
+"""A shorter retention gets a warning, because it does not outlast an outage of a day."""
 
 Limits = Mapping[str, str]
+ReadLimits = Callable[[KafkaConfig, Sequence[str]], Mapping[str, Limits]]
 
 
-class _Silent:
-    """A log that nobody reads; the cause of a failure is known by now."""
+class _NoLog:
+    """A log without output, because the finding has the cause of a failure."""
 
     def log(self, *_: object) -> None:
-        """Take a line."""
+        """Drop a line."""
 
 
-def check_limits(kafka: KafkaConfig, topics: Sequence[str]) -> list[Finding]:
-    """Judge retention and sizes of the topics that are there; blocks for up to 3.5 s.
+def check_limits(
+    kafka: KafkaConfig, topics: Sequence[str], read_limits: ReadLimits
+) -> list[Finding]:
+    """Check the retention and the message size of existing topics; blocks for up to 3.5 s.
 
     Args:
-        kafka: How Kafka is reached; its topic is the source, any other one the dead letters'.
+        kafka: The access to Kafka; its topic is the source, the other one has the dead letters.
         topics: The topics that exist.
+        read_limits: Reads the settings of topics.
     """
     try:
         limits = read_limits(kafka, topics)
     except (KafkaException, TimeoutError) as error:
-        why = plain(text_of(error)) if isinstance(error, KafkaException) else "no answer"
-        found = f"retention and size limits cannot be read: {why}"
+        reason = plain(text_of(error)) if isinstance(error, KafkaException) else "no response"
+        found = f"the limits of the topics cannot be read: {reason}"
         remedy = "the stream itself does not need them"
-        if "authoriz" in why.lower():
+        if "authoriz" in reason.lower():
             remedy = f"allow the login DescribeConfigs on the topics; {remedy}"
         return [warning("kafka limits", found, remedy)]
-    findings = [judge_retention(name, values) for name, values in limits.items()]
+    findings = [_check_retention(name, values) for name, values in limits.items()]
     source = limits.get(kafka.topic)
     for name, values in limits.items():
         if name != kafka.topic:
-            findings += judge_letters(name, values, source)
+            findings += _check_dead_letter_topic(name, values, source)
     return findings
 
 
-def read_limits(kafka: KafkaConfig, topics: Sequence[str]) -> dict[str, Limits]:
-    """The settings of topics, by topic.
+def read_limits(
+    kafka: KafkaConfig, topics: Sequence[str], timeout_s: float = READ_TIMEOUT_S
+) -> dict[str, Limits]:
+    """Return the settings of topics, by topic.
 
     Raises:
-        KafkaException: The broker does not tell, or the login may not know.
-        TimeoutError: It does not answer.
+        KafkaException: The broker fails, or the login may not read the settings.
+        TimeoutError: The broker does not respond.
     """
-    config: dict[str, Any] = {**kafka.admin_config(), "logger": _Silent()}
+    config: dict[str, Any] = {**kafka.admin_config(), "logger": _NoLog()}
     admin = AdminClient(config)
-    asked = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-    answers = admin.describe_configs(asked, request_timeout=CONFIG_S)
+    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+    futures = admin.describe_configs(resources, request_timeout=timeout_s)
     return {
         resource.name: {
-            name: str(entry.value) for name, entry in found.result(CONFIG_S + 1.0).items()
+            name: str(entry.value) for name, entry in future.result(timeout_s + 1.0).items()
         }
-        for resource, found in answers.items()
+        for resource, future in futures.items()
     }
 
 
-def judge_retention(topic: str, limits: Limits) -> Finding:
-    """Whether a topic keeps its messages for longer than a downtime lasts."""
-    kept_ms = int(limits.get("retention.ms", "-1"))
-    if "delete" not in limits.get("cleanup.policy", "delete") or kept_ms < 0:
+def _check_retention(topic: str, limits: Limits) -> Finding:
+    """Check whether a topic's retention is longer than a usual downtime."""
+    retention_ms = int(limits.get("retention.ms", "-1"))
+    if "delete" not in limits.get("cleanup.policy", "delete") or retention_ms < 0:
         size = int(limits.get("retention.bytes", "-1"))
-        most = f" up to {size:,} bytes a partition" if size >= 0 else " without end"
-        return good("kafka retention", f"{topic} is kept{most}")
-    shown = f"{topic} is kept for {_duration(kept_ms)}"
-    if kept_ms >= SHORT_MS:
-        return good("kafka retention", shown)
+        limit = f"up to {size:,} bytes per partition" if size >= 0 else "all messages"
+        return good("kafka retention", f"{topic} keeps {limit}")
+    found = f"{topic} keeps messages for {_duration(retention_ms)}"
+    if retention_ms >= SHORT_MS:
+        return good("kafka retention", found)
     return warning(
         "kafka retention",
-        f"{shown}: what a longer downtime leaves unread is lost",
+        f"{found}, so a longer downtime loses unread messages",
         f"raise retention.ms of {topic} above the longest downtime, such as 604800000 (7 days)",
     )
 
 
-def judge_letters(topic: str, limits: Limits, source: Limits | None) -> list[Finding]:
-    """Whether dead letters fit into their topic, and stay there."""
+def _check_dead_letter_topic(topic: str, limits: Limits, source: Limits | None) -> list[Finding]:
+    """Check that dead letters fit into their topic and are not compacted."""
     findings = []
     if "compact" in limits.get("cleanup.policy", ""):
-        found = f"{topic} is compacted: of the dead letters of one page only the last stays"
+        found = f"{topic} is compacted, so only the last dead letter of a page remains"
         findings.append(warning("kafka dead letters", found, "set its cleanup.policy to delete"))
     own = int(limits.get("max.message.bytes", "0"))
     theirs = int((source or {}).get("max.message.bytes", "0"))
     if own < theirs:
-        found = f"{topic} takes {own:,} bytes a message, the source {theirs:,}"
-        remedy = f"set max.message.bytes of {topic} to {theirs + 65536}; larger originals go bare"
+        found = (
+            f"{topic} accepts messages of {own:,} bytes, but the source topic of {theirs:,}: the "
+            "dead letter of a larger event has no value"
+        )
+        remedy = f"set max.message.bytes of {topic} to {theirs + 65536}"
         findings.append(warning("kafka dead letters", found, remedy))
     return findings
 

@@ -1,4 +1,4 @@
-"""Settings and versions: what can be judged before any service is asked."""
+"""Checks the settings and the installed versions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gibsey_embedder.doctor.findings import Finding, bad, good, warning
 PROGRAM = "gibsey-embedder"
 
 
-def of_error(error: SettingsError) -> list[Finding]:
-    """A finding for each fault of settings that cannot be used."""
+def settings_findings(error: SettingsError) -> list[Finding]:
+    """Return a finding for each problem of the settings."""
     return [
         bad(
             "settings",
@@ -29,53 +29,57 @@ def of_error(error: SettingsError) -> list[Finding]:
 
 
 def check_settings(settings: Settings) -> list[Finding]:
-    """Look for settings that are valid, but hardly meant."""
-    found = [
-        warning("settings", f"there is no setting {given}", f"did you mean {meant}?")
-        for given, meant in settings.unknown_names()
+    """Find misspelt settings and a missing token."""
+    findings = [
+        warning("settings", f"{name} is not a setting", f"did you mean {setting}?")
+        for name, setting in settings.unknown_names()
     ]
     if not settings.stargate_auth_token and not settings.stargate_username:
         remedy = "set STARGATE_AUTH_TOKEN, or STARGATE_USERNAME, _PASSWORD and _AUTH_URL"
-        found.append(warning("settings", "no token for Stargate is given", remedy))
-    given = len(settings.model_fields_set)
-    return found or [good("settings", f"valid; {given} given, the others by default")]
+        findings.append(warning("settings", "there is no token for Stargate", remedy))
+    count = len(settings.model_fields_set)
+    return findings or [good("settings", f"valid; {count} set, the others have their defaults")]
 
 
-def check_versions() -> list[Finding]:
-    """Compare what is installed with what the program was made for."""
+def check_versions(can_read_partitions: bool = CAN_READ_PARTITIONS) -> list[Finding]:
+    """Compare the installed versions with those that the program needs.
+
+    Args:
+        can_read_partitions: Whether Python's SQLite can read a recovery store.
+    """
     bytewax = metadata.version("bytewax")
     librdkafka = str(confluent_kafka.libversion()[0])
-    found = good(
+    finding = good(
         "versions",
         f"{PROGRAM} {_own_version()}, Bytewax {bytewax}, librdkafka {librdkafka}, "
         f"Python {platform.python_version()}",
     )
-    wanted = _pinned("bytewax")
-    if wanted and wanted != bytewax:
-        found = warning(
+    required = _pinned_version("bytewax")
+    if required and required != bytewax:
+        finding = warning(
             "versions",
-            f"Bytewax {bytewax} is installed, {PROGRAM} is made for {wanted}: a recovery store "
-            "may not be readable",
-            f"pip install bytewax=={wanted}",
+            f"Bytewax {bytewax} is installed, but {PROGRAM} needs {required}: the recovery store "
+            "may be unreadable",
+            f"pip install bytewax=={required}",
         )
-    if CAN_READ_PARTITIONS:
-        return [found]
-    seen = f"Python's SQLite {sqlite3.sqlite_version} is too old to look into a recovery store"
-    return [found, warning("versions", seen, "use a Python with SQLite 3.37 or newer")]
+    if can_read_partitions:
+        return [finding]
+    found = f"Python's SQLite {sqlite3.sqlite_version} is too old to read a recovery store"
+    return [finding, warning("versions", found, "use a Python with SQLite 3.37 or newer")]
 
 
 def _own_version() -> str:
     try:
         return metadata.version(PROGRAM)
     except metadata.PackageNotFoundError:
-        return "(from a source tree)"
+        return "(not installed)"
 
 
-def _pinned(package: str) -> str | None:
-    """The one version of a package that the program asks for."""
+def _pinned_version(package: str) -> str | None:
+    """Return the version of a package that the program requires."""
     try:
-        asked = metadata.requires(PROGRAM) or []
+        requirements = metadata.requires(PROGRAM) or []
     except metadata.PackageNotFoundError:
         return None
-    matches = (re.match(rf"{package}==([\w.]+)", line) for line in asked)
+    matches = (re.match(rf"{package}==([\w.]+)", line) for line in requirements)
     return next((match[1] for match in matches if match), None)

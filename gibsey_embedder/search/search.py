@@ -21,11 +21,11 @@ from connectors.http.client import HttpClient
 from connectors.observability import logs
 from dataflow.config.settings import Settings, load_settings
 from dataflow.wiring import embedding_clients, text_rules
-from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.search.nearest import Match, Nearest
 from gibsey_embedder.tables.page_store import PageStore, open_store
 from gibsey_embedder.tables.rows import UnaddressableIdError
 from gibsey_embedder.terminal.options import PAGE_SIZE, AsJson, PageSize, whole_number
+from gibsey_embedder.terminal.printable import printable
 from gibsey_embedder.terminal.progress import progress_bars
 from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 
@@ -211,8 +211,8 @@ def _show(found: Found) -> None:
         for match, body in zip(found.matches, found.bodies, strict=True):
             words = "[dim]not in the table of the pages[/dim]"
             if body is not None:
-                words = escape(shown(" ".join(body[: 4 * WORDS].split()), WORDS))
-            table.add_row(f"{match.score:.4f}", escape(shown(match.page_id)), words)
+                words = escape(printable(" ".join(body[: 4 * WORDS].split()), WORDS))
+            table.add_row(f"{match.score:.4f}", escape(printable(match.page_id)), words)
         console.print(table)
     console.print(
         f"{found.rows.compared:,} vectors compared, one by one, in {found.seconds:.1f} s.",

@@ -18,7 +18,6 @@ from connectors.core.errors import ServiceError
 from connectors.observability import logs
 from dataflow.config.settings import Settings, load_settings
 from dataflow.wiring import kafka_config, text_rules
-from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.tables.audit_index import AuditIds
 from gibsey_embedder.tables.audit_repair import Mended, Repair
 from gibsey_embedder.tables.audit_scan import Scan
@@ -36,11 +35,12 @@ from gibsey_embedder.terminal.options import (
     Yes,
     whole_number,
 )
+from gibsey_embedder.terminal.printable import printable
 from gibsey_embedder.terminal.progress import progress_bars
 from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 from gibsey_embedder.topic.change_sender import ChangeSender
 from gibsey_embedder.topic.reader import KafkaUnavailableError
-from gibsey_embedder.topic.send_rules import SendRules, beginning_us
+from gibsey_embedder.topic.send_rules import SendRules, current_write_time_us
 
 _MEANING: dict[Kind, str] = {
     "missing": "pages without a vector",
@@ -157,7 +157,7 @@ class Audit:
             GaveUpError: Stargate cannot be read, or a table lacks columns; nothing was changed.
             KafkaUnavailableError: Kafka takes no change.
         """
-        began_us = beginning_us()
+        began_us = current_write_time_us()
         settings = self._settings
         async with open_store(settings, self._retry_policy) as store:
             await store.check_columns()
@@ -241,7 +241,7 @@ def _show(report: Report, settings: Settings) -> None:
     if named := [(kind, *one) for kind in KINDS for one in report.named[kind]]:
         table = Table("fault", "page", "detail")
         for row in named:
-            table.add_row(*(escape(shown(cell)) for cell in row))
+            table.add_row(*(escape(printable(cell)) for cell in row))
         console.print(table)
     for kind, count in report.found.items():
         if count:
@@ -261,7 +261,7 @@ def _show(report: Report, settings: Settings) -> None:
 
 def _show_mended(console: Console, mended: Mended, topic: str) -> None:
     for unsent in mended.unsent:
-        console.print(f"{escape(shown(unsent.page_id))} is not taken: {escape(unsent.reason)}")
+        console.print(f"{escape(printable(unsent.page_id))} is not taken: {escape(unsent.reason)}")
     console.print(
         f"{mended.sent:,} pages sent into {topic}, {mended.removed:,} vectors removed, "
         f"{mended.healed:,} healed by themselves, {mended.left:,} left.",

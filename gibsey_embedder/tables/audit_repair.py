@@ -9,7 +9,7 @@ from rich.progress import Progress
 from gibsey_embedder.tables.audit_index import AuditIds
 from gibsey_embedder.tables.audit_scan import Judged, Scan
 from gibsey_embedder.tables.page_store import PageStore
-from gibsey_embedder.topic.change_sender import ChangeSender, UnsentError
+from gibsey_embedder.topic.change_sender import ChangeSender, UnsentPage
 from gibsey_embedder.topic.stream_lag import Throttle
 
 BATCH = 100
@@ -32,7 +32,7 @@ class Mended:
     removed: int = 0
     healed: int = 0
     left: int = 0
-    unsent: list[UnsentError] = field(default_factory=list)
+    unsent: list[UnsentPage] = field(default_factory=list)
 
 
 class Repair:

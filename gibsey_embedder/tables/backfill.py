@@ -17,7 +17,6 @@ from connectors.http.address import address_of
 from connectors.observability import logs
 from dataflow.config.settings import Settings, load_settings
 from dataflow.wiring import kafka_config
-from gibsey_embedder.dead_letters.reader import shown
 from gibsey_embedder.tables.backfill_position import FILE, Position, PositionFile, purpose_of
 from gibsey_embedder.tables.page_store import PageStore, open_store
 from gibsey_embedder.tables.row_checks import Page
@@ -31,11 +30,12 @@ from gibsey_embedder.terminal.options import (
     Skew,
     StatusUrls,
 )
+from gibsey_embedder.terminal.printable import printable
 from gibsey_embedder.terminal.progress import progress_bars
 from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 from gibsey_embedder.topic.change_sender import ChangeSender
 from gibsey_embedder.topic.reader import KafkaUnavailableError
-from gibsey_embedder.topic.send_rules import SendRules, beginning_us
+from gibsey_embedder.topic.send_rules import SendRules, current_write_time_us
 from gibsey_embedder.topic.stream_lag import Throttle
 
 NAMED = 20
@@ -173,7 +173,7 @@ class Backfill:
             return found
         if found is not None:
             self._say("The backfill that was stopped was of other settings: beginning anew.")
-        position = Position(purpose, beginning_us())
+        position = Position(purpose, current_write_time_us())
         self._file.save(position)  # so that a file that cannot be written shows now
         return position
 
@@ -214,7 +214,7 @@ class Backfill:
         unsent = sender.flush()
         with_text = sum(page.has_text for page in chunk.rows)
         for left in unsent[: max(0, NAMED - position.unsent)]:
-            self._say(f"{shown(left.page_id)} is not taken: {left.reason}")
+            self._say(f"{printable(left.page_id)} is not taken: {left.reason}")
         position.sent += with_text - len(unsent)
         position.blank += len(chunk.rows) - with_text
         position.unsent += len(unsent)

@@ -35,7 +35,7 @@ class RetryPolicy:
 
     def __init__(self, console: Console, limit_s: float = GIVE_UP_AFTER_S) -> None:
         self._console = console
-        self._limit_s = limit_s
+        self.limit_s = limit_s
         self._last_reason = ""
         self._printed_at = float("-inf")
         stamina.instrumentation.set_on_retry_hooks([])  # this class prints the retries
@@ -54,7 +54,7 @@ class RetryPolicy:
             async for attempt in stamina.retry_context(
                 on=self._wait,
                 attempts=None,
-                timeout=self._limit_s,
+                timeout=self.limit_s,
                 wait_initial=FIRST_WAIT_S,
                 wait_max=LONGEST_WAIT_S,
                 wait_jitter=FIRST_WAIT_S,
@@ -64,7 +64,7 @@ class RetryPolicy:
         except ConfigurationError as error:
             raise GaveUpError(f"{error.detail}; {error.remedy}") from error
         except ServiceError as error:
-            reason = f"{error.detail} (retried for {self._limit_s:.0f} s)"
+            reason = f"{error.detail} (retried for {self.limit_s:.0f} s)"
             raise GaveUpError(f"{reason}; {remedy}" if remedy else reason) from error
         raise AssertionError("stamina ends only with a result or an error")
 

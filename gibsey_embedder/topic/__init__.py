@@ -1,1 +1,1 @@
-"""How commands read the topic and send changes into it."""
+"""Reads the topic and sends changes to it, for the commands."""

@@ -1,10 +1,9 @@
-"""Pages sent into the topic as changes that no newer change can lose to.
+"""Sends pages to the topic as changes that every later write replaces.
 
-A change that a command sends holds a text which was read from the table some time ago, so it must
-lose to every write that came after, whatever the order in which the two reach the stream. Flat
-events of one partition are taken in the order of their offsets, which would be wrong here. So
-these have Debezium's form, an insert, whose `source.ts_us` is the time from which on the command
-reads: a write before it is in what is read, and a write after it is newer.
+A command reads a page's text before it sends the change. A later write must win, in whatever order
+the two events reach the stream. The version of a flat event is its offset, which would be wrong
+here. Therefore the command sends Debezium inserts. Their `source.ts_us` is the time at which the
+command begins to read: it reads all earlier writes, and all later writes are newer.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from connectors.kafka import error_messages
 from connectors.kafka.config import KafkaConfig
 from dataflow.events.json_parser import MAX_EVENT_BYTES
-from gibsey_embedder.terminal.retry_policy import GIVE_UP_AFTER_S, RetryPolicy
+from gibsey_embedder.terminal.retry_policy import RetryPolicy
 from gibsey_embedder.topic.reader import KafkaUnavailableError
 
 POLL_S = 1.0
 CONNECTOR = "gibsey-embedder"
-"""What `source.connector` says, so that these can be told from Debezium's own."""
+"""The value of `source.connector`, which distinguishes these events from Debezium's own."""
 
 
 @dataclass(frozen=True, slots=True)
-class UnsentError:
-    """A page that the topic does not take.
+class UnsentPage:
+    """A page that the topic does not accept.
 
     Attributes:
-        page_id: The page.
-        reason: Why.
+        page_id: The page id.
+        reason: The reason.
     """
 
     page_id: str
@@ -40,12 +39,12 @@ class UnsentError:
 
 
 def event_of(page_id: str, body: str, written_us: int) -> tuple[bytes, bytes]:
-    """Key and value of an insert, as Debezium's Cassandra connector writes them.
+    """Return key and value of an insert in the format of Debezium's Cassandra connector.
 
     Args:
-        page_id: The page.
-        body: Its text.
-        written_us: The time that it counts as written at (microseconds since 1970).
+        page_id: The page id.
+        body: The text.
+        written_us: The write time of the change (microseconds since 1970).
     """
     cells = {
         name: {"value": value, "deletion_ts": None, "set": True}
@@ -66,27 +65,27 @@ def event_of(page_id: str, body: str, written_us: int) -> tuple[bytes, bytes]:
 
 
 class ChangeSender:
-    """Sends changes, each confirmed by the broker.
+    """Sends changes and waits until the broker confirms them.
 
     Args:
-        kafka: How Kafka is reached, and the topic.
-        written_us: The time that all of them count as written at.
-        retry_policy: Says what is waited for.
+        kafka: The access to Kafka, and the topic.
+        written_us: The write time of all changes (microseconds since 1970).
+        retry_policy: Prints what the command waits for; its limit is the timeout of a change.
     """
 
     def __init__(self, kafka: KafkaConfig, written_us: int, retry_policy: RetryPolicy) -> None:
         self._kafka = kafka
         self._written_us = written_us
         self._retry_policy = retry_policy
-        self._heard: list[str] = []
-        self._unsent: list[UnsentError] = []
-        self._failed = ""
+        self._client_errors: list[str] = []
+        self._unsent: list[UnsentPage] = []
+        self._delivery_error = ""
         config = {
             **kafka.producer_config(),
-            "message.timeout.ms": int(GIVE_UP_AFTER_S * 1000),
-            # Java's: a page goes to the partition that Debezium's own events of it are in.
+            "message.timeout.ms": int(retry_policy.limit_s * 1000),
+            # Java's partitioner sends a page to the partition of Debezium's own events.
             "partitioner": "murmur2_random",
-            "error_cb": lambda error: self._heard.append(error.str()),
+            "error_cb": lambda error: self._client_errors.append(error.str()),
             "logger": self,
         }
         try:
@@ -97,46 +96,50 @@ class ChangeSender:
             ) from None
 
     def log(self, *_: object) -> None:
-        """Drop a line of librdkafka's log: `flush` says what is waited for."""
+        """Drop a line of librdkafka's log, because `flush` reports the reason for waiting."""
 
     def send(self, page_id: str, body: str) -> None:
-        """Send a page; `flush` tells whether it received."""
+        """Send a page; `flush` reports whether the broker confirmed it."""
         key, value = event_of(page_id, body, self._written_us)
         if len(value) > MAX_EVENT_BYTES:
-            reason = f"{len(value):,} bytes, the stream takes {MAX_EVENT_BYTES:,}"
-            self._unsent.append(UnsentError(page_id, reason))
+            reason = f"it has {len(value):,} bytes, but the stream accepts {MAX_EVENT_BYTES:,}"
+            self._unsent.append(UnsentPage(page_id, reason))
             return
 
         def on_delivery(error: KafkaError | None, _: Message) -> None:
             if error is None:
                 return
             if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                self._unsent.append(UnsentError(page_id, "larger than the topic takes"))
+                self._unsent.append(UnsentPage(page_id, "it is larger than the topic accepts"))
             else:
-                self._failed = error.str()
+                self._delivery_error = error.str()
 
         self._producer.produce(self._kafka.topic, key=key, value=value, on_delivery=on_delivery)
         self._producer.poll(0)
 
-    def flush(self) -> list[UnsentError]:
-        """Wait until what was sent is confirmed; returns what the topic does not take.
+    def flush(self) -> list[UnsentPage]:
+        """Wait until the broker confirmed all changes; return the pages that it rejected.
 
         Raises:
-            KafkaUnavailableError: It was not confirmed within the retry_policy of commands.
+            KafkaUnavailableError: The broker did not confirm them in time.
         """
         while self._producer.flush(POLL_S):
             self._retry_policy.report_waiting(
-                self._reason() or f"Kafka at {self._kafka.brokers} confirms nothing"
+                self._reason() or f"Kafka at {self._kafka.brokers} has not confirmed the changes"
             )
-        if self._failed:
-            raise KafkaUnavailableError(self._reason() or f"not confirmed by Kafka: {self._failed}")
+        if self._delivery_error:
+            raise KafkaUnavailableError(
+                self._reason()
+                or f"Kafka at {self._kafka.brokers} did not confirm a change: "
+                f"{self._delivery_error}"
+            )
         unsent, self._unsent = self._unsent, []
-        self._heard.clear()
+        self._client_errors.clear()
         return unsent
 
     def _reason(self) -> str:
-        told = (error_messages.explain(text, self._kafka) for text in reversed(self._heard))
-        words = next((found for found in told if found is not None), None)
-        if words is None:
-            return ""
-        return f"{words.reason}; {words.remedy}" if words.remedy else words.reason
+        for text in reversed(self._client_errors):
+            message = error_messages.explain(text, self._kafka)
+            if message is not None:
+                return f"{message.reason}; {message.remedy}" if message.remedy else message.reason
+        return ""

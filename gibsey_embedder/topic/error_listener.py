@@ -1,7 +1,7 @@
-"""Asking Kafka as a command does: for as long as it is worth, and with the cause where it fails.
+"""Collects the causes of Kafka errors, and retries a command's requests.
 
-librdkafka raises the same error for nearly everything, and tells causes on the side: to a callback
-and in its log.
+librdkafka raises the same error for most failures. It reports the causes only to a callback and in
+its log.
 """
 
 from __future__ import annotations
@@ -17,76 +17,72 @@ from connectors.kafka.error_messages import ErrorMessage
 
 T = TypeVar("T")
 
-TRIES_S = (1.5, 1.5, 3.0)
-"""How long a broker may take to answer at all; the causes that are sure come within the first."""
-_SERVE_S = 0.3
+TIMEOUTS_S = (1.5, 1.5, 3.0)
+"""Timeouts of the attempts; certain causes are known after the first."""
+_CALLBACK_S = 0.3
 _WEIGHTS = ("sure", "passing", "hint")
 
 
 class ErrorListener:
-    """Takes what a client tells through its callbacks, and knows the likeliest cause.
+    """Collects the errors that a Kafka client reports, and selects the most likely cause.
 
     Args:
-        config: What the settings say, for the words.
+        config: The access to Kafka, for the error messages.
+        timeouts_s: The timeout of each attempt of `request`.
     """
 
-    def __init__(self, config: KafkaConfig) -> None:
+    def __init__(self, config: KafkaConfig, timeouts_s: tuple[float, ...] = TIMEOUTS_S) -> None:
         self._config = config
-        self._heard: list[ErrorMessage] = []
+        self._timeouts_s = timeouts_s
+        self._messages: list[ErrorMessage] = []
 
     def callbacks(self) -> dict[str, Any]:
-        """What to add to a client's configuration, so that it is heard."""
+        """Return the properties that connect a Kafka client to this listener."""
         return {"error_cb": self._on_error, "logger": self}
 
     def _on_error(self, error: KafkaError) -> None:
-        self.take(error.str())
+        self.add(error.str())
 
     def log(self, _level: int, _template: str, *args: object) -> None:
-        """Take a line of its log, as a `logging.Logger` would."""
-        self.take(str(args[-1]) if args else "")
+        """Add a line of the client's log; the signature is that of `logging.Logger`."""
+        self.add(str(args[-1]) if args else "")
 
-    def take(self, text: str) -> None:
-        """Take any text that may tell a cause."""
-        words = error_messages.explain(text, self._config)
-        if words and words not in self._heard:
-            self._heard.append(words)
-
-    def forget(self) -> None:
-        """Forget it all: a broker answered."""
-        self._heard.clear()
+    def add(self, text: str) -> None:
+        """Add an error text, if it has a known cause."""
+        message = error_messages.explain(text, self._config)
+        if message and message not in self._messages:
+            self._messages.append(message)
 
     def cause(self) -> ErrorMessage | None:
-        """The likeliest cause: the surest, and of those the first that has a remedy."""
-        ranked = sorted(self._heard, key=lambda w: (_WEIGHTS.index(w.weight), not w.remedy))
+        """Return the most certain cause, if possible one with a remedy."""
+        ranked = sorted(self._messages, key=lambda m: (_WEIGHTS.index(m.weight), not m.remedy))
         return ranked[0] if ranked else None
 
+    def request(self, send: Callable[[float], T], consumer: Consumer) -> T:
+        """Send a request until a broker responds, or until the cause of the failure is clear.
 
-def ask(question: Callable[[float], T], consumer: Consumer, hearing: ErrorListener) -> T:
-    """Ask until there is an answer, or it is plain why there is none; blocks for up to 7 s.
+        Args:
+            send: Sends the request through the consumer; its argument is the timeout in seconds.
+            consumer: The consumer, whose callbacks report the cause.
 
-    Args:
-        question: Asks through the consumer; takes its timeout in seconds.
-        consumer: Serves the callbacks, which know the cause.
-        hearing: What the consumer tells goes there.
+        Raises:
+            KafkaException: No broker responded.
+        """
+        for number, timeout_s in enumerate(self._timeouts_s, start=1):
+            try:
+                response = send(timeout_s)
+            except KafkaException:
+                consumer.poll(_CALLBACK_S)
+                if number == len(self._timeouts_s) or self._is_clear(number):
+                    raise
+            else:
+                self._messages.clear()
+                return response
+        raise AssertionError("the last attempt returns or raises")
 
-    Raises:
-        KafkaException: No broker answered.
-    """
-    for number, timeout_s in enumerate(TRIES_S, start=1):
-        try:
-            answer = question(timeout_s)
-        except KafkaException:
-            consumer.poll(_SERVE_S)
-            if number == len(TRIES_S) or _is_plain(hearing.cause(), number):
-                raise
-        else:
-            hearing.forget()
-            return answer
-    raise AssertionError("the last try returns or raises")
-
-
-def _is_plain(cause: ErrorMessage | None, tries: int) -> bool:
-    """Whether another try would tell nothing new; a broker that refuses may be one of several."""
-    if cause is None or cause.weight == "hint":
-        return False
-    return cause.weight == "sure" or tries > 1
+    def _is_clear(self, attempts: int) -> bool:
+        """Whether another attempt is useless; one of several brokers may refuse connections."""
+        cause = self.cause()
+        if cause is None or cause.weight == "hint":
+            return False
+        return cause.weight == "sure" or attempts > 1

@@ -1,4 +1,4 @@
-"""Reading a topic once, from given offsets to where it ends now."""
+"""Reads a topic once, from given offsets to its current end."""
 
 from __future__ import annotations
 
@@ -7,59 +7,58 @@ from collections.abc import Iterator, Mapping
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.kafka.config import KafkaConfig
-from gibsey_embedder.topic.error_listener import ErrorListener, ask
+from gibsey_embedder.topic.error_listener import ErrorListener
 
 TIMEOUT_S = 15.0
 
 
 class KafkaUnavailableError(Exception):
-    """Kafka cannot be asked; `str()` is one line with the remedy where one is known."""
+    """Kafka does not respond; `str()` is one line, with a remedy if one is known."""
 
 
 class TopicReader:
-    """A consumer that reads topics to their ends and then stops.
+    """A consumer that reads topics to their current ends and then stops.
 
     Args:
-        kafka: How Kafka is reached.
-        group: The consumer group whose committed offsets `committed` and `commit` mean.
+        kafka: The access to Kafka.
+        group: The consumer group of `committed` and `commit`.
     """
 
     def __init__(self, kafka: KafkaConfig, group: str) -> None:
         self._kafka = kafka
-        self._hearing = ErrorListener(kafka)
+        self._errors = ErrorListener(kafka)
         config = {**kafka.consumer_config(), "group.id": group, "auto.offset.reset": "earliest"}
         try:
-            self._consumer = Consumer({**config, **self._hearing.callbacks()})
+            self._consumer = Consumer({**config, **self._errors.callbacks()})
         except KafkaException as error:
-            raise self._unusable(error) from None
+            raise self._unavailable(error) from None
 
-    def _unusable(self, error: KafkaException) -> KafkaUnavailableError:
-        self._hearing.take(error.args[0].str())
-        words = self._hearing.cause()
-        if words is None:
+    def _unavailable(self, error: KafkaException) -> KafkaUnavailableError:
+        self._errors.add(error.args[0].str())
+        cause = self._errors.cause()
+        if cause is None:
             return KafkaUnavailableError(f"Kafka at {self._kafka.brokers}: {error.args[0].str()}")
         return KafkaUnavailableError(
-            f"{words.reason}; {words.remedy}" if words.remedy else words.reason
+            f"{cause.reason}; {cause.remedy}" if cause.remedy else cause.reason
         )
 
     def ends(self, topic: str) -> dict[int, tuple[int, int]]:
-        """First offset and the one behind the last, by partition; empty for no such topic.
+        """Return first offset and end offset by partition; empty if the topic does not exist.
 
         Raises:
-            KafkaUnavailableError: No broker answers.
+            KafkaUnavailableError: No broker responds.
         """
         try:
-            topics = ask(
-                lambda within_s: self._consumer.list_topics(topic, timeout=within_s).topics,
+            topics = self._errors.request(
+                lambda timeout_s: self._consumer.list_topics(topic, timeout=timeout_s).topics,
                 self._consumer,
-                self._hearing,
             )
-            found = topics.get(topic)
-            if found is None or found.error is not None:
+            metadata = topics.get(topic)
+            if metadata is None or metadata.error is not None:
                 return {}
-            return {n: self._watermarks(topic, n) for n in found.partitions}
+            return {n: self._watermarks(topic, n) for n in metadata.partitions}
         except KafkaException as error:
-            raise self._unusable(error) from None
+            raise self._unavailable(error) from None
 
     def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         low, high = self._consumer.get_watermark_offsets(
@@ -68,30 +67,30 @@ class TopicReader:
         return low, high
 
     def offsets_at(self, topic: str, partitions: list[int], timestamp_ms: int) -> dict[int, int]:
-        """The first offset at or behind a time, by partition; those without one are left out."""
-        asked = [TopicPartition(topic, n, timestamp_ms) for n in partitions]
-        found = self._consumer.offsets_for_times(asked, timeout=TIMEOUT_S) if asked else []
-        return {place.partition: place.offset for place in found if place.offset >= 0}
+        """Return the first offset at or after a time by partition, where there is one."""
+        times = [TopicPartition(topic, n, timestamp_ms) for n in partitions]
+        offsets = self._consumer.offsets_for_times(times, timeout=TIMEOUT_S) if times else []
+        return {entry.partition: entry.offset for entry in offsets if entry.offset >= 0}
 
     def committed(self, topic: str, partitions: list[int]) -> dict[int, int]:
-        """The group's committed offsets, by partition."""
-        asked = [TopicPartition(topic, n) for n in partitions]
-        found = self._consumer.committed(asked, timeout=TIMEOUT_S)
-        return {place.partition: place.offset for place in found if place.offset >= 0}
+        """Return the group's committed offsets by partition, where there is one."""
+        entries = [TopicPartition(topic, n) for n in partitions]
+        committed = self._consumer.committed(entries, timeout=TIMEOUT_S)
+        return {entry.partition: entry.offset for entry in committed if entry.offset >= 0}
 
     def commit(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Commit offsets to the group."""
-        places = [TopicPartition(topic, n, offset) for n, offset in offsets.items()]
-        if places:
-            self._consumer.commit(offsets=places, asynchronous=False)
+        entries = [TopicPartition(topic, n, offset) for n, offset in offsets.items()]
+        if entries:
+            self._consumer.commit(offsets=entries, asynchronous=False)
 
     def read(
         self, topic: str, starts: Mapping[int, int], ends: Mapping[int, tuple[int, int]]
     ) -> Iterator[Message]:
-        """Every message from `starts` to `ends`, partitions interleaved.
+        """Return all messages from `starts` to `ends`, with interleaved partitions.
 
         Raises:
-            KafkaUnavailableError: The broker is silent for longer than `TIMEOUT_S`.
+            KafkaUnavailableError: The broker sends nothing for `TIMEOUT_S`.
         """
         starts = {n: max(start, ends[n][0]) for n, start in starts.items() if n in ends}
         left = {n for n, start in starts.items() if start < ends[n][1]}
@@ -100,13 +99,14 @@ class TopicReader:
             message = self._consumer.poll(TIMEOUT_S)
             if message is None:
                 raise KafkaUnavailableError(
-                    f"{topic} cannot be read: nothing came for {TIMEOUT_S:.0f} s"
+                    f"{topic} cannot be read: Kafka sent nothing for {TIMEOUT_S:.0f} s; check the "
+                    "brokers"
                 )
             partition, offset = message.partition(), message.offset()
             if partition is None or offset is None:
                 continue
             if (error := message.error()) is not None:
-                # the last records before an end may be such as nobody sees: transaction markers
+                # the last records may be transaction markers, which a consumer does not return
                 if error.code() == KafkaError._PARTITION_EOF:
                     left.discard(partition)
                 continue
@@ -117,5 +117,5 @@ class TopicReader:
         self._consumer.unassign()
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._consumer.close()

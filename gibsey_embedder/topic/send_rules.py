@@ -1,6 +1,6 @@
-"""The rules by which commands send into the topic: how fast, and from when on.
+"""The rules for commands that send changes: the maximum lag and the write time.
 
-What they send counts as written at a time, and what they read must be newer than that.
+The changes of a command have one write time, and the command reads its data after that time.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from gibsey_embedder.terminal.retry_policy import RetryPolicy
 from gibsey_embedder.topic.stream_lag import GroupLag, Lag, StatusLag, Throttle
 
 
-def beginning_us() -> int:
-    """The time that what a command sends counts as written at (microseconds since 1970).
+def current_write_time_us() -> int:
+    """Return the write time for changes that a command sends (microseconds since 1970).
 
-    Right below this millisecond: records' own times have no more digits, and one that is written
-    from now on must be newer.
+    It is just before the current millisecond, because the timestamps of records are milliseconds
+    and a record that is written from now on must be newer.
     """
     return time.time_ns() // 1_000_000 * 1000 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class SendRules:
-    """What the options say about it.
+    """The options of a command that sends changes.
 
     Attributes:
-        max_lag: Records that the stream may be behind; 0: it is not asked.
-        status_urls: Status ports that tell the lag; none: Kafka tells it.
-        skew_s: Seconds by which writers' clocks may differ from this one.
+        max_lag: Maximum lag of the stream in records; 0 means no limit.
+        status_urls: Status ports that report the lag; empty: the lag comes from Kafka.
+        skew_s: Maximum difference between the clocks of writers and this machine, in seconds.
     """
 
     max_lag: int = MAX_LAG
@@ -42,7 +42,7 @@ class SendRules:
     skew_s: float = SKEW_S
 
     def lag(self, settings: Settings, open_: AsyncExitStack) -> Lag:
-        """What tells how far the stream is behind; its connections end with `open_`."""
+        """Return the source of the lag; `open_` closes its connections."""
         if self.status_urls:
             http = HttpClient(settings.http_ca_file)
             open_.push_async_callback(http.close)
@@ -54,15 +54,15 @@ class SendRules:
     def throttle(
         self, settings: Settings, retry_policy: RetryPolicy, open_: AsyncExitStack
     ) -> Throttle:
-        """Keeps within `max_lag`; its connections end with `open_`."""
+        """Return a throttle for `max_lag`; `open_` closes its connections."""
         return Throttle(self.lag(settings, open_), self.max_lag, retry_policy)
 
     async def wait_for_clocks(self, written_us: int) -> None:
-        """Return when every write that counts as older than a time has been made, by any clock.
+        """Wait until no writer's clock can still be before a time.
 
         Args:
-            written_us: The time (microseconds since 1970); what is read afterwards holds
-                everything that was written before it.
+            written_us: The time (microseconds since 1970); a read after the wait returns all
+                writes before it.
         """
         left_s = written_us / 1e6 + self.skew_s - time.time()
         await asyncio.sleep(max(0.0, min(left_s, self.skew_s)))

@@ -1,4 +1,4 @@
-"""How far the stream is behind, as seen from outside, and a throttle that goes by it."""
+"""The lag of the stream, as seen from outside, and a throttle that depends on it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from connectors.kafka.config import KafkaConfig
 from gibsey_embedder.terminal.retry_policy import RetryPolicy
 from gibsey_embedder.topic.reader import KafkaUnavailableError, TopicReader
 
-ASK_S = 5.0
-LOOK_EVERY_S = 0.25
-STANDSTILL_S = 60.0
+METRICS_TIMEOUT_S = 5.0
+POLL_INTERVAL_S = 0.25
+STALL_S = 60.0
+"""A lag that does not fall for this time is reported."""
 METRIC = "gibsey_consumer_lag"
 
 Lag = Callable[[], Awaitable[int]]
 
 
 class GroupLag:
-    """Records behind the group's committed offsets; one process commits them each second.
+    """The number of records after the group's committed offsets.
 
     Args:
-        config: How Kafka is reached, the topic and the group.
+        config: The access to Kafka, the topic and the group.
     """
 
     def __init__(self, config: KafkaConfig) -> None:
@@ -36,14 +37,14 @@ class GroupLag:
         self._reader = TopicReader(config, config.group)
 
     async def __call__(self) -> int:
-        """The lag.
+        """Return the lag in records.
 
         Raises:
-            TransientError: No broker answers.
-            ConfigurationError: There is no such topic.
+            TransientError: No broker responds.
+            ConfigurationError: The topic does not exist.
         """
         try:
-            return await asyncio.to_thread(self._ask)
+            return await asyncio.to_thread(self._read)
         except KafkaUnavailableError as error:
             raise TransientError(str(error)) from error
         except KafkaException as error:
@@ -51,23 +52,23 @@ class GroupLag:
                 f"Kafka at {self._config.brokers}: {error.args[0].str()}"
             ) from error
 
-    def _ask(self) -> int:
+    def _read(self) -> int:
         topic = self._config.topic
         ends = self._reader.ends(topic)
         if not ends:
-            remedy = "correct KAFKA_TOPIC, or make the topic"
+            remedy = "correct KAFKA_TOPIC, or create the topic"
             raise ConfigurationError(f"there is no topic {topic}", remedy=remedy)
-        # where nothing is committed the stream begins at the first record
+        # without a committed offset, the stream begins at the first record
         committed = self._reader.committed(topic, list(ends))
         return sum(max(0, end - max(low, committed.get(n, low))) for n, (low, end) in ends.items())
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._reader.close()
 
 
 class StatusLag:
-    """The sum of what processes tell at `/metrics`: the way for a cluster, which commits nothing.
+    """The sum of the lags in the `/metrics` of all processes, for a cluster, which does not commit.
 
     Args:
         http: The HTTP client.
@@ -79,59 +80,68 @@ class StatusLag:
         self._urls = [url.rstrip("/") for url in urls]
 
     async def __call__(self) -> int:
-        """The lag.
+        """Return the lag in records.
 
         Raises:
-            TransientError: One of them does not answer, or knows no lag yet.
+            TransientError: A process does not respond, or does not know its lag yet.
         """
-        return sum(await asyncio.gather(*(self._ask(url) for url in self._urls)))
+        return sum(await asyncio.gather(*(self._read(url) for url in self._urls)))
 
-    async def _ask(self, url: str) -> int:
-        answer = await self._http.exchange("GET", f"{url}/metrics", timeout_s=ASK_S)
-        if not answer.ok:
-            raise TransientError(
-                f"{address_of(url)} answered {answer.status} when asked for /metrics"
-            )
-        families = text_string_to_metric_families(answer.body.decode(errors="replace"))
+    async def _read(self, url: str) -> int:
+        response = await self._http.exchange("GET", f"{url}/metrics", timeout_s=METRICS_TIMEOUT_S)
+        if not response.ok:
+            raise TransientError(f"{address_of(url)} responded {response.status} to GET /metrics")
+        families = text_string_to_metric_families(response.body.decode(errors="replace"))
         samples = [s for family in families if family.name == METRIC for s in family.samples]
         if not samples:
-            raise TransientError(f"{address_of(url)} tells no {METRIC} yet")
+            raise TransientError(f"{address_of(url)} has no metric {METRIC} yet")
         return int(sum(sample.value for sample in samples))
 
 
 class Throttle:
-    """Waits until the stream has worked off enough.
+    """Waits while the stream's lag is too large.
 
     Args:
-        lag: Tells how far it is behind.
-        most: Records that it may be behind; 0: it is not asked at all.
-        retry_policy: Tries again what passes, and says what is waited for.
+        lag: Returns the lag.
+        max_lag: Maximum lag in records; 0 means no limit.
+        retry_policy: Retries the request for the lag, and prints what the command waits for.
+        interval_s: Seconds between two requests for the lag.
+        stall_s: Seconds after which a lag that does not fall is reported.
     """
 
-    def __init__(self, lag: Lag, most: int, retry_policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        lag: Lag,
+        max_lag: int,
+        retry_policy: RetryPolicy,
+        *,
+        interval_s: float = POLL_INTERVAL_S,
+        stall_s: float = STALL_S,
+    ) -> None:
         self._lag = lag
-        self._most = most
+        self._max_lag = max_lag
         self._retry_policy = retry_policy
+        self._interval_s, self._stall_s = interval_s, stall_s
 
     async def wait_for_room(self, records: int) -> None:
-        """Return when so many more records leave the lag within the limit.
+        """Wait until `records` more records keep the lag within its limit.
 
         Raises:
-            GaveUpError: The lag cannot be told.
+            GaveUpError: The lag is unknown.
         """
-        if not self._most:
+        if not self._max_lag:
             return
         lowest, since = None, time.monotonic()
         while True:
             lag = await self._retry_policy.call(self._lag)
-            if lag == 0 or lag + records <= self._most:
+            if lag == 0 or lag + records <= self._max_lag:
                 return
             if lowest is None or lag < lowest:
                 lowest, since = lag, time.monotonic()
-            elif time.monotonic() - since > STANDSTILL_S:
+            elif time.monotonic() - since > self._stall_s:
                 self._retry_policy.report_waiting(
-                    f"the stream is {lag:,} records behind and does not get on: is it running, and "
-                    "what does its status page say? A cluster commits nothing: give --status-url "
-                    "for each of its processes"
+                    f"the stream is {lag:,} records behind and makes no progress; check that it "
+                    "runs, and read its status page. A cluster does not commit offsets: give "
+                    "--status-url for each of its processes"
                 )
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(self._interval_s)

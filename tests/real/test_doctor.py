@@ -64,13 +64,13 @@ def test_the_limits_of_both_topics_are_read_and_judged(topic: str) -> None:
     findings = _settled(topic)
     told = {(f.check, f.result, f.found) for f in findings}
     for check, result, words in (
-        ("kafka", "good", "answers"),
+        ("kafka", "good", "responds"),
         ("kafka topic", "warning", "2 partitions for 3 workers"),
-        ("kafka position", "good", "0 messages wait for new group"),
+        ("kafka position", "good", "the lag of the new group gibsey-embedder is 0 messages"),
         ("kafka clock", "good", "no event of"),
-        ("kafka retention", "warning", "is kept for 1 h"),
+        ("kafka retention", "warning", "keeps messages for 1 h"),
         ("kafka dead letters", "warning", "is compacted"),
-        ("kafka dead letters", "warning", "the source 3,000,000"),
+        ("kafka dead letters", "warning", "the source topic of 3,000,000"),
     ):
         assert any(c == check and r == result and words in f for c, r, f in told), told
 
@@ -109,7 +109,7 @@ def test_each_misconfiguration_is_told_apart(row: str) -> None:
 @pytest.mark.skipif(bool(MISSING), reason=f"not given: {', '.join(MISSING)}")
 @pytest.mark.parametrize(
     ("broker", "access", "words"),
-    [(TLS_BROKER, TLS, "answers with TLS"), (SASL_BROKER, SASL, "answers with login")],
+    [(TLS_BROKER, TLS, "responds with TLS"), (SASL_BROKER, SASL, "responds with login")],
     ids=["TLS", "SASL"],
 )
 def test_the_right_way_in_is_good(broker: str, access: dict[str, Any], words: str) -> None:

@@ -1,4 +1,4 @@
-"""Dead letters listed and replayed, over a real broker's sockets."""
+"""Dead letters listed and replayed with a fake Kafka."""
 
 from __future__ import annotations
 
@@ -56,23 +56,23 @@ def _replayed(kafka: MockKafka) -> list[tuple[int, bytes | None, str]]:
     ]
 
 
-def test_letters_are_listed_and_summed_by_reason(run: Run, mock_kafka: MockKafka) -> None:
+def test_dead_letters_are_listed_and_counted_by_reason(run: Run, mock_kafka: MockKafka) -> None:
     _letter(mock_kafka, "cdc.pages:1:0", _event("p", "x"))
     _letter(mock_kafka, "cdc.pages:1:1", b"\x1b[31mgarbage", reason="undecodable")
-    shown = run("dead-letters")
-    assert shown.exit_code == 0
-    assert "undecodable" in shown.output
-    assert "\x1b[31m" not in shown.output
+    result = run("dead-letters")
+    assert result.exit_code == 0
+    assert "undecodable" in result.output
+    assert "\x1b[31m" not in result.output
     found = json.loads(run("dead-letters", "--json").output)
     assert found["by_reason"] == {"refused-by-embedder": 1, "undecodable": 1}
     assert found["letters"][0]["page_id"] == "p"
 
 
-def test_a_kind_of_letter_that_is_not_there_is_told_from_none_at_all(
+def test_an_empty_selection_is_not_reported_as_an_empty_topic(
     run: Run, mock_kafka: MockKafka
 ) -> None:
-    assert "No dead letters in" in run("dead-letters").output
-    assert "of that kind" in run("dead-letters", "--reason", "other-space").output
+    assert "There are no dead letters in" in run("dead-letters").output
+    assert "of this selection" in run("dead-letters", "--reason", "other-space").output
     wrong = run("dead-letters", "--reason", "others")
     assert wrong.exit_code == 2
     assert "undecodable" in wrong.output
@@ -91,7 +91,7 @@ def test_a_replay_sends_the_original_once_to_its_own_partition(
     assert len(_replayed(mock_kafka)) == 1
 
 
-def test_what_failed_again_is_replayed_again(run: Run, mock_kafka: MockKafka) -> None:
+def test_an_event_that_failed_again_is_replayed_again(run: Run, mock_kafka: MockKafka) -> None:
     original = _event("p", "x")
     _topic(mock_kafka, original)
     _letter(mock_kafka, "cdc.pages:1:0", original)
@@ -101,7 +101,7 @@ def test_what_failed_again_is_replayed_again(run: Run, mock_kafka: MockKafka) ->
     assert len(_replayed(mock_kafka)) == 2
 
 
-def test_two_letters_of_one_event_are_replayed_once(run: Run, mock_kafka: MockKafka) -> None:
+def test_two_dead_letters_of_one_event_are_replayed_once(run: Run, mock_kafka: MockKafka) -> None:
     original = _event("p", "x")
     _topic(mock_kafka, original)
     _letter(mock_kafka, "cdc.pages:1:0", original, reason="rag-unreachable")
@@ -111,18 +111,16 @@ def test_two_letters_of_one_event_are_replayed_once(run: Run, mock_kafka: MockKa
     assert "0 to send" in run("replay", "--yes").output
 
 
-def test_a_page_with_a_newer_event_is_left_alone(run: Run, mock_kafka: MockKafka) -> None:
+def test_a_page_with_a_newer_event_is_not_replayed(run: Run, mock_kafka: MockKafka) -> None:
     original = _event("p", "old")
     _topic(mock_kafka, original, _event("other", "x"), _event("p", "new"))
     _letter(mock_kafka, "cdc.pages:1:0", original)
-    shown = run("replay", "--yes")
-    assert "1 with a newer event" in shown.output
+    result = run("replay", "--yes")
+    assert "1 with a newer event" in result.output
     assert _replayed(mock_kafka) == []
 
 
-def test_a_value_that_the_letter_lacks_is_read_from_its_origin(
-    run: Run, mock_kafka: MockKafka
-) -> None:
+def test_a_missing_value_is_read_from_the_origin(run: Run, mock_kafka: MockKafka) -> None:
     original = _event("p", "long")
     mock_kafka.produce("cdc.pages", "k", original, partition=1, timestamp_ms=1000)
     mock_kafka.flush()
@@ -142,7 +140,7 @@ def test_a_page_that_was_written_again_with_the_same_text_is_replayed(
 
 
 @pytest.mark.parametrize(("on_delete", "sent"), [("ignore", 1), ("delete", 0)])
-def test_a_delete_overtakes_only_where_it_has_an_effect(
+def test_a_delete_overtakes_only_if_it_has_an_effect(
     run: Run, mock_kafka: MockKafka, monkeypatch: pytest.MonkeyPatch, on_delete: str, sent: int
 ) -> None:
     monkeypatch.setenv("ON_DELETE", on_delete)
@@ -153,10 +151,8 @@ def test_a_delete_overtakes_only_where_it_has_an_effect(
     assert len(_replayed(mock_kafka)) == sent
 
 
-def test_a_letter_of_a_topic_that_was_made_anew_is_measured_by_its_time(
-    run: Run, mock_kafka: MockKafka
-) -> None:
-    """The offset of its origin says nothing about the events of the new topic."""
+def test_timestamps_decide_if_the_topic_was_created_again(run: Run, mock_kafka: MockKafka) -> None:
+    """The offset of the origin has no meaning in the new topic."""
     original = _event("p", "old")
     _topic(mock_kafka, _event("p", "new"))
     _letter(mock_kafka, "cdc.pages:1:500", original)
@@ -164,20 +160,20 @@ def test_a_letter_of_a_topic_that_was_made_anew_is_measured_by_its_time(
     assert _replayed(mock_kafka) == []
 
 
-def test_another_event_at_the_place_of_an_original_is_not_taken_for_it(
+def test_another_event_at_the_offset_of_the_original_is_not_replayed(
     run: Run, mock_kafka: MockKafka
 ) -> None:
     original = _event("p", "long")
     _topic(mock_kafka, _event("q", "else"))
     size = str(len(original))
     _letter(mock_kafka, "cdc.pages:1:0", None, original_size=size)
-    shown = run("replay", "--yes")
-    assert shown.exit_code == 1
-    assert "1 whose original is gone" in shown.output
+    result = run("replay", "--yes")
+    assert result.exit_code == 1
+    assert "1 whose original is no longer in the topic" in result.output
     assert _replayed(mock_kafka) == []
 
 
-def test_a_value_that_is_read_back_is_left_alone_where_its_page_is_newer(
+def test_a_value_from_the_origin_is_not_replayed_if_its_page_has_a_newer_event(
     run: Run, mock_kafka: MockKafka
 ) -> None:
     original = _event("p", "long")
@@ -187,7 +183,7 @@ def test_a_value_that_is_read_back_is_left_alone_where_its_page_is_newer(
     assert "1 with a newer event" in run("replay", "--yes").output
 
 
-def test_a_replay_carries_the_time_of_its_original(run: Run, mock_kafka: MockKafka) -> None:
+def test_a_replay_has_the_timestamp_of_its_original(run: Run, mock_kafka: MockKafka) -> None:
     original = _event("p", "x")
     _topic(mock_kafka, original)
     _letter(mock_kafka, "cdc.pages:1:0", original)
@@ -196,7 +192,7 @@ def test_a_replay_carries_the_time_of_its_original(run: Run, mock_kafka: MockKaf
     assert replayed.headers["gibsey-timestamp"] == b"1000"
 
 
-def test_a_dry_run_sends_nothing_and_filters_choose(run: Run, mock_kafka: MockKafka) -> None:
+def test_a_dry_run_sends_nothing_and_options_select(run: Run, mock_kafka: MockKafka) -> None:
     _topic(mock_kafka, _event("p", "x"), _event("q", "y"))
     _letter(mock_kafka, "cdc.pages:1:0", _event("p", "x"), reason="rag-unreachable")
     _letter(mock_kafka, "cdc.pages:1:1", _event("q", "y"))
@@ -208,11 +204,11 @@ def test_a_dry_run_sends_nothing_and_filters_choose(run: Run, mock_kafka: MockKa
     assert run("replay", "--since", "yesterday").exit_code == 2
 
 
-def test_no_broker_is_one_line_and_exit_code_1(
+def test_a_missing_broker_is_reported_in_one_line_with_exit_code_1(
     run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KAFKA_BROKER", "127.0.0.1:9")
-    shown = run("dead-letters")
-    assert shown.exit_code == 1
-    assert "127.0.0.1:9" in shown.output
-    assert "FAIL" not in capfd.readouterr().err  # librdkafka's own log goes past Python
+    result = run("dead-letters")
+    assert result.exit_code == 1
+    assert "127.0.0.1:9" in result.output
+    assert "FAIL" not in capfd.readouterr().err  # librdkafka's own log bypasses Python

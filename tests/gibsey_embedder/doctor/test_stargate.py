@@ -1,4 +1,4 @@
-"""What the doctor says of Stargate; each fault is really there."""
+"""The doctor and Stargate: each problem is real."""
 
 from __future__ import annotations
 
@@ -12,75 +12,77 @@ from gibsey_embedder.fakes.message import Reply
 from gibsey_embedder.fakes.stargate.server import Stargate
 from gibsey_embedder.fakes.stargate.table import Table
 from tests.flow.worker import free_port
-from tests.gibsey_embedder.doctor.examination import Examine
+from tests.gibsey_embedder.doctor.doctor_report import RunDoctor
 
 
-def test_rest_on_another_port_of_the_host_is_found(
-    examine: Examine, stargate: Stargate, monkeypatch: pytest.MonkeyPatch
+def test_the_rest_api_on_another_port_of_the_host_is_found(
+    run_doctor: RunDoctor, stargate: Stargate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stargate_check, "REST_PORTS", (free_port(), stargate.port))
     with Stargate(rest_on_wrong_port=True) as graphql_port:
-        examined = examine(STARGATE_URL=graphql_port.url)
-    examined.told("stargate", "bad", "no REST API v2", f"set STARGATE_URL={stargate.url}")
+        report = run_doctor(STARGATE_URL=graphql_port.url)
+    report.assert_finding("stargate", "bad", "no REST API v2", f"set STARGATE_URL={stargate.url}")
 
 
-def test_a_stargate_that_is_nowhere_is_told(examine: Examine) -> None:
-    examined = examine(STARGATE_URL=f"http://127.0.0.1:{free_port()}")
-    examined.told("stargate", "bad", "cannot connect", "start Stargate")
+def test_a_stargate_that_is_down_is_reported(run_doctor: RunDoctor) -> None:
+    report = run_doctor(STARGATE_URL=f"http://127.0.0.1:{free_port()}")
+    report.assert_finding("stargate", "bad", "cannot connect", "start Stargate")
 
 
-def test_a_wrong_token_is_told(examine: Examine) -> None:
-    examined = examine(STARGATE_AUTH_TOKEN="s3cret")
-    examined.told("stargate", "bad", "refuses the token", "STARGATE_AUTH_TOKEN")
+def test_a_wrong_token_is_reported(run_doctor: RunDoctor) -> None:
+    report = run_doctor(STARGATE_AUTH_TOKEN="s3cret")
+    report.assert_finding("stargate", "bad", "refuses the token", "STARGATE_AUTH_TOKEN")
 
 
-def test_a_wrong_password_is_told(examine: Examine, stargate: Stargate) -> None:
+def test_a_wrong_password_is_reported(run_doctor: RunDoctor, stargate: Stargate) -> None:
     login = {"STARGATE_AUTH_TOKEN": "", "STARGATE_AUTH_URL": stargate.auth_url}
     login |= {"STARGATE_USERNAME": "cassandra"}
-    examine(STARGATE_PASSWORD="cassandra", **login).told("stargate", "good", "takes the token")
-    examined = examine(STARGATE_PASSWORD="wrong", **login)
-    examined.told("stargate", "bad", "gives no token", "correct STARGATE_USERNAME")
+    run_doctor(STARGATE_PASSWORD="cassandra", **login).assert_finding(
+        "stargate", "good", "takes the token"
+    )
+    report = run_doctor(STARGATE_PASSWORD="wrong", **login)
+    report.assert_finding("stargate", "bad", "gives no token", "correct STARGATE_USERNAME")
 
 
-def test_a_missing_keyspace_and_a_missing_table_are_told(
-    examine: Examine, stargate: Stargate
+def test_a_missing_keyspace_and_a_missing_table_are_reported(
+    run_doctor: RunDoctor, stargate: Stargate
 ) -> None:
-    missing = examine(STARGATE_KEYSPACE="other")
-    missing.told("stargate", "bad", "no keyspace other", "CREATE KEYSPACE other")
+    missing = run_doctor(STARGATE_KEYSPACE="other")
+    missing.assert_finding("stargate", "bad", "no keyspace other", "CREATE KEYSPACE other")
     stargate.drop_table("page_vectors")
     stargate.drop_table("pages")
-    examined = examine(STARGATE_KEYSPACE="gibsey")
-    examined.told("stargate", "bad", "no table gibsey.page_vectors", "CREATE TABLE")
+    report = run_doctor(STARGATE_KEYSPACE="gibsey")
+    report.assert_finding("stargate", "bad", "no table gibsey.page_vectors", "CREATE TABLE")
 
 
-def test_a_missing_pages_table_is_a_warning(examine: Examine, stargate: Stargate) -> None:
+def test_a_missing_pages_table_is_a_warning(run_doctor: RunDoctor, stargate: Stargate) -> None:
     stargate.drop_table("pages")
-    examined = examine()
-    examined.told("stargate pages", "warning", "gibsey.pages", "STARGATE_PAGES_TABLE")
+    report = run_doctor()
+    report.assert_finding("stargate pages", "warning", "gibsey.pages", "STARGATE_PAGES_TABLE")
     stargate.add_table(Table("pages", {"text": "text"}, 0))
-    examine().told("stargate pages", "warning", "no column body")
+    run_doctor().assert_finding("stargate pages", "warning", "no column body")
 
 
 @pytest.mark.parametrize(
-    ("columns", "words"),
+    ("columns", "texts"),
     [
         ({"vector": "list<double>"}, ("vector", "is list<double>", "frozen<list<float>>")),
         ({"embedding": "list<float>"}, ("no column vector", "ADD vector")),
     ],
 )
-def test_wrong_columns_are_told(
-    examine: Examine, stargate: Stargate, columns: dict[str, str], words: tuple[str, ...]
+def test_wrong_columns_are_reported(
+    run_doctor: RunDoctor, stargate: Stargate, columns: dict[str, str], texts: tuple[str, ...]
 ) -> None:
     stargate.add_table(Table("page_vectors", columns, 0))
-    examine().told("stargate table", "bad", *words)
+    run_doctor().assert_finding("stargate table", "bad", *texts)
 
 
-def test_a_missing_model_column_is_told(examine: Examine) -> None:
-    examined = examine(STARGATE_MODEL_COLUMN="model")
-    examined.told("stargate table", "bad", "no column model", "ADD model text")
+def test_a_missing_model_column_is_reported(run_doctor: RunDoctor) -> None:
+    report = run_doctor(STARGATE_MODEL_COLUMN="model")
+    report.assert_finding("stargate table", "bad", "no column model", "ADD model text")
 
 
-def test_a_key_of_several_columns_is_told(examine: Examine, stargate: Stargate) -> None:
+def test_a_key_of_several_columns_is_reported(run_doctor: RunDoctor, stargate: Stargate) -> None:
     described = {
         "columnDefinitions": [
             {"name": "page_id", "typeDefinition": "text"},
@@ -92,63 +94,63 @@ def test_a_key_of_several_columns_is_told(examine: Examine, stargate: Stargate) 
     stargate.faults.add(
         Fault("reply", reply=answer, when=lambda r: r.path.endswith("/page_vectors"))
     )
-    examine().told("stargate table", "bad", "page_id, at", "make the table anew")
+    run_doctor().assert_finding("stargate table", "bad", "page_id, at", "make the table anew")
 
 
-def test_a_write_is_tried_only_when_allowed_and_leaves_nothing(
-    examine: Examine, stargate: Stargate
+def test_a_row_is_written_only_with_the_option_and_deleted_again(
+    run_doctor: RunDoctor, stargate: Stargate
 ) -> None:
-    examine("--write").told("stargate write", "good", "written and deleted")
+    run_doctor("--write").assert_finding("stargate write", "good", "written and deleted")
     assert stargate.vectors.writes.total() == 1
     assert not stargate.vectors.rows
 
 
-def test_a_role_that_may_not_write_is_told(examine: Examine, stargate: Stargate) -> None:
+def test_a_role_that_may_not_write_is_reported(run_doctor: RunDoctor, stargate: Stargate) -> None:
     refusal = Reply(401, b'{"description":"Role unauthorized for operation: x","code":401}')
     stargate.faults.add(Fault("reply", reply=refusal, when=lambda r: r.method == "PUT"))
-    examine("--write").told("stargate write", "bad", "lacks MODIFY")
+    run_doctor("--write").assert_finding("stargate write", "bad", "lacks MODIFY")
 
 
-def test_graphql_that_is_not_there_is_told(examine: Examine, stargate: Stargate) -> None:
-    examine(STARGATE_BULK="graphql").told("stargate graphql", "good")
-    examined = examine(STARGATE_BULK="graphql", STARGATE_GRAPHQL_URL=f"{stargate.url}/no")
-    examined.told("stargate graphql", "bad", "404", "STARGATE_GRAPHQL_URL")
+def test_a_missing_graphql_api_is_reported(run_doctor: RunDoctor, stargate: Stargate) -> None:
+    run_doctor(STARGATE_BULK="graphql").assert_finding("stargate graphql", "good")
+    report = run_doctor(STARGATE_BULK="graphql", STARGATE_GRAPHQL_URL=f"{stargate.url}/no")
+    report.assert_finding("stargate graphql", "bad", "404", "STARGATE_GRAPHQL_URL")
 
 
-def test_a_stargate_that_is_ill_is_told(examine: Examine, stargate: Stargate) -> None:
-    ill = Reply(503, b"no coordinator")
-    stargate.faults.add(Fault("reply", reply=ill, when=lambda r: r.path.startswith("/v2")))
-    examine().told("stargate", "bad", "503", "start Stargate")
+def test_a_stargate_that_fails_is_reported(run_doctor: RunDoctor, stargate: Stargate) -> None:
+    failure = Reply(503, b"no coordinator")
+    stargate.faults.add(Fault("reply", reply=failure, when=lambda r: r.path.startswith("/v2")))
+    run_doctor().assert_finding("stargate", "bad", "503", "start Stargate")
 
 
-def test_a_row_that_the_doctor_cannot_delete_again_is_named(
-    examine: Examine, stargate: Stargate
+def test_a_test_row_that_cannot_be_deleted_is_reported(
+    run_doctor: RunDoctor, stargate: Stargate
 ) -> None:
     refusal = Reply(401, b'{"description":"Role unauthorized for operation: x","code":401}')
     stargate.faults.add(Fault("reply", reply=refusal, when=lambda r: r.method == "DELETE"))
-    examined = examine("--write")
+    report = run_doctor("--write")
     (left,) = stargate.vectors.rows
-    examined.told("stargate write", "bad", f"the row {left} is left")
+    report.assert_finding("stargate write", "bad", f"the row {left} is left")
 
 
-def test_columns_that_are_not_told_are_a_warning(examine: Examine, stargate: Stargate) -> None:
+def test_unknown_columns_are_a_warning(run_doctor: RunDoctor, stargate: Stargate) -> None:
     answer = Reply(200, b'{"data":{"name":"page_vectors"}}')
     stargate.faults.add(
         Fault("reply", reply=answer, when=lambda r: r.path.endswith("/page_vectors"))
     )
-    examine().told("stargate table", "warning", "tells no columns", "CREATE TABLE")
+    run_doctor().assert_finding("stargate table", "warning", "tells no columns", "CREATE TABLE")
 
 
-def test_a_graphql_that_is_away_is_told(examine: Examine) -> None:
+def test_a_graphql_api_that_is_down_is_reported(run_doctor: RunDoctor) -> None:
     at = f"http://127.0.0.1:{free_port()}/graphql"
-    examined = examine(STARGATE_BULK="graphql", STARGATE_GRAPHQL_URL=at)
-    examined.told("stargate graphql", "bad", "cannot connect", "STARGATE_GRAPHQL_URL")
+    report = run_doctor(STARGATE_BULK="graphql", STARGATE_GRAPHQL_URL=at)
+    report.assert_finding("stargate graphql", "bad", "cannot connect", "STARGATE_GRAPHQL_URL")
 
 
-def test_a_table_without_page_ids_is_told(examine: Examine, stargate: Stargate) -> None:
+def test_a_table_without_page_ids_is_reported(run_doctor: RunDoctor, stargate: Stargate) -> None:
     described = {"columnDefinitions": [{"name": "vector", "typeDefinition": "list<float>"}]}
     answer = Reply(200, json.dumps({"data": described}).encode())
     stargate.faults.add(
         Fault("reply", reply=answer, when=lambda r: r.path.endswith("/page_vectors"))
     )
-    examine().told("stargate table", "bad", "no column page_id", "make the table anew")
+    run_doctor().assert_finding("stargate table", "bad", "no column page_id", "make the table anew")

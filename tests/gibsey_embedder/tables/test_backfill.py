@@ -17,7 +17,6 @@ from gibsey_embedder.fakes.kafka import MockKafka
 from gibsey_embedder.fakes.stargate.server import TOKEN, Stargate
 from gibsey_embedder.tables.backfill_position import FILE, Position, PositionFile
 from gibsey_embedder.terminal.retry_policy import GaveUpError
-from gibsey_embedder.topic import stream_lag
 from gibsey_embedder.topic.stream_lag import GroupLag
 
 Run = Callable[..., Result]
@@ -178,7 +177,7 @@ def test_a_position_that_cannot_be_kept_ends_it_before_anything_is_sent(
 def test_nothing_is_read_or_sent_while_the_stream_is_too_far_behind(
     run: Run, stargate: Stargate, mock_kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_lag, "LOOK_EVERY_S", 0.0)
+
     seed(stargate, 30)
     seen: list[tuple[int, int]] = []
 

@@ -1,4 +1,4 @@
-"""How far behind the stream is, by Kafka or by its status ports, and waiting by it."""
+"""The lag of the stream from Kafka or from its status ports, and the throttle."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from gibsey_embedder.fakes.kafka import MockKafka
 from gibsey_embedder.fakes.message import Reply, Request, text_reply
 from gibsey_embedder.fakes.server import FakeServer
 from gibsey_embedder.terminal.retry_policy import RetryPolicy
-from gibsey_embedder.topic import stream_lag
 from gibsey_embedder.topic.reader import TopicReader
-from gibsey_embedder.topic.stream_lag import GroupLag, StatusLag, Throttle
+from gibsey_embedder.topic.stream_lag import GroupLag, Lag, StatusLag, Throttle
 
 GROUP = "gibsey-embedder"
 
 
 class Metrics(FakeServer):
-    """A status port that tells what it is told to."""
+    """A status port with the given metrics."""
 
     text = ""
 
@@ -40,8 +39,8 @@ def status() -> Iterator[Metrics]:
 
 def commit(kafka: MockKafka, partition: int, offset: int) -> None:
     consumer = Consumer({"bootstrap.servers": kafka.broker, "group.id": GROUP})
-    place = TopicPartition("cdc.pages", partition, offset)
-    consumer.commit(offsets=[place], asynchronous=False)
+    entry = TopicPartition("cdc.pages", partition, offset)
+    consumer.commit(offsets=[entry], asynchronous=False)
     consumer.close()
 
 
@@ -60,7 +59,9 @@ def group_lag(kafka: MockKafka, topic: str = "cdc.pages") -> int:
         lag.close()
 
 
-def test_the_lag_is_what_lies_behind_the_committed_offsets(mock_kafka: MockKafka) -> None:
+def test_the_lag_is_the_number_of_records_after_the_committed_offsets(
+    mock_kafka: MockKafka,
+) -> None:
     assert group_lag(mock_kafka) == 0
     fill(mock_kafka, 5, 3, 0)
     assert group_lag(mock_kafka) == 8
@@ -68,28 +69,28 @@ def test_the_lag_is_what_lies_behind_the_committed_offsets(mock_kafka: MockKafka
     assert group_lag(mock_kafka) == 4
 
 
-def test_a_topic_that_is_missing_is_told_with_its_remedy(
+def test_a_missing_topic_is_reported_with_its_remedy(
     mock_kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TopicReader, "ends", lambda *_: {})  # the mock makes every topic
-    with pytest.raises(ConfigurationError, match=r"no topic no\.such") as told:
+    monkeypatch.setattr(TopicReader, "ends", lambda *_: {})  # the mock creates any topic
+    with pytest.raises(ConfigurationError, match=r"no topic no\.such") as raised:
         group_lag(mock_kafka, "no.such")
-    assert "KAFKA_TOPIC" in told.value.remedy
+    assert "KAFKA_TOPIC" in raised.value.remedy
 
 
 def status_lag(*urls: str) -> int:
-    async def ask() -> int:
+    async def read() -> int:
         http = HttpClient()
         try:
             return await StatusLag(http, urls)()
         finally:
             await http.close()
 
-    return asyncio.run(ask())
+    return asyncio.run(read())
 
 
-def test_the_lag_of_a_cluster_is_the_sum_of_what_its_processes_tell(status: Metrics) -> None:
-    with pytest.raises(TransientError, match="tells no gibsey_consumer_lag yet"):
+def test_the_lag_of_a_cluster_is_the_sum_over_its_processes(status: Metrics) -> None:
+    with pytest.raises(TransientError, match="has no metric gibsey_consumer_lag yet"):
         status_lag(status.url)
     status.text = (
         "# TYPE gibsey_consumer_lag gauge\n"
@@ -100,7 +101,7 @@ def test_the_lag_of_a_cluster_is_the_sum_of_what_its_processes_tell(status: Metr
 
 
 class Falling:
-    """A lag that falls by each look."""
+    """A lag that falls with each request."""
 
     def __init__(self, *lags: int) -> None:
         self.lags = list(lags)
@@ -109,38 +110,36 @@ class Falling:
         return self.lags.pop(0) if len(self.lags) > 1 else self.lags[0]
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_lag, "LOOK_EVERY_S", 0.0)
+def throttle(lag: Lag, max_lag: int, console: Console | None = None) -> Throttle:
+    retry_policy = RetryPolicy(console or Console(quiet=True))
+    return Throttle(lag, max_lag, retry_policy, interval_s=0.0, stall_s=0.0 if console else 60.0)
 
 
 @pytest.mark.parametrize(
     ("lags", "left"), [((50, 11, 10, 9), [9]), ((10,), [10]), ((3, 2), [2]), ((90, 0, 5), [5])]
 )
-def test_it_waits_until_what_comes_leaves_the_lag_within_its_limit(
+def test_the_throttle_waits_until_the_records_keep_the_lag_within_its_limit(
     lags: tuple[int, ...], left: list[int]
 ) -> None:
     falling = Falling(*lags)
-    asyncio.run(Throttle(falling, 20, RetryPolicy(Console(quiet=True))).wait_for_room(10))
+    asyncio.run(throttle(falling, 20).wait_for_room(10))
     assert falling.lags == left
 
 
-def test_a_single_record_goes_into_an_empty_topic_whatever_the_limit() -> None:
-    asyncio.run(Throttle(Falling(0), 5, RetryPolicy(Console(quiet=True))).wait_for_room(100))
+def test_records_beyond_the_limit_are_sent_when_the_lag_is_0() -> None:
+    asyncio.run(throttle(Falling(0), 5).wait_for_room(100))
 
 
-def test_without_a_limit_nobody_is_asked() -> None:
+def test_without_a_limit_the_lag_is_not_read() -> None:
     async def never() -> int:
         raise AssertionError
 
-    asyncio.run(Throttle(never, 0, RetryPolicy(Console(quiet=True))).wait_for_room(100))
+    asyncio.run(throttle(never, 0).wait_for_room(100))
 
 
-def test_a_stream_that_does_not_get_on_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_lag, "STANDSTILL_S", 0.0)
+def test_a_stream_without_progress_is_reported() -> None:
     console = Console(width=300)
-    with console.capture() as said:
-        stuck = Falling(50, 50, 50, 50, 5)
-        asyncio.run(Throttle(stuck, 20, RetryPolicy(console)).wait_for_room(10))
-    assert "50 records behind and does not get on" in said.get()
-    assert "--status-url" in said.get()
+    with console.capture() as output:
+        asyncio.run(throttle(Falling(50, 50, 50, 50, 5), 20, console).wait_for_room(10))
+    assert "50 records behind and makes no progress" in output.get()
+    assert "--status-url" in output.get()

@@ -1,1 +1,1 @@
-"""What only saves CPU or memory; nothing here changes what the stream does."""
+"""Saves CPU or memory; nothing here changes what the stream does."""

@@ -49,7 +49,7 @@ class PollSchedule:
 
     def polled(self) -> None:
         """Note that Bytewax polls the slot."""
-        self._epoch.asked()
+        self._epoch.polled()
 
     def records_read(self) -> None:
         """Note that the slot has read records."""
@@ -76,7 +76,7 @@ class PollSchedule:
             pause_s = self._reading_pause_s(may_read, open_pages)
         else:
             pause_s = NO_PARTITIONS_S if is_topic_known else NO_TOPIC_S
-        return self._epoch.next(pause_s, open_pages)
+        return self._epoch.next_poll(pause_s, open_pages)
 
     def _reading_pause_s(self, may_read: bool, open_pages: int) -> float | None:
         idle_s = time.monotonic() - self._read_at

@@ -66,7 +66,7 @@ def test_a_row_is_settled_and_measured_when_its_last_output_has_it(desk):
     assert desk.tracker.open_pages == 0
 
 
-def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(desk):
+def test_a_rejected_row_is_open_until_its_dead_letter_is_confirmed(desk):
     page = row()
     desk.tracker.opened([page.record])
 
@@ -90,14 +90,14 @@ def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(desk):
         (row(timestamp_ms=200_000, written_us=200_000_000), 1, 1),  # a clock that is ahead
     ],
 )
-def test_freshness_is_measured_only_where_the_times_tell_it(desk, page, kafka, write):
+def test_freshness_is_measured_only_with_usable_timestamps(desk, page, kafka, write):
     desk.tracker.opened([page.record])
     asyncio.run(desk.delivery.row_done(page, None))
     assert desk.observed("kafka") == [kafka, 0]
     assert desk.observed("write") == [write, 0]
 
 
-def test_a_dead_letter_is_settled_once_the_topic_has_it(desk):
+def test_a_dead_letter_is_settled_when_the_topic_has_it(desk):
     letter = DeadLetter(row().record, "undecodable", "no")
     desk.tracker.opened([letter.record])
     desk.letters.confirm.set()
@@ -125,7 +125,7 @@ def test_a_row_of_the_fallback_is_open_until_its_dead_letter_is_confirmed(desk):
     assert desk.tracker.open_pages == 0
 
 
-def test_a_row_of_the_fallback_that_is_refused_leaves_both_letters(desk):
+def test_a_rejected_row_of_the_fallback_leaves_both_dead_letters(desk):
     """Its notification holds the other vector, whatever becomes of the row."""
     page = PageVector("p", b"[1]", row().record, model="f", other_space=True)
     desk.tracker.opened([page.record])
@@ -135,7 +135,7 @@ def test_a_row_of_the_fallback_that_is_refused_leaves_both_letters(desk):
     assert desk.tracker.open_pages == 0
 
 
-def test_a_notification_of_a_vector_of_the_fallback_leaves_no_letter(desk):
+def test_a_notification_of_a_vector_of_the_fallback_leaves_no_dead_letter(desk):
     page = PageVector("p", b"[1]", row().record, model="f", other_space=True)
     asyncio.run(desk.delivery.notification_done(page, None))
     assert desk.letters.delivered == []

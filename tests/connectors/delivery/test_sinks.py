@@ -63,14 +63,14 @@ class Opened:
         return self.sink.build_part("stargate", "03", state)
 
 
-def test_the_partitions_are_the_buckets_and_a_page_goes_to_its_own(harness):
+def test_the_partitions_are_the_buckets_and_each_page_has_one(harness):
     sink = Opened(harness).sink
     assert sink.list_parts() == list(BUCKET_KEYS)
     for page in ("a", "b", "漢"):
         assert sink.list_parts()[sink.part_fn(bucket_of(page))] == bucket_of(page)
 
 
-def test_an_epoch_closes_over_rows_on_their_way_and_its_snapshot_holds_them(harness):
+def test_an_epoch_ends_with_rows_in_flight_and_its_snapshot_holds_them(harness):
     opened = Opened(harness)
     part = opened.part()
     part.write_batch([vectors("a", "b")])
@@ -84,7 +84,7 @@ def test_an_epoch_closes_over_rows_on_their_way_and_its_snapshot_holds_them(harn
     assert part.snapshot()[1] == []
 
 
-def test_rows_of_a_snapshot_are_sent_again_in_their_order_before_any_other(harness, open_harness):
+def test_rows_of_a_snapshot_are_sent_first_and_in_order(harness, open_harness):
     part = Opened(harness).part()
     part.write_batch([[vector("a", 1), vector("b", 2)]])
     state = pickle.loads(pickle.dumps(part.snapshot()))
@@ -101,7 +101,7 @@ def test_rows_of_a_snapshot_are_sent_again_in_their_order_before_any_other(harne
     assert later.writer.batches == [[vector("a", 1)], [vector("b", 2)], [vector("a", 3)]]
 
 
-def test_an_output_takes_only_its_own(harness):
+def test_an_output_takes_only_its_own_rows(harness):
     opened = Opened(harness)
     letter = DeadLetter(vector("a").record, "refused-by-embedder", "too long")
     opened.part().write_batch([[letter], [vector("b"), letter, FlushMarker()]])
@@ -109,7 +109,7 @@ def test_an_output_takes_only_its_own(harness):
     assert harness.write_queue.open_rows == 1
 
 
-def test_a_full_outbox_does_not_hold_up_the_start(open_harness):
+def test_a_full_write_queue_does_not_delay_the_start(open_harness):
     harness = open_harness(ManualWriter(), max_open=1, key=lambda row: row.page_id)
     part = Opened(harness).part()
     part.write_batch([vectors("a", "b", "c")])
@@ -121,7 +121,7 @@ def test_a_full_outbox_does_not_hold_up_the_start(open_harness):
     "values",
     [[FlushMarker()], [vector("b"), FlushMarker()], [FlushMarker(), FlushMarker(settles=False)]],
 )
-def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(harness, values):
+def test_an_epoch_that_ends_with_a_flush_marker_waits_until_all_rows_are_settled(harness, values):
     part = Opened(harness).part()
     part.write_batch([vectors("a")])
     part.snapshot()
@@ -138,20 +138,20 @@ def test_an_epoch_that_ends_with_a_seal_waits_until_nothing_is_on_its_way(harnes
 
 
 @pytest.mark.parametrize("values", [[FlushMarker(settles=False)], [FlushMarker(), vector("b")]])
-def test_an_epoch_whose_seal_is_no_last_word_closes_over_rows_on_their_way(harness, values):
+def test_an_epoch_with_an_item_after_the_flush_marker_ends_with_rows_in_flight(harness, values):
     part = Opened(harness).part()
     part.write_batch([vectors("a")])
     part.write_batch([values])
     assert len(part.snapshot()[1]) == len(values)
 
 
-def test_a_snapshot_of_another_layout_is_refused_with_the_remedy(harness):
+def test_a_snapshot_of_another_layout_is_rejected_with_the_remedy(harness):
     with capture_logs() as lines, pytest.raises(Exit):
         Opened(harness).part((0, []))
     assert "finish with the old version, or remove the store" in lines[0]["error"]
 
 
-def test_dead_letters_are_waited_for_at_each_epoch_s_end(open_harness):
+def test_an_epoch_ends_when_its_dead_letters_are_confirmed(open_harness):
     harness = open_harness(ManualWriter(), key=lambda letter: letter.record.origin)
     received: list[DeadLetter] = []
     part = DeadLetterSink(

@@ -15,7 +15,7 @@ from tests.connectors.delivery.manual_writer import NO, Harness, ManualWriter, R
 from tests.eventually import eventually
 
 
-def test_rows_are_written_and_end(open_harness):
+def test_rows_are_written_and_settled(open_harness):
     writer = ManualWriter()
     harness = open_harness(writer)
     harness.write_queue.put("00", rows("a", "b"))
@@ -26,7 +26,7 @@ def test_rows_are_written_and_end(open_harness):
     assert harness.write_queue.open_rows == 0
 
 
-def test_what_is_not_settled_is_known_by_bucket_and_in_order(open_harness):
+def test_unsettled_rows_are_known_by_bucket_and_in_order(open_harness):
     writer = ManualWriter(concurrency=2)
     harness = open_harness(writer)
     harness.write_queue.put("00", rows(*"abc"))
@@ -38,7 +38,7 @@ def test_what_is_not_settled_is_known_by_bucket_and_in_order(open_harness):
     assert harness.write_queue.unsettled("02") == []
 
 
-def test_as_many_calls_are_in_flight_as_the_writer_allows(open_harness):
+def test_as_many_requests_are_in_flight_as_the_writer_allows(open_harness):
     writer = ManualWriter(concurrency=3)
     harness = open_harness(writer)
     harness.write_queue.put("00", rows(*"abcde"))
@@ -49,7 +49,7 @@ def test_as_many_calls_are_in_flight_as_the_writer_allows(open_harness):
     eventually(lambda: len(writer.calls) == 4)
 
 
-def test_it_has_backlog_while_more_waits_than_the_writer_takes_next(open_harness):
+def test_the_queue_has_a_backlog_if_more_rows_wait_than_the_next_requests_take(open_harness):
     writer = ManualWriter(rows_per_request=2, concurrency=3)
     harness = open_harness(writer)
     in_flight = waiting = 2 * 3
@@ -62,7 +62,7 @@ def test_it_has_backlog_while_more_waits_than_the_writer_takes_next(open_harness
     assert not harness.write_queue.has_backlog
 
 
-def test_waiting_rows_share_calls_up_to_the_writer_s_limit(open_harness):
+def test_waiting_rows_share_requests_up_to_the_writer_s_limit(open_harness):
     writer = ManualWriter(rows_per_request=3, concurrency=1)
     harness = open_harness(writer)
     harness.write_queue.put("00", rows("a"))
@@ -79,7 +79,7 @@ def test_waiting_rows_share_calls_up_to_the_writer_s_limit(open_harness):
     ]
 
 
-def test_of_a_page_never_two_rows_are_in_flight_and_the_next_one_goes_after_the_first(open_harness):
+def test_a_page_never_has_two_rows_in_flight(open_harness):
     writer = ManualWriter()
     harness = open_harness(writer)
     harness.write_queue.put("00", [Row("p", 1)])
@@ -94,7 +94,7 @@ def test_of_a_page_never_two_rows_are_in_flight_and_the_next_one_goes_after_the_
     assert writer.batches[2] == [Row("p", 2)]
 
 
-def test_a_newer_row_takes_the_place_of_one_that_waits(open_harness):
+def test_a_newer_row_replaces_one_that_waits(open_harness):
     writer = ManualWriter(concurrency=1)
     harness = open_harness(writer)
     harness.write_queue.put("00", [Row("x", 0)])
@@ -109,7 +109,7 @@ def test_a_newer_row_takes_the_place_of_one_that_waits(open_harness):
     )
 
 
-def test_the_barrier_opens_when_all_rows_of_its_bucket_are_acknowledged(open_harness):
+def test_wait_settled_returns_when_all_rows_of_the_bucket_are_acknowledged(open_harness):
     writer = ManualWriter()
     harness = open_harness(writer)
     harness.write_queue.put("00", rows("a", "b"))
@@ -126,7 +126,7 @@ def test_the_barrier_opens_when_all_rows_of_its_bucket_are_acknowledged(open_har
     assert not waiting.is_alive()
 
 
-def test_a_refused_row_is_open_until_its_dead_letter_is_confirmed(open_harness):
+def test_a_rejected_row_is_open_until_its_dead_letter_is_confirmed(open_harness):
     writer = ManualWriter(rows_per_request=2)
     harness = open_harness(writer)
     harness.confirmed.clear()
@@ -158,7 +158,7 @@ def test_the_worker_waits_while_too_many_rows_are_open(open_harness):
     harness.write_queue.wait_settled("00")
 
 
-def test_a_writer_that_breaks_is_fatal_and_keeps_the_barrier_shut(open_harness):
+def test_a_bug_in_a_writer_is_fatal_and_its_rows_stay_open(open_harness):
     class Broken(ManualWriter):
         async def write(self, rows):
             raise RuntimeError("a bug")
@@ -209,7 +209,7 @@ class RandomWriter:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([1, 3, 100]), st.integers(1, 8), st.integers(1, 40))
-def test_whatever_the_timing_order_holds_nothing_is_lost_and_barriers_hold(
+def test_with_any_timing_rows_stay_in_order_and_none_is_lost(
     seed, rows_per_request, concurrency, max_open
 ):
     writer = RandomWriter(seed, rows_per_request, concurrency)

@@ -15,7 +15,7 @@ SECURE = KafkaConfig(
 )
 
 
-def test_librdkafka_takes_every_configuration():
+def test_librdkafka_accepts_every_configuration():
     quiet = {"log_level": 0}
     Consumer({**SECURE.consumer_config(), **quiet}).close()
     Producer({**SECURE.producer_config(), **quiet})
@@ -33,7 +33,7 @@ def test_security_follows_from_tls_and_login():
     assert protocol(options={"security.protocol": "SASL_SSL"}) == "SASL_SSL"
 
 
-def test_options_win_except_those_that_the_stream_depends_on(capsys):
+def test_options_replace_properties_except_those_that_the_stream_depends_on(capsys):
     kafka = KafkaConfig("k:1", options={"auto.offset.reset": "latest", "fetch.wait.max.ms": 5})
     config = kafka.consumer_config()
     assert config["fetch.wait.max.ms"] == 5
@@ -48,7 +48,7 @@ def test_a_producer_s_limit_of_messages_leaves_consumers_as_they_are():
     Consumer(kafka.consumer_config()).close()
 
 
-def test_nothing_can_turn_off_what_the_promises_stand_on():
+def test_options_cannot_change_what_the_guarantees_depend_on():
     kafka = KafkaConfig("k:1", options=dict.fromkeys(DEPENDED_ON, "changed"))
     for config in (kafka.consumer_config(), kafka.producer_config(), kafka.admin_config()):
         assert "changed" not in config.values()

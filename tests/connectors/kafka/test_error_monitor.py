@@ -175,7 +175,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_each_misconfiguration_is_told_with_the_setting_to_change(row):
+def test_each_misconfiguration_is_reported_with_the_setting_to_change(row):
     config, text, code, reason, remedy = ROWS[row]
     told = Told(config)
     for _ in range(3):  # librdkafka tries again many times a second
@@ -237,7 +237,7 @@ CONSTRUCTORS = {
 
 
 @pytest.mark.parametrize("case", CONSTRUCTORS)
-def test_a_client_that_cannot_be_made_is_told_and_heals(case):
+def test_a_client_that_cannot_be_opened_is_reported_until_it_opens(case):
     config, text, reason, remedy = CONSTRUCTORS[case]
     told = Told(config)
     told.errors.client_failed(KafkaException(KafkaError(KafkaError._INVALID_ARG, text)))
@@ -247,7 +247,7 @@ def test_a_client_that_cannot_be_made_is_told_and_heals(case):
     assert told.words == ("", "")
 
 
-def test_an_idle_connection_that_ends_is_no_fault():
+def test_the_end_of_an_idle_connection_is_not_a_problem():
     told = Told(PLAIN)
     told.errors.broker_responded()
     told.log(ROWS["plaintext client, SASL listener"][1], times=10)
@@ -256,7 +256,7 @@ def test_an_idle_connection_that_ends_is_no_fault():
     assert told.words == ("", "")
 
 
-def test_a_broker_that_restarts_is_waited_for_without_a_remedy():
+def test_a_restarting_broker_is_reported_without_a_remedy():
     told = Told(PLAIN)
     told.errors.broker_responded()
     told.clock.now += FRESH_S + 1
@@ -267,7 +267,7 @@ def test_a_broker_that_restarts_is_waited_for_without_a_remedy():
     assert told.words == ("", "")
 
 
-def test_a_broker_that_stays_away_needs_a_person_in_the_end():
+def test_a_broker_that_stays_down_is_reported_with_a_remedy():
     told = Told(PLAIN)
     told.errors.broker_responded()
     told.clock.now += LASTING_S + 1
@@ -276,7 +276,7 @@ def test_a_broker_that_stays_away_needs_a_person_in_the_end():
     assert "KAFKA_BROKER" in told.words[1]
 
 
-def test_one_broker_of_several_that_is_away_is_no_fault_while_the_others_answer():
+def test_one_broker_of_several_that_is_down_is_not_a_problem_while_the_others_respond():
     told = Told(replace(PLAIN, brokers="one:9092,two:9092"))
     for _ in range(60):
         told.clock.now += 1
@@ -288,7 +288,7 @@ def test_one_broker_of_several_that_is_away_is_no_fault_while_the_others_answer(
     assert told.words == ("", "")
 
 
-def test_all_brokers_down_alone_tells_only_that_nothing_is_reached():
+def test_all_brokers_down_alone_is_reported_without_a_cause():
     told = Told(PLAIN)
     told.error(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
     assert told.words == ("no broker of kafka:9092 can be reached", "")
@@ -303,7 +303,7 @@ def test_all_brokers_down_alone_tells_only_that_nothing_is_reached():
         (KafkaError.GROUP_AUTHORIZATION_FAILED, "may not use the group", "KAFKA_GROUP"),
     ],
 )
-def test_what_the_broker_refuses_outlasts_its_other_answers(code, reason, remedy):
+def test_a_refused_request_is_a_problem_although_the_broker_responds(code, reason, remedy):
     told = Told(PLAIN)
     told.error(code, "Broker: no")
     told.errors.broker_responded()
@@ -311,7 +311,7 @@ def test_what_the_broker_refuses_outlasts_its_other_answers(code, reason, remedy
     assert remedy in told.words[1]
 
 
-def test_of_several_troubles_the_one_that_the_others_follow_from_is_told():
+def test_of_several_problems_the_one_that_causes_the_others_is_reported():
     told = Told(PLAIN)
     told.errors.report("group", "group")
     told.errors.report("connection", "connection")
@@ -324,7 +324,7 @@ def test_of_several_troubles_the_one_that_the_others_follow_from_is_told():
     assert told.words == ("", "")
 
 
-def test_an_ordinary_log_line_is_no_fault():
+def test_an_ordinary_log_line_is_not_a_problem():
     told = Told(PLAIN)
     told.errors.log(20, "%s [%s] %s", "CONFWARN", "rdkafka#consumer-1", "Configuration property x")
     assert told.words == ("", "")

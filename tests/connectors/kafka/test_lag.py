@@ -25,7 +25,7 @@ def moves(reader: Member, writer: Member, moved: Record) -> None:
     writer.tracker.received([moved])
 
 
-def test_a_record_counts_in_the_process_where_it_is_open_and_in_no_other():
+def test_a_record_counts_only_in_the_process_where_it_is_open():
     reader, writer = Member(), Member()
     reader.lag.read_up_to(0, 0)
     assert (reader.told(10), writer.told(10)) == (10, 0)

@@ -16,7 +16,7 @@ from tests.eventually import eventually
     ("workers", "said"),
     [(3, []), (5, ["more workers than partitions: 2 of 5 read nothing"])],
 )
-def test_more_workers_than_partitions_are_said_once(mock_kafka, workers, said):
+def test_more_workers_than_partitions_are_logged_once(mock_kafka, workers, said):
     config = KafkaConfig(mock_kafka.broker, topic=TOPIC, options=MOCK_OPTIONS)
     shutdown = Shutdown(watchdog_s=3600)
     monitor = MetadataMonitor(config, Stalls(Metrics()), shutdown, workers)

@@ -20,7 +20,7 @@ def committer(process: Process, stored: set[int] | None = None) -> OffsetCommitt
     )
 
 
-def test_what_is_settled_is_committed_each_second(mock_kafka):
+def test_settled_offsets_are_committed_each_second(mock_kafka):
     produce(mock_kafka, 10)
     with Process(mock_kafka.broker) as process:
         committer(process).start()
@@ -41,7 +41,7 @@ def test_the_last_position_is_committed_at_the_end(mock_kafka):
         assert mock_kafka.committed(TOPIC, GROUP)[0] == 10
 
 
-def test_a_restart_without_a_store_reads_on_at_the_commit(mock_kafka):
+def test_a_restart_without_a_store_continues_at_the_committed_offset(mock_kafka):
     produce(mock_kafka, 10)
     with Process(mock_kafka.broker) as first:
         offsets = committer(first)
@@ -54,7 +54,7 @@ def test_a_restart_without_a_store_reads_on_at_the_commit(mock_kafka):
         assert second.places() == [(0, 6), (0, 7), (0, 8), (0, 9)]
 
 
-def test_with_a_store_nothing_is_committed_before_the_store_has_the_position(mock_kafka):
+def test_with_a_store_an_offset_is_committed_only_after_the_store_has_it(mock_kafka):
     produce(mock_kafka, 10)
     with Process(mock_kafka.broker) as process:
         offsets = committer(process, process.reading.stored)
@@ -69,7 +69,7 @@ def test_with_a_store_nothing_is_committed_before_the_store_has_the_position(moc
         assert mock_kafka.committed(TOPIC, GROUP)[0] == 10
 
 
-def test_a_partition_that_the_store_knows_is_committed_at_once(mock_kafka):
+def test_a_partition_in_the_store_is_committed_at_once(mock_kafka):
     produce(mock_kafka, 10)
     with Process(mock_kafka.broker) as first:
         first.read(5)
@@ -80,7 +80,7 @@ def test_a_partition_that_the_store_knows_is_committed_at_once(mock_kafka):
         assert mock_kafka.committed(TOPIC, GROUP)[0] == 10
 
 
-def test_a_broker_that_is_away_holds_up_neither_the_stream_nor_its_end(mock_kafka):
+def test_a_broker_that_is_down_delays_neither_the_stream_nor_its_end(mock_kafka):
     produce(mock_kafka, 10)
     with Process(mock_kafka.broker) as process:
         offsets = committer(process)

@@ -63,7 +63,7 @@ def test_a_slot_without_partitions_opens_no_consumer_and_sleeps(mock_kafka):
 @pytest.mark.parametrize(
     ("silence_s", "pause_s"), [(0.0, 0.0003), (0.3, None), (4.0, None), (7.0, 0.07), (60.0, 0.25)]
 )
-def test_the_longer_a_slot_has_read_nothing_the_more_seldom_it_looks(
+def test_a_slot_is_polled_less_often_the_longer_it_has_read_nothing(
     mock_kafka, monkeypatch, silence_s, pause_s
 ):
     fill(mock_kafka, 3)
@@ -81,7 +81,7 @@ def test_the_longer_a_slot_has_read_nothing_the_more_seldom_it_looks(
             assert pause_s - 0.05 < pause.total_seconds() < pause_s + 0.01
 
 
-def test_workers_rest_while_nothing_is_read_and_no_longer(mock_kafka, monkeypatch):
+def test_workers_have_timer_slack_only_while_nothing_is_read(mock_kafka, monkeypatch):
     told: list[int] = []
     monkeypatch.setattr(timer_slack, "_set_slack", told.append)
     with Process(mock_kafka.broker) as process:
@@ -120,7 +120,7 @@ def test_without_a_state_reading_starts_at_the_committed_offset_else_at_the_earl
         assert process.resets == 0
 
 
-def test_the_state_wins_over_the_committed_offset(mock_kafka):
+def test_the_snapshot_counts_more_than_the_committed_offset(mock_kafka):
     fill(mock_kafka, 10)
     commit(mock_kafka, "gibsey-embedder", {0: 2})
     state = (STATE_VERSION, SLOTS, "", True, {0: (8, 3)})
@@ -130,7 +130,7 @@ def test_the_state_wins_over_the_committed_offset(mock_kafka):
         assert {record.era for record in process.records} == {3}
 
 
-def test_deleted_records_are_read_over_with_an_error_and_a_count(mock_kafka, capsys):
+def test_deleted_records_are_skipped_with_an_error_and_a_count(mock_kafka, capsys):
     fill(mock_kafka, 50)
     mock_kafka.delete_records(TOPIC, 0, 30)
     state = (STATE_VERSION, SLOTS, "", True, {0: (10, 0)})
@@ -144,7 +144,7 @@ def test_deleted_records_are_read_over_with_an_error_and_a_count(mock_kafka, cap
     assert "lost=20" in (said.out + said.err)
 
 
-def test_a_position_beyond_the_end_begins_anew(mock_kafka):
+def test_a_position_beyond_the_end_restarts_at_the_earliest_record(mock_kafka):
     fill(mock_kafka, 5)
     state = (STATE_VERSION, SLOTS, "", True, {0: (1000, 2)})
     with Process(mock_kafka.broker, states={"slot-00": state}) as process:
@@ -155,7 +155,7 @@ def test_a_position_beyond_the_end_begins_anew(mock_kafka):
         assert process.resets == 1
 
 
-def test_a_partition_begins_anew_only_when_its_old_offsets_are_settled(mock_kafka):
+def test_a_partition_restarts_only_after_its_old_offsets_are_settled(mock_kafka):
     fill(mock_kafka, 40)
     with Process(mock_kafka.broker) as process:
         process.read(40)
@@ -181,7 +181,7 @@ def test_a_topic_with_another_id_is_read_from_its_beginning(mock_kafka):
         assert {record.era for record in process.records} == {1}
 
 
-def test_a_topic_with_another_id_is_not_emptied_into_dead_letters_either(mock_kafka):
+def test_a_topic_with_another_id_is_not_turned_into_dead_letters(mock_kafka):
     fill(mock_kafka, 300, value=b"<xml/>")
     state = (STATE_VERSION, SLOTS, "the-old-id", True, {0: (10, 0)})
     with Process(mock_kafka.broker, states={"slot-00": state}) as process:
@@ -191,7 +191,7 @@ def test_a_topic_with_another_id_is_not_emptied_into_dead_letters_either(mock_ka
         assert process.records == []
 
 
-def test_a_consumer_that_is_given_up_is_replaced_where_it_was(mock_kafka):
+def test_a_failed_consumer_is_replaced_at_the_same_position(mock_kafka):
     count = READ_RECORDS + 50
     fill(mock_kafka, count)
     with Process(mock_kafka.broker) as process:
@@ -202,7 +202,7 @@ def test_a_consumer_that_is_given_up_is_replaced_where_it_was(mock_kafka):
         assert process.resets == 0
 
 
-def test_records_behind_an_end_in_the_same_read_leave_no_position_before_them(mock_kafka):
+def test_records_after_an_end_in_the_same_read_move_the_position_behind_them(mock_kafka):
     fill(mock_kafka, 5)
     with Process(mock_kafka.broker) as process:
         process.read(5)
@@ -226,7 +226,7 @@ def fetch(slot, into):
     return ended and sum(message.error() is None for message in into)
 
 
-def test_an_incompatible_state_is_refused_with_the_remedy(mock_kafka):
+def test_an_incompatible_snapshot_is_rejected_with_the_remedy(mock_kafka):
     said: list[str] = []
     with Process(mock_kafka.broker) as process:
         process.shutdown.fatal = lambda error, where: said.append(str(error))
@@ -236,7 +236,7 @@ def test_an_incompatible_state_is_refused_with_the_remedy(mock_kafka):
     assert "remove the store" in said[0]
 
 
-def test_reading_pauses_while_the_ledger_has_no_room(mock_kafka):
+def test_reading_pauses_while_too_many_pages_are_open(mock_kafka):
     fill(mock_kafka, 3000)
     with Process(mock_kafka.broker, limits={"max_open_pages": 300}) as process:
         process.read(300)
@@ -250,7 +250,7 @@ def test_reading_pauses_while_the_ledger_has_no_room(mock_kafka):
             process.settle()
 
 
-def test_a_batch_is_bounded_in_records_and_bytes(mock_kafka):
+def test_a_read_is_bounded_in_records_and_bytes(mock_kafka):
     fill(mock_kafka, READ_RECORDS + 600)
     fill(mock_kafka, 5, partition=1, value=b"x" * 900_000)
     with Process(mock_kafka.broker) as process:
@@ -279,7 +279,7 @@ def test_in_a_cluster_reading_pauses_until_the_epoch_ends(mock_kafka):
         process.turn_until(lambda: len(process.records) > before)
 
 
-def test_frames_are_not_emitted_and_not_in_the_snapshot_until_a_plain_record_comes(mock_kafka):
+def test_frames_are_neither_emitted_nor_in_the_snapshot_until_a_json_event_arrives(mock_kafka):
     fill(mock_kafka, 3, value=FRAME)
     with Process(mock_kafka.broker, proven=False) as process:
         stall = process.turn_until(process.stall)
@@ -312,13 +312,13 @@ def test_a_few_undecodable_events_are_emitted_after_a_moment(mock_kafka):
         assert process.stall() is None
 
 
-def test_tombstones_need_no_credit(mock_kafka):
+def test_tombstones_are_emitted_before_the_topic_is_valid(mock_kafka):
     fill(mock_kafka, 250, value=None)
     with Process(mock_kafka.broker, proven=False) as process:
         process.read(250)
 
 
-def test_a_topic_that_was_proven_stays_so_over_a_resume(mock_kafka):
+def test_a_valid_topic_stays_valid_after_a_resume(mock_kafka):
     fill(mock_kafka, 1)
     with Process(mock_kafka.broker) as first:
         first.read(1)
@@ -328,7 +328,7 @@ def test_a_topic_that_was_proven_stays_so_over_a_resume(mock_kafka):
         second.read(300)
 
 
-def test_a_missing_topic_is_waited_for(mock_kafka):
+def test_the_source_waits_for_a_missing_topic(mock_kafka):
     with Process(mock_kafka.broker, topic="late.pages") as process:
         stall = process.turn_until(process.stall)
         assert stall.reason == "there is no topic late.pages"
@@ -339,7 +339,7 @@ def test_a_missing_topic_is_waited_for(mock_kafka):
         process.turn_until(lambda: process.stall() is None)
 
 
-def test_a_broker_that_is_away_is_waited_for_and_read_on(mock_kafka):
+def test_the_source_waits_for_a_broker_that_is_down_and_continues(mock_kafka):
     fill(mock_kafka, 10)
     with Process(mock_kafka.broker) as process:
         process.read(10)
@@ -352,7 +352,7 @@ def test_a_broker_that_is_away_is_waited_for_and_read_on(mock_kafka):
         process.turn_until(lambda: process.stall() is None)
 
 
-def test_a_certificate_file_that_appears_late_heals(mock_kafka, tmp_path):
+def test_a_missing_certificate_file_is_reported(mock_kafka, tmp_path):
     missing = tmp_path / "ca.pem"
     with Process(mock_kafka.broker, tls=True, ca_file=str(missing)) as process:
         stall = process.turn_until(process.stall)
@@ -360,7 +360,7 @@ def test_a_certificate_file_that_appears_late_heals(mock_kafka, tmp_path):
         assert "KAFKA_CA_FILE" in stall.remedy
 
 
-def test_lag_counts_what_is_unread_and_what_is_open(mock_kafka):
+def test_lag_counts_unread_and_open_records(mock_kafka):
     fill(mock_kafka, 20)
     with Process(mock_kafka.broker, limits={"max_open_pages": 20}) as process:
         process.read(20)
@@ -372,7 +372,7 @@ def test_lag_counts_what_is_unread_and_what_is_open(mock_kafka):
         assert process.lag() == {"0": 0, "1": 0, "2": 0}
 
 
-def test_lag_is_known_after_a_resume_that_may_read_nothing(mock_kafka):
+def test_lag_is_known_after_a_resume_that_cannot_read(mock_kafka):
     fill(mock_kafka, 30)
     state = (STATE_VERSION, SLOTS, "", True, {0: (10, 0)})
     with Process(
@@ -382,7 +382,7 @@ def test_lag_is_known_after_a_resume_that_may_read_nothing(mock_kafka):
         assert not process.records
 
 
-def test_lag_is_known_of_partitions_that_nothing_was_read_of_yet(mock_kafka):
+def test_lag_is_known_for_partitions_without_a_read_record(mock_kafka):
     for partition in range(3):
         fill(mock_kafka, 30, partition=partition)
     with Process(mock_kafka.broker, limits={"max_open_pages": 0}) as process:
@@ -391,7 +391,7 @@ def test_lag_is_known_of_partitions_that_nothing_was_read_of_yet(mock_kafka):
         assert not process.records
 
 
-def test_an_empty_partition_has_a_position_and_a_watermark(mock_kafka):
+def test_an_empty_partition_has_a_position_and_a_low_watermark(mock_kafka):
     with Process(mock_kafka.broker) as process:
         process.turn_until(lambda: process.tracker.low_watermarks() == {0: 0, 1: 0, 2: 0})
 
@@ -414,7 +414,7 @@ def test_a_replayed_record_knows_its_origin(mock_kafka, header, replay_of):
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_a_flow_reads_everything_and_ends_when_a_stop_is_asked_for(mock_kafka, workers):
+def test_a_flow_reads_everything_and_ends_at_a_stop(mock_kafka, workers):
     for partition in range(3):
         fill(mock_kafka, 400, partition=partition)
     with Process(mock_kafka.broker) as process:

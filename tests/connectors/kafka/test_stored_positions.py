@@ -66,7 +66,7 @@ def _stored_epochs(store: Path) -> int:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_records_are_asked_for_again_when_the_epoch_before_is_stored(tmp_path, workers):
+def test_bytewax_polls_again_after_the_epoch_before_is_stored(tmp_path, workers):
     init_db_dir(tmp_path, 2)
     seen: list[tuple[int, int]] = []
     flow = Dataflow("epochs")

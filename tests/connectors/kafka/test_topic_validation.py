@@ -58,7 +58,7 @@ def offsets(items) -> list[int]:
     return [record_in(item).offset for item in items]
 
 
-def test_a_good_event_lets_everything_through_at_once_and_in_order(validation):
+def test_a_good_event_releases_all_held_events_in_order(validation):
     ahead = HeldEvents(validation)
     assert ahead.sift(records([BAD] * 3)) == []
     assert offsets(ahead.sift(records([BAD, GOOD, BAD], 3))) == [0, 1, 2, 3, 4, 5]
@@ -82,7 +82,7 @@ def test_an_event_that_is_decoded_here_is_emitted_in_its_decoded_form(clock):
     assert decoded == [0, 2, 3]
 
 
-def test_a_topic_that_was_made_anew_is_doubted_once(validation):
+def test_a_recreated_topic_is_validated_once(validation):
     ahead = HeldEvents(validation)
     ahead.sift(records([GOOD]))
     validation.restart("another")
@@ -92,7 +92,7 @@ def test_a_topic_that_was_made_anew_is_doubted_once(validation):
     assert validation.is_valid
 
 
-def test_what_is_held_of_a_topic_that_is_gone_is_dropped(validation, clock):
+def test_held_events_of_a_deleted_topic_are_dropped(validation, clock):
     ahead = HeldEvents(validation)
     ahead.sift(records([BAD] * 99))
     ahead.clear()
@@ -102,16 +102,14 @@ def test_what_is_held_of_a_topic_that_is_gone_is_dropped(validation, clock):
     assert offsets(ahead.sift([])) == [0, 1]
 
 
-def test_a_good_event_elsewhere_in_the_process_does_too(validation):
+def test_a_good_event_in_another_slot_releases_held_events(validation):
     ahead, elsewhere = HeldEvents(validation), HeldEvents(validation)
     ahead.sift(records([BAD]))
     assert offsets(elsewhere.sift(records([GOOD]))) == [0]
     assert offsets(ahead.sift(records([BAD], 1))) == [0, 1]
 
 
-def test_a_few_bad_events_are_let_through_when_nothing_more_has_come_for_a_moment(
-    validation, clock
-):
+def test_a_few_bad_events_are_released_after_a_moment_without_others(validation, clock):
     ahead = HeldEvents(validation)
     ahead.sift(records([BAD] * 99))
     assert ahead.sift([]) == []
@@ -120,7 +118,7 @@ def test_a_few_bad_events_are_let_through_when_nothing_more_has_come_for_a_momen
     assert validation.problem("cdc.pages") is None
 
 
-def test_a_hundred_bad_events_are_held_back_and_doubted(validation, clock):
+def test_a_hundred_bad_events_are_held_back_and_reported(validation, clock):
     slots = [HeldEvents(validation), HeldEvents(validation)]
     for slot in slots:
         slot.sift(records([BAD] * 50))
@@ -133,7 +131,7 @@ def test_a_hundred_bad_events_are_held_back_and_doubted(validation, clock):
     assert validation.problem("cdc.pages") is None
 
 
-def test_those_that_were_let_through_count(validation, clock):
+def test_released_events_count(validation, clock):
     ahead = HeldEvents(validation)
     for start in (0, 40):
         ahead.sift(records([BAD] * 40, start))
@@ -145,21 +143,21 @@ def test_those_that_were_let_through_count(validation, clock):
     assert validation.problem("cdc.pages")
 
 
-def test_a_topic_that_an_earlier_run_has_read_is_not_doubted(validation):
+def test_a_topic_that_an_earlier_run_accepted_is_not_validated(validation):
     validation.accept()
     ahead = HeldEvents(validation)
     assert len(ahead.sift(records([BAD] * 500))) == 500
     assert validation.problem("cdc.pages") is None
 
 
-def test_frames_are_told_by_their_first_byte():
+def test_the_first_byte_shows_a_frame():
     assert is_frame(record(0, FRAME))
     assert not is_frame(record(0, b""))
     assert not is_frame(record(0, None))
     assert not is_frame(record(0, b"{}"))
 
 
-def test_frames_are_held_back_and_doubted_however_few(validation, clock):
+def test_even_a_few_frames_are_held_back_and_reported(validation, clock):
     ahead = HeldEvents(validation)
     assert ahead.sift(records([FRAME, None, FRAME])) == []
     clock.now += 3600
@@ -169,21 +167,21 @@ def test_frames_are_held_back_and_doubted_however_few(validation, clock):
     assert "JsonConverter" in remedy
 
 
-def test_among_other_bad_events_frames_are_ordinary_ones(validation, clock):
+def test_a_frame_among_other_bad_events_is_an_ordinary_bad_event(validation, clock):
     ahead = HeldEvents(validation)
     ahead.sift(records([FRAME, BAD]))
     clock.now += HOLD_S
     assert offsets(ahead.sift([])) == [0, 1]
 
 
-def test_tombstones_prove_nothing_and_keep_their_place(validation):
+def test_tombstones_do_not_validate_the_topic_and_stay_in_order(validation):
     ahead = HeldEvents(validation)
     assert offsets(ahead.sift(records([None] * 300))) == list(range(300))
     assert offsets(ahead.sift(records([None, BAD, None], 300))) == [300]
     assert offsets(ahead.sift(records([GOOD], 303))) == [301, 302, 303]
 
 
-def test_the_look_ahead_is_bounded_in_records_and_bytes(validation):
+def test_held_events_are_bounded_in_records_and_bytes(validation):
     ahead = HeldEvents(validation, limit=3)
     assert ahead.room == 3
     ahead.sift(records([FRAME] * 2))

@@ -39,7 +39,7 @@ def outcome_of(value: bytes, key: bytes | None = None) -> Any:
 
 
 @pytest.mark.parametrize("form", FORMS, ids=[form["case"] for form in FORMS])
-def test_a_recorded_form_is_read_as_what_was_run(form):
+def test_a_recorded_event_is_decoded_as_the_statement_that_was_run(form):
     assert outcome_of(as_written(form["value"]), form["key"].encode()) == form["expected"]
 
 
@@ -152,7 +152,7 @@ untouched_cells = st.sampled_from([None, {"value": None, "deletion_ts": None, "s
 
 
 @given(writes, forms, st.none() | st.integers(1, 2**60), untouched_cells)
-def test_the_form_of_an_event_never_changes_what_it_says(write, form, deletion_ts, untouched):
+def test_the_form_of_an_event_does_not_change_its_meaning(write, form, deletion_ts, untouched):
     value = form.event(write, deletion_ts, untouched)
     assert outcome_of(value.encode()) == write.expected
 
@@ -173,7 +173,7 @@ def test_the_form_of_an_event_never_changes_what_it_says(write, form, deletion_t
         ({"status": "BEGIN", "id": "571", "event_count": None}, "expected"),  # a transaction
     ],
 )
-def test_another_form_is_a_dead_letter_that_says_what_was_expected(event, told):
+def test_another_form_is_a_dead_letter_that_names_the_expected_one(event, told):
     letter = decode(Record("cdc.pages", 0, 7, 1_000, None, as_written(event)))
     assert isinstance(letter, DeadLetter), letter
     assert told in letter.detail
@@ -185,7 +185,7 @@ def test_a_flat_event_with_fields_named_like_debezium_s_is_flat():
         assert found == {"op": "u", "page_id": "p", "body": "b", "written_us": None}
 
 
-def test_a_write_at_time_0_is_older_than_all_others_and_not_without_a_time():
+def test_a_write_at_time_0_has_a_time_and_is_the_oldest():
     then, now = (
         decode(Record("t", 0, offset, 9_000, None, as_written(event)))
         for offset, event in enumerate(

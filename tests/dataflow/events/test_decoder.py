@@ -57,7 +57,7 @@ def envelope(op: str, body: object = None, page_id: object = "p", **source: obje
 
 
 @given(page_ids, texts, st.sampled_from("cu"))
-def test_a_flat_event_comes_out_as_it_went_in(page_id, body, op):
+def test_a_flat_event_is_decoded_unchanged(page_id, body, op):
     change = decoded({"page_id": page_id, "body": body, "op": op})
     assert isinstance(change, Change)
     assert (change.page_id, change.op, change.body) == (page_id, op, body)
@@ -116,7 +116,7 @@ def test_an_update_that_sets_the_body_to_null_leaves_a_blank_page():
         {"nested": {"op": "d", "page_id": "other"}},
     ],
 )
-def test_fields_that_are_none_of_ours_are_ignored(extra):
+def test_other_fields_are_ignored(extra):
     for page_id, text in (("p", "p"), (1.5, "1.5")):
         change = decoded({"page_id": page_id, "body": "b", "op": "c", **extra})
         assert isinstance(change, Change), change
@@ -179,7 +179,7 @@ def test_a_number_as_page_id_keeps_the_write_time_of_its_event():
         "\n",
     ],
 )
-def test_any_text_that_is_not_empty_is_a_page_id(page_id):
+def test_any_text_except_the_empty_one_is_a_page_id(page_id):
     change = decoded({"page_id": page_id, "body": "b", "op": "c"})
     assert isinstance(change, Change)
     assert change.page_id == page_id
@@ -278,7 +278,7 @@ def test_a_delete_without_columns_takes_the_page_from_its_key(key):
     assert (change.page_id, change.op) == ("p", "d")
 
 
-def test_a_page_id_of_zero_is_not_looked_for_in_the_key():
+def test_a_page_id_of_zero_does_not_come_from_the_key():
     change = decoded(envelope("d", cell(None), page_id=0), {"page_id": "other"})
     assert isinstance(change, Change)
     assert change.page_id == "0"
@@ -301,7 +301,7 @@ def test_a_page_id_of_zero_is_not_looked_for_in_the_key():
         ({}, None),
     ],
 )
-def test_the_write_time_is_the_finest_that_the_event_has(source, written_us):
+def test_the_write_time_is_the_most_precise_one_in_the_event(source, written_us):
     event = {"op": "i", "source": source, "after": {"page_id": cell("p"), "body": cell("b")}}
     change = decoded(event)
     assert isinstance(change, Change)
@@ -311,7 +311,7 @@ def test_the_write_time_is_the_finest_that_the_event_has(source, written_us):
 # --- replayed letters ---
 
 
-def test_a_replayed_letter_is_as_old_as_its_original():
+def test_a_replayed_dead_letter_is_as_old_as_its_original():
     event = {"page_id": "p", "body": "b", "op": "c"}
     change = decoded(event, replay_of="cdc:pages:2:41", era=3)
     assert isinstance(change, Change)
@@ -323,7 +323,7 @@ def test_a_replayed_letter_is_as_old_as_its_original():
 @pytest.mark.parametrize(
     "origin", ["", "x", ":", "::", "t:1", "t:1:x", "t:-1:2", "t:9999999999:1", "t:1:" + "9" * 30]
 )
-def test_a_replay_that_does_not_tell_its_origin_is_undecodable(origin):
+def test_a_replay_without_a_valid_origin_is_undecodable(origin):
     letter = decoded({"page_id": "p", "body": "b", "op": "c"}, replay_of=origin)
     assert isinstance(letter, DeadLetter)
     assert "topic:partition:offset" in letter.detail
@@ -395,7 +395,7 @@ def flat(**changed: object) -> bytes:
     ],
     ids=lambda value: value[:40] if isinstance(value, bytes) else value,
 )
-def test_what_is_no_change_of_a_page_is_a_dead_letter_that_says_why(value, told):
+def test_anything_but_a_change_of_a_page_is_a_dead_letter_with_the_cause(value, told):
     assert told in refusal_of(value)
 
 
@@ -404,7 +404,7 @@ def test_an_event_of_exactly_the_limit_is_read():
     assert isinstance(decode(record_of(flat(body=body))), Change)
 
 
-def test_long_and_odd_field_names_do_not_flood_the_reason():
+def test_long_field_names_do_not_make_a_long_detail():
     event = {"n" * 10_000 + str(n): 1 for n in range(50)}
     assert len(refusal_of(json.dumps(event).encode())) < 600
 
@@ -416,7 +416,7 @@ def test_arbitrary_bytes_never_raise(value, key):
 
 
 @given(st.dictionaries(fields, json_values, max_size=8), json_values)
-def test_arbitrary_json_never_raises_and_what_is_let_through_can_be_written_out(event, key):
+def test_arbitrary_json_never_raises_and_a_change_can_be_encoded(event, key):
     change = decoded(event, key)
     assert isinstance(change, (Change, Skipped, DeadLetter))
     if isinstance(change, Change):

@@ -61,7 +61,7 @@ class Office:
         return self.metrics.dead_letters.labels(reason)._value.get()
 
 
-def test_a_letter_has_the_original_bytes_and_says_why_and_whence(mock_kafka):
+def test_a_dead_letter_has_the_original_bytes_its_reason_and_its_origin(mock_kafka):
     office = Office(mock_kafka.broker)
     office.run(lambda letters: letters.deliver(letter()))
     (found,) = mock_kafka.read(DLQ)
@@ -75,7 +75,7 @@ def test_a_letter_has_the_original_bytes_and_says_why_and_whence(mock_kafka):
     assert office.confirmed() == 1
 
 
-def test_the_letter_of_a_replayed_record_names_the_first_origin(mock_kafka):
+def test_the_dead_letter_of_a_replayed_record_names_the_first_origin(mock_kafka):
     office = Office(mock_kafka.broker)
     office.run(lambda letters: letters.deliver(letter(replay_of="cdc.pages:0:3")))
     (found,) = mock_kafka.read(DLQ)
@@ -91,7 +91,7 @@ def test_a_tombstone_without_a_key_keeps_both_absent(mock_kafka):
     assert "original-size" not in found.headers
 
 
-def test_letters_are_delivered_while_the_broker_comes_back(mock_kafka):
+def test_dead_letters_wait_for_a_broker_that_is_down(mock_kafka):
     office = Office(mock_kafka.broker)
 
     async def use(letters: DeadLetterProducer) -> None:
@@ -111,7 +111,7 @@ def test_letters_are_delivered_while_the_broker_comes_back(mock_kafka):
     assert not any(s.service == "dead-letters" for s in office.stalls.current())
 
 
-def test_an_original_too_large_goes_without_its_value(mock_kafka):
+def test_a_dead_letter_of_a_record_that_is_too_large_has_no_value(mock_kafka):
     office = Office(mock_kafka.broker, options={"message.max.bytes": 20_000})
 
     async def use(letters: DeadLetterProducer) -> None:
@@ -128,7 +128,7 @@ def test_an_original_too_large_goes_without_its_value(mock_kafka):
     assert all(r.value == b"{" and "original-size" not in r.headers for r in found.values())
 
 
-def test_a_letter_refused_for_its_size_goes_alone_then_without_value_then_without_key():
+def test_a_dead_letter_refused_for_its_size_is_sent_alone_then_without_value_then_without_key():
     forms = [Payload.WHOLE]
     while forms[-1] is not Payload.BARE:
         forms.append(forms[-1].smaller())
@@ -144,7 +144,7 @@ def test_a_letter_refused_for_its_size_goes_alone_then_without_value_then_withou
     assert sized == [False, False, True, True]
 
 
-def test_a_producer_that_cannot_be_made_stalls_with_the_reason(mock_kafka):
+def test_a_producer_that_cannot_be_opened_stalls_with_the_reason(mock_kafka):
     office = Office(mock_kafka.broker, options={"no.such.property": 1})
 
     async def use(letters: DeadLetterProducer) -> None:
@@ -161,7 +161,7 @@ def test_a_detail_is_one_short_line():
     assert one_line("a\r\nb\x1b[31m" + "c" * 1000) == "a  b [31m" + "c" * 491
 
 
-def test_many_letters_are_logged_as_a_few_and_a_number(capsys):
+def test_many_dead_letters_are_logged_as_a_few_lines_and_a_number(capsys):
     now = [0.0]
     log = DeadLetterLog(clock=lambda: now[0])
     due = [log.add(letter(n)) for n in range(1000)]
@@ -177,7 +177,7 @@ def test_many_letters_are_logged_as_a_few_and_a_number(capsys):
     assert "cdc.pages:2:0" in lines[0]
 
 
-def test_many_letters_of_one_reason_do_not_hide_one_of_another(capsys):
+def test_many_dead_letters_of_one_reason_do_not_hide_one_of_another(capsys):
     log = DeadLetterLog(clock=lambda: 0.0)
     for n in range(100):
         log.add(letter(n))
@@ -186,7 +186,7 @@ def test_many_letters_of_one_reason_do_not_hide_one_of_another(capsys):
     assert "cdc.pages:2:100" in said.out + said.err
 
 
-def test_letters_of_pages_that_are_stored_are_a_number_and_no_error(capsys):
+def test_dead_letters_of_stored_pages_are_logged_as_a_number_and_not_as_errors(capsys):
     log = DeadLetterLog(clock=lambda: 0.0)
     assert [log.add(letter(n, reason="other-space")) for n in range(3)] == [True, False, False]
     log.add(letter(3))
@@ -214,7 +214,7 @@ class Refusing(DeadLetterProducer):
         (KafkaError.NOT_ENOUGH_REPLICAS, ""),
     ],
 )
-def test_a_refusal_of_the_topic_stalls_with_its_remedy_and_heals(mock_kafka, code, remedy):
+def test_an_error_of_the_topic_stalls_with_its_remedy_until_it_ends(mock_kafka, code, remedy):
     office = Office(mock_kafka.broker, Refusing)
     office.letters.errors = [KafkaError(code)] * 2  # type: ignore[attr-defined]
     seen: list[Stall] = []

@@ -1,4 +1,4 @@
-"""Slots that turn as Bytewax turns them, by a time of their own."""
+"""Slots that a simulation polls as Bytewax does, in simulated time."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.runtime.tuning.epoch_schedule import LONGEST_S, EpochSchedule, SlotSchedule
+from connectors.runtime.tuning.epoch_schedule import CLOSING_MAX_S, EpochSchedule, SlotSchedule
 
 BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 EPOCH_S = 1.0
 TURN_S = 0.001
 CALL_S = 5e-6
-"""What it takes from Bytewax's look at the clock to ours, which knows no less than microseconds."""
+"""Time from Bytewax's reading of the clock to the slot's, whose clock has microseconds."""
 FULL_S = 0.01
 QUIET_S = 0.25
 
 
 class Time:
-    """The time, which a test moves."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.s = 0.0
@@ -35,35 +35,35 @@ class Time:
 
 
 class Slot:
-    """A slot and what Bytewax keeps of it.
+    """A slot, with what Bytewax stores about it.
 
     Attributes:
         began_s: When its epoch began.
-        epoch: The number of that.
-        due_s: When it is to be asked.
-        unasked_s: The longest time between two questions in the epoch before, and in this.
+        epoch: The number of its epoch.
+        due_s: When its next poll is due.
+        unpolled_s: The longest time between two polls in the epoch before, and in this one.
     """
 
-    def __init__(self, clock: SlotSchedule, pause_s: float | None) -> None:
-        self.clock, self.pause_s = clock, pause_s
-        self.began_s = self.due_s = self.asked_s = 0.0
+    def __init__(self, schedule: SlotSchedule, pause_s: float | None) -> None:
+        self.schedule, self.pause_s = schedule, pause_s
+        self.began_s = self.due_s = self.polled_s = 0.0
         self.epoch = 0
-        self.unasked_s = [0.0, 0.0]
+        self.unpolled_s = [0.0, 0.0]
 
 
 class Bytewax:
-    """Workers that ask their slots in the way of `partitioned_input` of Bytewax 0.21.1.
+    """Workers that poll their slots as `partitioned_input` of Bytewax 0.21.1 does.
 
     Args:
         workers: The pauses of each worker's slots.
-        open_pages: Pages that are open all the time.
-        closing_s: How long it takes until an epoch that all slots have ended is stored.
-        lock_s: The longest that a thread waits for the interpreter's lock.
-        seed: Of how long it waits.
-        slots: Makes a slot's clock.
+        open_pages: The number of open pages.
+        closing_s: Time until an epoch that all slots have ended is stored.
+        lock_s: Longest wait of a thread for the interpreter's lock.
+        seed: Seed of the waits.
+        slots: The schedule of a slot.
 
     Attributes:
-        in_vain_s: By epoch, how long workers turned although they might ask nobody.
+        busy_s: By epoch, how long workers looped although they might not poll a slot.
     """
 
     def __init__(
@@ -77,18 +77,18 @@ class Bytewax:
         slots: type[SlotSchedule] = SlotSchedule,
     ) -> None:
         self.time = Time()
-        clock = EpochSchedule(EPOCH_S, self.time)
-        self.workers = [[Slot(slots(clock), pause) for pause in pauses] for pauses in workers]
+        epochs = EpochSchedule(EPOCH_S, self.time)
+        self.workers = [[Slot(slots(epochs), pause) for pause in pauses] for pauses in workers]
         self.slots = list(itertools.chain(*self.workers))
-        self.in_vain_s: dict[int, float] = defaultdict(float)
-        self._may_be_asked_s = {0: 0.0}  # by epoch
+        self.busy_s: dict[int, float] = defaultdict(float)
+        self._may_be_polled_s = {0: 0.0}  # by epoch
         self._open_pages = open_pages
         self._closing_s = closing_s
         self._lock_s = lock_s
         self._random = Random(seed)
 
     def run(self, epochs: int, late_s: float = 0.0) -> None:
-        """Run on; in the second epoch the first worker does nothing for `late_s`."""
+        """Run; in the second epoch the first worker does nothing for `late_s`."""
         turns = [(self.time.s, number) for number in range(len(self.workers))]
         until = epochs + min(slot.epoch for slot in self.slots)
         was_late = False
@@ -101,7 +101,7 @@ class Bytewax:
             heapq.heappush(turns, (next_s, number))
 
     def _turn(self, worker: list[Slot]) -> float:
-        """One turn; returns when the next one is."""
+        """Run one turn; return when the next one starts."""
         began_s = self.time.s
         if any(self._is_open(slot) and slot.due_s <= began_s for slot in worker):
             self.time.s += self._random.uniform(0, self._lock_s)
@@ -109,34 +109,34 @@ class Bytewax:
             if not self._is_open(slot):
                 continue
             if slot.due_s <= began_s:
-                self._ask(slot, began_s)
+                self._poll(slot, began_s)
             if began_s - slot.began_s >= EPOCH_S:
                 self._end(slot, began_s)
         waiting = [slot for slot in worker if not self._is_open(slot)]
         next_s = max(min(slot.due_s for slot in worker), began_s + TURN_S)
         if any(slot.due_s <= began_s for slot in waiting):
-            self.in_vain_s[waiting[0].epoch] += next_s - began_s
+            self.busy_s[waiting[0].epoch] += next_s - began_s
         return next_s
 
     def _is_open(self, slot: Slot) -> bool:
-        return self._may_be_asked_s.get(slot.epoch, math.inf) <= self.time.s
+        return self._may_be_polled_s.get(slot.epoch, math.inf) <= self.time.s
 
-    def _ask(self, slot: Slot, turn_s: float) -> None:
-        slot.unasked_s[1] = max(slot.unasked_s[1], turn_s - slot.asked_s)
-        slot.asked_s = turn_s
+    def _poll(self, slot: Slot, turn_s: float) -> None:
+        slot.unpolled_s[1] = max(slot.unpolled_s[1], turn_s - slot.polled_s)
+        slot.polled_s = turn_s
         self.time.s += CALL_S
-        slot.clock.asked()
-        awake = slot.clock.next(slot.pause_s, self._open_pages)
+        slot.schedule.polled()
+        awake = slot.schedule.next_poll(slot.pause_s, self._open_pages)
         slot.due_s = (awake - BEGAN).total_seconds() if awake else turn_s + TURN_S
 
     def _end(self, slot: Slot, turn_s: float) -> None:
         self.time.s += CALL_S
-        slot.clock.begin()
+        slot.schedule.begin()
         slot.began_s = turn_s
         slot.epoch += 1
-        slot.unasked_s = [slot.unasked_s[1], 0.0]
+        slot.unpolled_s = [slot.unpolled_s[1], 0.0]
         if all(other.epoch >= slot.epoch for other in self.slots):
-            self._may_be_asked_s[slot.epoch] = self.time.s + self._closing_s
+            self._may_be_polled_s[slot.epoch] = self.time.s + self._closing_s
 
 
 pauses = st.sampled_from([FULL_S, 0.05, QUIET_S])
@@ -150,14 +150,14 @@ pauses = st.sampled_from([FULL_S, 0.05, QUIET_S])
     lock_s=st.floats(0.0, 0.006),
     seed=st.integers(0, 1000),
 )
-def test_no_worker_turns_in_vain_while_an_epoch_ends(workers, open_pages, share, lock_s, seed):
-    closing_s = share * min(0.003 + 150e-6 * open_pages, LONGEST_S)
+def test_no_worker_busy_waits_while_an_epoch_ends(workers, open_pages, share, lock_s, seed):
+    closing_s = share * min(0.003 + 150e-6 * open_pages, CLOSING_MAX_S)
     if not open_pages:
-        lock_s = min(lock_s, 0.0002)  # nobody else is at work
+        lock_s = min(lock_s, 0.0002)  # no other thread runs
     bytewax = Bytewax(workers, open_pages=open_pages, closing_s=closing_s, lock_s=lock_s, seed=seed)
     bytewax.run(3)
-    spread_s = len(workers) * (lock_s + TURN_S)  # one after the other has the lock
-    assert max(bytewax.in_vain_s.values(), default=0.0) <= len(workers) * spread_s
+    spread_s = len(workers) * (lock_s + TURN_S)  # they have the lock one after the other
+    assert max(bytewax.busy_s.values(), default=0.0) <= len(workers) * spread_s
 
 
 @settings(max_examples=30, deadline=None)
@@ -166,26 +166,28 @@ def test_no_worker_turns_in_vain_while_an_epoch_ends(workers, open_pages, share,
     open_pages=st.sampled_from([0, 2000]),
     late_s=st.floats(0.0, 0.9 * EPOCH_S),
 )
-def test_a_worker_that_was_late_is_met(workers, open_pages, late_s):
+def test_the_slots_of_a_late_worker_end_their_epochs_with_the_others_again(
+    workers, open_pages, late_s
+):
     bytewax = Bytewax(workers, open_pages=open_pages, closing_s=0.002, seed=1)
     bytewax.run(6, late_s)
-    bytewax.in_vain_s.clear()
+    bytewax.busy_s.clear()
     bytewax.run(3)
-    assert max(bytewax.in_vain_s.values(), default=0.0) <= len(workers) * 0.02
+    assert max(bytewax.busy_s.values(), default=0.0) <= len(workers) * 0.02
     for slot in bytewax.slots:
-        assert max(slot.unasked_s) < max(slot.pause_s or 0.0, LONGEST_S) + 0.05
+        assert max(slot.unpolled_s) < max(slot.pause_s or 0.0, CLOSING_MAX_S) + 0.05
 
 
-def test_without_a_clock_for_all_a_worker_turns_in_vain():
-    """What the simulation says of slots that sleep as they like."""
+def test_without_a_common_schedule_a_worker_busy_waits():
+    """The simulation shows it for slots that sleep independently."""
 
     class Alone(SlotSchedule):
-        def next(self, pause_s: float | None, open_pages: int) -> datetime | None:
+        def next_poll(self, pause_s: float | None, open_pages: int) -> datetime | None:
             return None if pause_s is None else self._epoch.now() + timedelta(seconds=pause_s)
 
     bytewax = Bytewax([[FULL_S, QUIET_S]] * 4, closing_s=0.3, slots=Alone)
     bytewax.run(3)
-    assert min(bytewax.in_vain_s.values()) > 4 * 0.2
+    assert min(bytewax.busy_s.values()) > 4 * 0.2
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_without_a_clock_for_all_a_worker_turns_in_vain():
     [
         (0.25, 0, 0.5, 0.75),
         (0.25, 0, 0.9, 1.0),  # not past the end
-        (FULL_S, 9, 0.975, 1.0),  # nor shortly before it
+        (FULL_S, 9, 0.975, 1.0),  # and not shortly before it
         (None, 9, 0.985, 1.0),
         (None, 0, 0.985, None),
         (0.0003, 0, 1.0, 1.003),
@@ -202,44 +204,46 @@ def test_without_a_clock_for_all_a_worker_turns_in_vain():
         (0.25, 0, 1.0, 1.25),
     ],
 )
-def test_a_slot_sleeps_up_to_the_end_and_then_through_it(pause_s, open_pages, at_s, wake_s):
+def test_a_slot_sleeps_until_the_epoch_ends_and_then_until_it_is_stored(
+    pause_s, open_pages, at_s, wake_s
+):
     time = Time()
     slot = SlotSchedule(EpochSchedule(EPOCH_S, time))
     time.s = at_s
-    slot.asked()
-    awake = slot.next(pause_s, open_pages)
+    slot.polled()
+    awake = slot.next_poll(pause_s, open_pages)
     assert awake == (None if wake_s is None else BEGAN + timedelta(seconds=wake_s))
 
 
-def test_a_slot_that_is_late_does_not_wait_for_the_next_end():
+def test_a_late_slot_does_not_wait_for_the_next_end():
     time = Time()
     clock = EpochSchedule(EPOCH_S, time)
     late, early = SlotSchedule(clock), SlotSchedule(clock)
     time.s = EPOCH_S
     early.begin()
     time.s += 0.001
-    late.asked()
-    assert late.next(FULL_S, 0) == time() + timedelta(seconds=FULL_S)
+    late.polled()
+    assert late.next_poll(FULL_S, 0) == time() + timedelta(seconds=FULL_S)
 
 
-def test_a_worker_that_began_much_later_is_met_half_way():
+def test_a_slot_waits_a_limited_time_for_a_worker_that_began_much_later():
     time = Time()
     clock = EpochSchedule(EPOCH_S, time)
     early = SlotSchedule(clock)
     time.s = 0.9
     SlotSchedule(clock)
-    early.asked()
-    met = EPOCH_S + LONGEST_S
-    assert early.next(QUIET_S, 0) == BEGAN + timedelta(seconds=met)
+    early.polled()
+    met = EPOCH_S + CLOSING_MAX_S
+    assert early.next_poll(QUIET_S, 0) == BEGAN + timedelta(seconds=met)
     time.s = met
-    early.asked()
-    assert early.next(QUIET_S, 0) == time() + timedelta(seconds=QUIET_S)
+    early.polled()
+    assert early.next_poll(QUIET_S, 0) == time() + timedelta(seconds=QUIET_S)
 
 
-def test_a_turn_that_lasts_past_the_end_is_followed_by_the_one_that_ends_it():
+def test_a_poll_that_lasts_past_the_end_is_followed_by_one_at_the_end():
     time = Time()
     slot = SlotSchedule(EpochSchedule(EPOCH_S, time))
     time.s = 0.97
-    slot.asked()
+    slot.polled()
     time.s = 1.01
-    assert slot.next(FULL_S, 2000) == BEGAN + timedelta(seconds=EPOCH_S)
+    assert slot.next_poll(FULL_S, 2000) == BEGAN + timedelta(seconds=EPOCH_S)

@@ -10,7 +10,7 @@ from connectors.runtime.tuning.thread_state import keep_thread_state
 
 
 def threads_seen(workers: int, *, kept: bool) -> list[int]:
-    """For each item: how many calls its thread remembers; without a state, only this one."""
+    """Return for each item how many calls its thread has counted; without a state, one."""
     local = threading.local()
 
     def count(item: int) -> int:
@@ -27,9 +27,9 @@ def threads_seen(workers: int, *, kept: bool) -> list[int]:
     return seen
 
 
-def test_a_worker_remembers_from_one_call_to_the_next():
+def test_a_worker_keeps_its_state_from_one_call_to_the_next():
     assert threads_seen(2, kept=True) == list(range(1, 51))
 
 
-def test_without_it_bytewax_has_the_state_made_anew():
+def test_without_it_each_call_has_a_new_state():
     assert set(threads_seen(2, kept=False)) == {1}

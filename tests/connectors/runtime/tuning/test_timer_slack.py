@@ -1,4 +1,4 @@
-"""How exactly worker threads are woken."""
+"""How exactly worker threads wake."""
 
 from __future__ import annotations
 
@@ -30,49 +30,49 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def worker():
-    """Runs code in a thread of its own."""
+    """Runs code in another thread."""
     with ThreadPoolExecutor(1) as pool:
         yield lambda call: pool.submit(call).result(5)
 
 
-def quiet(process: TimerSlack) -> None:
+def make_idle(process: TimerSlack) -> None:
     process._worked_at = time.monotonic() - timer_slack.IDLE_AFTER_S - 0.1
 
 
-def test_a_worker_is_woken_less_exactly_while_there_is_nothing_to_do(worker):
+def test_a_worker_has_slack_while_the_process_is_idle(worker):
     process = TimerSlack()
     usual = worker(slack_ns)
     worker(process.adjust)
     assert worker(slack_ns) == usual
-    quiet(process)
+    make_idle(process)
     worker(process.adjust)
     assert worker(slack_ns) == timer_slack._IDLE_NS
     process.work_arrived()
     assert worker(slack_ns) == timer_slack._IDLE_NS, "each thread sets its own"
     worker(process.adjust)
     assert worker(slack_ns) == usual
-    quiet(process)
+    make_idle(process)
     worker(process.adjust)
     worker(process.work_arrived)
-    assert worker(slack_ns) == usual, "where there is work, at once"
+    assert worker(slack_ns) == usual, "a worker with work, at once"
 
 
-def test_the_other_threads_of_the_process_are_left_alone(worker):
+def test_the_other_threads_of_the_process_keep_their_slack(worker):
     process = TimerSlack()
-    quiet(process)
+    make_idle(process)
     before = slack_ns()
     worker(process.adjust)
     assert worker(slack_ns) == timer_slack._IDLE_NS
     assert slack_ns() == before
 
 
-def test_a_worker_of_bytewax_is_woken_exactly_again():
+def test_a_worker_of_bytewax_loses_its_slack_with_new_work():
     process, seen = TimerSlack(), list[int]()
 
     def step(item: int) -> int:
         keep_thread_state()
         if item == 0:
-            quiet(process)
+            make_idle(process)
             process.adjust()
         else:
             process.work_arrived()
@@ -86,21 +86,21 @@ def test_a_worker_of_bytewax_is_woken_exactly_again():
     assert 0 < seen[1] < timer_slack._IDLE_NS
 
 
-def test_the_kernel_is_told_only_of_changes(worker, monkeypatch):
-    told: list[int] = []
-    monkeypatch.setattr(timer_slack, "_set_slack", told.append)
+def test_the_kernel_is_called_only_for_changes(worker, monkeypatch):
+    slacks: list[int] = []
+    monkeypatch.setattr(timer_slack, "_set_slack", slacks.append)
     process = TimerSlack()
     for look in range(4):
         if look == 2:
-            quiet(process)
+            make_idle(process)
         worker(process.adjust)
-    assert told == [timer_slack._USUAL_NS, timer_slack._IDLE_NS]
+    assert slacks == [timer_slack._USUAL_NS, timer_slack._IDLE_NS]
 
 
-def test_a_thread_that_is_started_for_a_consumer_does_not_inherit_the_slack(worker):
+def test_a_thread_of_a_consumer_does_not_inherit_the_slack(worker):
     process = TimerSlack()
     usual = worker(slack_ns)
-    quiet(process)
+    make_idle(process)
 
     def start_one() -> int:
         process.adjust()
@@ -111,7 +111,7 @@ def test_a_thread_that_is_started_for_a_consumer_does_not_inherit_the_slack(work
     assert worker(slack_ns) == timer_slack._IDLE_NS
 
 
-def test_workers_are_woken_exactly_though_the_main_thread_that_starts_them_is_not(worker):
+def test_workers_have_no_slack_although_the_main_thread_has(worker):
     process, usual, seen = TimerSlack(), slack_ns(), list[tuple[int, int]]()
 
     def step(_: int) -> tuple[int, int]:

@@ -18,7 +18,12 @@ LONGEST_WAIT_S = 5.0
 
 
 async def retry_until_answered(
-    attempt: Callable[[], Awaitable[T]], *, service: str, stalls: Stalls
+    attempt: Callable[[], Awaitable[T]],
+    *,
+    service: str,
+    stalls: Stalls,
+    first_wait_s: float | None = None,
+    longest_wait_s: float | None = None,
 ) -> T:
     """Call `attempt` until it does not raise `RetryableError`.
 
@@ -26,6 +31,8 @@ async def retry_until_answered(
         attempt: Sends one request.
         service: The service's name in reports.
         stalls: Where failures are reported.
+        first_wait_s: Seconds before the second attempt; None: FIRST_WAIT_S.
+        longest_wait_s: The longest wait in seconds; None: LONGEST_WAIT_S.
 
     Returns:
         The result of the attempt that succeeded.
@@ -38,7 +45,8 @@ async def retry_until_answered(
             result = await attempt()
         except RetryableError as error:
             stalls.failed(service, error)
-            result = await _retry(attempt, error, service, stalls)
+            waits = first_wait_s or FIRST_WAIT_S, longest_wait_s or LONGEST_WAIT_S
+            result = await _retry(attempt, error, service, stalls, waits)
     except RejectedError:  # the service responded
         stalls.cleared(service)
         raise
@@ -47,7 +55,11 @@ async def retry_until_answered(
 
 
 async def _retry(
-    attempt: Callable[[], Awaitable[T]], first: RetryableError, service: str, stalls: Stalls
+    attempt: Callable[[], Awaitable[T]],
+    first: RetryableError,
+    service: str,
+    stalls: Stalls,
+    waits: tuple[float, float],
 ) -> T:
     def wait(error: Exception) -> bool | float:
         if not isinstance(error, RetryableError):
@@ -61,9 +73,9 @@ async def _retry(
         on=wait,
         attempts=None,
         timeout=None,
-        wait_initial=FIRST_WAIT_S,
-        wait_max=LONGEST_WAIT_S,
-        wait_jitter=FIRST_WAIT_S,
+        wait_initial=waits[0],
+        wait_max=waits[1],
+        wait_jitter=waits[0],
     ):
         with context:
             if is_first:

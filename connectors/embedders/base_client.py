@@ -1,8 +1,8 @@
 """The base class of all embedder clients: it sends requests, and admits every vector.
 
-The client takes a refusal for the page's fault only if the embedder accepts a canary right after
-it. Otherwise a model that returns NaN for every text, or a proxy that rejects every request, would
-send the whole topic to the dead letters.
+A refusal of a page counts only if the embedder accepts a canary right after it. Otherwise a model
+that returns NaN for every text, or a proxy that rejects every request, would send the whole topic
+to the dead letters.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class BaseEmbedderClient(ABC):
 
     @abstractmethod
     def _error_of(self, response: Response) -> ServiceError:
-        """Return the error that a response other than 2xx stands for."""
+        """Return the error that a response other than 2xx reports."""
 
     @abstractmethod
     def _dimensions_error(self, seen: int) -> ConfigurationError:
@@ -133,7 +133,7 @@ class BaseEmbedderClient(ABC):
             becomes the same float.
 
         Raises:
-            ServiceError: The error that a response other than 2xx stands for.
+            ServiceError: The error that a response other than 2xx reports.
             TransientError: There is no response, or it is not JSON.
             RejectedError: The text contains half of a surrogate pair, which UTF-8 cannot encode.
         """

@@ -59,7 +59,7 @@ class Endpoint:
         throughput: How fast it embeds.
         in_flight: Requests in flight.
         in_flight_chars: The cost of these requests, in characters.
-        has_isolated: Whether an isolated text is in flight, which goes alone.
+        has_isolated: Whether an isolated text is in flight, which is sent alone.
         failures: Failed requests since the last successful one. Requests that fail together count
             as one.
         last_error: The latest error.

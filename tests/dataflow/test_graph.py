@@ -24,7 +24,7 @@ from connectors.runtime.shutdown import Shutdown
 from dataflow.graph import StreamParts, build
 from dataflow.steps.changes import Change
 from dataflow.steps.window import Window, WindowStep
-from tests.connectors.embedders.manual_embedder import VECTOR, Line, ManualEmbedder
+from tests.connectors.embedders.manual_embedder import VECTOR, BatcherSetup, ManualEmbedder
 from tests.eventually import eventually
 
 EOF, ABORT = TestingSource.EOF, TestingSource.ABORT
@@ -74,7 +74,7 @@ class World:
         delete_rows: bool = False,
     ) -> None:
         """One run of the stream, from its last snapshot to the source's end."""
-        line = Line(ManualEmbedder(_refuse_poison))
+        setup = BatcherSetup(ManualEmbedder(_refuse_poison))
         self.tracker = OffsetTracker()
         shutdown = Shutdown(exit_process=_fail)
 
@@ -84,16 +84,16 @@ class World:
         def write_queue(
             writer: Writes, key: Callable[[PageVector | DeadLetter], str]
         ) -> WriteQueue:
-            return WriteQueue(writer, key, settled, line.event_loop)
+            return WriteQueue(writer, key, settled, setup.event_loop)
 
         parts = StreamParts(
             source=_Opening(events, self.tracker),
-            window=WindowStep(line.batcher, self.tracker, line.metrics, shutdown, delete_rows),
+            window=WindowStep(setup.batcher, self.tracker, setup.metrics, shutdown, delete_rows),
             stargate=write_queue(self.stargate, lambda row: row.page_id),
             rag=write_queue(self.rag, lambda row: row.page_id),
             dead_letters=write_queue(self.letters, lambda letter: letter.record.origin),
             tracker=self.tracker,
-            metrics=line.metrics,
+            metrics=setup.metrics,
             shutdown=shutdown,
         )
         try:
@@ -106,8 +106,8 @@ class World:
                 worker_count_per_proc=workers,
             )
         finally:
-            line.event_loop.close()
-        assert not line.crashes
+            setup.event_loop.close()
+        assert not setup.crashes
 
     def run_until(self, found: Callable[[], bool], events, recovery: Path, **options) -> int:
         """Run, and start anew at each end, until something holds; returns the runs it took."""

@@ -56,7 +56,7 @@ class BatchQueue:
 
     @property
     def begins_with_isolated(self) -> bool:
-        """Whether the text at the head is isolated, so that it goes alone."""
+        """Whether the text at the head is isolated, so that it is sent alone."""
         return self._chunks[0].chunk.is_isolated
 
     @property

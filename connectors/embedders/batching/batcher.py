@@ -209,7 +209,7 @@ class Batcher:
 
     def _free_endpoint(self) -> Endpoint | None:
         now = time.monotonic()
-        # an isolated text goes alone, so that its failure cannot be another text's
+        # an isolated text is sent alone, so that its failure cannot be another text's
         is_alone = self._queue.begins_with_isolated
         endpoints = self._queue.pool.endpoints
         idle = [e for e in endpoints if e.in_flight < (1 if is_alone else e.slots)]

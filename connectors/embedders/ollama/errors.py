@@ -1,4 +1,4 @@
-"""The errors that Ollama's responses stand for, recognised by their text.
+"""The errors in Ollama's responses, recognised by their text.
 
 The status alone is not enough. When the process of the model dies in the middle of a request, one
 version returns 500 and another 400. For a text that is too long, one path returns 400 and the other
@@ -63,7 +63,7 @@ def error_text_of(body: bytes) -> str:
 
 
 def error_of(response: Response, text: str, *, name: str, model: str) -> ServiceError:
-    """Return the error that a response stands for.
+    """Return the error that a response reports.
 
     Args:
         response: A response other than 2xx.

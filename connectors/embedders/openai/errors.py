@@ -1,4 +1,4 @@
-"""The errors that OpenAI's responses stand for, recognised by their error code, then by status.
+"""The errors in OpenAI's responses, recognised by their code, then by their status.
 
 TransientError           rate limits, overload, any 5xx
 ConfigurationError       key, quota, model, address
@@ -69,7 +69,7 @@ def _line(text: str) -> str:
 def error_of(
     response: Response, redact: Callable[[str], str], *, name: str, model: str
 ) -> ServiceError:
-    """Return the error that a response stands for.
+    """Return the error that a response reports.
 
     Args:
         response: A response other than 2xx.

@@ -1,4 +1,4 @@
-"""An embedder in the test's hand, and a batcher before it."""
+"""An embedder that a test controls, and a batcher that uses it."""
 
 from __future__ import annotations
 
@@ -23,40 +23,41 @@ from tests.eventually import eventually
 
 VECTOR = b"[0.6,0.8]"
 
-Answer = Sequence["bytes | None"]
-Behaviour = Callable[[Sequence[str]], Answer]
+Vectors = Sequence["bytes | None"]
+Behaviour = Callable[[Sequence[str]], Vectors]
 
 
-def takes_all(texts: Sequence[str]) -> Answer:
-    """Answer with a vector for each text."""
+def accept_all(texts: Sequence[str]) -> Vectors:
+    """Return a vector for each text."""
     return [VECTOR] * len(texts)
 
 
-class Asked:
-    """A request that waits for the test's answer."""
+class ManualRequest:
+    """A request that waits until the test responds."""
 
     def __init__(self, texts: Sequence[str], timeout_s: float, truncate: bool) -> None:
         self.texts = list(texts)
         self.timeout_s = timeout_s
         self.truncate = truncate
         self._loop = asyncio.get_running_loop()
-        self.answered: asyncio.Future[Answer] = self._loop.create_future()
+        self.response: asyncio.Future[Vectors] = self._loop.create_future()
 
-    def answer(self, answer: Answer | None = None) -> None:
-        """Answer with vectors; by default with one for each text."""
-        vectors = takes_all(self.texts) if answer is None else answer
-        self._loop.call_soon_threadsafe(self.answered.set_result, vectors)
+    def respond(self, vectors: Vectors | None = None) -> None:
+        """Respond with vectors; by default with one for each text."""
+        vectors = accept_all(self.texts) if vectors is None else vectors
+        self._loop.call_soon_threadsafe(self.response.set_result, vectors)
 
     def fail(self, error: Exception) -> None:
-        self._loop.call_soon_threadsafe(self.answered.set_exception, error)
+        """Respond with an error."""
+        self._loop.call_soon_threadsafe(self.response.set_exception, error)
 
 
 class ManualEmbedder:
-    """An embedder whose requests are answered by the test, or by a behaviour it is given.
+    """An embedder whose requests the test responds to, unless it has a behaviour.
 
     Attributes:
-        behaviour: Answers at once (or raises) instead of the test.
-        model_info: What `check` answers, or the errors it raises first.
+        behaviour: Returns the vectors of a request, or raises.
+        model_info: What `check` returns, or the errors that it raises first.
         delay_s: Seconds that a text takes, with a behaviour; one request at a time.
         check_s: Seconds that `check` takes.
     """
@@ -71,17 +72,17 @@ class ManualEmbedder:
         self.max_texts = max_texts
         self.model_info: list[ModelInfo | Exception] = [ModelInfo(2)]
         self.delay_s = self.check_s = 0.0
-        self.asked: list[Asked] = []
+        self.requests: list[ManualRequest] = []
         self.checks = 0
         self._computing = asyncio.Lock()
 
     async def embed(
         self, texts: Sequence[str], *, timeout_s: float, truncate: bool
     ) -> list[bytes | None]:
-        asked = Asked(texts, timeout_s, truncate)
-        self.asked.append(asked)
+        request = ManualRequest(texts, timeout_s, truncate)
+        self.requests.append(request)
         if self.behaviour is None:
-            return list(await asked.answered)
+            return list(await request.response)
         async with self._computing:
             await asyncio.sleep(self.delay_s * len(texts))
             return list(self.behaviour(texts))
@@ -89,30 +90,35 @@ class ManualEmbedder:
     async def check(self) -> ModelInfo:
         self.checks += 1
         await asyncio.sleep(self.check_s)
-        answer = self.model_info.pop(0) if len(self.model_info) > 1 else self.model_info[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        result = self.model_info.pop(0) if len(self.model_info) > 1 else self.model_info[0]
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     @property
     def windows(self) -> list[list[str]]:
         """The texts of each request so far."""
-        return [asked.texts for asked in self.asked]
+        return [request.texts for request in self.requests]
 
-    def request(self, number: int) -> Asked:
-        """The request of that number, from 0, once it came."""
-        eventually(lambda: len(self.asked) > number)
-        return self.asked[number]
+    def request(self, number: int) -> ManualRequest:
+        """Wait for a request by its number, from 0."""
+        eventually(lambda: len(self.requests) > number)
+        return self.requests[number]
 
 
-class Line:
-    """A batcher with everything it stands on; `crashes` holds what was fatal.
+class BatcherSetup:
+    """A batcher with everything that it needs.
 
     Args:
-        fallback: Stands in for the embedders after `after_s`, with `fallback_rules`.
+        embedders: The endpoints of the primary pool.
+        learn: Whether the batcher checks the model before the test begins.
+        fallback: The only endpoint of the fallback, which takes over after `after_s`.
+        fallback_rules: The text rules of the fallback.
 
     Attributes:
-        outputs_busy: Whether the outputs have enough to do.
+        crashes: The fatal errors so far.
+        outputs_busy: Whether the outputs have enough work.
+        done: The texts of the finished jobs, in order.
     """
 
     def __init__(
@@ -200,6 +206,6 @@ class Line:
         assert len(self.done) == count
 
     def settle(self) -> None:
-        """Let the loop do all that it has been told so far."""
+        """Wait until the event loop has run everything that was scheduled."""
         for _ in range(5):
             self.event_loop.submit(asyncio.sleep(0)).result(10)

@@ -1,4 +1,4 @@
-"""The step "window" under the hand of a test: a batcher that answers when it is told to."""
+"""The step "window" with a batcher that a test controls."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from dataflow.steps.flush_markers import FLUSH_AFTER_S
 from dataflow.steps.window import HALT_TIMEOUT_S, Window, WindowStep
 
 
-class HandBatcher:
-    """Keeps jobs until the test sends and answers them."""
+class ManualBatcher:
+    """Keeps jobs until the test sends and embeds them.
+
+    Attributes:
+        other_space: Whether the fallback embeds.
+    """
 
     def __init__(self, rules: TextRules | None = None) -> None:
         self.rules = rules or TextRules("m")
         self.jobs: list[EmbeddingJob[Change]] = []
         self.halts: list[Future[None]] = []
-        self.other_space = False  # whether the fallback answers
+        self.other_space = False
 
     def submit(self, jobs: Iterable[EmbeddingJob[Change]]) -> None:
         self.jobs.extend(jobs)
@@ -42,28 +46,28 @@ class HandBatcher:
         return [job for job in self.jobs if job.sent and not job.is_done]
 
     def send(self, count: int = 1) -> list[EmbeddingJob[Change]]:
-        """Put the first so many waiting jobs into a request."""
+        """Put the first `count` waiting jobs into a request."""
         sent = self.waiting[:count]
         for job in sent:
             job.sent = True
         return sent
 
-    def answer(self, job: EmbeddingJob[Change], *, mended: bool = False) -> None:
-        """Answer with a vector that shows the text, or refuse a text that is "bad"."""
-        if job.text == "bad" and not mended:
+    def embed(self, job: EmbeddingJob[Change], *, is_repaired: bool = False) -> None:
+        """Complete a job with a vector that shows its text; refuse "bad" unless repaired."""
+        if job.text == "bad" and not is_repaired:
             job.refuse("it is bad")
         else:
             model = "f" if self.other_space else "m"
             job.complete(f"[{job.text}]".encode(), model, other_space=self.other_space)
 
-    def answer_all(self, *, mended: bool = False) -> None:
+    def embed_all(self, *, is_repaired: bool = False) -> None:
         self.send(len(self.jobs))
         for job in self.in_flight:
-            self.answer(job, mended=mended)
+            self.embed(job, is_repaired=is_repaired)
 
 
-class Bench:
-    """A bucket's logic with what it stands on."""
+class ManualWindow:
+    """The logic of a bucket with everything that it needs."""
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class Bench:
         flush_after_s: float = FLUSH_AFTER_S,
         halt_timeout_s: float = HALT_TIMEOUT_S,
     ) -> None:
-        self.batcher = HandBatcher(rules)
+        self.batcher = ManualBatcher(rules)
         self.tracker = OffsetTracker(shared=shared)
         self.metrics = Metrics()
         self.step = WindowStep(
@@ -87,43 +91,43 @@ class Bench:
             flush_after_s=flush_after_s,
             halt_timeout_s=halt_timeout_s,
         )
-        self.window: Window = self.step(snapshot)
+        self.logic: Window = self.step(snapshot)
 
     def take(self, *changes: Change) -> list[Outcome]:
-        """Bring changes, as the source and the filter would."""
+        """Pass changes to the step, as the source and the filter do."""
         if not self.tracker.shared:
             self.tracker.opened(change.record for change in changes)
-        return list(chain.from_iterable(self.window.on_batch([list(changes)])[0]))
+        return list(chain.from_iterable(self.logic.on_batch([list(changes)])[0]))
 
-    def finished(self, *, mended: bool = False) -> list[Outcome]:
-        """What comes out once everything is answered; "bad" texts too where it is mended."""
-        self.batcher.answer_all(mended=mended)
+    def finished(self, *, is_repaired: bool = False) -> list[Outcome]:
+        """Embed all pages and return what the step emits."""
+        self.batcher.embed_all(is_repaired=is_repaired)
         return self.emitted()
 
     def emitted(self) -> list[Outcome]:
-        return list(chain.from_iterable(self.window.on_notify()[0]))
+        return list(chain.from_iterable(self.logic.on_notify()[0]))
 
     def counts(self) -> dict[str, int]:
-        """Events by outcome."""
+        """Return the number of events by outcome."""
         samples = next(iter(self.metrics.events.collect())).samples
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for sample in samples:
             if sample.name.endswith("_total") and sample.value:
                 outcome = sample.labels["outcome"]
-                found[outcome] = found.get(outcome, 0) + int(sample.value)
-        return found
+                counts[outcome] = counts.get(outcome, 0) + int(sample.value)
+        return counts
 
-    def restarted(self) -> Bench:
-        """A new process that goes on from this one's snapshot."""
-        return Bench(
+    def restarted(self) -> ManualWindow:
+        """Return a new process that resumes from this one's snapshot."""
+        return ManualWindow(
             delete_rows=self.step.delete_rows,
-            snapshot=self.window.snapshot(),
+            snapshot=self.logic.snapshot(),
             flush_after_s=self.step.flush_after_s,
         )
 
 
 class ProcessEndedError(Exception):
-    """The step asked for the end of the process."""
+    """The step ends the process."""
 
 
 def _exit(code: int) -> None:
@@ -140,7 +144,7 @@ def change(
     partition: int = 0,
     replay: bool = False,
 ) -> Change:
-    """A change whose record is at offset `at`; a delete where there is no body."""
+    """Return a change whose record is at offset `at`; a delete without a body."""
     origin = f"cdc.pages:{partition}:{at}" if replay else None
     offset = at + 1000 if replay else at
     record = Record("cdc.pages", partition, offset, 1000 + at, b"key", b"value", 0, origin)
@@ -149,7 +153,7 @@ def change(
 
 
 def texts(outcomes: Iterable[Outcome]) -> list[str]:
-    """Outcomes in short: `page=[text]`, `page=gone`, or `page refused` by its record."""
+    """Return outcomes as text: `page=[text]`, `page=gone`, or the offset and the reason."""
     short = []
     for outcome in outcomes:
         if isinstance(outcome, DeadLetter):

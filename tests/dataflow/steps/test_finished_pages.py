@@ -7,8 +7,8 @@ import gc
 import pytest
 
 from connectors.embedders.batching.jobs import EmbeddingJob
-from tests.connectors.embedders.manual_embedder import Line, ManualEmbedder, takes_all
-from tests.dataflow.steps.manual_window import Bench, change
+from tests.connectors.embedders.manual_embedder import BatcherSetup, ManualEmbedder, accept_all
+from tests.dataflow.steps.manual_window import ManualWindow, change
 
 
 @pytest.fixture
@@ -25,20 +25,20 @@ def jobs_in_memory(text: str) -> int:
 
 @pytest.mark.usefixtures("no_collector")
 def test_the_window_lets_go_of_a_page_that_it_has_emitted():
-    bench = Bench()
-    bench.take(change(body="emitted", at=0))
-    bench.finished()
-    bench.batcher.jobs.clear()
+    window = ManualWindow()
+    window.take(change(body="emitted", at=0))
+    window.finished()
+    window.batcher.jobs.clear()
     assert jobs_in_memory("emitted") == 0
 
 
 @pytest.mark.usefixtures("no_collector")
 def test_the_batcher_lets_go_of_a_page_that_it_has_finished():
-    line = Line(ManualEmbedder(takes_all))
+    setup = BatcherSetup(ManualEmbedder(accept_all))
     try:
-        line.submit("finished")
-        line.await_done(1)
-        line.settle()
+        setup.submit("finished")
+        setup.await_done(1)
+        setup.settle()
         assert jobs_in_memory("finished") == 0
     finally:
-        line.event_loop.close()
+        setup.event_loop.close()

@@ -24,7 +24,7 @@ from connectors.runtime.shutdown import Shutdown
 from dataflow.events.decoder import decode
 from dataflow.steps.changes import Change
 from dataflow.steps.filter import Filter
-from tests.dataflow.steps.manual_window import Bench
+from tests.dataflow.steps.manual_window import ManualWindow
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ class Stream:
         self.topic: dict[int, list[Record]] = {partition: [] for partition in PARTITIONS}
         self.store: dict[str, str] = {}
         self.letters: list[Record] = []
-        self.mended = False
+        self.is_repaired = False
         self.refusing = 0
         self.era = 0
         self.kept = Snapshot(None, dict.fromkeys(PARTITIONS, 0))
@@ -91,13 +91,13 @@ class Stream:
 
     def start(self) -> None:
         """Begin a process, from the last snapshot."""
-        self.bench = Bench(delete_rows=self.delete_rows, snapshot=self.kept.window)
-        self.filter = Filter(self.bench.tracker, self.bench.metrics, Shutdown())
+        self.window = ManualWindow(delete_rows=self.delete_rows, snapshot=self.kept.window)
+        self.filter = Filter(self.window.tracker, self.window.metrics, Shutdown())
         is_same = self.kept.era == self.era
         self.positions = dict(self.kept.positions) if is_same else dict.fromkeys(PARTITIONS, 0)
         self.on_the_way: list[Outcome] = []
         self.emitted: dict[str, Change] = {}
-        self.taken = sum(self.bench.counts().values()) + self.bench.tracker.open_pages
+        self.taken = sum(self.window.counts().values()) + self.window.tracker.open_pages
 
     def act(self, action: str, number: int) -> None:
         """Do one thing; `number` decides about details."""
@@ -106,7 +106,7 @@ class Stream:
         elif action == "write":
             self.write(_pick(PAGES, number), *_pick(WISHES, number // 4))
         elif action == "mend the embedder":
-            self.mended = True
+            self.is_repaired = True
         elif action == "refuse a row":
             self.refusing += 1
         elif action == "make the topic anew":
@@ -114,9 +114,9 @@ class Stream:
         elif action == "read":
             self.read(PARTITIONS[number % 2], 1 + number // 2 % 3)
         elif action == "send":
-            self.bench.batcher.send(1 + number % 2)
+            self.window.batcher.send(1 + number % 2)
         elif action == "emit":
-            self.emit(self.bench.emitted())
+            self.emit(self.window.emitted())
         elif action == "close epoch":
             self.close_epoch()
         else:
@@ -124,7 +124,7 @@ class Stream:
             self.start()
 
     def _act_on_one_of_many(self, action: str, number: int) -> None:
-        in_flight = self.bench.batcher.in_flight
+        in_flight = self.window.batcher.in_flight
         repeats = [w for w in self.published if w.page in DEBEZIUM]
         if action == "publish" and self.unpublished:
             write = self.unpublished.pop(number // 2 % len(self.unpublished))
@@ -132,7 +132,7 @@ class Stream:
         elif action == "publish again" and repeats:
             self.publish(_pick(repeats, number // 2), PARTITIONS[number % 2])
         elif action == "answer" and in_flight:
-            self.bench.batcher.answer(_pick(in_flight, number), mended=self.mended)
+            self.window.batcher.embed(_pick(in_flight, number), is_repaired=self.is_repaired)
         elif action == "replay" and self.letters:
             self.replay(_pick(self.letters, number))
 
@@ -170,12 +170,12 @@ class Stream:
         start = self.positions[partition]
         records = self.topic[partition][start : start + count]
         self.positions[partition] += len(records)
-        self.bench.tracker.opened(records)
-        self.bench.tracker.read_up_to(partition, self.positions[partition])
+        self.window.tracker.opened(records)
+        self.window.tracker.read_up_to(partition, self.positions[partition])
         self.taken += len(records)
         groups = [changes for _, changes in self.filter([decode(r) for r in records])]
         if groups:
-            self.emit(list(chain.from_iterable(self.bench.window.on_batch(groups)[0])))
+            self.emit(list(chain.from_iterable(self.window.logic.on_batch(groups)[0])))
 
     def emit(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
@@ -201,13 +201,13 @@ class Stream:
                 self.store.pop(outcome.page_id, None)
             else:
                 self.store[outcome.page_id] = outcome.vector.decode()[1:-1]
-            while not self.bench.tracker.settled(outcome.record):
+            while not self.window.tracker.settled(outcome.record):
                 assert isinstance(outcome, PageVector)
         del self.on_the_way[:count]
 
     def close_epoch(self) -> None:
         self.deliver(len(self.on_the_way))
-        self.kept = Snapshot(self.bench.window.snapshot(), dict(self.positions), self.era)
+        self.kept = Snapshot(self.window.logic.snapshot(), dict(self.positions), self.era)
 
     def make_topic_anew(self) -> None:
         """The topic is deleted and made anew once all of it is done; writes go on."""
@@ -219,7 +219,7 @@ class Stream:
 
     def settle(self) -> None:
         """All is read, answered and delivered, and so is every letter's replay."""
-        self.mended, self.refusing = True, 0
+        self.is_repaired, self.refusing = True, 0
         self.drain()
         while self.letters:
             for letter in self.letters[:]:
@@ -231,7 +231,7 @@ class Stream:
         """All is read, answered and delivered."""
         for partition in PARTITIONS:
             self.read(partition, len(self.topic[partition]) + 1)
-        self.emit(self.bench.finished(mended=self.mended))
+        self.emit(self.window.finished(is_repaired=self.is_repaired))
         self.deliver(len(self.on_the_way))
 
     def finish(self) -> None:
@@ -290,9 +290,9 @@ def test_whatever_happens_every_event_is_counted_once_and_settled(history, delet
     stream = Stream(delete_rows)
     for action, number in history:
         stream.act(action, number)
-        counted = sum(stream.bench.counts().values())
-        assert counted + sum(map(len, stream.bench.window._open.values())) == stream.taken
+        counted = sum(stream.window.counts().values())
+        assert counted + sum(map(len, stream.window.logic._open.values())) == stream.taken
     stream.finish()
-    assert stream.bench.tracker.open_pages == 0
-    marks = stream.bench.tracker.low_watermarks()
+    assert stream.window.tracker.open_pages == 0
+    marks = stream.window.tracker.low_watermarks()
     assert marks == {partition: len(log) for partition, log in stream.topic.items()}

@@ -19,20 +19,25 @@ from connectors.embedders.batching.error_attribution import REFUSALS_BEFORE_CANA
 from connectors.embedders.batching.jobs import EmbeddingJob
 from connectors.embedders.endpoint import EndpointStatus
 from connectors.embedders.text_rules import TextRules
-from tests.connectors.embedders.manual_embedder import VECTOR, Line, ManualEmbedder, takes_all
+from tests.connectors.embedders.manual_embedder import (
+    VECTOR,
+    BatcherSetup,
+    ManualEmbedder,
+    accept_all,
+)
 from tests.eventually import eventually
 
 AWAY = TransientError("it is away")
 
 
 @pytest.fixture
-def open_line(request):
-    """Makes a line whose loop is closed at the end of the test."""
+def start(request):
+    """Makes a setup whose loop is closed at the end of the test."""
 
-    def make(*embedders: ManualEmbedder, **options: object) -> Line:
-        line = Line(*embedders, **options)  # type: ignore[arg-type]
-        request.addfinalizer(line.event_loop.close)
-        return line
+    def make(*embedders: ManualEmbedder, **options: object) -> BatcherSetup:
+        setup = BatcherSetup(*embedders, **options)  # type: ignore[arg-type]
+        request.addfinalizer(setup.event_loop.close)
+        return setup
 
     return make
 
@@ -43,7 +48,7 @@ def refuses(*bad: str):
     def behave(texts):
         if set(texts) & set(bad):
             raise RejectedError("no")
-        return takes_all(texts)
+        return accept_all(texts)
 
     return behave
 
@@ -59,7 +64,7 @@ def at_most(chars: int):
     def behave(texts):
         if any(len(text) > chars for text in texts):
             raise TextTooLongError("the input length exceeds the context length")
-        return takes_all(texts)
+        return accept_all(texts)
 
     return behave
 
@@ -67,52 +72,52 @@ def at_most(chars: int):
 # --- windows ---
 
 
-def test_a_page_that_comes_alone_goes_at_once(open_line):
+def test_a_page_that_comes_alone_goes_at_once(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    (job,) = line.submit("a")
-    embedder.request(0).answer()
-    line.await_done(1)
+    setup = start(embedder)
+    (job,) = setup.submit("a")
+    embedder.request(0).respond()
+    setup.await_done(1)
     assert (job.vector, job.refused, job.model, job.sent) == (VECTOR, None, "m", True)
     assert embedder.windows == [["a"]]
 
 
-def test_while_two_windows_are_in_flight_the_next_one_fills(open_line):
+def test_while_two_windows_are_in_flight_the_next_one_fills(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
+    setup = start(embedder)
     for text in "abcde":
-        line.submit(text)
+        setup.submit(text)
     embedder.request(1)
-    line.settle()
+    setup.settle()
     assert embedder.windows == [["a"], ["b"]]
-    assert line.batcher.queued_texts == 3
-    (endpoint,) = line.batcher.endpoints()
+    assert setup.batcher.queued_texts == 3
+    (endpoint,) = setup.batcher.endpoints()
     assert endpoint == EndpointStatus("e", in_flight=2, concurrency=2, failures=0)
-    embedder.request(0).answer()
+    embedder.request(0).respond()
     assert embedder.request(2).texts == ["c", "d", "e"]
 
 
-def test_an_endpoint_gets_as_many_requests_at_once_as_it_may_have(open_line):
+def test_an_endpoint_gets_as_many_requests_at_once_as_it_may_have(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder, concurrency=4)
+    setup = start(embedder, concurrency=4)
     for text in "abcdefg":
-        line.submit(text)
+        setup.submit(text)
     embedder.request(3)
-    line.settle()
+    setup.settle()
     assert embedder.windows == [["a"], ["b"], ["c"], ["d"]]
-    assert line.batcher.endpoints() == [EndpointStatus("e", 4, concurrency=4, failures=0)]
-    embedder.request(2).answer()  # whichever is first
+    assert setup.batcher.endpoints() == [EndpointStatus("e", 4, concurrency=4, failures=0)]
+    embedder.request(2).respond()  # whichever is first
     assert embedder.request(4).texts == ["e", "f", "g"]
 
 
-def test_pages_of_many_submitters_share_a_window(open_line):
+def test_pages_of_many_submitters_share_a_window(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    line.submit("a")
-    line.submit("b")
-    line.submit("c", "d")
-    line.submit("e")
-    embedder.request(0).answer()
+    setup = start(embedder)
+    setup.submit("a")
+    setup.submit("b")
+    setup.submit("c", "d")
+    setup.submit("e")
+    embedder.request(0).respond()
     assert embedder.request(2).texts == ["c", "d", "e"]
 
 
@@ -126,149 +131,149 @@ def test_pages_of_many_submitters_share_a_window(open_line):
         (WindowLimits(chars=1), 512, [["aaa"], ["bbb"], ["ccc"], ["ddd"], ["eee"]]),
     ],
 )
-def test_a_window_ends_at_the_limit_of_pages_or_characters(open_line, limits, max_texts, windows):
+def test_a_window_ends_at_the_limit_of_pages_or_characters(start, limits, max_texts, windows):
     embedder = ManualEmbedder(max_texts=max_texts)
-    line = open_line(embedder, limits=limits)
-    line.submit("aaa", "bbb", "ccc", "ddd", "eee")
+    setup = start(embedder, limits=limits)
+    setup.submit("aaa", "bbb", "ccc", "ddd", "eee")
     for number in range(len(windows)):
-        embedder.request(number).answer()
-    line.await_done(5)
+        embedder.request(number).respond()
+    setup.await_done(5)
     assert embedder.windows == windows
 
 
 def test_a_window_holds_no_more_than_the_embedder_is_known_to_need_the_target_for(
-    open_line,
+    start,
 ):
-    embedder = ManualEmbedder(takes_all)
+    embedder = ManualEmbedder(accept_all)
     embedder.delay_s = 0.02
-    line = open_line(embedder, target_s=0.2)
-    line.submit("first")
-    line.await_done(1)
-    line.submit(*["texts"] * 40)
-    line.await_done(41)
+    setup = start(embedder, target_s=0.2)
+    setup.submit("first")
+    setup.await_done(1)
+    setup.submit(*["texts"] * 40)
+    setup.await_done(41)
     sizes = [len(window) for window in embedder.windows[1:]]
     assert sum(sizes) == 40
     assert 2 <= max(sizes) <= 11  # ten of 20 ms each
     assert len(sizes) <= 15
 
 
-def test_no_window_goes_while_the_outputs_have_enough_to_do(open_line):
+def test_no_window_goes_while_the_outputs_have_enough_to_do(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    line.submit("a")
+    setup = start(embedder)
+    setup.submit("a")
     first = embedder.request(0)
-    line.outputs_busy = True
-    first.answer()
-    line.await_done(1)
-    line.submit("b", "c")
-    line.settle()
+    setup.outputs_busy = True
+    first.respond()
+    setup.await_done(1)
+    setup.submit("b", "c")
+    setup.settle()
     assert embedder.windows == [["a"]]
-    assert line.batcher.queued_texts == 2
-    line.outputs_busy = False
+    assert setup.batcher.queued_texts == 2
+    setup.outputs_busy = False
     assert embedder.request(1).texts == ["b", "c"]
 
 
-def test_a_window_waits_for_company_only_where_that_is_wished(open_line):
+def test_a_window_waits_for_company_only_where_that_is_wished(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder, limits=WindowLimits(pages=3, wait_s=0.05))
-    line.submit("a")
-    line.submit("b")
+    setup = start(embedder, limits=WindowLimits(pages=3, wait_s=0.05))
+    setup.submit("a")
+    setup.submit("b")
     assert embedder.request(0).texts == ["a", "b"]
-    line.submit("c", "d", "e", "f")
+    setup.submit("c", "d", "e", "f")
     assert embedder.request(1).texts == ["c", "d", "e"]  # full: no need to wait
 
 
-def test_pages_are_done_in_the_order_in_which_they_came(open_line):
-    line = open_line(ManualEmbedder(takes_all), limits=WindowLimits(pages=4))
+def test_pages_are_done_in_the_order_in_which_they_came(start):
+    setup = start(ManualEmbedder(accept_all), limits=WindowLimits(pages=4))
     texts = [f"{n}" for n in range(200)]
     for text in texts:
-        line.submit(text)
-    line.await_done(200)
-    assert line.done == texts
+        setup.submit(text)
+    setup.await_done(200)
+    assert setup.done == texts
 
 
-def test_the_least_loaded_endpoint_gets_the_next_window(open_line):
+def test_the_least_loaded_endpoint_gets_the_next_window(start):
     first, second = ManualEmbedder(name="1"), ManualEmbedder(name="2")
-    line = open_line(first, second)
+    setup = start(first, second)
     for text in "abcd":
-        line.submit(text)
-    eventually(lambda: len(first.asked) == len(second.asked) == 2)
-    line.submit("e")
-    second.request(1).answer()
+        setup.submit(text)
+    eventually(lambda: len(first.requests) == len(second.requests) == 2)
+    setup.submit("e")
+    second.request(1).respond()
     assert second.request(2).texts == ["e"]
-    assert [e.in_flight for e in line.batcher.endpoints()] == [2, 2]
+    assert [e.in_flight for e in setup.batcher.endpoints()] == [2, 2]
 
 
-def test_a_text_that_is_known_costs_no_request(open_line):
-    embedder = ManualEmbedder(takes_all)
-    line = open_line(embedder, cache_pages=10)
-    line.submit("a")
-    line.await_done(1)
-    (again,) = line.submit("a")
-    line.await_done(2)
+def test_a_text_that_is_known_costs_no_request(start):
+    embedder = ManualEmbedder(accept_all)
+    setup = start(embedder, cache_pages=10)
+    setup.submit("a")
+    setup.await_done(1)
+    (again,) = setup.submit("a")
+    setup.await_done(2)
     assert (again.vector, again.sent, again.model) == (VECTOR, True, "m")
     assert embedder.windows == [["a"]]
 
 
-def test_a_job_that_was_dropped_is_never_sent(open_line):
+def test_a_job_that_was_dropped_is_never_sent(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    line.submit("a")
-    line.submit("b")
-    dropped, _ = line.submit("c", "d")
+    setup = start(embedder)
+    setup.submit("a")
+    setup.submit("b")
+    dropped, _ = setup.submit("c", "d")
     dropped.dropped = True
-    embedder.request(0).answer()
+    embedder.request(0).respond()
     assert embedder.request(2).texts == ["d"]
     assert not dropped.sent
 
 
-def test_what_was_dropped_does_not_pile_up_while_the_embedder_is_away(open_line):
+def test_what_was_dropped_does_not_pile_up_while_the_embedder_is_away(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    line.submit("a", "b")
-    line.submit("c")
+    setup = start(embedder)
+    setup.submit("a", "b")
+    setup.submit("c")
     embedder.request(1)
-    before = line.submit("hot")[0]
+    before = setup.submit("hot")[0]
     for _ in range(20_000):
         before.dropped = True
-        (before,) = line.submit("hot")
-    line.settle()
-    assert line.batcher.queued_texts < 5000
-    embedder.request(0).answer()
+        (before,) = setup.submit("hot")
+    setup.settle()
+    assert setup.batcher.queued_texts < 5000
+    embedder.request(0).respond()
     assert embedder.request(2).texts == ["hot"]
 
 
-def test_gauges_return_to_zero(open_line):
+def test_gauges_return_to_zero(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    line.submit("a")
+    setup = start(embedder)
+    setup.submit("a")
     embedder.request(0)
-    gauge = line.metrics.embed_in_flight.labels("0")
+    gauge = setup.metrics.embed_in_flight.labels("0")
     eventually(lambda: gauge._value.get() == 1)
-    embedder.request(0).answer()
+    embedder.request(0).respond()
     eventually(lambda: gauge._value.get() == 0)
 
 
 # --- what the embedder tells at the start ---
 
 
-def test_nothing_is_sent_before_the_embedder_has_told_about_its_model(open_line):
-    embedder = ManualEmbedder(takes_all)
+def test_nothing_is_sent_before_the_embedder_has_told_about_its_model(start):
+    embedder = ManualEmbedder(accept_all)
     embedder.model_info = [AWAY, AWAY, RejectedError("not even a word"), ModelInfo(2)]
-    line = open_line(embedder, learn=False)
-    line.submit("a", "b")
-    line.await_done(2)
+    setup = start(embedder, learn=False)
+    setup.submit("a", "b")
+    setup.await_done(2)
     assert embedder.checks == 4
     assert embedder.windows == [["a", "b"]]
-    assert line.stalls.current() == []
+    assert setup.stalls.current() == []
 
 
-def test_the_endpoints_are_asked_in_turn_until_one_has_told(open_line):
-    dead, sound = ManualEmbedder(takes_all, name="dead"), ManualEmbedder(takes_all)
+def test_the_endpoints_are_asked_in_turn_until_one_has_told(start):
+    dead, sound = ManualEmbedder(accept_all, name="dead"), ManualEmbedder(accept_all)
     dead.model_info = [AWAY]
-    line = open_line(dead, sound)
+    setup = start(dead, sound)
     assert dead.checks == 1
-    assert line.batcher.model_info == ModelInfo(2)
+    assert setup.batcher.model_info == ModelInfo(2)
 
 
 @pytest.mark.parametrize(
@@ -280,309 +285,309 @@ def test_the_endpoints_are_asked_in_turn_until_one_has_told(open_line):
     ],
 )
 def test_texts_are_lower_cased_where_the_server_takes_all_capitals_for_the_same(
-    open_line, detect, defect, sent
+    start, detect, defect, sent
 ):
-    embedder = ManualEmbedder(takes_all)
+    embedder = ManualEmbedder(accept_all)
     embedder.model_info = [ModelInfo(2, capitals_defect=defect)]
     rules = TextRules("m", prefix="Prefix: ")
-    line = open_line(embedder, rules=rules, detect_lowercase=detect, learn=False)
-    line.submit("Paris")
-    line.await_done(1)
+    setup = start(embedder, rules=rules, detect_lowercase=detect, learn=False)
+    setup.submit("Paris")
+    setup.await_done(1)
     assert embedder.windows == [[sent]]
-    assert line.batcher.rules == (rules.lowercased() if detect and defect else rules)
+    assert setup.batcher.rules == (rules.lowercased() if detect and defect else rules)
 
 
 def test_a_server_that_was_updated_meanwhile_gets_its_texts_lower_cased_before_any_of_them(
-    open_line,
+    start,
 ):
-    embedder = ManualEmbedder(takes_all)
-    line = open_line(embedder, detect_lowercase=True, cache_pages=9)
-    line.submit("Paris")
-    line.await_done(1)
+    embedder = ManualEmbedder(accept_all)
+    setup = start(embedder, detect_lowercase=True, cache_pages=9)
+    setup.submit("Paris")
+    setup.await_done(1)
     embedder.model_info = [ModelInfo(2, capitals_defect=True)]
-    line.submit("London")
-    line.await_done(2)
-    line.primary.recheck_after_silence_s = 0.0
-    line.submit("London", "Rome", "Bern")  # the first is remembered, from before
-    line.await_done(5)
-    line.submit("London")
-    line.await_done(6)
+    setup.submit("London")
+    setup.await_done(2)
+    setup.primary.recheck_after_silence_s = 0.0
+    setup.submit("London", "Rome", "Bern")  # the first is remembered, from before
+    setup.await_done(5)
+    setup.submit("London")
+    setup.await_done(6)
     assert embedder.windows == [["Paris"], ["London"], ["rome", "bern"], ["london"]]
     assert embedder.checks == 2
 
 
-def test_a_server_is_looked_at_after_a_fault_and_its_own_faults_blame_no_text(open_line):
+def test_a_server_is_looked_at_after_a_fault_and_its_own_faults_blame_no_text(start):
     answers: list[Exception | None] = [None, TransientError("gone", status=503)]
 
     def behave(texts):
         if answers and (error := answers.pop(0)):
             raise error
-        return takes_all(texts)
+        return accept_all(texts)
 
     embedder = ManualEmbedder(behave)
-    line = open_line(embedder, detect_lowercase=True)
-    line.submit("Paris")
-    line.await_done(1)
+    setup = start(embedder, detect_lowercase=True)
+    setup.submit("Paris")
+    setup.await_done(1)
     broken = TransientError("broken", status=500)
     embedder.model_info = [broken, broken, broken, broken, RejectedError("no")]
     embedder.model_info.append(ModelInfo(2, capitals_defect=True))
-    (job,) = line.submit("London")
-    line.await_done(2)
+    (job,) = setup.submit("London")
+    setup.await_done(2)
     assert embedder.windows == [["Paris"], ["London"], ["london"]]
     assert job.refused is None
     assert embedder.checks == 7
-    assert not line.stalls.has("embedder")
+    assert not setup.stalls.has("embedder")
 
 
-def test_every_server_is_looked_at_before_its_first_window(open_line):
-    good, bad = ManualEmbedder(takes_all, name="good"), ManualEmbedder(takes_all, name="bad")
+def test_every_server_is_looked_at_before_its_first_window(start):
+    good, bad = ManualEmbedder(accept_all, name="good"), ManualEmbedder(accept_all, name="bad")
     good.delay_s = bad.delay_s = 0.01
     bad.model_info = [ModelInfo(2, capitals_defect=True)]
-    line = open_line(good, bad, detect_lowercase=True, limits=WindowLimits(pages=1))
-    line.submit(*(f"Page {number}" for number in range(20)))
-    line.await_done(20)
+    setup = start(good, bad, detect_lowercase=True, limits=WindowLimits(pages=1))
+    setup.submit(*(f"Page {number}" for number in range(20)))
+    setup.await_done(20)
     assert bad.checks >= 1
     assert bad.windows
     assert all(text.islower() for (text,) in bad.windows)
 
 
-def test_a_server_that_is_asked_all_the_time_is_looked_at_each_minute(open_line):
-    embedder = ManualEmbedder(takes_all)
-    line = open_line(embedder, detect_lowercase=True)
+def test_a_server_that_is_asked_all_the_time_is_looked_at_each_minute(start):
+    embedder = ManualEmbedder(accept_all)
+    setup = start(embedder, detect_lowercase=True)
     for number in range(20):
-        line.submit(f"Page {number}")
-        line.await_done(number + 1)
+        setup.submit(f"Page {number}")
+        setup.await_done(number + 1)
     assert embedder.checks == 1
-    line.primary.recheck_every_s = 0.0
-    line.submit("Page 20")
-    line.await_done(21)
+    setup.primary.recheck_every_s = 0.0
+    setup.submit("Page 20")
+    setup.await_done(21)
     assert embedder.checks == 2
 
 
-def test_texts_that_were_on_their_way_when_lower_case_began_come_back_as_lower_case(open_line):
+def test_texts_that_were_on_their_way_when_lower_case_began_come_back_as_lower_case(start):
     good, bad = ManualEmbedder(name="good"), ManualEmbedder(name="bad")
     bad.model_info = [ModelInfo(2, capitals_defect=True)]
-    line = open_line(good, bad, detect_lowercase=True, limits=WindowLimits(pages=1))
+    setup = start(good, bad, detect_lowercase=True, limits=WindowLimits(pages=1))
     paris = "Paris " * 200
-    line.submit(paris, "London", "Rome")
+    setup.submit(paris, "London", "Rome")
     bad.request(0)
     assert [good.windows, bad.windows] == [[[paris], ["Rome"]], [["london"]]]
 
     def behave(texts):
         if texts == [paris]:
             raise TextTooLongError("too long")
-        return takes_all(texts)
+        return accept_all(texts)
 
     good.behaviour = bad.behaviour = behave
-    bad.request(0).answer()
+    bad.request(0).respond()
     good.request(0).fail(TextTooLongError("too long"))
     good.request(1).fail(AWAY)
-    line.await_done(3)
+    setup.await_done(3)
     assert all(text.islower() for (text,) in bad.windows)
     assert [paris.lower()] in good.windows + bad.windows
     assert ["rome"] in good.windows + bad.windows
 
 
-def test_a_stop_while_a_server_is_looked_at_leaves_its_window_unsent(open_line):
-    embedder = ManualEmbedder(takes_all)
-    line = open_line(embedder, detect_lowercase=True)
-    line.primary.recheck_after_silence_s = 0.0
+def test_a_stop_while_a_server_is_looked_at_leaves_its_window_unsent(start):
+    embedder = ManualEmbedder(accept_all)
+    setup = start(embedder, detect_lowercase=True)
+    setup.primary.recheck_after_silence_s = 0.0
     embedder.check_s = 0.2
-    line.submit("Paris")
+    setup.submit("Paris")
     eventually(lambda: embedder.checks == 2)
-    line.batcher.halt().result(10)
-    line.settle()
+    setup.batcher.halt().result(10)
+    setup.settle()
     assert embedder.windows == []
-    assert line.done == []
+    assert setup.done == []
 
 
-def test_both_windows_of_a_server_wait_for_one_look(open_line):
-    embedder = ManualEmbedder(takes_all)
-    line = open_line(embedder, detect_lowercase=True, limits=WindowLimits(pages=1))
+def test_both_windows_of_a_server_wait_for_one_look(start):
+    embedder = ManualEmbedder(accept_all)
+    setup = start(embedder, detect_lowercase=True, limits=WindowLimits(pages=1))
     embedder.check_s = 0.05
-    line.primary.endpoints[0].checked_at = -math.inf
-    line.submit("Paris", "London")
-    line.await_done(2)
+    setup.primary.endpoints[0].checked_at = -math.inf
+    setup.submit("Paris", "London")
+    setup.await_done(2)
     assert embedder.checks == 2
 
 
-def test_the_embedder_s_facts_are_asked_for_once(open_line):
-    embedder = ManualEmbedder(takes_all)
-    line = open_line(embedder)
+def test_the_embedder_s_facts_are_asked_for_once(start):
+    embedder = ManualEmbedder(accept_all)
+    setup = start(embedder)
     for _ in range(5):
-        line.batcher.start()
-        line.submit("a")
-    line.await_done(5)
+        setup.batcher.start()
+        setup.submit("a")
+    setup.await_done(5)
     assert embedder.checks == 1
 
 
 # --- refused pages ---
 
 
-def test_a_window_is_halved_until_the_refused_page_is_found(open_line):
+def test_a_window_is_halved_until_the_refused_page_is_found(start):
     embedder = ManualEmbedder(refuses("bad"))
-    line = open_line(embedder)
-    jobs = line.submit("a", "b", "c", "bad", "d", "e", "f", "g")
-    line.await_done(8)
+    setup = start(embedder)
+    jobs = setup.submit("a", "b", "c", "bad", "d", "e", "f", "g")
+    setup.await_done(8)
     assert [job.text for job in jobs if job.refused] == ["bad"]
     assert all(job.vector == VECTOR for job in jobs if job.text != "bad")
-    assert len(embedder.asked) == 8  # 8; 4; 2; 2, of which 1, twice, and 1; 4
+    assert len(embedder.requests) == 8  # 8; 4; 2; 2, of which 1, twice, and 1; 4
 
 
-def test_several_refused_pages_do_not_take_their_neighbours_along(open_line):
-    line = open_line(ManualEmbedder(refuses("x", "y")))
-    jobs = line.submit(*"xabycxdx")
-    line.await_done(8)
+def test_several_refused_pages_do_not_take_their_neighbours_along(start):
+    setup = start(ManualEmbedder(refuses("x", "y")))
+    jobs = setup.submit(*"xabycxdx")
+    setup.await_done(8)
     assert {job.text for job in jobs if job.refused} == {"x", "y"}
     assert {job.text for job in jobs if job.vector} == set("abcd")
 
 
-def test_one_bad_vector_is_asked_for_again_alone(open_line):
+def test_one_bad_vector_is_asked_for_again_alone(start):
     embedder = ManualEmbedder(nan_for("bad"))
-    line = open_line(embedder)
-    jobs = line.submit("a", "bad", "b")
-    line.await_done(3)
+    setup = start(embedder)
+    jobs = setup.submit("a", "bad", "b")
+    setup.await_done(3)
     assert embedder.windows == [["a", "bad", "b"], ["bad"]]
     assert [job.refused is None for job in jobs] == [True, False, True]
 
 
-def test_a_bad_vector_that_came_alone_is_asked_for_again_too(open_line):
+def test_a_bad_vector_that_came_alone_is_asked_for_again_too(start):
     embedder = ManualEmbedder(nan_for("bad"))
-    line = open_line(embedder)
-    (job,) = line.submit("bad")
-    line.await_done(1)
+    setup = start(embedder)
+    (job,) = setup.submit("bad")
+    setup.await_done(1)
     assert embedder.windows == [["bad"], ["bad"]]
     assert "two requests" in (job.refused or "")
 
 
-def test_a_vector_that_was_bad_only_once_is_taken_the_second_time(open_line):
+def test_a_vector_that_was_bad_only_once_is_taken_the_second_time(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    (job,) = line.submit("a")
-    embedder.request(0).answer([None])
-    embedder.request(1).answer([VECTOR])
-    line.await_done(1)
+    setup = start(embedder)
+    (job,) = setup.submit("a")
+    embedder.request(0).respond([None])
+    embedder.request(1).respond([VECTOR])
+    setup.await_done(1)
     assert job.vector == VECTOR
 
 
-def test_a_page_that_was_refused_only_once_alone_is_taken_the_second_time(open_line):
+def test_a_page_that_was_refused_only_once_alone_is_taken_the_second_time(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    (job,) = line.submit("a")
+    setup = start(embedder)
+    (job,) = setup.submit("a")
     embedder.request(0).fail(RejectedError("no"))
-    embedder.request(1).answer()
-    line.await_done(1)
+    embedder.request(1).respond()
+    setup.await_done(1)
     assert (job.vector, job.refused) == (VECTOR, None)
 
 
 @pytest.mark.parametrize("rule", ["mean", "truncate", "refuse"])
-def test_a_page_that_was_too_long_only_once_is_neither_cut_nor_refused(open_line, rule):
+def test_a_page_that_was_too_long_only_once_is_neither_cut_nor_refused(start, rule):
     embedder = ManualEmbedder()
-    line = open_line(embedder, rules=TextRules("m", long_pages=rule))
-    (job,) = line.submit("word " * 100)
+    setup = start(embedder, rules=TextRules("m", long_pages=rule))
+    (job,) = setup.submit("word " * 100)
     embedder.request(0).fail(TextTooLongError("the input length exceeds the context length"))
-    embedder.request(1).answer()
-    line.await_done(1)
+    embedder.request(1).respond()
+    setup.await_done(1)
     assert embedder.windows == [[job.text]] * 2
     assert job.vector == VECTOR
 
 
-def test_when_even_a_plain_word_is_refused_it_is_the_set_up_s_fault_and_the_rest_waits(open_line):
-    mended = threading.Event()
+def test_when_even_a_plain_word_is_refused_it_is_the_set_up_s_fault_and_the_rest_waits(start):
+    is_repaired = threading.Event()
 
     def refuse_all(texts):
-        if mended.is_set() and texts != ["page"]:  # not between a page and the plain word
-            embedder.behaviour = takes_all
-            return takes_all(texts)
+        if is_repaired.is_set() and texts != ["page"]:  # not between a page and the plain word
+            embedder.behaviour = accept_all
+            return accept_all(texts)
         raise RejectedError("no")
 
     embedder = ManualEmbedder(refuse_all)
-    line = open_line(embedder)
-    jobs = line.submit(*(f"{n}" for n in range(60)))
-    (stall,) = eventually(line.stalls.current)
+    setup = start(embedder)
+    jobs = setup.submit(*(f"{n}" for n in range(60)))
+    (stall,) = eventually(setup.stalls.current)
     assert "refuses every page" in stall.reason
     assert "EMBED_MODEL" in stall.remedy
-    assert len(line.done) == REFUSALS_BEFORE_CANARY
-    mended.set()
-    line.await_done(60)
+    assert len(setup.done) == REFUSALS_BEFORE_CANARY
+    is_repaired.set()
+    setup.await_done(60)
     assert sum(job.refused is not None for job in jobs) == REFUSALS_BEFORE_CANARY
-    eventually(lambda: not line.stalls.current())
+    eventually(lambda: not setup.stalls.current())
 
 
-def test_many_refused_pages_in_a_row_do_not_hold_up_the_stream(open_line):
+def test_many_refused_pages_in_a_row_do_not_hold_up_the_stream(start):
     bad = [f"bad {n}" for n in range(100)]
-    line = open_line(ManualEmbedder(refuses(*bad)))
-    jobs = line.submit(*bad, "good")
-    line.await_done(101)
+    setup = start(ManualEmbedder(refuses(*bad)))
+    jobs = setup.submit(*bad, "good")
+    setup.await_done(101)
     assert [job.text for job in jobs if job.vector] == ["good"]
-    assert line.stalls.current() == []
+    assert setup.stalls.current() == []
 
 
-def test_pages_that_are_too_long_are_refused_as_wished_however_many_there_are(open_line):
-    line = open_line(ManualEmbedder(at_most(10)), rules=TextRules("m", long_pages="refuse"))
-    jobs = line.submit(*["x" * 11] * 50)
-    line.await_done(50)
+def test_pages_that_are_too_long_are_refused_as_wished_however_many_there_are(start):
+    setup = start(ManualEmbedder(at_most(10)), rules=TextRules("m", long_pages="refuse"))
+    jobs = setup.submit(*["x" * 11] * 50)
+    setup.await_done(50)
     assert all(job.refused for job in jobs)
-    assert line.stalls.current() == []
+    assert setup.stalls.current() == []
 
 
 # --- long pages ---
 
 
-def test_a_long_page_goes_in_pieces_and_is_done_once_all_are(open_line):
+def test_a_long_page_goes_in_pieces_and_is_done_once_all_are(start):
     embedder = ManualEmbedder()
     embedder.model_info = [ModelInfo(2, context_tokens=116)]  # 300 characters
-    line = open_line(embedder, limits=WindowLimits(pages=2))
-    (job,) = line.submit("word " * 200)
+    setup = start(embedder, limits=WindowLimits(pages=2))
+    (job,) = setup.submit("word " * 200)
     first, second = embedder.request(0), embedder.request(1)
-    second.answer()
-    first.answer()
-    embedder.request(2).answer()
-    line.await_done(1)
+    second.respond()
+    first.respond()
+    embedder.request(2).respond()
+    setup.await_done(1)
     assert "".join(chain(*embedder.windows)) == "word " * 200
     assert all(len(text) <= 300 for window in embedder.windows for text in window)
     assert job.vector == VECTOR
 
 
 @pytest.mark.parametrize("rule", ["truncate", "refuse"])
-def test_a_long_page_goes_whole_where_it_is_to_be_truncated_or_refused(open_line, rule):
-    embedder = ManualEmbedder(takes_all)
+def test_a_long_page_goes_whole_where_it_is_to_be_truncated_or_refused(start, rule):
+    embedder = ManualEmbedder(accept_all)
     embedder.model_info = [ModelInfo(2, context_tokens=116)]
-    line = open_line(embedder, rules=TextRules("m", long_pages=rule))
-    line.submit("x" * 1000)
-    line.await_done(1)
+    setup = start(embedder, rules=TextRules("m", long_pages=rule))
+    setup.submit("x" * 1000)
+    setup.await_done(1)
     assert embedder.windows == [["x" * 1000]]
-    assert embedder.asked[0].truncate == (rule == "truncate")
+    assert embedder.requests[0].truncate == (rule == "truncate")
 
 
-def test_pieces_that_are_still_too_long_are_halved_until_they_fit(open_line):
+def test_pieces_that_are_still_too_long_are_halved_until_they_fit(start):
     embedder = ManualEmbedder(at_most(500))
-    line = open_line(embedder)
-    (job,) = line.submit("word " * 500)
-    line.await_done(1)
+    setup = start(embedder)
+    (job,) = setup.submit("word " * 500)
+    setup.await_done(1)
     taken = [w for w in embedder.windows if all(len(text) <= 500 for text in w)]
     assert "".join(chain(*taken)) == "word " * 500
     assert job.vector == VECTOR
 
 
-def test_a_server_that_cannot_truncate_gets_the_beginning(open_line):
+def test_a_server_that_cannot_truncate_gets_the_beginning(start):
     embedder = ManualEmbedder(at_most(500))
-    line = open_line(embedder, rules=TextRules("m", long_pages="truncate"))
-    (job,) = line.submit("word " * 500)
-    line.await_done(1)
+    setup = start(embedder, rules=TextRules("m", long_pages="truncate"))
+    (job,) = setup.submit("word " * 500)
+    setup.await_done(1)
     assert job.vector == VECTOR
     assert ("word " * 500).startswith(embedder.windows[-1][0])
 
 
-def test_a_text_of_which_no_piece_fits_is_refused(open_line):
-    line = open_line(ManualEmbedder(at_most(30)))
-    (job,) = line.submit("word " * 500)
-    line.await_done(1)
+def test_a_text_of_which_no_piece_fits_is_refused(start):
+    setup = start(ManualEmbedder(at_most(30)))
+    (job,) = setup.submit("word " * 500)
+    setup.await_done(1)
     assert "context" in (job.refused or "")
 
 
 @pytest.mark.parametrize("rule", ["mean", "truncate"])
-def test_a_page_that_was_split_in_a_window_that_then_failed_is_done_once(open_line, rule):
+def test_a_page_that_was_split_in_a_window_that_then_failed_is_done_once(start, rule):
     """The window goes back to the queue, but the whole text must not: its pieces are there."""
     failures = [AWAY, AWAY]
 
@@ -591,229 +596,229 @@ def test_a_page_that_was_split_in_a_window_that_then_failed_is_done_once(open_li
             raise failures.pop()
         return at_most(500)(texts)
 
-    line = open_line(ManualEmbedder(behave), rules=TextRules("m", long_pages=rule))
-    jobs = line.submit("word " * 150, "short")
-    line.await_done(2)
-    line.settle()
-    assert not line.crashes
+    setup = start(ManualEmbedder(behave), rules=TextRules("m", long_pages=rule))
+    jobs = setup.submit("word " * 150, "short")
+    setup.await_done(2)
+    setup.settle()
+    assert not setup.crashes
     assert all(job.vector == VECTOR for job in jobs)
 
 
-def test_a_page_of_which_one_piece_is_refused_is_refused_once(open_line):
+def test_a_page_of_which_one_piece_is_refused_is_refused_once(start):
     def behave(texts):
         if any("poison" in text for text in texts):
             raise RejectedError("no")
-        return takes_all(texts)
+        return accept_all(texts)
 
     embedder = ManualEmbedder(behave)
     embedder.model_info = [ModelInfo(2, context_tokens=116)]
-    line = open_line(embedder)
-    long, short = line.submit("word " * 100 + "poison " + "word " * 100, "short")
-    line.await_done(2)
-    line.settle()
+    setup = start(embedder)
+    long, short = setup.submit("word " * 100 + "poison " + "word " * 100, "short")
+    setup.await_done(2)
+    setup.settle()
     assert (long.refused, short.vector) == ("no", VECTOR)
-    assert len(line.done) == 2
+    assert len(setup.done) == 2
 
 
 # --- faults ---
 
 
-def test_a_window_that_failed_is_asked_again_and_the_stall_has_a_name(open_line):
+def test_a_window_that_failed_is_asked_again_and_the_stall_has_a_name(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder, min_stall_s=0.0)
-    line.submit("a", "b", "c")
+    setup = start(embedder, min_stall_s=0.0)
+    setup.submit("a", "b", "c")
     embedder.request(0).fail(AWAY)
-    (stall,) = eventually(line.stalls.current)
+    (stall,) = eventually(setup.stalls.current)
     assert (stall.service, stall.reason) == ("embedder", "it is away")
     embedder.request(1).fail(AWAY)
-    embedder.request(2).answer()
-    embedder.request(3).answer()
-    line.await_done(3)
-    assert line.done == ["a", "b", "c"]
-    eventually(lambda: not line.stalls.current())
+    embedder.request(2).respond()
+    embedder.request(3).respond()
+    setup.await_done(3)
+    assert setup.done == ["a", "b", "c"]
+    eventually(lambda: not setup.stalls.current())
 
 
-def test_after_a_fault_one_text_goes_ahead_to_try(open_line):
+def test_after_a_fault_one_text_goes_ahead_to_try(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    line.submit("a", "b", "c")
+    setup = start(embedder)
+    setup.submit("a", "b", "c")
     embedder.request(0).fail(AWAY)
     assert embedder.request(1).texts == ["a"]
-    line.settle()
-    assert len(embedder.asked) == 2
-    embedder.request(1).answer()
+    setup.settle()
+    assert len(embedder.requests) == 2
+    embedder.request(1).respond()
     assert embedder.request(2).texts == ["b", "c"]
 
 
-def test_requests_that_fail_together_are_one_fault(open_line):
+def test_requests_that_fail_together_are_one_fault(start):
     """Sixteen faults in a row would mean five seconds' pause for a server that restarts."""
     embedder = ManualEmbedder()
-    line = open_line(embedder, concurrency=16)
+    setup = start(embedder, concurrency=16)
     for number in range(16):
-        line.submit(f"{number}")
+        setup.submit(f"{number}")
     embedder.request(15)
-    for asked in list(embedder.asked):
-        asked.fail(AWAY)
+    for request in list(embedder.requests):
+        request.fail(AWAY)
     trial = embedder.request(16)
-    assert line.batcher.endpoints()[0].failures == 1
+    assert setup.batcher.endpoints()[0].failures == 1
     trial.fail(AWAY)
-    eventually(lambda: line.batcher.endpoints()[0].failures == 2)
+    eventually(lambda: setup.batcher.endpoints()[0].failures == 2)
 
 
-def test_a_text_under_suspicion_goes_while_no_other_is_in_flight(open_line):
+def test_a_text_under_suspicion_goes_while_no_other_is_in_flight(start):
     """A page that kills the model fails what is in flight with it, and that would be suspected."""
     embedder = ManualEmbedder()
-    line = open_line(embedder, limits=WindowLimits(pages=1), concurrency=3)
+    setup = start(embedder, limits=WindowLimits(pages=1), concurrency=3)
     killed = TransientError("EOF", status=500)
-    line.submit("killer", "a", "b")
+    setup.submit("killer", "a", "b")
     embedder.request(2)
 
     def end(fails: int, answers: int) -> None:
         embedder.request(fails).fail(killed)
-        line.settle()
-        embedder.request(answers).answer()
+        setup.settle()
+        embedder.request(answers).respond()
 
     end(0, 1)
     end(3, 2)
     embedder.request(4)
-    line.submit("c")
-    line.submit("d")
+    setup.submit("c")
+    setup.submit("d")
     embedder.request(6)
     end(4, 5)
     time.sleep(0.05)  # longer than an endpoint is left alone here
     assert embedder.windows[3:] == [["killer"], ["killer"], ["c"], ["d"]]
-    embedder.request(6).answer()
+    embedder.request(6).respond()
     trial = embedder.request(7)
-    line.submit("e")
-    line.settle()
+    setup.submit("e")
+    setup.settle()
     assert embedder.windows[7:] == [["killer"]]
-    trial.answer()
+    trial.respond()
     assert embedder.request(8).texts == ["e"]
 
 
-def test_what_waits_for_a_look_at_a_server_fails_with_it(open_line):
+def test_what_waits_for_a_look_at_a_server_fails_with_it(start):
     """Each of them asking it again would take as many time-outs of a server that hangs."""
-    embedder = ManualEmbedder(takes_all)
+    embedder = ManualEmbedder(accept_all)
     limits = WindowLimits(pages=1)
-    line = open_line(embedder, detect_lowercase=True, limits=limits, concurrency=8)
+    setup = start(embedder, detect_lowercase=True, limits=limits, concurrency=8)
     embedder.model_info = [TransientError("it hangs", retry_after_s=300.0)]
     embedder.check_s = 0.05
-    line.primary.endpoints[0].checked_at = -math.inf
-    line.submit(*"abcdefgh")
-    eventually(lambda: line.batcher.endpoints()[0].failures)
-    line.settle()
-    assert line.batcher.endpoints() == [EndpointStatus("e", 0, concurrency=8, failures=1)]
-    assert line.batcher.queued_texts == 8
+    setup.primary.endpoints[0].checked_at = -math.inf
+    setup.submit(*"abcdefgh")
+    eventually(lambda: setup.batcher.endpoints()[0].failures)
+    setup.settle()
+    assert setup.batcher.endpoints() == [EndpointStatus("e", 0, concurrency=8, failures=1)]
+    assert setup.batcher.queued_texts == 8
     assert embedder.checks == 2  # one at the start
 
 
-def test_the_failure_of_one_endpoint_of_several_is_logged_once(open_line):
+def test_the_failure_of_one_endpoint_of_several_is_logged_once(start):
     dead, sound = ManualEmbedder(name="dead"), ManualEmbedder(name="sound")
-    line = open_line(dead, sound, limits=WindowLimits(pages=1), concurrency=4)
+    setup = start(dead, sound, limits=WindowLimits(pages=1), concurrency=4)
     with capture_logs() as lines:
-        line.submit(*"abcdefgh")
+        setup.submit(*"abcdefgh")
         dead.request(3)
-        for asked in list(dead.asked):
-            asked.fail(AWAY)
+        for request in list(dead.requests):
+            request.fail(AWAY)
         dead.request(4).fail(AWAY)
-        eventually(lambda: line.batcher.endpoints()[0].failures == 2)
+        eventually(lambda: setup.batcher.endpoints()[0].failures == 2)
     assert [one["event"] for one in lines] == ["an endpoint fails: the others embed its texts"]
 
 
-def test_a_dead_endpoint_is_left_out_and_tried_again(open_line):
+def test_a_dead_endpoint_is_left_out_and_tried_again(start):
     dead, sound = ManualEmbedder(name="dead"), ManualEmbedder(name="sound")
-    line = open_line(dead, sound)
+    setup = start(dead, sound)
     for text in "abcd":
-        line.submit(text)
-    eventually(lambda: len(dead.asked) == len(sound.asked) == 2)
+        setup.submit(text)
+    eventually(lambda: len(dead.requests) == len(sound.requests) == 2)
     lost = [*dead.request(0).texts, *dead.request(1).texts]
     dead.request(0).fail(AWAY)
     dead.request(1).fail(AWAY)
-    eventually(lambda: line.batcher.endpoints()[0].failures == 1)
-    assert line.stalls.current() == []  # the other one works
+    eventually(lambda: setup.batcher.endpoints()[0].failures == 1)
+    assert setup.stalls.current() == []  # the other one works
     assert dead.request(2).texts == lost[-1:]  # a trial, while the sound one is full
-    sound.request(0).answer()
+    sound.request(0).respond()
     assert sound.request(2).texts == lost[:1]
-    dead.request(2).answer()
-    eventually(lambda: line.batcher.endpoints()[0].failures == 0)
+    dead.request(2).respond()
+    eventually(lambda: setup.batcher.endpoints()[0].failures == 0)
 
 
-def test_an_endpoint_that_may_be_asked_soon_is_not_forgotten_for_one_that_may_be_late(open_line):
+def test_an_endpoint_that_may_be_asked_soon_is_not_forgotten_for_one_that_may_be_late(start):
     patient, hasty = ManualEmbedder(name="patient"), ManualEmbedder(name="hasty")
-    line = open_line(patient, hasty)
-    line.submit("a")
-    line.submit("b")
-    line.submit("c")
-    line.submit("d")
-    eventually(lambda: len(patient.asked) == len(hasty.asked) == 2)
-    for asked in patient.asked:
-        asked.fail(TransientError("busy", retry_after_s=300.0))
+    setup = start(patient, hasty)
+    setup.submit("a")
+    setup.submit("b")
+    setup.submit("c")
+    setup.submit("d")
+    eventually(lambda: len(patient.requests) == len(hasty.requests) == 2)
+    for request in patient.requests:
+        request.fail(TransientError("busy", retry_after_s=300.0))
     left_out = EndpointStatus("patient", in_flight=0, concurrency=2, failures=1)
-    eventually(lambda: line.batcher.endpoints()[0] == left_out)
-    for asked in list(hasty.asked):
-        asked.fail(AWAY)
+    eventually(lambda: setup.batcher.endpoints()[0] == left_out)
+    for request in list(hasty.requests):
+        request.fail(AWAY)
     hasty.request(2)  # soon, and not in five minutes
-    assert len(patient.asked) == 2
+    assert len(patient.requests) == 2
 
 
-def test_a_failed_window_of_one_endpoint_is_done_by_another(open_line):
+def test_a_failed_window_of_one_endpoint_is_done_by_another(start):
     def fail(texts):
         raise AWAY
 
-    dead, sound = ManualEmbedder(fail, name="dead"), ManualEmbedder(takes_all, name="sound")
-    line = open_line(dead, sound, limits=WindowLimits(pages=3))
+    dead, sound = ManualEmbedder(fail, name="dead"), ManualEmbedder(accept_all, name="sound")
+    setup = start(dead, sound, limits=WindowLimits(pages=3))
     texts = [f"{n}" for n in range(100)]
-    line.submit(*texts)
-    line.await_done(100)
-    assert sorted(line.done) == sorted(texts)
+    setup.submit(*texts)
+    setup.await_done(100)
+    assert sorted(setup.done) == sorted(texts)
 
 
-def test_a_set_up_fault_loses_nothing_and_shows_its_remedy(open_line):
+def test_a_set_up_fault_loses_nothing_and_shows_its_remedy(start):
     def no_model(texts):
         raise ConfigurationError("no such model", remedy="pull it", status=404)
 
     embedder = ManualEmbedder(no_model)
-    line = open_line(embedder)
-    line.submit("a", "b")
-    (stall,) = eventually(line.stalls.current)
+    setup = start(embedder)
+    setup.submit("a", "b")
+    (stall,) = eventually(setup.stalls.current)
     assert (stall.reason, stall.remedy) == ("no such model", "pull it")
-    eventually(lambda: len(embedder.asked) > 20)
-    embedder.behaviour = takes_all
-    line.await_done(2)
+    eventually(lambda: len(embedder.requests) > 20)
+    embedder.behaviour = accept_all
+    setup.await_done(2)
 
 
-def test_a_text_that_makes_the_server_fail_each_time_is_refused_in_the_end(open_line):
+def test_a_text_that_makes_the_server_fail_each_time_is_refused_in_the_end(start):
 
     def behave(texts):
         if "kills" in texts:
             raise TransientError("EOF", status=500)
-        return takes_all(texts)
+        return accept_all(texts)
 
-    line = open_line(ManualEmbedder(behave), min_failing_s=0.05)
-    jobs = line.submit("a", "kills", *(f"{n}" for n in range(50)))
-    line.await_done(52)
+    setup = start(ManualEmbedder(behave), min_failing_s=0.05)
+    jobs = setup.submit("a", "kills", *(f"{n}" for n in range(50)))
+    setup.await_done(52)
     assert [job.text for job in jobs if job.refused] == ["kills"]
 
 
 @pytest.mark.parametrize("status", [429, 503, None])
-def test_a_server_that_is_busy_for_long_has_no_page_refused(open_line, status):
+def test_a_server_that_is_busy_for_long_has_no_page_refused(start, status):
 
     def busy_but_for_a_word(texts):
         if texts == ["page"]:
-            return takes_all(texts)
+            return accept_all(texts)
         raise TransientError("busy", status=status)
 
     embedder = ManualEmbedder(busy_but_for_a_word)
-    line = open_line(embedder, min_failing_s=0.0)
-    (job,) = line.submit("a")
-    eventually(lambda: len(embedder.asked) > 30)
+    setup = start(embedder, min_failing_s=0.0)
+    (job,) = setup.submit("a")
+    eventually(lambda: len(embedder.requests) > 30)
     assert job.refused is None
-    embedder.behaviour = takes_all
-    line.await_done(1)
+    embedder.behaviour = accept_all
+    setup.await_done(1)
     assert job.vector == VECTOR
 
 
-def test_a_server_that_recovers_at_the_last_moment_has_no_page_refused(open_line):
+def test_a_server_that_recovers_at_the_last_moment_has_no_page_refused(start):
     asked = 0
 
     def recovers_when_asked_a_word(texts):
@@ -821,82 +826,82 @@ def test_a_server_that_recovers_at_the_last_moment_has_no_page_refused(open_line
         asked += texts == ["page"]
         if not asked:
             raise TransientError("loading", status=500)
-        return takes_all(texts)
+        return accept_all(texts)
 
-    line = open_line(ManualEmbedder(recovers_when_asked_a_word), min_failing_s=0.0)
-    (job,) = line.submit("a")
-    line.await_done(1)
+    setup = start(ManualEmbedder(recovers_when_asked_a_word), min_failing_s=0.0)
+    (job,) = setup.submit("a")
+    setup.await_done(1)
     assert asked == 1
     assert job.vector == VECTOR
 
 
-def test_a_time_out_grows_with_what_the_embedder_needs_and_with_what_is_before_it(open_line):
+def test_a_time_out_grows_with_what_the_embedder_needs_and_with_what_is_before_it(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    line.submit("a" * 1000)
-    line.submit("b" * 1000)
+    setup = start(embedder)
+    setup.submit("a" * 1000)
+    setup.submit("b" * 1000)
     assert embedder.request(0).timeout_s == embedder.request(1).timeout_s == 60.0
-    line.batcher._endpoints[0].throughput.learn(1200, 3.0)
-    line.submit("c" * 1000)
-    embedder.request(0).answer()
+    setup.batcher._endpoints[0].throughput.learn(1200, 3.0)
+    setup.submit("c" * 1000)
+    embedder.request(0).respond()
     assert 70 < embedder.request(2).timeout_s < 75  # 2,400 at about 1 s a 1,000, five times
 
 
 # --- stopping, and what must not be hidden ---
 
 
-def test_a_halt_waits_for_what_is_in_flight_and_sends_nothing_more(open_line):
+def test_a_halt_waits_for_what_is_in_flight_and_sends_nothing_more(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    line.submit("a")
-    line.submit("b")
-    line.submit("c")
+    setup = start(embedder)
+    setup.submit("a")
+    setup.submit("b")
+    setup.submit("c")
     embedder.request(1)
-    halted = line.batcher.halt()
-    embedder.request(0).answer()
-    line.await_done(1)
+    halted = setup.batcher.halt()
+    embedder.request(0).respond()
+    setup.await_done(1)
     assert not halted.done()
-    embedder.request(1).answer()
+    embedder.request(1).respond()
     halted.result(10)
-    line.submit("d")
-    line.settle()
+    setup.submit("d")
+    setup.settle()
     assert embedder.windows == [["a"], ["b"]]
-    assert line.batcher.halt().result(10) is None
+    assert setup.batcher.halt().result(10) is None
 
 
-def test_a_halt_with_nothing_in_flight_is_over_at_once(open_line):
+def test_a_halt_with_nothing_in_flight_is_over_at_once(start):
     embedder = ManualEmbedder()
     embedder.model_info = [AWAY]
-    line = open_line(embedder, learn=False)
-    line.submit("a")
-    line.batcher.halt().result(10)
+    setup = start(embedder, learn=False)
+    setup.submit("a")
+    setup.batcher.halt().result(10)
     checks = embedder.checks
-    line.settle()
+    setup.settle()
     assert embedder.checks <= checks + 1
 
 
-def test_a_window_that_fails_after_a_halt_is_not_sent_again(open_line):
+def test_a_window_that_fails_after_a_halt_is_not_sent_again(start):
     embedder = ManualEmbedder()
-    line = open_line(embedder)
-    line.submit("a")
+    setup = start(embedder)
+    setup.submit("a")
     embedder.request(0)
-    halted = line.batcher.halt()
-    line.settle()
+    halted = setup.batcher.halt()
+    setup.settle()
     embedder.request(0).fail(AWAY)
     halted.result(10)
-    line.settle()
-    assert len(embedder.asked) == 1
-    assert line.done == []
+    setup.settle()
+    assert len(embedder.requests) == 1
+    assert setup.done == []
 
 
-def test_an_error_of_ours_is_fatal_wherever_on_the_loop_it_happens(open_line):
-    line = open_line(ManualEmbedder(lambda texts: [VECTOR, VECTOR]))
-    line.submit("a")
-    assert isinstance(eventually(lambda: line.crashes)[0], ValueError)
+def test_an_error_of_ours_is_fatal_wherever_on_the_loop_it_happens(start):
+    setup = start(ManualEmbedder(lambda texts: [VECTOR, VECTOR]))
+    setup.submit("a")
+    assert isinstance(eventually(lambda: setup.crashes)[0], ValueError)
 
-    line = open_line(ManualEmbedder(takes_all))
-    line.batcher.submit([EmbeddingJob(None, line._finished, None)])
-    assert eventually(lambda: line.crashes)
+    setup = start(ManualEmbedder(accept_all))
+    setup.batcher.submit([EmbeddingJob(None, setup._finished, None)])
+    assert eventually(lambda: setup.crashes)
 
 
 # --- everything at once ---
@@ -932,10 +937,10 @@ class Moody:
 def test_at_the_start_an_endpoint_that_asks_for_time_is_left_alone_and_the_next_is_asked_at_once():
     busy, sound = ManualEmbedder(name="busy"), ManualEmbedder(name="sound")
     busy.model_info = [TransientError("busy", status=429, retry_after_s=300.0)]
-    line = Line(busy, sound)
-    line.batcher.start()
-    eventually(lambda: line.batcher.model_info)
-    line.event_loop.close()
+    setup = BatcherSetup(busy, sound)
+    setup.batcher.start()
+    eventually(lambda: setup.batcher.model_info)
+    setup.event_loop.close()
     assert (busy.checks, sound.checks) == (1, 1)
 
 
@@ -944,7 +949,7 @@ def test_at_the_start_an_endpoint_that_asks_for_time_is_left_alone_and_the_next_
 def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, rule):
     chance, calm = random.Random(seed), threading.Event()
     embedders = [ManualEmbedder(Moody(seed + n, calm), name=f"{n}") for n in range(2)]
-    line = Line(
+    setup = BatcherSetup(
         *embedders,
         rules=TextRules("m", long_pages=rule),
         limits=WindowLimits(pages=6),
@@ -954,15 +959,15 @@ def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, 
     texts = ["good", "bad", "nan", "long " * 100, "longer " * 900]
     jobs = []
     for number in range(60):
-        jobs += line.submit(f"{chance.choice(texts)} {number}" * chance.choice([1, 1, 2]))
+        jobs += setup.submit(f"{chance.choice(texts)} {number}" * chance.choice([1, 1, 2]))
         if chance.random() < 0.2:
             jobs[-1].dropped = not jobs[-1].sent
     calm.set()
-    eventually(lambda: all(j.dropped or j.vector or j.refused for j in jobs) or line.crashes)
-    line.settle()
-    line.event_loop.close()
-    assert line.crashes == []
-    assert max(Counter(line.done).values()) == 1
+    eventually(lambda: all(j.dropped or j.vector or j.refused for j in jobs) or setup.crashes)
+    setup.settle()
+    setup.event_loop.close()
+    assert setup.crashes == []
+    assert max(Counter(setup.done).values()) == 1
     for job in jobs:
         if not job.dropped:
             assert (job.vector is None) == (job.refused is not None)

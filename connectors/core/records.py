@@ -106,7 +106,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class FlushMarker:
-    """Tells the outputs of a bucket that no row follows for now.
+    """Informs the outputs of a bucket that no row follows for now.
 
     Bytewax takes an output's snapshot only in epochs in which the output received something. After
     the last rows of a burst the outputs receive this marker, so that their snapshots no longer hold

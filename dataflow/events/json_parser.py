@@ -1,4 +1,4 @@
-"""An event's bytes as JSON, with its numbers as they were written where that matters."""
+"""Parses the JSON of an event, with exact numbers where needed."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import NoReturn
 import orjson
 
 MAX_EVENT_BYTES = 1024 * 1024
-"""Larger events are not pages that anybody reads; Kafka's own default limit is the same."""
+"""Longest event; Kafka has the same limit by default."""
 
 _INT64_DIGITS = 20  # with the sign
 
 
 class UndecodableError(Exception):
-    """An event that is no change of a page; its text says what was expected."""
+    """An event is not a change of a page; the text names what was expected."""
 
 
 class Digits(str):
-    """A number with a fraction, an exponent or many digits, as it was written."""
+    """A number with a fraction, an exponent or many digits, as the event has it."""
 
     __slots__ = ()
 
 
 def parsed(value: bytes) -> object:
-    """Parse JSON; numbers with a fraction or beyond 64 bits come as floats.
+    """Parse JSON; numbers with a fraction or beyond 64 bits become floats.
 
     Raises:
-        UndecodableError: It is no JSON, or too large.
+        UndecodableError: The value is not JSON, or too large.
     """
     if len(value) > MAX_EVENT_BYTES:
         raise UndecodableError(f"{len(value)} bytes are more than the limit of {MAX_EVENT_BYTES}")
@@ -48,14 +48,14 @@ def parsed(value: bytes) -> object:
 
 
 def parsed_exactly(value: bytes) -> object:
-    """Parse JSON with its numbers as they were written; ten times slower than `parsed`.
+    """Parse JSON with exact numbers; ten times slower than `parsed`.
 
     Raises:
-        UndecodableError: It is no JSON.
+        UndecodableError: The value is not JSON.
     """
     try:
         event: object = json.loads(
-            value.decode(), parse_int=_integer, parse_float=Digits, parse_constant=_refuse_constant
+            value.decode(), parse_int=_integer, parse_float=Digits, parse_constant=_reject_constant
         )
         json.dumps(event, ensure_ascii=False).encode()  # half a surrogate pair has no UTF-8
     except (ValueError, RecursionError) as error:
@@ -64,9 +64,9 @@ def parsed_exactly(value: bytes) -> object:
 
 
 def _integer(text: str) -> int | Digits:
-    """An integer; as it was written where Python would refuse it for its length."""
+    """Return an integer, or its digits if Python refuses its length."""
     return int(text) if len(text) <= _INT64_DIGITS else Digits(text)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

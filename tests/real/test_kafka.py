@@ -84,11 +84,11 @@ def process_of(topic: Topic, **more) -> Process:
 
 def test_an_empty_topic_is_read_live_with_its_identity(topic):
     with process_of(topic) as process:
-        process.turn_until(lambda: process.tracker.low_watermarks() == {0: 0, 1: 0, 2: 0})
+        process.poll_until(lambda: process.tracker.low_watermarks() == {0: 0, 1: 0, 2: 0})
         topic.fill(5, partition=1)
         process.read(5)
         eventually(lambda: process.monitor.topic_id)
-        process.turn()
+        process.poll()
         assert process.states()["slot-01"][2] == process.monitor.topic_id
 
 
@@ -98,7 +98,7 @@ def test_records_deleted_beyond_the_position_are_read_over(topic, capsys):
     state = (STATE_VERSION, SLOTS, "", True, {0: (25, 0)})
     with process_of(topic, states={"slot-00": state}) as process:
         process.read(40)
-        assert process.places() == [(0, n) for n in range(60, 100)]
+        assert process.offsets() == [(0, n) for n in range(60, 100)]
         assert process.resets == 1
         assert {record.era for record in process.records} == {1}
     assert "lost=35" in "".join(capsys.readouterr())
@@ -109,13 +109,13 @@ def test_records_deleted_while_the_worker_is_held_up_are_read_over(topic):
     with process_of(topic) as process:
         process.read(10)
         process.settle()
-        process.turn_until(lambda: process.states()["slot-00"][4][0] == (10, 0))
+        process.poll_until(lambda: process.states()["slot-00"][4][0] == (10, 0))
     states = process.states()
     topic.fill(100)
     topic.delete_records(70)
     with process_of(topic, states=states) as process:
         process.read(40)
-        assert process.places()[0] == (0, 70)
+        assert process.offsets()[0] == (0, 70)
 
 
 def test_a_topic_made_anew_while_stopped_is_read_from_its_beginning(topic):
@@ -123,13 +123,13 @@ def test_a_topic_made_anew_while_stopped_is_read_from_its_beginning(topic):
     with process_of(topic) as process:
         process.read(50)
         eventually(lambda: process.monitor.topic_id)
-        process.turn()
+        process.poll()
         states = process.states()
     topic.delete()
     topic.make()
     topic.fill(80)  # past the old position: the offset alone tells nothing
     with process_of(topic, states=states) as process:
-        process.turn_until(
+        process.poll_until(
             lambda: process.settle() or [r.era for r in process.records].count(1) == 80
         )
         anew = [record.offset for record in process.records if record.era == 1]
@@ -146,35 +146,35 @@ def test_a_topic_made_anew_while_running_is_read_from_its_beginning(topic, after
         topic.delete()
         topic.make()
         topic.fill(after)
-        process.turn_until(
+        process.poll_until(
             lambda: process.settle() or [r.era for r in process.records].count(1) == after,
             within_s=60,
         )
         assert process.resets == 1
-        process.turn_until(lambda: process.stall() is None)
+        process.poll_until(lambda: process.stall() is None)
 
 
 def test_partitions_added_while_running_are_read_within_a_minute(topic):
     with process_of(topic) as process:
-        process.turn_until(lambda: len(process.reading.assigned) == 3)
+        process.poll_until(lambda: len(process.context.assigned) == 3)
         topic.admin.create_partitions([NewPartitions(topic.name, 15)])[topic.name].result(10)
         eventually(lambda: topic.producer.list_topics(topic.name, timeout=5).topics[topic.name])
         for partition in range(15):
             eventually(lambda p=partition: topic.fill(1, partition=p) is None)
         process.read(15, within_s=60)
-        assert process.places() == [(p, 0) for p in range(15)]
+        assert process.offsets() == [(p, 0) for p in range(15)]
 
 
 def test_a_missing_topic_is_read_when_it_appears():
     topic = Topic()
     topic.delete()
     with process_of(topic) as process:
-        stall = process.turn_until(process.stall, within_s=10)
+        stall = process.poll_until(process.stall, within_s=10)
         assert "no topic" in stall.reason
         topic.make()
         topic.fill(3)
         process.read(3)
-        process.turn_until(lambda: process.stall() is None)
+        process.poll_until(lambda: process.stall() is None)
     topic.delete()
 
 
@@ -192,8 +192,8 @@ def test_transaction_markers_leave_no_lag(topic):
     with process_of(topic) as process:
         process.read(3)
         process.settle()
-        process.turn_until(lambda: process.tracker.low_watermarks().get(0) == 8)
-        process.turn_until(lambda: process.lag() == {"0": 0, "1": 0, "2": 0})
+        process.poll_until(lambda: process.tracker.low_watermarks().get(0) == 8)
+        process.poll_until(lambda: process.lag() == {"0": 0, "1": 0, "2": 0})
 
 
 def test_a_killed_broker_is_lived_through(topic, kafka_server):
@@ -201,13 +201,13 @@ def test_a_killed_broker_is_lived_through(topic, kafka_server):
     with process_of(topic) as process:
         process.read(1000)
         kafka_server.end()
-        process.turn_until(process.stall, within_s=20)
+        process.poll_until(process.stall, within_s=20)
         kafka_server.start()
         topic.fill(1000)
         process.read(2000, within_s=60)
-        assert process.places() == [(0, n) for n in range(2000)]
+        assert process.offsets() == [(0, n) for n in range(2000)]
         assert process.resets == 0
-        process.turn_until(lambda: process.stall() is None)
+        process.poll_until(lambda: process.stall() is None)
 
 
 def test_dead_letters_outlive_a_killed_broker(topic, kafka_server):
@@ -224,7 +224,7 @@ def test_dead_letters_outlive_a_killed_broker(topic, kafka_server):
     with process_of(topic) as reader:
         reader.read(500)
         time.sleep(0.5)
-        reader.turn()
+        reader.poll()
         assert len(reader.records) == 500
 
 

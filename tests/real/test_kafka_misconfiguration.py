@@ -93,7 +93,7 @@ def test_each_misconfiguration_is_told_within_10_s(row):
             stall = process.stall()
             return stall if stall and stall.remedy else None
 
-        stall = process.turn_until(told, within_s=10)
+        stall = process.poll_until(told, within_s=10)
         assert reason in stall.reason
         assert remedy in stall.remedy
         assert PASSWORD not in stall.reason + stall.remedy
@@ -106,6 +106,6 @@ def test_each_misconfiguration_is_told_within_10_s(row):
 )
 def test_the_right_settings_read(broker, config):
     with Process(broker, options={}, topic="__consumer_offsets", **config) as process:
-        process.turn_until(lambda: process.monitor.partitions > 0)
-        process.turn_until(lambda: process.stall() is None)
+        process.poll_until(lambda: process.monitor.partitions > 0)
+        process.poll_until(lambda: process.stall() is None)
         assert all(isinstance(slot, Slot) for slot in process.slots.values())

@@ -35,7 +35,7 @@ def is_row(outcome: Outcome) -> TypeGuard[PageVector]:
     return isinstance(outcome, PageVector)
 
 
-def is_letter(outcome: Outcome) -> TypeGuard[DeadLetter]:
+def is_dead_letter(outcome: Outcome) -> TypeGuard[DeadLetter]:
     return isinstance(outcome, DeadLetter)
 
 
@@ -44,8 +44,8 @@ def harness(open_harness) -> Harness:
     return open_harness(ManualWriter(), key=lambda row: row.page_id)
 
 
-class Opened:
-    """A sink, and the rows it told of."""
+class Sink:
+    """A sink, with the rows that it received and resumed."""
 
     def __init__(self, harness: Harness) -> None:
         self.received: list[PageVector] = []
@@ -64,14 +64,14 @@ class Opened:
 
 
 def test_the_partitions_are_the_buckets_and_each_page_has_one(harness):
-    sink = Opened(harness).sink
+    sink = Sink(harness).sink
     assert sink.list_parts() == list(BUCKET_KEYS)
     for page in ("a", "b", "漢"):
         assert sink.list_parts()[sink.part_fn(bucket_of(page))] == bucket_of(page)
 
 
 def test_an_epoch_ends_with_rows_in_flight_and_its_snapshot_holds_them(harness):
-    opened = Opened(harness)
+    opened = Sink(harness)
     part = opened.part()
     part.write_batch([vectors("a", "b")])
     assert opened.received == vectors("a", "b")
@@ -85,11 +85,11 @@ def test_an_epoch_ends_with_rows_in_flight_and_its_snapshot_holds_them(harness):
 
 
 def test_rows_of_a_snapshot_are_sent_first_and_in_order(harness, open_harness):
-    part = Opened(harness).part()
+    part = Sink(harness).part()
     part.write_batch([[vector("a", 1), vector("b", 2)]])
     state = pickle.loads(pickle.dumps(part.snapshot()))
     later = open_harness(ManualWriter(concurrency=1), key=lambda row: row.page_id)
-    opened = Opened(later)
+    opened = Sink(later)
     part = opened.part(state)
     assert opened.resumed == [vector("a", 1), vector("b", 2)]
     assert opened.received == []
@@ -102,18 +102,18 @@ def test_rows_of_a_snapshot_are_sent_first_and_in_order(harness, open_harness):
 
 
 def test_an_output_takes_only_its_own_rows(harness):
-    opened = Opened(harness)
-    letter = DeadLetter(vector("a").record, "refused-by-embedder", "too long")
-    opened.part().write_batch([[letter], [vector("b"), letter, FlushMarker()]])
+    opened = Sink(harness)
+    dead_letter = DeadLetter(vector("a").record, "refused-by-embedder", "too long")
+    opened.part().write_batch([[dead_letter], [vector("b"), dead_letter, FlushMarker()]])
     assert opened.received == [vector("b")]
     assert harness.write_queue.open_rows == 1
 
 
 def test_a_full_write_queue_does_not_delay_the_start(open_harness):
     harness = open_harness(ManualWriter(), max_open=1, key=lambda row: row.page_id)
-    part = Opened(harness).part()
+    part = Sink(harness).part()
     part.write_batch([vectors("a", "b", "c")])
-    Opened(harness).part(part.snapshot())
+    Sink(harness).part(part.snapshot())
     assert harness.write_queue.open_rows == 6
 
 
@@ -122,7 +122,7 @@ def test_a_full_write_queue_does_not_delay_the_start(open_harness):
     [[FlushMarker()], [vector("b"), FlushMarker()], [FlushMarker(), FlushMarker(settles=False)]],
 )
 def test_an_epoch_that_ends_with_a_flush_marker_waits_until_all_rows_are_settled(harness, values):
-    part = Opened(harness).part()
+    part = Sink(harness).part()
     part.write_batch([vectors("a")])
     part.snapshot()
     part.write_batch([values])
@@ -134,12 +134,12 @@ def test_an_epoch_that_ends_with_a_flush_marker_waits_until_all_rows_are_settled
     snapshot.join(10)
     assert not snapshot.is_alive()
     part.write_batch([vectors("c")])
-    assert len(part.snapshot()[1]) == 1  # the next epoch is another one
+    assert len(part.snapshot()[1]) == 1  # the marker is for one epoch only
 
 
 @pytest.mark.parametrize("values", [[FlushMarker(settles=False)], [FlushMarker(), vector("b")]])
 def test_an_epoch_with_an_item_after_the_flush_marker_ends_with_rows_in_flight(harness, values):
-    part = Opened(harness).part()
+    part = Sink(harness).part()
     part.write_batch([vectors("a")])
     part.write_batch([values])
     assert len(part.snapshot()[1]) == len(values)
@@ -147,19 +147,19 @@ def test_an_epoch_with_an_item_after_the_flush_marker_ends_with_rows_in_flight(h
 
 def test_a_snapshot_of_another_layout_is_rejected_with_the_remedy(harness):
     with capture_logs() as lines, pytest.raises(Exit):
-        Opened(harness).part((0, []))
+        Sink(harness).part((0, []))
     assert "finish with the old version, or remove the store" in lines[0]["error"]
 
 
 def test_an_epoch_ends_when_its_dead_letters_are_confirmed(open_harness):
-    harness = open_harness(ManualWriter(), key=lambda letter: letter.record.origin)
+    harness = open_harness(ManualWriter(), key=lambda dead_letter: dead_letter.record.origin)
     received: list[DeadLetter] = []
     part = DeadLetterSink(
-        "dead letters", harness.write_queue, is_letter, received.extend, Shutdown()
+        "dead letters", harness.write_queue, is_dead_letter, received.extend, Shutdown()
     ).build_part("dead_letters", "03", None)
-    letter = DeadLetter(vector("a").record, "undecodable", "no JSON")
-    part.write_batch([[letter]])
-    assert received == [letter]
+    dead_letter = DeadLetter(vector("a").record, "undecodable", "no JSON")
+    part.write_batch([[dead_letter]])
+    assert received == [dead_letter]
     snapshot = in_thread(part.snapshot)
     eventually(lambda: harness.writer.calls)
     assert snapshot.is_alive()
@@ -169,7 +169,7 @@ def test_an_epoch_ends_when_its_dead_letters_are_confirmed(open_harness):
 
 
 def test_an_error_in_the_sink_is_fatal(harness, monkeypatch):
-    opened = Opened(harness)
+    opened = Sink(harness)
     monkeypatch.setattr(opened.sink, "received", lambda rows: 1 / 0)
     with pytest.raises(Exit):
         opened.part().write_batch([vectors("a")])

@@ -173,14 +173,14 @@ def test_a_bug_in_a_writer_is_fatal_and_its_rows_stay_open(open_harness):
 
 
 class RandomWriter:
-    """A service that takes random times, refuses some rows, and watches the order."""
+    """A service that takes random times, rejects some rows and checks the order."""
 
     def __init__(self, seed: int, rows_per_request: int, concurrency: int) -> None:
         self.rows_per_request = rows_per_request
         self.concurrency = concurrency
         self.random = random.Random(seed)
         self.stored: dict[str, int] = {}
-        self.refused: set[Row] = set()
+        self.rejected: set[Row] = set()
         self.in_flight: Counter[str] = Counter()
         self.calls = 0
         self.wrong: list[str] = []
@@ -194,17 +194,17 @@ class RandomWriter:
             self.wrong.append("too many")
         for _ in range(self.random.randrange(6)):
             await asyncio.sleep(0)
-        refused = {}
+        rejected = {}
         for index, row in enumerate(rows):
             if row.number <= self.stored.get(row.page, -1):
                 self.wrong.append(f"out of order: {row}")
             if self.random.random() < 0.1:
-                refused[index] = NO
-                self.refused.add(row)
+                rejected[index] = NO
+                self.rejected.add(row)
             self.stored[row.page] = row.number
         self.in_flight.subtract(row.page for row in rows)
         self.calls -= 1
-        return refused
+        return rejected
 
 
 @settings(max_examples=50, deadline=None)
@@ -229,7 +229,7 @@ def test_with_any_timing_rows_stay_in_order_and_none_is_lost(
             if chance.random() < 0.2:
                 harness.write_queue.wait_settled(bucket)
                 if missing := set(put[bucket]) - {row for row, _ in list(harness.ended)}:
-                    early.append(f"{bucket} opened over {missing}")
+                    early.append(f"{bucket} settled without {missing}")
         harness.write_queue.wait_settled(bucket)
 
     workers = [in_thread(work, bucket) for bucket in put]
@@ -240,6 +240,6 @@ def test_with_any_timing_rows_stay_in_order_and_none_is_lost(
     assert (harness.crashes, writer.wrong, early) == ([], [], [])
     everything = [row for rows in put.values() for row in rows]
     assert Counter(row for row, _ in harness.ended) == Counter(everything)
-    assert {row for row, refusal in harness.ended if refusal} == writer.refused
+    assert {row for row, rejection in harness.ended if rejection} == writer.rejected
     assert writer.stored == {row.page: row.number for row in everything}
     assert harness.write_queue.open_rows == 0

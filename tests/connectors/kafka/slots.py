@@ -1,4 +1,4 @@
-"""How tests read a topic: the source's slots, turned by the test as a worker would."""
+"""How tests read a topic: they poll the source's slots as a worker does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOCK_OPTIONS = {"fetch.wait.max.ms": 5}
 
 
 class Process:
-    """What one process reads: its slots, its tracker, what it says."""
+    """One process that reads the topic, with its slots, tracker, metrics and stalls."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Process:
         *,
         topic: str = TOPIC,
         states: dict[str, SlotState] | None = None,
-        proven: bool = True,
+        is_valid: bool = True,
         tracker: OffsetTracker | None = None,
         limits: dict[str, int] | None = None,
         options: dict[str, Any] | None = None,
@@ -49,9 +49,9 @@ class Process:
         self.monitor = MetadataMonitor(self.config, self.stalls, self.shutdown)
         self.tracker = tracker or OffsetTracker()
         self.validation = TopicValidation(decode)
-        if proven:
+        if is_valid:
             self.validation.accept()
-        self.reading = SourceContext(
+        self.context = SourceContext(
             self.config,
             self.monitor,
             self.tracker,
@@ -63,7 +63,7 @@ class Process:
             epoch=EpochSchedule(10.0),
             slack=TimerSlack(),
         )
-        self.source = PagesSource(self.reading, self.validation)
+        self.source = PagesSource(self.context, self.validation)
         states = states or {}
         self.slots: dict[str, Slot] = {
             name: self.source.build_part("in", name, states.get(name))
@@ -79,19 +79,19 @@ class Process:
         for slot in self.slots.values():
             slot.close()
 
-    def turn(self) -> list[Record]:
-        """One turn of the worker: every slot is asked once."""
-        came = [record_in(item) for slot in self.slots.values() for item in slot.next_batch()]
-        self.records += came
-        return came
+    def poll(self) -> list[Record]:
+        """Poll every slot once, as a worker does."""
+        records = [record_in(item) for slot in self.slots.values() for item in slot.next_batch()]
+        self.records += records
+        return records
 
     def read(self, count: int, within_s: float = 20.0) -> list[Record]:
-        """Turn until so many records have come, in all."""
-        eventually(lambda: self.turn() is None or len(self.records) >= count, within_s)
+        """Poll until this many records are read in all."""
+        eventually(lambda: self.poll() is None or len(self.records) >= count, within_s)
         return self.records
 
-    def turn_until(self, found: Callable[[], Any], within_s: float = 20.0) -> Any:
-        return eventually(lambda: (self.turn(), found())[1], within_s)
+    def poll_until(self, condition: Callable[[], Any], within_s: float = 20.0) -> Any:
+        return eventually(lambda: (self.poll(), condition())[1], within_s)
 
     def settle(self, records: Iterable[Record] | None = None) -> None:
         for record in self.records if records is None else records:
@@ -111,6 +111,6 @@ class Process:
     def resets(self) -> float:
         return self.metrics.offset_resets._value.get()
 
-    def places(self) -> list[tuple[int, int]]:
-        """Partition and offset of everything read, in order of both."""
+    def offsets(self) -> list[tuple[int, int]]:
+        """Return partition and offset of every record read, sorted."""
         return sorted((record.partition, record.offset) for record in self.records)

@@ -38,8 +38,8 @@ def test_options_replace_properties_except_those_that_the_stream_depends_on(caps
     config = kafka.consumer_config()
     assert config["fetch.wait.max.ms"] == 5
     assert config["auto.offset.reset"] == "error"
-    said = capsys.readouterr()
-    assert "auto.offset.reset" in said.out + said.err
+    output = capsys.readouterr()
+    assert "auto.offset.reset" in output.out + output.err
 
 
 def test_a_producer_s_limit_of_messages_leaves_consumers_as_they_are():

@@ -25,8 +25,8 @@ class Clock:
         return self.now
 
 
-class Told:
-    """Faults, and what a person is told of them."""
+class Monitor:
+    """A monitor of errors, and the problem that it reports."""
 
     def __init__(self, config: KafkaConfig) -> None:
         self.clock = Clock()
@@ -41,7 +41,7 @@ class Told:
         self.errors.on_error(KafkaError(code, text))
 
     @property
-    def words(self) -> tuple[str, str]:
+    def problem(self) -> tuple[str, str]:
         stall = self.stalls._stalls.get("kafka")
         return (stall.reason, stall.remedy) if stall else ("", "")
 
@@ -151,7 +151,7 @@ ROWS = {
         "the host of kafka:9092 is not known here",
         "KAFKA_BROKER",
     ),
-    "host without an answer": (
+    "host without a response": (
         PLAIN,
         (
             "[thrd:x]: kafka:9092/bootstrap: Connection setup timed out in state CONNECT "
@@ -177,17 +177,17 @@ ROWS = {
 @pytest.mark.parametrize("row", ROWS)
 def test_each_misconfiguration_is_reported_with_the_setting_to_change(row):
     config, text, code, reason, remedy = ROWS[row]
-    told = Told(config)
+    monitor = Monitor(config)
     for _ in range(3):  # librdkafka tries again many times a second
         if code is None:
-            told.log(text)
+            monitor.log(text)
         else:
-            told.error(code, text)
-        told.error(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
-    said, what_to_do = told.words
-    assert reason in said
-    assert remedy in what_to_do
-    assert "alice-secret" not in said + what_to_do
+            monitor.error(code, text)
+        monitor.error(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
+    found_reason, found_remedy = monitor.problem
+    assert reason in found_reason
+    assert remedy in found_remedy
+    assert "alice-secret" not in found_reason + found_remedy
 
 
 CONSTRUCTORS = {
@@ -239,59 +239,59 @@ CONSTRUCTORS = {
 @pytest.mark.parametrize("case", CONSTRUCTORS)
 def test_a_client_that_cannot_be_opened_is_reported_until_it_opens(case):
     config, text, reason, remedy = CONSTRUCTORS[case]
-    told = Told(config)
-    told.errors.client_failed(KafkaException(KafkaError(KafkaError._INVALID_ARG, text)))
-    assert reason in told.words[0]
-    assert remedy in told.words[1]
-    told.errors.client_opened()
-    assert told.words == ("", "")
+    monitor = Monitor(config)
+    monitor.errors.client_failed(KafkaException(KafkaError(KafkaError._INVALID_ARG, text)))
+    assert reason in monitor.problem[0]
+    assert remedy in monitor.problem[1]
+    monitor.errors.client_opened()
+    assert monitor.problem == ("", "")
 
 
 def test_the_end_of_an_idle_connection_is_not_a_problem():
-    told = Told(PLAIN)
-    told.errors.broker_responded()
-    told.log(ROWS["plaintext client, SASL listener"][1], times=10)
-    told.clock.now += FRESH_S + 1
-    told.log(ROWS["plaintext client, SASL listener"][1])
-    assert told.words == ("", "")
+    monitor = Monitor(PLAIN)
+    monitor.errors.broker_responded()
+    monitor.log(ROWS["plaintext client, SASL listener"][1], times=10)
+    monitor.clock.now += FRESH_S + 1
+    monitor.log(ROWS["plaintext client, SASL listener"][1])
+    assert monitor.problem == ("", "")
 
 
 def test_a_restarting_broker_is_reported_without_a_remedy():
-    told = Told(PLAIN)
-    told.errors.broker_responded()
-    told.clock.now += FRESH_S + 1
+    monitor = Monitor(PLAIN)
+    monitor.errors.broker_responded()
+    monitor.clock.now += FRESH_S + 1
     for _ in range(20):
-        told.error(KafkaError._TRANSPORT, ROWS["broker down"][1])
-    assert told.words == ("cannot connect to kafka:9092: connection refused", "")
-    told.errors.broker_responded()
-    assert told.words == ("", "")
+        monitor.error(KafkaError._TRANSPORT, ROWS["broker down"][1])
+    assert monitor.problem == ("cannot connect to kafka:9092: connection refused", "")
+    monitor.errors.broker_responded()
+    assert monitor.problem == ("", "")
 
 
 def test_a_broker_that_stays_down_is_reported_with_a_remedy():
-    told = Told(PLAIN)
-    told.errors.broker_responded()
-    told.clock.now += LASTING_S + 1
+    monitor = Monitor(PLAIN)
+    monitor.errors.broker_responded()
+    monitor.clock.now += LASTING_S + 1
     for _ in range(3):
-        told.error(KafkaError._TRANSPORT, ROWS["broker down"][1])
-    assert "KAFKA_BROKER" in told.words[1]
+        monitor.error(KafkaError._TRANSPORT, ROWS["broker down"][1])
+    assert "KAFKA_BROKER" in monitor.problem[1]
 
 
 def test_one_broker_of_several_that_is_down_is_not_a_problem_while_the_others_respond():
-    told = Told(replace(PLAIN, brokers="one:9092,two:9092"))
+    monitor = Monitor(replace(PLAIN, brokers="one:9092,two:9092"))
     for _ in range(60):
-        told.clock.now += 1
-        told.errors.broker_responded()
-        told.error(
+        monitor.clock.now += 1
+        monitor.errors.broker_responded()
+        monitor.error(
             KafkaError._TRANSPORT,
             "two:9092/2: Connect to ipv4#10.0.0.2:9092 failed: Connection refused (after 1ms in state CONNECT)",
         )
-    assert told.words == ("", "")
+    assert monitor.problem == ("", "")
 
 
 def test_all_brokers_down_alone_is_reported_without_a_cause():
-    told = Told(PLAIN)
-    told.error(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
-    assert told.words == ("no broker of kafka:9092 can be reached", "")
+    monitor = Monitor(PLAIN)
+    monitor.error(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
+    assert monitor.problem == ("no broker of kafka:9092 can be reached", "")
 
 
 @pytest.mark.parametrize(
@@ -304,27 +304,29 @@ def test_all_brokers_down_alone_is_reported_without_a_cause():
     ],
 )
 def test_a_refused_request_is_a_problem_although_the_broker_responds(code, reason, remedy):
-    told = Told(PLAIN)
-    told.error(code, "Broker: no")
-    told.errors.broker_responded()
-    assert reason in told.words[0]
-    assert remedy in told.words[1]
+    monitor = Monitor(PLAIN)
+    monitor.error(code, "Broker: no")
+    monitor.errors.broker_responded()
+    assert reason in monitor.problem[0]
+    assert remedy in monitor.problem[1]
 
 
 def test_of_several_problems_the_one_that_causes_the_others_is_reported():
-    told = Told(PLAIN)
-    told.errors.report("group", "group")
-    told.errors.report("connection", "connection")
-    told.errors.repeat()
-    assert told.words[0] == "connection"
-    told.errors.broker_responded()
-    told.errors.repeat()
-    assert told.words[0] == "group"
-    told.errors.resolve("group")
-    assert told.words == ("", "")
+    monitor = Monitor(PLAIN)
+    monitor.errors.report("group", "group")
+    monitor.errors.report("connection", "connection")
+    monitor.errors.repeat()
+    assert monitor.problem[0] == "connection"
+    monitor.errors.broker_responded()
+    monitor.errors.repeat()
+    assert monitor.problem[0] == "group"
+    monitor.errors.resolve("group")
+    assert monitor.problem == ("", "")
 
 
 def test_an_ordinary_log_line_is_not_a_problem():
-    told = Told(PLAIN)
-    told.errors.log(20, "%s [%s] %s", "CONFWARN", "rdkafka#consumer-1", "Configuration property x")
-    assert told.words == ("", "")
+    monitor = Monitor(PLAIN)
+    monitor.errors.log(
+        20, "%s [%s] %s", "CONFWARN", "rdkafka#consumer-1", "Configuration property x"
+    )
+    assert monitor.problem == ("", "")

@@ -8,19 +8,19 @@ from tests.connectors.core.test_offset_tracker import record
 
 
 class Member:
-    """What one process of a cluster knows of the lag."""
+    """One process of a cluster."""
 
     def __init__(self) -> None:
         self.tracker, self.metrics = OffsetTracker(shared=True), Metrics()
         self.lag = Lag(self.tracker, self.metrics)
 
-    def told(self, end: int) -> float:
-        """The sum of its gauges, once the topic's partition 0 is known to end there."""
+    def lag_sum(self, end: int) -> float:
+        """Return the sum of its gauges if the topic's partition 0 ends at `end`."""
         self.lag.measure(dict.fromkeys(self.lag.partitions(), end))
         return sum(s.value for m in self.metrics.lag.collect() for s in m.samples)
 
 
-def moves(reader: Member, writer: Member, moved: Record) -> None:
+def hand_over(reader: Member, writer: Member, moved: Record) -> None:
     reader.tracker.handed_over([moved])
     writer.tracker.received([moved])
 
@@ -28,14 +28,14 @@ def moves(reader: Member, writer: Member, moved: Record) -> None:
 def test_a_record_counts_only_in_the_process_where_it_is_open():
     reader, writer = Member(), Member()
     reader.lag.read_up_to(0, 0)
-    assert (reader.told(10), writer.told(10)) == (10, 0)
+    assert (reader.lag_sum(10), writer.lag_sum(10)) == (10, 0)
     records = [record(offset) for offset in range(3)]
     reader.tracker.opened(records)
     reader.lag.read_up_to(0, 3)
-    assert (reader.told(10), writer.told(10)) == (10, 0)
+    assert (reader.lag_sum(10), writer.lag_sum(10)) == (10, 0)
     for moved in records:
-        moves(reader, writer, moved)
-    assert (reader.told(10), writer.told(10)) == (7, 3)
+        hand_over(reader, writer, moved)
+    assert (reader.lag_sum(10), writer.lag_sum(10)) == (7, 3)
     for done in records:
         writer.tracker.settled(done)
-    assert (reader.told(10), writer.told(10)) == (7, 0)
+    assert (reader.lag_sum(10), writer.lag_sum(10)) == (7, 0)

@@ -13,10 +13,10 @@ from tests.eventually import eventually
 
 
 @pytest.mark.parametrize(
-    ("workers", "said"),
+    ("workers", "logged"),
     [(3, []), (5, ["more workers than partitions: 2 of 5 read nothing"])],
 )
-def test_more_workers_than_partitions_are_logged_once(mock_kafka, workers, said):
+def test_more_workers_than_partitions_are_logged_once(mock_kafka, workers, logged):
     config = KafkaConfig(mock_kafka.broker, topic=TOPIC, options=MOCK_OPTIONS)
     shutdown = Shutdown(watchdog_s=3600)
     monitor = MetadataMonitor(config, Stalls(Metrics()), shutdown, workers)
@@ -28,5 +28,5 @@ def test_more_workers_than_partitions_are_logged_once(mock_kafka, workers, said)
         eventually(lambda: monitor.refreshed_at > first, 10)
         shutdown.stop()
     warnings = [line for line in lines if line["log_level"] == "warning"]
-    assert [line["event"] for line in warnings] == said
+    assert [line["event"] for line in warnings] == logged
     assert all(line["remedy"].startswith("start 3 workers in all") for line in warnings)

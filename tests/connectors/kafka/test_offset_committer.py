@@ -51,20 +51,20 @@ def test_a_restart_without_a_store_continues_at_the_committed_offset(mock_kafka)
         offsets.close()
     with Process(mock_kafka.broker) as second:
         second.read(4)
-        assert second.places() == [(0, 6), (0, 7), (0, 8), (0, 9)]
+        assert second.offsets() == [(0, 6), (0, 7), (0, 8), (0, 9)]
 
 
 def test_with_a_store_an_offset_is_committed_only_after_the_store_has_it(mock_kafka):
     produce(mock_kafka, 10)
     with Process(mock_kafka.broker) as process:
-        offsets = committer(process, process.reading.stored)
+        offsets = committer(process, process.context.stored)
         process.read(10)
         process.settle()
         offsets.close()
-        process.states()  # an epoch ends, and is not stored yet
+        process.states()  # an epoch ends and is not stored yet
         offsets.close()
         assert mock_kafka.committed(TOPIC, GROUP) == {}
-        process.turn()  # Bytewax goes on when it is
+        process.poll()  # Bytewax polls again when it is stored
         offsets.close()
         assert mock_kafka.committed(TOPIC, GROUP)[0] == 10
 
@@ -75,8 +75,8 @@ def test_a_partition_in_the_store_is_committed_at_once(mock_kafka):
         first.read(5)
         states = first.states()
     with Process(mock_kafka.broker, states=states) as second:
-        second.turn_until(lambda: 0 in second.tracker.low_watermarks())
-        committer(second, second.reading.stored).close()
+        second.poll_until(lambda: 0 in second.tracker.low_watermarks())
+        committer(second, second.context.stored).close()
         assert mock_kafka.committed(TOPIC, GROUP)[0] == 10
 
 

@@ -31,8 +31,8 @@ def fill(kafka: MockKafka, count: int, *, partition: int = 0, value: bytes | Non
 
 def commit(kafka: MockKafka, group: str, offsets: dict[int, int]) -> None:
     consumer = Consumer({"bootstrap.servers": kafka.broker, "group.id": group, "log_level": 0})
-    places = [TopicPartition(TOPIC, p, offset) for p, offset in offsets.items()]
-    consumer.commit(offsets=places, asynchronous=False)
+    partitions = [TopicPartition(TOPIC, p, offset) for p, offset in offsets.items()]
+    consumer.commit(offsets=partitions, asynchronous=False)
     consumer.close()
 
 
@@ -41,7 +41,7 @@ def test_all_partitions_are_read_in_order_with_key_value_and_time(mock_kafka):
         fill(mock_kafka, 500, partition=partition)
     with Process(mock_kafka.broker) as process:
         records = process.read(1500)
-        assert process.places() == [(p, o) for p in range(3) for o in range(500)]
+        assert process.offsets() == [(p, o) for p in range(3) for o in range(500)]
         for partition in range(3):
             offsets = [r.offset for r in records if r.partition == partition]
             assert offsets == sorted(offsets)
@@ -53,7 +53,7 @@ def test_all_partitions_are_read_in_order_with_key_value_and_time(mock_kafka):
 
 def test_a_slot_without_partitions_opens_no_consumer_and_sleeps(mock_kafka):
     with Process(mock_kafka.broker) as process:
-        process.turn_until(lambda: process.reading.assigned)
+        process.poll_until(lambda: process.context.assigned)
         idle = process.slots["slot-05"]
         assert idle._consumer._consumer is None
         assert idle.next_awake() is not None
@@ -70,7 +70,7 @@ def test_a_slot_is_polled_less_often_the_longer_it_has_read_nothing(
     with Process(mock_kafka.broker) as process:
         slot = process.slots["slot-00"]
         process.read(3)
-        assert slot.next_awake() is None  # theirs is the time now: by Bytewax's own turn
+        assert slot.next_awake() is None  # with open pages, after Bytewax's own pause
         process.settle()
         monkeypatch.setattr(slot._schedule, "_read_at", time.monotonic() - silence_s)
         awake = slot.next_awake()
@@ -82,20 +82,20 @@ def test_a_slot_is_polled_less_often_the_longer_it_has_read_nothing(
 
 
 def test_workers_have_timer_slack_only_while_nothing_is_read(mock_kafka, monkeypatch):
-    told: list[int] = []
-    monkeypatch.setattr(timer_slack, "_set_slack", told.append)
+    slacks: list[int] = []
+    monkeypatch.setattr(timer_slack, "_set_slack", slacks.append)
     with Process(mock_kafka.broker) as process:
         slot = process.slots["slot-00"]
         slot.next_awake()
-        assert told == [timer_slack._USUAL_NS]
-        told.clear()
-        monkeypatch.setattr(process.reading.slack, "_worked_at", time.monotonic() - 60)
+        assert slacks == [timer_slack._USUAL_NS]
+        slacks.clear()
+        monkeypatch.setattr(process.context.slack, "_worked_at", time.monotonic() - 60)
         slot.next_awake()
-        assert told == [timer_slack._IDLE_NS]
+        assert slacks == [timer_slack._IDLE_NS]
         fill(mock_kafka, 1)
         process.read(1)
         slot.next_awake()
-        assert told == [timer_slack._IDLE_NS, timer_slack._USUAL_NS]
+        assert slacks == [timer_slack._IDLE_NS, timer_slack._USUAL_NS]
 
 
 def test_a_resume_continues_after_the_last_record_that_was_emitted(mock_kafka):
@@ -106,7 +106,7 @@ def test_a_resume_continues_after_the_last_record_that_was_emitted(mock_kafka):
     fill(mock_kafka, 5)
     with Process(mock_kafka.broker, states=states) as second:
         second.read(5)
-        assert second.places() == [(0, n) for n in range(300, 305)]
+        assert second.offsets() == [(0, n) for n in range(300, 305)]
         assert second.resets == 0
 
 
@@ -116,7 +116,7 @@ def test_without_a_state_reading_starts_at_the_committed_offset_else_at_the_earl
     commit(mock_kafka, "gibsey-embedder", {0: 7})
     with Process(mock_kafka.broker) as process:
         process.read(13)
-        assert process.places() == [(0, 7), (0, 8), (0, 9)] + [(1, n) for n in range(10)]
+        assert process.offsets() == [(0, 7), (0, 8), (0, 9)] + [(1, n) for n in range(10)]
         assert process.resets == 0
 
 
@@ -126,7 +126,7 @@ def test_the_snapshot_counts_more_than_the_committed_offset(mock_kafka):
     state = (STATE_VERSION, SLOTS, "", True, {0: (8, 3)})
     with Process(mock_kafka.broker, states={"slot-00": state}) as process:
         process.read(2)
-        assert process.places() == [(0, 8), (0, 9)]
+        assert process.offsets() == [(0, 8), (0, 9)]
         assert {record.era for record in process.records} == {3}
 
 
@@ -136,12 +136,12 @@ def test_deleted_records_are_skipped_with_an_error_and_a_count(mock_kafka, capsy
     state = (STATE_VERSION, SLOTS, "", True, {0: (10, 0)})
     with Process(mock_kafka.broker, states={"slot-00": state}) as process:
         process.read(20)
-        assert process.places() == [(0, n) for n in range(30, 50)]
+        assert process.offsets() == [(0, n) for n in range(30, 50)]
         assert {record.era for record in process.records} == {1}
         assert process.resets == 1
-    said = capsys.readouterr()
-    assert "position lost" in said.out + said.err
-    assert "lost=20" in (said.out + said.err)
+    output = capsys.readouterr()
+    assert "position lost" in output.out + output.err
+    assert "lost=20" in (output.out + output.err)
 
 
 def test_a_position_beyond_the_end_restarts_at_the_earliest_record(mock_kafka):
@@ -149,7 +149,7 @@ def test_a_position_beyond_the_end_restarts_at_the_earliest_record(mock_kafka):
     state = (STATE_VERSION, SLOTS, "", True, {0: (1000, 2)})
     with Process(mock_kafka.broker, states={"slot-00": state}) as process:
         process.read(5)
-        assert process.places() == [(0, n) for n in range(5)]
+        assert process.offsets() == [(0, n) for n in range(5)]
         assert {record.era for record in process.records} == {3}
         assert process.states()["slot-00"][4] == {0: (5, 3)}
         assert process.resets == 1
@@ -159,10 +159,10 @@ def test_a_partition_restarts_only_after_its_old_offsets_are_settled(mock_kafka)
     fill(mock_kafka, 40)
     with Process(mock_kafka.broker) as process:
         process.read(40)
-        process.slots["slot-00"]._consumer.restart_from_earliest("made anew")
+        process.slots["slot-00"]._consumer.restart_from_earliest("recreated")
         ends = time.monotonic() + 1.5
         while time.monotonic() < ends:
-            assert process.turn() == []
+            assert process.poll() == []
         process.settle()
         process.read(80)
         assert [r.era for r in process.records] == [0] * 40 + [1] * 40
@@ -173,11 +173,11 @@ def test_a_topic_with_another_id_is_read_from_its_beginning(mock_kafka):
     state = (STATE_VERSION, SLOTS, "the-old-id", True, {0: (10, 0)})
     with Process(mock_kafka.broker, states={"slot-00": state}) as process:
         process.monitor.topic_id = "the-new-id"
-        process.turn_until(lambda: process.resets == 1)
+        process.poll_until(lambda: process.resets == 1)
         assert process.states()["slot-00"][2:] == ("the-new-id", False, {0: (OFFSET_BEGINNING, 1)})
         process.read(40)
         assert process.states()["slot-00"][3]
-        assert process.places() == [(0, n) for n in range(40)]
+        assert process.offsets() == [(0, n) for n in range(40)]
         assert {record.era for record in process.records} == {1}
 
 
@@ -186,7 +186,7 @@ def test_a_topic_with_another_id_is_not_turned_into_dead_letters(mock_kafka):
     state = (STATE_VERSION, SLOTS, "the-old-id", True, {0: (10, 0)})
     with Process(mock_kafka.broker, states={"slot-00": state}) as process:
         process.monitor.topic_id = "the-new-id"
-        stall = process.turn_until(process.stall)
+        stall = process.poll_until(process.stall)
         assert "none of the first 100 events" in stall.reason
         assert process.records == []
 
@@ -198,7 +198,7 @@ def test_a_failed_consumer_is_replaced_at_the_same_position(mock_kafka):
         process.read(READ_RECORDS)
         process.slots["slot-00"]._consumer._reopen("Local: Fatal error")
         process.read(count)
-        assert process.places() == [(0, n) for n in range(count)]
+        assert process.offsets() == [(0, n) for n in range(count)]
         assert process.resets == 0
 
 
@@ -214,7 +214,7 @@ def test_records_after_an_end_in_the_same_read_move_the_position_behind_them(moc
         *before, end = fetched
         assert end.error()
         assert any(message.error() for message in before)
-        slot._consumer._fetched = before  # with an end among them, and none behind them
+        slot._consumer._fetched = before  # with an end among them, and without the last one
         process.read(15)
         assert process.states()["slot-00"][-1] == {0: (15, 0)}
 
@@ -227,13 +227,13 @@ def fetch(slot, into):
 
 
 def test_an_incompatible_snapshot_is_rejected_with_the_remedy(mock_kafka):
-    said: list[str] = []
+    errors: list[str] = []
     with Process(mock_kafka.broker) as process:
-        process.shutdown.fatal = lambda error, where: said.append(str(error))
+        process.shutdown.fatal = lambda error, where: errors.append(str(error))
         state: Any = (STATE_VERSION, SLOTS + 1, "", False, {})
         process.source.build_part("in", "slot-00", state)
-    assert "13 reader slots" in said[0]
-    assert "remove the store" in said[0]
+    assert "13 reader slots" in errors[0]
+    assert "remove the store" in errors[0]
 
 
 def test_reading_pauses_while_too_many_pages_are_open(mock_kafka):
@@ -241,12 +241,12 @@ def test_reading_pauses_while_too_many_pages_are_open(mock_kafka):
     with Process(mock_kafka.broker, limits={"max_open_pages": 300}) as process:
         process.read(300)
         for _ in range(50):
-            process.turn()
+            process.poll()
             time.sleep(0.001)
         assert 300 <= len(process.records) < 300 + READ_RECORDS
         assert process.tracker.open_pages == len(process.records)
         while len(process.records) < 3000:
-            process.settle(process.turn())
+            process.settle(process.poll())
             process.settle()
 
 
@@ -255,7 +255,7 @@ def test_a_read_is_bounded_in_records_and_bytes(mock_kafka):
     fill(mock_kafka, 5, partition=1, value=b"x" * 900_000)
     with Process(mock_kafka.broker) as process:
         sizes = []
-        process.turn_until(lambda: len(process.records) >= READ_RECORDS + 605)
+        process.poll_until(lambda: len(process.records) >= READ_RECORDS + 605)
         with Process(mock_kafka.broker) as again:
             while len(again.records) < READ_RECORDS + 605:
                 for slot in again.slots.values():
@@ -274,30 +274,30 @@ def test_in_a_cluster_reading_pauses_until_the_epoch_ends(mock_kafka):
         tracker.handed_over(process.records)
         before = len(process.records)
         for _ in range(50):
-            assert process.turn() == []
+            assert process.poll() == []
         process.states()
-        process.turn_until(lambda: len(process.records) > before)
+        process.poll_until(lambda: len(process.records) > before)
 
 
 def test_frames_are_neither_emitted_nor_in_the_snapshot_until_a_json_event_arrives(mock_kafka):
     fill(mock_kafka, 3, value=FRAME)
-    with Process(mock_kafka.broker, proven=False) as process:
-        stall = process.turn_until(process.stall)
+    with Process(mock_kafka.broker, is_valid=False) as process:
+        stall = process.poll_until(process.stall)
         assert "schema-registry" in stall.reason
         assert process.records == []
         assert process.states()["slot-00"][4] == {}
         assert process.tracker.open_pages == 0
         fill(mock_kafka, 1, partition=1, value=GOOD)
         process.read(4)
-        assert process.places() == [(0, 0), (0, 1), (0, 2), (1, 0)]
+        assert process.offsets() == [(0, 0), (0, 1), (0, 2), (1, 0)]
         assert process.states()["slot-00"][4] == {0: (3, 0)}
-        process.turn_until(lambda: process.stall() is None)
+        process.poll_until(lambda: process.stall() is None)
 
 
 def test_a_topic_of_undecodable_events_stalls_before_any_of_them_is_emitted(mock_kafka):
     fill(mock_kafka, 500, value=b"<xml/>")
-    with Process(mock_kafka.broker, proven=False) as process:
-        stall = process.turn_until(process.stall)
+    with Process(mock_kafka.broker, is_valid=False) as process:
+        stall = process.poll_until(process.stall)
         assert "none of the first 100 events" in stall.reason
         assert process.records == []
         assert process.states()["slot-00"][4] == {}
@@ -307,14 +307,14 @@ def test_a_topic_of_undecodable_events_stalls_before_any_of_them_is_emitted(mock
 
 def test_a_few_undecodable_events_are_emitted_after_a_moment(mock_kafka):
     fill(mock_kafka, 5, value=b"<xml/>")
-    with Process(mock_kafka.broker, proven=False) as process:
+    with Process(mock_kafka.broker, is_valid=False) as process:
         process.read(5)
         assert process.stall() is None
 
 
 def test_tombstones_are_emitted_before_the_topic_is_valid(mock_kafka):
     fill(mock_kafka, 250, value=None)
-    with Process(mock_kafka.broker, proven=False) as process:
+    with Process(mock_kafka.broker, is_valid=False) as process:
         process.read(250)
 
 
@@ -324,19 +324,19 @@ def test_a_valid_topic_stays_valid_after_a_resume(mock_kafka):
         first.read(1)
         states = first.states()
     fill(mock_kafka, 300, value=b"<xml/>")
-    with Process(mock_kafka.broker, states=states, proven=False) as second:
+    with Process(mock_kafka.broker, states=states, is_valid=False) as second:
         second.read(300)
 
 
 def test_the_source_waits_for_a_missing_topic(mock_kafka):
     with Process(mock_kafka.broker, topic="late.pages") as process:
-        stall = process.turn_until(process.stall)
+        stall = process.poll_until(process.stall)
         assert stall.reason == "there is no topic late.pages"
         assert "KAFKA_TOPIC" in stall.remedy
         mock_kafka.create_topic("late.pages", 2)
         mock_kafka.produce("late.pages", "k", GOOD, partition=1)
         process.read(1)
-        process.turn_until(lambda: process.stall() is None)
+        process.poll_until(lambda: process.stall() is None)
 
 
 def test_the_source_waits_for_a_broker_that_is_down_and_continues(mock_kafka):
@@ -344,18 +344,18 @@ def test_the_source_waits_for_a_broker_that_is_down_and_continues(mock_kafka):
     with Process(mock_kafka.broker) as process:
         process.read(10)
         mock_kafka.down()
-        process.turn_until(process.stall, within_s=60)
+        process.poll_until(process.stall, within_s=60)
         mock_kafka.up()
         fill(mock_kafka, 10)
         process.read(20)
-        assert process.places() == [(0, n) for n in range(20)]
-        process.turn_until(lambda: process.stall() is None)
+        assert process.offsets() == [(0, n) for n in range(20)]
+        process.poll_until(lambda: process.stall() is None)
 
 
 def test_a_missing_certificate_file_is_reported(mock_kafka, tmp_path):
     missing = tmp_path / "ca.pem"
     with Process(mock_kafka.broker, tls=True, ca_file=str(missing)) as process:
-        stall = process.turn_until(process.stall)
+        stall = process.poll_until(process.stall)
         assert str(missing) in stall.reason
         assert "KAFKA_CA_FILE" in stall.remedy
 
@@ -364,11 +364,11 @@ def test_lag_counts_unread_and_open_records(mock_kafka):
     fill(mock_kafka, 20)
     with Process(mock_kafka.broker, limits={"max_open_pages": 20}) as process:
         process.read(20)
-        process.turn_until(lambda: process.lag().get("0") == 20)
+        process.poll_until(lambda: process.lag().get("0") == 20)
         fill(mock_kafka, 15)
-        process.turn_until(lambda: process.lag().get("0") == 35)
+        process.poll_until(lambda: process.lag().get("0") == 35)
         process.settle()
-        process.turn_until(lambda: process.settle() or process.lag().get("0") == 0)
+        process.poll_until(lambda: process.settle() or process.lag().get("0") == 0)
         assert process.lag() == {"0": 0, "1": 0, "2": 0}
 
 
@@ -378,7 +378,7 @@ def test_lag_is_known_after_a_resume_that_cannot_read(mock_kafka):
     with Process(
         mock_kafka.broker, states={"slot-00": state}, limits={"max_open_pages": 0}
     ) as process:
-        process.turn_until(lambda: process.lag().get("0") == 20)
+        process.poll_until(lambda: process.lag().get("0") == 20)
         assert not process.records
 
 
@@ -387,13 +387,13 @@ def test_lag_is_known_for_partitions_without_a_read_record(mock_kafka):
         fill(mock_kafka, 30, partition=partition)
     with Process(mock_kafka.broker, limits={"max_open_pages": 0}) as process:
         commit(mock_kafka, process.config.group, {1: 25})
-        process.turn_until(lambda: process.lag() == {"0": 30, "1": 5, "2": 30})
+        process.poll_until(lambda: process.lag() == {"0": 30, "1": 5, "2": 30})
         assert not process.records
 
 
 def test_an_empty_partition_has_a_position_and_a_low_watermark(mock_kafka):
     with Process(mock_kafka.broker) as process:
-        process.turn_until(lambda: process.tracker.low_watermarks() == {0: 0, 1: 0, 2: 0})
+        process.poll_until(lambda: process.tracker.low_watermarks() == {0: 0, 1: 0, 2: 0})
 
 
 @pytest.mark.parametrize(
@@ -420,9 +420,9 @@ def test_a_flow_reads_everything_and_ends_at_a_stop(mock_kafka, workers):
     with Process(mock_kafka.broker) as process:
         out: list[tuple[int, int]] = []
         flow = Dataflow("pages")
-        records = op.input("kafka", flow, PagesSource(process.reading, process.validation))
-        places = op.map("place", records, lambda r: (r.partition, r.offset))
-        op.output("out", places, TestingSink(out))
+        records = op.input("kafka", flow, PagesSource(process.context, process.validation))
+        offsets = op.map("offset", records, lambda r: (r.partition, r.offset))
+        op.output("out", offsets, TestingSink(out))
 
         def stop() -> None:
             eventually(lambda: len(out) >= 1200)

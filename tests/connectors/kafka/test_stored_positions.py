@@ -1,4 +1,4 @@
-"""What `kafka_source` believes of Bytewax: it goes on with an epoch when the one before is stored."""
+"""The source relies on this: Bytewax polls in an epoch only after the one before is stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EPOCHS = 4
 
 
 class _Part(StatefulSourcePartition[int, int]):
-    """Ends an epoch at each call, and looks at the next one what is stored of it."""
+    """Ends an epoch at each poll, and reads at the next poll how much of it is stored."""
 
     def __init__(self, store: Path, seen: list[tuple[int, int]]) -> None:
         self._store, self._seen = store, seen
@@ -48,7 +48,7 @@ class _Source(FixedPartitionedSource[int, int]):
         return _Part(*self._given)
 
 
-_ASK = """
+_QUERY = """
 import json, pathlib, sqlite3, sys
 fronts = "SELECT worker_index, worker_frontier FROM fronts"
 files = pathlib.Path(sys.argv[1]).glob("*.sqlite3")
@@ -57,11 +57,11 @@ print(json.dumps([row for file in files for row in sqlite3.connect(file).execute
 
 
 def _stored_epochs(store: Path) -> int:
-    """How many epochs of all workers would not be done again after a kill.
+    """Return how many epochs of all workers are stored.
 
-    Another process looks: a second SQLite in this one would take Bytewax's locks away.
+    Another process reads it: a second SQLite in this one would release Bytewax's locks.
     """
-    done = subprocess.run([sys.executable, "-c", _ASK, store], capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-c", _QUERY, store], capture_output=True, check=True)
     return min((frontier for _, frontier in json.loads(done.stdout)), default=1) - 1
 
 

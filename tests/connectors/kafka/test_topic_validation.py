@@ -59,11 +59,11 @@ def offsets(items) -> list[int]:
 
 
 def test_a_good_event_releases_all_held_events_in_order(validation):
-    ahead = HeldEvents(validation)
-    assert ahead.sift(records([BAD] * 3)) == []
-    assert offsets(ahead.sift(records([BAD, GOOD, BAD], 3))) == [0, 1, 2, 3, 4, 5]
-    assert ahead.room == sys.maxsize
-    assert offsets(ahead.sift(records([BAD] * 2, 6))) == [6, 7]
+    held = HeldEvents(validation)
+    assert held.sift(records([BAD] * 3)) == []
+    assert offsets(held.sift(records([BAD, GOOD, BAD], 3))) == [0, 1, 2, 3, 4, 5]
+    assert held.room == sys.maxsize
+    assert offsets(held.sift(records([BAD] * 2, 6))) == [6, 7]
     assert validation.problem("cdc.pages") is None
 
 
@@ -83,38 +83,38 @@ def test_an_event_that_is_decoded_here_is_emitted_in_its_decoded_form(clock):
 
 
 def test_a_recreated_topic_is_validated_once(validation):
-    ahead = HeldEvents(validation)
-    ahead.sift(records([GOOD]))
+    held = HeldEvents(validation)
+    held.sift(records([GOOD]))
     validation.restart("another")
-    assert ahead.sift(records([BAD] * 2)) == []
-    assert offsets(ahead.sift(records([GOOD], 2))) == [0, 1, 2]
+    assert held.sift(records([BAD] * 2)) == []
+    assert offsets(held.sift(records([GOOD], 2))) == [0, 1, 2]
     validation.restart("another")  # by another reader of the same topic
     assert validation.is_valid
 
 
 def test_held_events_of_a_deleted_topic_are_dropped(validation, clock):
-    ahead = HeldEvents(validation)
-    ahead.sift(records([BAD] * 99))
-    ahead.clear()
-    assert len(ahead) == 0
-    ahead.sift(records([BAD] * 2))
+    held = HeldEvents(validation)
+    held.sift(records([BAD] * 99))
+    held.clear()
+    assert len(held) == 0
+    held.sift(records([BAD] * 2))
     clock.now += HOLD_S
-    assert offsets(ahead.sift([])) == [0, 1]
+    assert offsets(held.sift([])) == [0, 1]
 
 
 def test_a_good_event_in_another_slot_releases_held_events(validation):
-    ahead, elsewhere = HeldEvents(validation), HeldEvents(validation)
-    ahead.sift(records([BAD]))
+    held, elsewhere = HeldEvents(validation), HeldEvents(validation)
+    held.sift(records([BAD]))
     assert offsets(elsewhere.sift(records([GOOD]))) == [0]
-    assert offsets(ahead.sift(records([BAD], 1))) == [0, 1]
+    assert offsets(held.sift(records([BAD], 1))) == [0, 1]
 
 
 def test_a_few_bad_events_are_released_after_a_moment_without_others(validation, clock):
-    ahead = HeldEvents(validation)
-    ahead.sift(records([BAD] * 99))
-    assert ahead.sift([]) == []
+    held = HeldEvents(validation)
+    held.sift(records([BAD] * 99))
+    assert held.sift([]) == []
     clock.now += HOLD_S
-    assert len(ahead.sift([])) == 99
+    assert len(held.sift([])) == 99
     assert validation.problem("cdc.pages") is None
 
 
@@ -132,21 +132,21 @@ def test_a_hundred_bad_events_are_held_back_and_reported(validation, clock):
 
 
 def test_released_events_count(validation, clock):
-    ahead = HeldEvents(validation)
+    held = HeldEvents(validation)
     for start in (0, 40):
-        ahead.sift(records([BAD] * 40, start))
+        held.sift(records([BAD] * 40, start))
         clock.now += HOLD_S
-        assert len(ahead.sift([])) == 40
-    ahead.sift(records([BAD] * 20, 80))
+        assert len(held.sift([])) == 40
+    held.sift(records([BAD] * 20, 80))
     clock.now += HOLD_S
-    assert ahead.sift([]) == []
+    assert held.sift([]) == []
     assert validation.problem("cdc.pages")
 
 
 def test_a_topic_that_an_earlier_run_accepted_is_not_validated(validation):
     validation.accept()
-    ahead = HeldEvents(validation)
-    assert len(ahead.sift(records([BAD] * 500))) == 500
+    held = HeldEvents(validation)
+    assert len(held.sift(records([BAD] * 500))) == 500
     assert validation.problem("cdc.pages") is None
 
 
@@ -158,34 +158,34 @@ def test_the_first_byte_shows_a_frame():
 
 
 def test_even_a_few_frames_are_held_back_and_reported(validation, clock):
-    ahead = HeldEvents(validation)
-    assert ahead.sift(records([FRAME, None, FRAME])) == []
+    held = HeldEvents(validation)
+    assert held.sift(records([FRAME, None, FRAME])) == []
     clock.now += 3600
-    assert ahead.sift([]) == []
+    assert held.sift([]) == []
     reason, remedy = validation.problem("cdc.pages")
     assert "schema-registry" in reason
     assert "JsonConverter" in remedy
 
 
 def test_a_frame_among_other_bad_events_is_an_ordinary_bad_event(validation, clock):
-    ahead = HeldEvents(validation)
-    ahead.sift(records([FRAME, BAD]))
+    held = HeldEvents(validation)
+    held.sift(records([FRAME, BAD]))
     clock.now += HOLD_S
-    assert offsets(ahead.sift([])) == [0, 1]
+    assert offsets(held.sift([])) == [0, 1]
 
 
 def test_tombstones_do_not_validate_the_topic_and_stay_in_order(validation):
-    ahead = HeldEvents(validation)
-    assert offsets(ahead.sift(records([None] * 300))) == list(range(300))
-    assert offsets(ahead.sift(records([None, BAD, None], 300))) == [300]
-    assert offsets(ahead.sift(records([GOOD], 303))) == [301, 302, 303]
+    held = HeldEvents(validation)
+    assert offsets(held.sift(records([None] * 300))) == list(range(300))
+    assert offsets(held.sift(records([None, BAD, None], 300))) == [300]
+    assert offsets(held.sift(records([GOOD], 303))) == [301, 302, 303]
 
 
 def test_held_events_are_bounded_in_records_and_bytes(validation):
-    ahead = HeldEvents(validation, limit=3)
-    assert ahead.room == 3
-    ahead.sift(records([FRAME] * 2))
-    assert ahead.room == 1
+    held = HeldEvents(validation, limit=3)
+    assert held.room == 3
+    held.sift(records([FRAME] * 2))
+    assert held.room == 1
     large = HeldEvents(validation)
     large.sift([record(0, b"\0" * 5_000_000)])
     assert large.room == 0

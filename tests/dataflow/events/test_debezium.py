@@ -1,4 +1,4 @@
-"""Every form that Debezium's Cassandra connector gives an event: recorded ones, and combined."""
+"""Every form of an event of Debezium's Cassandra connector: recorded ones and combinations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def as_written(value: object) -> bytes:
 
 
 def outcome_of(value: bytes, key: bytes | None = None) -> Any:
-    """What `decode` makes of an event, in plain values."""
+    """Return the result of `decode` as plain values."""
     event = decode(Record("cdc.pages", 0, 7, 1_000, key, value))
     if isinstance(event, Skipped):
         return event.outcome
@@ -66,7 +66,7 @@ class Write:
 
     @property
     def expected(self) -> Any:
-        """What is to be done about it, said without a look at any form."""
+        """The expected result, which does not depend on the form."""
         if self.op != "delete" and not self.touched:
             return "undecodable" if self.op == "insert" else "skipped_unchanged"
         is_text = self.page_id.startswith('"')
@@ -80,7 +80,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Form:
-    """How the connector, its transformations and its converter are set."""
+    """The settings of the connector, its transformations and its converter."""
 
     envelope_transformation: bool
     unwrapped: bool
@@ -157,11 +157,11 @@ def test_the_form_of_an_event_does_not_change_its_meaning(write, form, deletion_
     assert outcome_of(value.encode()) == write.expected
 
 
-# --- what looks like one of the forms and is none
+# --- events that only look like one of the forms
 
 
 @pytest.mark.parametrize(
-    ("event", "told"),
+    ("event", "expected"),
     [
         ({"op": "i", "source": {}, "after": {"page_id": "p", "body": {}}}, 'cell with "value"'),
         ({"op": "u", "source": {}, "after": {"page_id": "p", "body": {"x": 1}}}, 'got "x"'),
@@ -173,10 +173,10 @@ def test_the_form_of_an_event_does_not_change_its_meaning(write, form, deletion_
         ({"status": "BEGIN", "id": "571", "event_count": None}, "expected"),  # a transaction
     ],
 )
-def test_another_form_is_a_dead_letter_that_names_the_expected_one(event, told):
+def test_another_form_is_a_dead_letter_that_names_the_expected_one(event, expected):
     letter = decode(Record("cdc.pages", 0, 7, 1_000, None, as_written(event)))
     assert isinstance(letter, DeadLetter), letter
-    assert told in letter.detail
+    assert expected in letter.detail
 
 
 def test_a_flat_event_with_fields_named_like_debezium_s_is_flat():

@@ -36,12 +36,12 @@ def decoded(event: object, key: object = None, **more: Any):
     return decode(record_of(value, None if key is None else json.dumps(key).encode(), **more))
 
 
-def refusal_of(value: bytes) -> str:
-    letter = decode(record_of(value))
-    assert isinstance(letter, DeadLetter), letter
-    assert letter.reason == "undecodable"
-    assert letter.record.value == value
-    return letter.detail
+def detail_of(value: bytes) -> str:
+    dead_letter = decode(record_of(value))
+    assert isinstance(dead_letter, DeadLetter), dead_letter
+    assert dead_letter.reason == "undecodable"
+    assert dead_letter.record.value == value
+    return dead_letter.detail
 
 
 def cell(value: object) -> dict[str, object]:
@@ -210,7 +210,7 @@ EXPECTED = [
 
 
 def in_form(value: dict[str, Any], form: str) -> dict[str, Any]:
-    """A recorded envelope as another converter or transformation would have written it."""
+    """Return a recorded envelope as another converter or transformation writes it."""
     if form.startswith("wrapped "):
         return {"schema": {"type": "struct"}, "payload": in_form(value, form[8:])}
     if form == "envelope":
@@ -308,7 +308,7 @@ def test_the_write_time_is_the_most_precise_one_in_the_event(source, written_us)
     assert change.version.written_us == written_us
 
 
-# --- replayed letters ---
+# --- replayed dead letters ---
 
 
 def test_a_replayed_dead_letter_is_as_old_as_its_original():
@@ -324,9 +324,9 @@ def test_a_replayed_dead_letter_is_as_old_as_its_original():
     "origin", ["", "x", ":", "::", "t:1", "t:1:x", "t:-1:2", "t:9999999999:1", "t:1:" + "9" * 30]
 )
 def test_a_replay_without_a_valid_origin_is_undecodable(origin):
-    letter = decoded({"page_id": "p", "body": "b", "op": "c"}, replay_of=origin)
-    assert isinstance(letter, DeadLetter)
-    assert "topic:partition:offset" in letter.detail
+    dead_letter = decoded({"page_id": "p", "body": "b", "op": "c"}, replay_of=origin)
+    assert isinstance(dead_letter, DeadLetter)
+    assert "topic:partition:offset" in dead_letter.detail
 
 
 # --- bad input ---
@@ -337,7 +337,7 @@ def flat(**changed: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         (b"", "empty"),
         (b"\0\0\0\0\x05abc", "schema-registry"),
@@ -395,8 +395,8 @@ def flat(**changed: object) -> bytes:
     ],
     ids=lambda value: value[:40] if isinstance(value, bytes) else value,
 )
-def test_anything_but_a_change_of_a_page_is_a_dead_letter_with_the_cause(value, told):
-    assert told in refusal_of(value)
+def test_anything_but_a_change_of_a_page_is_a_dead_letter_with_the_cause(value, expected):
+    assert expected in detail_of(value)
 
 
 def test_an_event_of_exactly_the_limit_is_read():
@@ -406,7 +406,7 @@ def test_an_event_of_exactly_the_limit_is_read():
 
 def test_long_field_names_do_not_make_a_long_detail():
     event = {"n" * 10_000 + str(n): 1 for n in range(50)}
-    assert len(refusal_of(json.dumps(event).encode())) < 600
+    assert len(detail_of(json.dumps(event).encode())) < 600
 
 
 @given(st.binary(max_size=200), st.none() | st.binary(max_size=50))

@@ -23,15 +23,15 @@ from tests.connectors.kafka.slots import MOCK_OPTIONS, TOPIC
 DLQ = "cdc.pages.dlq"
 
 
-def letter(
+def dead_letter(
     offset: int = 7, *, value: bytes | None = b"{", reason: str = "undecodable", **more: Any
 ):
     record = Record(TOPIC, 2, offset, 1234, b"key", value, **more)
     return DeadLetter(record, reason, "not JSON: unexpected end")
 
 
-class Office:
-    """Dead letters with everything they tell."""
+class Harness:
+    """A producer of dead letters, with its metrics and stalls."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Office:
         config = KafkaConfig(broker, options={**MOCK_OPTIONS, **(options or {})})
         self.metrics = Metrics()
         self.stalls = Stalls(self.metrics)
-        self.letters = kind(
+        self.producer = kind(
             config,
             DLQ,
             errors=KafkaErrorMonitor(config, self.stalls),
@@ -53,17 +53,17 @@ class Office:
 
     def run(self, use: Callable[[DeadLetterProducer], Awaitable[object]]) -> None:
         try:
-            asyncio.run(asyncio.wait_for(use(self.letters), 60))
+            asyncio.run(asyncio.wait_for(use(self.producer), 60))
         finally:
-            self.letters.close()
+            self.producer.close()
 
     def confirmed(self, reason: str = "undecodable") -> float:
         return self.metrics.dead_letters.labels(reason)._value.get()
 
 
 def test_a_dead_letter_has_the_original_bytes_its_reason_and_its_origin(mock_kafka):
-    office = Office(mock_kafka.broker)
-    office.run(lambda letters: letters.deliver(letter()))
+    harness = Harness(mock_kafka.broker)
+    harness.run(lambda producer: producer.deliver(dead_letter()))
     (found,) = mock_kafka.read(DLQ)
     assert (found.key, found.value) == (b"key", b"{")
     assert found.headers["reason"] == b"undecodable"
@@ -72,53 +72,53 @@ def test_a_dead_letter_has_the_original_bytes_its_reason_and_its_origin(mock_kaf
     assert found.headers["gibsey-timestamp"] == b"1234"
     failed_at = dt.datetime.fromisoformat(found.headers["failed-at"].decode())
     assert abs(dt.datetime.now(dt.timezone.utc) - failed_at) < dt.timedelta(minutes=1)
-    assert office.confirmed() == 1
+    assert harness.confirmed() == 1
 
 
 def test_the_dead_letter_of_a_replayed_record_names_the_first_origin(mock_kafka):
-    office = Office(mock_kafka.broker)
-    office.run(lambda letters: letters.deliver(letter(replay_of="cdc.pages:0:3")))
+    harness = Harness(mock_kafka.broker)
+    harness.run(lambda producer: producer.deliver(dead_letter(replay_of="cdc.pages:0:3")))
     (found,) = mock_kafka.read(DLQ)
     assert found.headers["origin"] == b"cdc.pages:0:3"
 
 
 def test_a_tombstone_without_a_key_keeps_both_absent(mock_kafka):
-    office = Office(mock_kafka.broker)
+    harness = Harness(mock_kafka.broker)
     record = Record(TOPIC, 0, 1, 0, None, None)
-    office.run(lambda letters: letters.deliver(DeadLetter(record, "undecodable", "x")))
+    harness.run(lambda producer: producer.deliver(DeadLetter(record, "undecodable", "x")))
     (found,) = mock_kafka.read(DLQ)
     assert (found.key, found.value) == (None, None)
     assert "original-size" not in found.headers
 
 
 def test_dead_letters_wait_for_a_broker_that_is_down(mock_kafka):
-    office = Office(mock_kafka.broker)
+    harness = Harness(mock_kafka.broker)
 
-    async def use(letters: DeadLetterProducer) -> None:
-        await letters.deliver(letter(0))
+    async def use(producer: DeadLetterProducer) -> None:
+        await producer.deliver(dead_letter(0))
         mock_kafka.down()
-        waiting = [asyncio.ensure_future(letters.deliver(letter(n))) for n in range(1, 50)]
-        while not any(s.service == "dead-letters" for s in office.stalls.current()):
+        waiting = [asyncio.ensure_future(producer.deliver(dead_letter(n))) for n in range(1, 50)]
+        while not any(s.service == "dead-letters" for s in harness.stalls.current()):
             await asyncio.sleep(0.05)
         assert not any(task.done() for task in waiting)
         mock_kafka.up()
         await asyncio.gather(*waiting)
 
-    office.run(use)
+    harness.run(use)
     origins = sorted(int(r.headers["origin"].split(b":")[2]) for r in mock_kafka.read(DLQ))
     assert origins == list(range(50))
-    assert office.confirmed() == 50
-    assert not any(s.service == "dead-letters" for s in office.stalls.current())
+    assert harness.confirmed() == 50
+    assert not any(s.service == "dead-letters" for s in harness.stalls.current())
 
 
 def test_a_dead_letter_of_a_record_that_is_too_large_has_no_value(mock_kafka):
-    office = Office(mock_kafka.broker, options={"message.max.bytes": 20_000})
+    harness = Harness(mock_kafka.broker, options={"message.max.bytes": 20_000})
 
-    async def use(letters: DeadLetterProducer) -> None:
-        small = [letters.deliver(letter(n)) for n in range(5)]
-        await asyncio.gather(letters.deliver(letter(99, value=b"x" * 30_000)), *small)
+    async def use(producer: DeadLetterProducer) -> None:
+        small = [producer.deliver(dead_letter(n)) for n in range(5)]
+        await asyncio.gather(producer.deliver(dead_letter(99, value=b"x" * 30_000)), *small)
 
-    office.run(use)
+    harness.run(use)
     found = {r.headers["origin"]: r for r in mock_kafka.read(DLQ)}
     assert len(found) == 6
     large = found.pop(b"cdc.pages:2:99")
@@ -129,32 +129,34 @@ def test_a_dead_letter_of_a_record_that_is_too_large_has_no_value(mock_kafka):
 
 
 def test_a_dead_letter_refused_for_its_size_is_sent_alone_then_without_value_then_without_key():
-    forms = [Payload.WHOLE]
-    while forms[-1] is not Payload.BARE:
-        forms.append(forms[-1].smaller())
-    record = letter().record
-    assert [(f.key_of(record), f.value_of(record)) for f in forms] == [
+    payloads = [Payload.WHOLE]
+    while payloads[-1] is not Payload.BARE:
+        payloads.append(payloads[-1].smaller())
+    record = dead_letter().record
+    assert [(p.key_of(record), p.value_of(record)) for p in payloads] == [
         (b"key", b"{"),
         (b"key", b"{"),
         (b"key", None),
         (None, None),
     ]
     now = dt.datetime.now(dt.timezone.utc)
-    sized = ["original-size" in dict(headers_of(letter(), now, form)) for form in forms]
+    sized = [
+        "original-size" in dict(headers_of(dead_letter(), now, payload)) for payload in payloads
+    ]
     assert sized == [False, False, True, True]
 
 
 def test_a_producer_that_cannot_be_opened_stalls_with_the_reason(mock_kafka):
-    office = Office(mock_kafka.broker, options={"no.such.property": 1})
+    harness = Harness(mock_kafka.broker, options={"no.such.property": 1})
 
-    async def use(letters: DeadLetterProducer) -> None:
-        task = asyncio.ensure_future(letters.deliver(letter()))
-        while not (found := office.stalls.current()):
+    async def use(producer: DeadLetterProducer) -> None:
+        task = asyncio.ensure_future(producer.deliver(dead_letter()))
+        while not (found := harness.stalls.current()):
             await asyncio.sleep(0.05)
         assert "no.such.property" in found[0].reason
         task.cancel()
 
-    office.run(use)
+    harness.run(use)
 
 
 def test_a_detail_is_one_short_line():
@@ -164,14 +166,14 @@ def test_a_detail_is_one_short_line():
 def test_many_dead_letters_are_logged_as_a_few_lines_and_a_number(capsys):
     now = [0.0]
     log = DeadLetterLog(clock=lambda: now[0])
-    due = [log.add(letter(n)) for n in range(1000)]
+    due = [log.add(dead_letter(n)) for n in range(1000)]
     assert due.count(True) == 1
     log.summarise()
     log.summarise()
     now[0] = PERIOD_S
-    assert not log.add(letter(1000))
-    said = capsys.readouterr()
-    lines = [line for line in (said.out + said.err).splitlines() if "dead letter" in line]
+    assert not log.add(dead_letter(1000))
+    output = capsys.readouterr()
+    lines = [line for line in (output.out + output.err).splitlines() if "dead letter" in line]
     assert len(lines) == LINES_PER_PERIOD + 2
     assert f"count={1000 - LINES_PER_PERIOD}" in lines[LINES_PER_PERIOD]
     assert "cdc.pages:2:0" in lines[0]
@@ -180,25 +182,25 @@ def test_many_dead_letters_are_logged_as_a_few_lines_and_a_number(capsys):
 def test_many_dead_letters_of_one_reason_do_not_hide_one_of_another(capsys):
     log = DeadLetterLog(clock=lambda: 0.0)
     for n in range(100):
-        log.add(letter(n))
-    log.add(letter(100, reason="refused-by-rag"))
-    said = capsys.readouterr()
-    assert "cdc.pages:2:100" in said.out + said.err
+        log.add(dead_letter(n))
+    log.add(dead_letter(100, reason="refused-by-rag"))
+    output = capsys.readouterr()
+    assert "cdc.pages:2:100" in output.out + output.err
 
 
 def test_dead_letters_of_stored_pages_are_logged_as_a_number_and_not_as_errors(capsys):
     log = DeadLetterLog(clock=lambda: 0.0)
-    assert [log.add(letter(n, reason="other-space")) for n in range(3)] == [True, False, False]
-    log.add(letter(3))
+    assert [log.add(dead_letter(n, reason="other-space")) for n in range(3)] == [True, False, False]
+    log.add(dead_letter(3))
     log.summarise()
-    said = capsys.readouterr()
-    given_up, stored = (said.out + said.err).splitlines()
+    output = capsys.readouterr()
+    given_up, stored = (output.out + output.err).splitlines()
     assert re.search(r"error.*dead letter .*origin=cdc.pages:2:3", given_up)
     assert re.search(r"info.*stored with vectors of the fallback .*pages=3", stored)
 
 
 class Refusing(DeadLetterProducer):
-    """Answers as brokers do that cannot be had here."""
+    """Returns errors that the mock cluster cannot return."""
 
     errors: list[KafkaError]
 
@@ -215,18 +217,18 @@ class Refusing(DeadLetterProducer):
     ],
 )
 def test_an_error_of_the_topic_stalls_with_its_remedy_until_it_ends(mock_kafka, code, remedy):
-    office = Office(mock_kafka.broker, Refusing)
-    office.letters.errors = [KafkaError(code)] * 2  # type: ignore[attr-defined]
+    harness = Harness(mock_kafka.broker, Refusing)
+    harness.producer.errors = [KafkaError(code)] * 2  # type: ignore[attr-defined]
     seen: list[Stall] = []
 
-    async def use(letters: DeadLetterProducer) -> None:
-        task = asyncio.ensure_future(letters.deliver(letter()))
+    async def use(producer: DeadLetterProducer) -> None:
+        task = asyncio.ensure_future(producer.deliver(dead_letter()))
         await asyncio.sleep(0.1)
-        seen.extend(office.stalls._stalls.values())
+        seen.extend(harness.stalls._stalls.values())
         await task
 
-    office.run(use)
+    harness.run(use)
     assert remedy in seen[0].remedy
     assert seen[0].reason.startswith("cdc.pages.dlq: ")
-    assert office.confirmed() == 1
-    assert office.stalls.current() == []
+    assert harness.confirmed() == 1
+    assert harness.stalls.current() == []

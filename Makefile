@@ -9,8 +9,11 @@ ENV := .venv/.ready
 SEED ?= 1
 MINUTES ?= 10
 DOCKER ?= docker
+# What `make services` wrote, as an absolute path or below this folder.
+SERVICES_DIR ?= $(CURDIR)/.services
+WITH_SERVICES := if [ -f '$(SERVICES_DIR)/env' ]; then set -a; . '$(SERVICES_DIR)/env'; set +a; fi;
 
-.PHONY: help demo test test-real test-faults test-browser torture lint format bench bench-long dev image lock clean
+.PHONY: help demo test test-real test-faults test-browser services services-down torture lint format bench bench-long dev image lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,14 +38,20 @@ format: $(ENV) ## Format the code and apply the linter's fixes
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-test-real: $(ENV) ## Run the tests against real services, named by TEST_* variables
-	@$(PYTEST) tests/real -q $(ARGS)
+services: ## Start real services for test-real and test-browser (ARGS="kafka cassandra5"; else all)
+	@SERVICES_DIR='$(SERVICES_DIR)' tests/services/run up $(ARGS)
+
+services-down: ## Stop them and delete their data (ARGS=kafka; else all)
+	@SERVICES_DIR='$(SERVICES_DIR)' tests/services/run down $(ARGS)
+
+test-real: $(ENV) ## Run the tests against those services, or others named by TEST_* variables
+	@$(WITH_SERVICES) $(PYTEST) tests/real -q $(ARGS)
 
 test-faults: $(ENV) ## Run the tests that kill, freeze and disconnect services, two at a time
 	@$(PYTEST) tests/faults -q -n 2 --dist worksteal $(ARGS)
 
 test-browser: $(ENV) ## Run the tests of the status page in a browser
-	@$(PYTEST) tests/browser -q $(ARGS)
+	@$(WITH_SERVICES) $(PYTEST) tests/browser -q $(ARGS)
 
 torture: $(ENV) ## Cause random faults for MINUTES=10 from SEED=1, then count lost pages
 	@$(BIN)/python -m tests.faults.torture --seed $(SEED) --minutes $(MINUTES) $(ARGS)
@@ -50,8 +59,8 @@ torture: $(ENV) ## Cause random faults for MINUTES=10 from SEED=1, then count lo
 bench: $(ENV) ## Measure speed, latency and memory in 10 minutes (ARGS="--against REF" compares two revisions)
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-long: $(ENV) ## Measure everything in an hour, over a real Kafka (TEST_KAFKA_BROKER=host:port)
-	@$(BIN)/python -m bench --long $(ARGS)
+bench-long: $(ENV) ## Measure everything in an hour, over a real Kafka (first: make services ARGS=kafka)
+	@$(WITH_SERVICES) $(BIN)/python -m bench --long $(ARGS)
 
 dev: $(ENV) ## Run the worker and restart it when the code changes
 	@$(BIN)/watchfiles --filter python '$(BIN)/gibsey-embedder run' dataflow connectors gibsey_embedder

@@ -17,7 +17,7 @@ from tests.flow.worker import free_port
 from tests.real.monitoring import DEPLOY, Monitoring, hurried, monitoring
 from tests.real.servers import given
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.deploy, pytest.mark.timeout(300)]
 
 __all__ = ["stream"]  # the one between stand-ins
 

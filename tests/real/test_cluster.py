@@ -19,7 +19,7 @@ from tests.eventually import eventually
 from tests.flow.worker import Worker
 from tests.real.stream import Embedder, RealStream
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.ollama, pytest.mark.timeout(300)]
 
 PARTITIONS = 6
 PAGES = 300

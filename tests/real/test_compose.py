@@ -17,6 +17,7 @@ WORKERS = ("worker", "worker-0", "worker-1")
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.deploy,
     pytest.mark.skipif(not CHECK, reason="TEST_COMPOSE_CHECK names no program"),
 ]
 

@@ -22,7 +22,7 @@ from tests.real.pages import Pages
 from tests.real.servers import Connector, given
 from tests.real.stream import Arrivals, Embedder, RealStream, Topic, percentiles
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.debezium, pytest.mark.timeout(180)]
 
 WRITES = 100
 MEDIAN_S, P99_S = 2.0, 5.0

@@ -32,6 +32,7 @@ BROKER = os.environ.get("TEST_KAFKA_BROKER", "")
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.kafka,
     pytest.mark.skipif(not BROKER, reason="not given: TEST_KAFKA_BROKER"),
 ]
 

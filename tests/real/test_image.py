@@ -32,6 +32,7 @@ START_S, STOP_S = 60.0, 30.0
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.deploy,
     pytest.mark.skipif(not RUN, reason="TEST_IMAGE_RUN runs no image"),
     pytest.mark.timeout(300),
 ]

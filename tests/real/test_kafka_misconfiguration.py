@@ -29,6 +29,7 @@ MISSING = [name for name in NAMES if not os.environ.get(name)]
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.kafka,
     pytest.mark.skipif(bool(MISSING), reason=f"not given: {', '.join(MISSING)}"),
 ]
 

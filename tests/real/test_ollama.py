@@ -17,6 +17,7 @@ MODEL = os.environ.get("TEST_EMBED_MODEL", "nomic-embed-text")
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.ollama,
     pytest.mark.skipif(not URL, reason="TEST_EMBED_URL names no Ollama"),
 ]
 

@@ -13,7 +13,7 @@ from gibsey_embedder.cli import app
 from tests.eventually import eventually
 from tests.real.stream import Embedder, RealStream
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.ollama, pytest.mark.timeout(240)]
 
 PAGES = 60
 PREFIXES: dict[str, Any] = {

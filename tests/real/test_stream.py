@@ -14,7 +14,7 @@ from tests.eventually import eventually
 from tests.real.servers import Server
 from tests.real.stream import Arrivals, RealStream, percentiles
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.ollama, pytest.mark.timeout(240)]
 
 LIVE_EDITS = 100
 ROUNDS = 3

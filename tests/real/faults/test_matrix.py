@@ -27,7 +27,7 @@ from tests.flow.recovery_checks import assert_healed, feed_through
 from tests.flow.stream import DONE_S, Stream
 from tests.real.kafka import RealKafka
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.real, pytest.mark.kafka, pytest.mark.timeout(400)]
 
 BULK_FAULTS = ("refused", "429", "500", "cut", "401", "404")
 RAG_FAULTS = ("refused", "hanging", "429", "500", "cut", "garbage", "HTML", "401", "404")

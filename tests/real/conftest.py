@@ -5,11 +5,20 @@ TEST_KAFKA_PID, TEST_KAFKA_RESTART    the broker's process, and the command that
 TEST_EMBED_URL, TEST_EMBED_MODEL      an Ollama with the model (nomic-embed-text) pulled
 TEST_OLLAMA_PID, TEST_OLLAMA_RESTART  its process, and the command that starts it again
 TEST_CQL, TEST_CQL_PYTHON             host:port of a Cassandra, and a Python with cassandra-driver
+TEST_CASSANDRA5                       host:port of a Cassandra 5
 TEST_PROMETHEUS, TEST_ALERTMANAGER    the programs
 TEST_PROMTOOL, TEST_AMTOOL            their tools
 TEST_DEBEZIUM_TOPIC                   where Debezium publishes its table gibsey.pages
 TEST_DEBEZIUM_RESTART                 the command that ends its connector and starts it with its usual
                                       properties and those given as NAME=VALUE arguments
+TEST_DEBEZIUM5_TOPIC                  the same of a Debezium on Cassandra 5
+TEST_DEBEZIUM5_RESTART
+TEST_SCHEMA_REGISTRY_URL              a schema registry with Confluent's interface
+TEST_IMAGE_RUN                        the command that runs the image (test_image.py)
+TEST_COMPOSE_CHECK                    the program that resolves a compose file (test_compose.py)
+
+`make services` starts them all, and writes these variables for `make test-real`. Each test has the
+mark of one group; `tests/services/run groups` lists the services of each.
 """
 
 from __future__ import annotations

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterable
-from pathlib import Path
-from types import TracebackType
 
-from gibsey_embedder.fakes.process import stop_process
-
-SCRIPT = Path(__file__).with_name("cql.py")
+from tests.real.cql_session import Session
 
 
-class Pages:
-    """A session with Cassandra.
+class Pages(Session):
+    """A session in the keyspace `gibsey`.
 
     Args:
         python: A Python with cassandra-driver.
@@ -22,36 +16,7 @@ class Pages:
     """
 
     def __init__(self, python: str, address: str) -> None:
-        self._process = subprocess.Popen(
-            [python, str(SCRIPT), address],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._answer()
-
-    def __enter__(self) -> Pages:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        stop_process(self._process)
-
-    def run(self, statement: str, *values: object) -> list[list[object]]:
-        """Run a statement; each `%s` in it is a value.
-
-        Returns:
-            The rows.
-        """
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([statement, values]) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
+        super().__init__(python, address, "gibsey")
 
     def insert(self, page_id: str, body: str) -> None:
         """Insert a page."""
@@ -73,12 +38,3 @@ class Pages:
             body = rows[0][0] if rows else None
             found[page_id] = body if isinstance(body, str) and body.strip() else None
         return found
-
-    def _answer(self) -> list[list[object]]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the session with Cassandra has ended; is cassandra-driver there?"
-        answer = json.loads(line)
-        assert "error" not in answer, answer["error"]
-        rows: list[list[object]] = answer["rows"]
-        return rows

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from connectors.records import Record
-from dataflow.changes import Change
-from dataflow.decode import decode
-from tests.deadline import eventually
+from connectors.core.records import Record
+from dataflow.events.decoder import decode
+from dataflow.steps.changes import Change
+from tests.eventually import eventually
 from tests.real.kafka import KafkaContents
 from tests.real.pages import Pages
 from tests.real.servers import Connector, given

@@ -19,7 +19,7 @@ REASONS = (
     "refused-by-rag",
     "other-space",
 )
-"""Why there are dead letters; each counts from 0, so that an alert sees the first one, too."""
+"""The reasons of dead letters. Each counter starts at 0, so that an alert sees the first one."""
 
 _FRESHNESS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 3600)
 _STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100, 300)
@@ -27,7 +27,7 @@ _WINDOW_PAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """All metrics of one process, in a registry of their own."""
+    """All metrics of one process, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -44,7 +44,7 @@ class Metrics:
         counter = partial(Counter, registry=self.registry)
         self.events = counter(
             "gibsey_events",
-            "Change events by operation and by what became of them.",
+            "Change events by operation and outcome.",
             ["op", "outcome"],
         )
         self.upserts = counter("gibsey_page_vectors_upserts", "Vectors that Stargate acknowledged.")
@@ -52,20 +52,20 @@ class Metrics:
             "gibsey_rag_notifications", "Notifications of the RAG service.", ["outcome"]
         )
         self.dead_letters = counter("gibsey_dead_letters", "Confirmed dead letters.", ["reason"])
-        self.cache = counter("gibsey_cache", "Look-ups in the embedding cache.", ["result"])
+        self.cache = counter("gibsey_cache", "Lookups in the embedding cache.", ["result"])
         self.retries = counter(
-            "gibsey_retries", "Requests that failed and are tried again.", ["service"]
+            "gibsey_retries", "Failed requests that are retried.", ["service"]
         )
         self.offset_resets = counter(
             "gibsey_offset_resets",
-            "Partitions whose position was gone and that went on at the earliest.",
+            "Partitions that resumed at the earliest offset because theirs no longer existed.",
         )
 
     def _make_histograms(self) -> None:
         histogram = partial(Histogram, registry=self.registry)
         self.freshness = histogram(
             "gibsey_freshness_seconds",
-            "From the change to the last output's acknowledgement.",
+            "Time from the change to the acknowledgement of the last output.",
             ["since"],
             buckets=_FRESHNESS_S,
         )
@@ -93,7 +93,7 @@ class Metrics:
         self.fallback_at_work = gauge("gibsey_fallback_at_work", "1 while the fallback embeds.")
         self.other_space_pages = gauge(
             "gibsey_other_space_pages",
-            "Pages, of those remembered, whose newest vector is the fallback's.",
+            "Known pages whose newest vector comes from the fallback.",
         )
         self.build_info = gauge(
             "gibsey_build_info", "Version and model in use; always 1.", ["version", "model"]

@@ -53,9 +53,7 @@ class Metrics:
         )
         self.dead_letters = counter("gibsey_dead_letters", "Confirmed dead letters.", ["reason"])
         self.cache = counter("gibsey_cache", "Lookups in the embedding cache.", ["result"])
-        self.retries = counter(
-            "gibsey_retries", "Failed requests that are retried.", ["service"]
-        )
+        self.retries = counter("gibsey_retries", "Failed requests that are retried.", ["service"])
         self.offset_resets = counter(
             "gibsey_offset_resets",
             "Partitions that resumed at the earliest offset because theirs no longer existed.",

@@ -1,7 +1,6 @@
 """The log: lines for people or for collectors, on stderr, without secrets.
 
-A line is an event and its facts as `key=value`. Characters that are not printable are escaped, so
-that text from outside (ids, responses) cannot break a line or colour a terminal.
+`LOG_FORMAT` selects lines for people (`console_format.py`) or one JSON object on each line.
 """
 
 from __future__ import annotations
@@ -14,15 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Literal, cast
 
 import structlog
-from structlog.dev import (
-    Column,
-    ColumnFormatter,
-    ConsoleRenderer,
-    KeyValueColumnFormatter,
-    plain_traceback,
-)
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from connectors.observability.console_format import console_renderer
 from connectors.observability.redaction import Redactor
 
 Logger = FilteringBoundLogger
@@ -39,14 +32,6 @@ _redactor = Redactor()
 
 _NOT_REDACTED = ("timestamp", "level", "logger_name")
 """Parts of a line that this program writes itself. They are never secrets."""
-
-_LEVEL_COLOURS = {
-    "debug": "\x1b[2m",
-    "info": "\x1b[32m",
-    "warning": "\x1b[33m",
-    "error": "\x1b[31;1m",
-    "critical": "\x1b[31;1m",
-}
 
 
 def get(name: str) -> Logger:
@@ -103,50 +88,8 @@ def _console_processors(colours: bool) -> list[Processor]:
     return [
         structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
         structlog.processors.format_exc_info,
-        ConsoleRenderer(
-            columns=_columns(colours), sort_keys=False, exception_formatter=plain_traceback
-        ),
+        console_renderer(colours),
     ]
-
-
-def _columns(colours: bool) -> list[Column]:
-    """Return time, level, logger and event in columns, then the facts."""
-    dim, bold, cyan, reset = ("\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[0m") if colours else [""] * 4
-    return [
-        Column("timestamp", KeyValueColumnFormatter(None, dim, reset, str)),
-        Column("level", _level_formatter(colours)),
-        Column("logger_name", KeyValueColumnFormatter(None, dim, reset, str, width=9)),
-        Column("event", KeyValueColumnFormatter(None, bold, reset, _printable, width=16)),
-        Column("", KeyValueColumnFormatter(cyan, "", reset, _fact)),
-    ]
-
-
-def _level_formatter(colours: bool) -> ColumnFormatter:
-    def format_level(key: str, value: object) -> str:
-        del key
-        text = f"{value!s:<7}"
-        return f"{_LEVEL_COLOURS.get(str(value), '')}{text}\x1b[0m" if colours else text
-
-    return format_level
-
-
-def _printable(value: object) -> str:
-    """Return a text on one line, with escapes for characters that a terminal does not print."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    escaped = (c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return "".join(escaped)
-
-
-def _fact(value: object) -> str:
-    """Return a value for `key=`, quoted if its end would not be visible."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = _printable(value)
-    if text and not any(c in text for c in ' ="'):
-        return text
-    return '"' + text.replace('"', r"\"") + '"'
 
 
 def _redact_line(_logger: object, _method: str, event: EventDict) -> EventDict:

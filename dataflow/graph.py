@@ -1,6 +1,6 @@
 """The graph: the only place where steps are wired.
 
-Kafka ─► decode ─► filter ─► window ─┬─► stargate
+Kafka ─► decode ─► filter ─► window ─┬─► store
            │ undecodable     │       └─► rag
            └─────────────────┴─────────► dead letters
 
@@ -10,7 +10,7 @@ output picks its own rows from the list, because a step that does so costs more 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -21,6 +21,7 @@ from bytewax.inputs import Source
 from connectors.core.buckets import BUCKET_KEYS
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import DeadLetter, Outcome, PageVector, Record
+from connectors.delivery.outputs import Output, OutputCounts
 from connectors.delivery.sinks import DeadLetterSink, VectorSink
 from connectors.delivery.write_queue import WriteQueue
 from connectors.observability.metrics import Metrics
@@ -31,6 +32,10 @@ from dataflow.steps.filter import Filter
 from dataflow.steps.window import WindowStep
 
 FLOW_ID = "pages"
+STORE_STEP = "stargate"
+"""The id of the store's step, whatever the store is: flow and step ids are keys of the recovery
+store."""
+RAG_STEP = "rag"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +45,7 @@ class StreamParts:
     Attributes:
         source: Reads the topic.
         window: The embedding step.
-        stargate: The rows for the store.
-        rag: The notifications for RAG.
+        outputs: The outputs of a page.
         dead_letters: The dead letters.
         tracker: Where records are settled.
         metrics: Where events are counted.
@@ -50,8 +54,7 @@ class StreamParts:
 
     source: Source[Record | Decoded]
     window: WindowStep
-    stargate: WriteQueue[PageVector]
-    rag: WriteQueue[PageVector]
+    outputs: Sequence[Output]
     dead_letters: WriteQueue[DeadLetter]
     tracker: OffsetTracker
     metrics: Metrics
@@ -68,8 +71,8 @@ def build(parts: StreamParts) -> Dataflow:
     branched = op.branch("is_undecodable", decoded, _is_dead_letter)
     changes = op.flat_map_batch("filter", branched.falses, keep_changes)
     outcomes = op.stateful_batch("window", changes, parts.window)
-    op.output("stargate", outcomes, _vector_sink("stargate", parts, parts.stargate, _is_row))
-    op.output("rag", outcomes, _vector_sink("rag", parts, parts.rag, _is_notification))
+    for output in parts.outputs:
+        op.output(output.step_id, outcomes, _vector_sink(output, parts))
     refused = op.filter_map("refused", outcomes, _dead_letters_in)
     undecodable = op.map("by_partition", branched.trues, _by_partition)
     dead_letters = op.merge("all_refused", refused, undecodable)
@@ -85,8 +88,8 @@ def _is_row(outcome: Outcome) -> TypeGuard[PageVector]:
     return isinstance(outcome, PageVector)
 
 
-def _is_notification(outcome: Outcome) -> TypeGuard[PageVector]:
-    """RAG is notified of each row that is not removed."""
+def _is_upsert(outcome: Outcome) -> TypeGuard[PageVector]:
+    """Whether an outcome is a row with a vector, not that of a deleted page."""
     return isinstance(outcome, PageVector) and outcome.vector is not None
 
 
@@ -101,28 +104,31 @@ def _by_partition(dead_letter: Any) -> tuple[str, list[DeadLetter]]:
     return BUCKET_KEYS[dead_letter.record.partition % len(BUCKET_KEYS)], [dead_letter]
 
 
-def _vector_sink(
-    name: str,
-    parts: StreamParts,
-    write_queue: WriteQueue[PageVector],
-    takes: Callable[[Outcome], TypeGuard[PageVector]],
-) -> VectorSink:
-    """Make an output of vectors.
+def _vector_sink(output: Output, parts: StreamParts) -> VectorSink:
+    """The sink of an output.
 
-    Both outputs of a bucket are in the same process, because partitions are assigned by name. In a
-    cluster, the first output that receives a row opens it for both.
+    All outputs of a bucket are in the same process (Bytewax assigns partitions by their names), so
+    in a cluster the first output that gets a row opens it there, for all of them.
     """
-    tracker = parts.tracker
+    tracker, counts = parts.tracker, OutputCounts.of(parts.outputs)
 
     def received(rows: Sequence[PageVector]) -> None:
         if tracker.shared:
             for row in rows:
-                tracker.received((row.record,), outputs=1 if row.vector is None else 2)
+                count = counts.delete if row.vector is None else counts.vector
+                tracker.received((row.record,), outputs=count)
 
     def resumed(rows: Sequence[PageVector]) -> None:
         tracker.resumed(row.record for row in rows)
 
-    return VectorSink(name, write_queue, takes, received, resumed, parts.shutdown)
+    return VectorSink(
+        output.service.name,
+        output.write_queue,
+        _is_row if output.takes_deletes else _is_upsert,
+        received,
+        resumed,
+        parts.shutdown,
+    )
 
 
 def _dead_letter_sink(parts: StreamParts) -> DeadLetterSink:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import stamina
 from pydantic import SecretStr
 
 from connectors.core.records import DeadLetter, PageVector
+from connectors.core.services import Service
 from connectors.delivery.acknowledgement import Acknowledgement, DeadLetterWriter
 from connectors.delivery.backpressure import Backpressure
+from connectors.delivery.outputs import Output, OutputCounts
 from connectors.delivery.write_queue import WriteQueue
 from connectors.embedders.base import EmbedderClient
 from connectors.embedders.batching.batch_queue import WindowLimits
@@ -23,28 +25,32 @@ from connectors.embedders.failover import Failover
 from connectors.embedders.ollama.client import OllamaClient
 from connectors.embedders.openai.client import CONCURRENCY as OPENAI_CONCURRENCY
 from connectors.embedders.openai.client import OpenAIClient
+from connectors.embedders.service import SERVICE as EMBEDDER
 from connectors.embedders.text_rules import TextRules
+from connectors.http.address import address_of
 from connectors.http.client import HttpClient
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.dead_letters.producer import DeadLetterProducer
+from connectors.kafka.dead_letters.service import SERVICE as DEAD_LETTERS
 from connectors.kafka.metadata_monitor import MetadataMonitor
 from connectors.kafka.offset_committer import OffsetCommitter
+from connectors.kafka.service import SERVICE as KAFKA
 from connectors.kafka.source import PagesSource, SourceContext
 from connectors.kafka.topic_validation import TopicValidation
 from connectors.observability import logs
+from connectors.observability.metrics import Metrics
 from connectors.observability.recent_events import RecentEvents
-from connectors.rag.notifier import SERVICE as RAG
 from connectors.rag.notifier import RagNotifier
+from connectors.rag.service import SERVICE as RAG
 from connectors.runtime import crash_report
 from connectors.runtime.tuning.epoch_schedule import EpochSchedule
-from connectors.stores.stargate.auth import FetchedToken, FixedToken, TokenSource
-from connectors.stores.stargate.bulk import StargateCustom, StargateGraphql
-from connectors.stores.stargate.errors import StargateTable
-from connectors.stores.stargate.rest import SERVICE as STARGATE
-from connectors.stores.stargate.rest import StargateRest, StargateSession
+from connectors.stores.base import Retry, VectorStore, VectorWriter, once
+from connectors.stores.stargate.config import StargateConfig
+from connectors.stores.stargate.service import SERVICE as STARGATE
+from connectors.stores.stargate.store import StargateStore
 from dataflow.config.settings import Settings
 from dataflow.events.decoder import decode
-from dataflow.graph import StreamParts
+from dataflow.graph import RAG_STEP, STORE_STEP, StreamParts
 from dataflow.startup.launch import Launch
 from dataflow.startup.process import Process
 from dataflow.startup.status_port import open_status_port
@@ -52,12 +58,16 @@ from dataflow.steps.window import WindowStep
 
 _OPENAI = "OPENAI_MODEL and OPENAI_URL"
 
-VectorWriter = StargateRest | StargateGraphql | StargateCustom
+STORES = (STARGATE,)
+"""Every store that the program can write to."""
 
 
 def open_all(settings: Settings, launch: Launch, recent_events: RecentEvents) -> StreamParts:
     """Make everything that the graph is built of; no service is asked for anything yet."""
-    process = Process(settings, launch, recent_events)
+    http = HttpClient(settings.http_ca_file)
+    store = vector_store(settings, http)
+    services = services_with(store.service)
+    process = Process(settings, launch, recent_events, http, Metrics(services))
     config = kafka_config(settings)
     monitor = MetadataMonitor(config, process.stalls, process.shutdown, launch.worker_count)
     dead_letters = DeadLetterProducer(
@@ -69,17 +79,15 @@ def open_all(settings: Settings, launch: Launch, recent_events: RecentEvents) ->
         shutdown=process.shutdown,
     )
     delivery = Acknowledgement(process.tracker, dead_letters, process.metrics)
-    store = _stargate(process)
-    stargate = WriteQueue(store, _page, delivery.row_done, process.event_loop)
-    rag = WriteQueue(_rag(process), _page, delivery.notification_done, process.event_loop)
-    batcher = _batcher(process, {STARGATE: stargate, RAG: rag})
+    writer = store.open_writer(process.stalls, process.metrics)
+    outputs = _outputs(process, store, writer, delivery)
+    batcher = _batcher(process, outputs)
     backpressure = _backpressure(process, batcher)
     context = _source_context(process, config, monitor, backpressure)
     parts = StreamParts(
         source=PagesSource(context, TopicValidation(decode)),
-        window=_window(process, batcher, backpressure),
-        stargate=stargate,
-        rag=rag,
+        window=_window(process, batcher, OutputCounts.of(outputs), backpressure),
+        outputs=outputs,
         dead_letters=WriteQueue(
             DeadLetterWriter(dead_letters), _origin, delivery.dead_letter_done, process.event_loop
         ),
@@ -87,11 +95,12 @@ def open_all(settings: Settings, launch: Launch, recent_events: RecentEvents) ->
         metrics=process.metrics,
         shutdown=process.shutdown,
     )
-    _start_background(process, context, batcher, store)
+    _start_background(process, context, batcher, writer)
+    _log_start(process, store)
     model = text_rules(settings).model
     process.metrics.build_info.labels(version("gibsey-embedder"), model).set(1)
     if settings.status_port:
-        open_status_port(process, parts, context, batcher, model)
+        open_status_port(process, parts, context, batcher, services, model)
     return parts
 
 
@@ -142,12 +151,42 @@ def text_rules(settings: Settings) -> TextRules:
     )
 
 
-def stargate_tokens(settings: Settings, http: HttpClient) -> TokenSource:
-    """Where Stargate's tokens come from."""
-    username, password = settings.stargate_username, _plain(settings.stargate_password)
-    if username and password and settings.stargate_auth_url:
-        return FetchedToken(http, username, password, settings.stargate_auth_url)
-    return FixedToken(_plain(settings.stargate_auth_token) or "")
+def vector_store(settings: Settings, http: HttpClient, retry: Retry = once) -> VectorStore:
+    """The store that the settings select; the only place that knows which stores there are.
+
+    Args:
+        settings: The settings in force.
+        http: The HTTP client; the caller closes it.
+        retry: Repeats the commands' reads while the store is unavailable.
+    """
+    config = StargateConfig(
+        url=settings.stargate_url,
+        keyspace=settings.stargate_keyspace,
+        vectors=settings.stargate_table,
+        pages=settings.stargate_pages_table,
+        model_column=settings.stargate_model_column,
+        token=_plain(settings.stargate_auth_token) or "",
+        username=settings.stargate_username,
+        password=_plain(settings.stargate_password),
+        auth_url=settings.stargate_auth_url,
+        bulk=settings.stargate_bulk,
+        bulk_rows=settings.stargate_bulk_rows,
+        bulk_url=settings.stargate_bulk_url,
+        graphql_url=settings.stargate_graphql_url,
+        concurrency=settings.stargate_concurrency,
+    )
+    return StargateStore(config, http, retry)
+
+
+def services_with(store: Service) -> tuple[Service, ...]:
+    """Every service that a stream with this store talks to."""
+    return (KAFKA, EMBEDDER, store, RAG, DEAD_LETTERS)
+
+
+def dead_letter_reasons() -> list[str]:
+    """Every reason that a dead letter can have, whatever the store is."""
+    services = [service for store in STORES for service in services_with(store)]
+    return list(dict.fromkeys(reason for service in services for reason in service.reasons))
 
 
 def _source_context(
@@ -167,12 +206,40 @@ def _source_context(
     )
 
 
-def _window(process: Process, batcher: Batcher, backpressure: Backpressure) -> WindowStep:
+def _outputs(
+    process: Process, store: VectorStore, writer: VectorWriter, delivery: Acknowledgement
+) -> tuple[Output, ...]:
+    """The outputs of a page: the only place that states which there are."""
+    settings, loop = process.settings, process.event_loop
+    notifier = _rag(process)
+    return (
+        Output(
+            STORE_STEP,
+            store.service,
+            WriteQueue(writer, _page, delivery.row_done, loop),
+            slots=store.concurrency,
+            address=store.address,
+            takes_deletes=True,
+        ),
+        Output(
+            RAG_STEP,
+            RAG,
+            WriteQueue(notifier, _page, delivery.notification_done, loop),
+            slots=settings.rag_concurrency,
+            address=address_of(settings.rag_refresh_url),
+        ),
+    )
+
+
+def _window(
+    process: Process, batcher: Batcher, output_counts: OutputCounts, backpressure: Backpressure
+) -> WindowStep:
     return WindowStep(
         batcher,
         process.tracker,
         process.metrics,
         process.shutdown,
+        output_counts,
         delete_rows=process.settings.on_delete == "delete",
         backpressure=backpressure,
         slack=process.slack,
@@ -186,13 +253,16 @@ def _backpressure(process: Process, batcher: Batcher) -> Backpressure:
     return Backpressure(process.tracker, waiting_pages, process.shutdown.stopping)
 
 
-def _batcher(process: Process, outputs: Mapping[str, WriteQueue[PageVector]]) -> Batcher:
+def _batcher(process: Process, outputs: Sequence[Output]) -> Batcher:
     settings = process.settings
     primary = _primary(process)
 
     def outputs_busy() -> bool:
-        """Of one that is away the end cannot be told: the embedder goes on meanwhile."""
-        return any(o.has_backlog and not process.stalls.has(name) for name, o in outputs.items())
+        """Whether an available output has enough rows; the embedder does not wait for a stall."""
+        return any(
+            output.write_queue.has_backlog and not process.stalls.has(output.service.name)
+            for output in outputs
+        )
 
     return Batcher(
         primary,
@@ -236,28 +306,6 @@ def _fallback(process: Process, primary: EndpointPool) -> Failover:
     return Failover(provider, primary, settings.embed_fallback_after, process.metrics)
 
 
-def _stargate(process: Process) -> VectorWriter:
-    settings = process.settings
-    session = StargateSession(
-        process.http, stargate_tokens(settings, process.http), process.metrics
-    )
-    table = StargateTable(
-        settings.stargate_url,
-        settings.stargate_keyspace,
-        settings.stargate_table,
-        settings.stargate_model_column,
-    )
-    rest = StargateRest(
-        session, process.stalls, process.metrics, table, settings.stargate_concurrency
-    )
-    rows = settings.stargate_bulk_rows
-    if settings.stargate_bulk == "graphql":
-        return StargateGraphql(rest, settings.stargate_graphql_url, rows)
-    if settings.stargate_bulk == "custom":
-        return StargateCustom(rest, settings.stargate_bulk_url or "", rows)
-    return rest
-
-
 def _rag(process: Process) -> RagNotifier:
     settings = process.settings
     return RagNotifier(
@@ -280,7 +328,7 @@ def _origin(letter: DeadLetter) -> str:
 
 
 def _start_background(
-    process: Process, context: SourceContext, batcher: Batcher, store: VectorWriter
+    process: Process, context: SourceContext, batcher: Batcher, writer: VectorWriter
 ) -> None:
     """Start what runs beside the graph, and say how the process ends."""
     stamina.instrumentation.set_on_retry_hooks([])  # `Stalls` says it, once a minute
@@ -289,17 +337,16 @@ def _start_background(
     crash_report.install()
     shutdown.count_open_pages(lambda: process.tracker.open_pages)
     shutdown.on_stop(batcher.halt)
-    shutdown.at_end(store.flush)
+    shutdown.at_end(writer.flush)
     if not process.launch.is_cluster:
         stored = context.stored if process.launch.recovery_dir else None
         errors = context.monitor.errors
         OffsetCommitter(context.config, context.tracker, errors, shutdown, stored).start()
     atexit.register(shutdown.end_process if process.launch.is_program else shutdown.end)
     batcher.start()
-    _log_start(process)
 
 
-def _log_start(process: Process) -> None:
+def _log_start(process: Process, store: VectorStore) -> None:
     settings, launch = process.settings, process.launch
     shown = settings.redacted()
     embedder = "OPENAI_URL" if settings.embed_provider == "openai" else "EMBED_URL"
@@ -314,7 +361,7 @@ def _log_start(process: Process) -> None:
     )
     log.info("from", kafka=shown["KAFKA_BROKER"], topic=settings.kafka_topic)
     log.info("through", embedder=shown[embedder], model=text_rules(settings).model)
-    log.info("to", stargate=shown["STARGATE_URL"], rag=shown["RAG_REFRESH_URL"])
+    log.info("to", **{store.service.name: store.address}, rag=shown["RAG_REFRESH_URL"])
     if settings.embed_fallback == "openai":
         log.info(
             "else through",

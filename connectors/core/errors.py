@@ -88,7 +88,7 @@ class Rejection:
     """Why an output gave up a row, for its dead letter.
 
     Attributes:
-        reason: One of `connectors.observability.metrics.REASONS`.
+        reason: One of the `reasons` of a `connectors.core.services.Service`.
         detail: One sentence for a person.
     """
 

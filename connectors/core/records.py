@@ -95,7 +95,7 @@ class DeadLetter:
 
     Attributes:
         record: The original record.
-        reason: One of `connectors.observability.metrics.REASONS`.
+        reason: One of the `reasons` of a `connectors.core.services.Service`.
         detail: One sentence for a person.
     """
 

@@ -16,10 +16,9 @@ from confluent_kafka import KafkaError, KafkaException
 from connectors.kafka import error_messages
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.error_messages import ErrorMessage
+from connectors.kafka.service import SERVICE
 from connectors.observability import logs
 from connectors.observability.stalls import Stalls
-
-SERVICE = "kafka"
 
 FRESH_S = 3.0
 """Seconds after a response for which a lost connection to one broker is not reported: another
@@ -122,13 +121,13 @@ class KafkaErrorMonitor:
             resolved = [self._problems.pop(kind, None) for kind in kinds]
             is_well = not self._problems
         if is_well and any(resolved):
-            self._stalls.cleared(SERVICE)
+            self._stalls.cleared(SERVICE.name)
 
     def repeat(self) -> None:
         """Report a lasting problem again: a stall is logged again only if it is reported again."""
         first = self.current()
         if first is not None:
-            self._stalls.waiting(SERVICE, first.reason, first.remedy)
+            self._stalls.waiting(SERVICE.name, first.reason, first.remedy)
 
     def current(self) -> ErrorMessage | None:
         """Return the current problem; of several, the one that the others follow from."""

@@ -6,20 +6,12 @@ gibsey_embedder/status/metric_samples.py). Change a name in all of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-SERVICES = ("kafka", "embedder", "stargate", "rag", "dead-letters")
-REASONS = (
-    "undecodable",
-    "refused-by-embedder",
-    "refused-by-stargate",
-    "rag-unreachable",
-    "refused-by-rag",
-    "other-space",
-)
-"""The reasons of dead letters. Each counter starts at 0, so that an alert sees the first one."""
+from connectors.core.services import Service
 
 _FRESHNESS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 3600)
 _STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100, 300)
@@ -27,18 +19,23 @@ _WINDOW_PAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """All metrics of one process, in their own registry."""
+    """All metrics of one process, in a registry of their own.
 
-    def __init__(self) -> None:
+    Args:
+        services: The services that the process talks to. Their labels start at 0, so that an alert
+            sees the first stall and the first dead letter too.
+    """
+
+    def __init__(self, services: Iterable[Service] = ()) -> None:
         self.registry = CollectorRegistry()
         self._make_counters()
         self._make_histograms()
         self._make_gauges()
-        for service in SERVICES:
-            self.stalled.labels(service).set(0)
-            self.retries.labels(service)
-        for reason in REASONS:
-            self.dead_letters.labels(reason)
+        for service in services:
+            self.stalled.labels(service.name).set(0)
+            self.retries.labels(service.name)
+            for reason in service.reasons:
+                self.dead_letters.labels(reason)
 
     def _make_counters(self) -> None:
         counter = partial(Counter, registry=self.registry)
@@ -47,9 +44,9 @@ class Metrics:
             "Change events by operation and outcome.",
             ["op", "outcome"],
         )
-        self.upserts = counter("gibsey_page_vectors_upserts", "Vectors that Stargate acknowledged.")
+        self.upserts = counter("gibsey_page_vectors_upserts", "Vectors acknowledged by the store.")
         self.notifications = counter(
-            "gibsey_rag_notifications", "Notifications of the RAG service.", ["outcome"]
+            "gibsey_rag_notifications", "Notifications sent to the RAG service.", ["outcome"]
         )
         self.dead_letters = counter("gibsey_dead_letters", "Confirmed dead letters.", ["reason"])
         self.cache = counter("gibsey_cache", "Lookups in the embedding cache.", ["result"])
@@ -69,12 +66,12 @@ class Metrics:
         )
         self.stage = histogram(
             "gibsey_stage_seconds",
-            "Time that pages or requests spend in a stage.",
+            "Time that a page or a request spends in a stage.",
             ["stage"],
             buckets=_STAGE_S,
         )
         self.window_pages = histogram(
-            "gibsey_window_pages", "Texts in an embedding request.", buckets=_WINDOW_PAGES
+            "gibsey_window_pages", "Texts in one embedding request.", buckets=_WINDOW_PAGES
         )
 
     def _make_gauges(self) -> None:
@@ -94,5 +91,7 @@ class Metrics:
             "Known pages whose newest vector comes from the fallback.",
         )
         self.build_info = gauge(
-            "gibsey_build_info", "Version and model in use; always 1.", ["version", "model"]
+            "gibsey_build_info",
+            "Version and model in use; always 1.",
+            ["version", "model"],
         )

@@ -12,9 +12,7 @@ from connectors.core.errors import (
     TransientError,
 )
 from connectors.http.response import Response
-
-UNREACHABLE = "rag-unreachable"
-REFUSED = "refused-by-rag"
+from connectors.rag.service import REJECTED, UNREACHABLE
 
 NOT_FOUND = 404
 TOO_MANY_REQUESTS = 429
@@ -26,7 +24,7 @@ def rejection_of(error: RetryableError) -> Rejection:
     The reason is `refused-by-rag` if the service answered (401, 404, …), else `rag-unreachable`.
     """
     answered = isinstance(error, ConfigurationError) and error.status is not None
-    return Rejection(REFUSED if answered else UNREACHABLE, error.detail)
+    return Rejection(REJECTED if answered else UNREACHABLE, error.detail)
 
 
 def check_response(response: Response, address: str) -> None:

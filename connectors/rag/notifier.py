@@ -19,16 +19,13 @@ from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
 from connectors.rag.errors import (
     NOT_FOUND,
-    REFUSED,
     TOO_MANY_REQUESTS,
-    UNREACHABLE,
     check_response,
     rejection_of,
 )
 from connectors.rag.probe import FIRST_PAUSE_S as FIRST_PROBE_S
 from connectors.rag.probe import Probe
-
-SERVICE = "rag"
+from connectors.rag.service import REJECTED, SERVICE, UNREACHABLE
 
 ATTEMPTS = 3
 FIRST_PAUSE_S = 0.25
@@ -110,7 +107,7 @@ class RagNotifier:
             body = b'{"page_id":' + orjson.dumps(row.page_id) + b',"vector":' + vector + b"}"
         except TypeError:
             detail = "the page_id contains a lone surrogate, which JSON cannot represent"
-            rejection: Rejection | None = Rejection(REFUSED, detail)
+            rejection: Rejection | None = Rejection(REJECTED, detail)
         else:
             await self._probe.drop(row.page_id)
             rejection = await self._deliver(row.page_id, body)
@@ -120,7 +117,7 @@ class RagNotifier:
     def _count(self, rejection: Rejection | None) -> None:
         if rejection is None:
             self._delivered.inc()
-        elif rejection.reason == REFUSED:
+        elif rejection.reason == REJECTED:
             self._refused.inc()
         else:
             self._unreachable.inc()
@@ -138,7 +135,7 @@ class RagNotifier:
             try:
                 await self._attempt(body)
             except RejectedError as refused:
-                return Rejection(REFUSED, refused.detail)
+                return Rejection(REJECTED, refused.detail)
             except RetryableError as failure:
                 error = failure
                 if isinstance(failure, ConfigurationError):
@@ -167,7 +164,7 @@ class RagNotifier:
                 self._circuit.failed(sent_at)
             # A single 404 may concern one page that the service does not know.
             if error.status != NOT_FOUND or self._circuit.is_open:
-                self._stalls.failed(SERVICE, error)
+                self._stalls.failed(SERVICE.name, error)
             raise
         self._responded()
 
@@ -181,7 +178,7 @@ class RagNotifier:
 
     def _responded(self) -> None:
         self._circuit.succeeded()
-        self._stalls.cleared(SERVICE)
+        self._stalls.cleared(SERVICE.name)
         self._open_rejection = None
         self._probe.stop()
 

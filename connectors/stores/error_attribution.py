@@ -1,10 +1,9 @@
-"""Whose fault it is that a row is refused: the row's own, or the set-up's or the service's.
+"""Whether a row itself, the setup or the service causes a rejection or an error.
 
-A service says 400 both to a row that it will never take and, of a table that does not fit, to
-every row; and 500 both for a row that it stumbles over and for hard times of its own. One answer
-does not tell these apart; how the other rows fare does. Mistaken one way a good row becomes a
-dead letter (in hard times, the whole backlog), the other way one bad row stops the stream for
-ever.
+A service answers 400 both to a row that it will never accept and, if the table does not fit, to
+every row. It answers 500 both to a row that it fails on and while it is overloaded. One response
+does not distinguish these cases; how other rows fare does. A wrong answer costs a good row (or the
+whole backlog), or lets one bad row stop the stream forever.
 """
 
 from __future__ import annotations
@@ -16,36 +15,36 @@ from dataclasses import dataclass
 from connectors.core.errors import ConfigurationError, RejectedError, RetryableError, TransientError
 
 FIRST_ROWS = 3
-"""So many different rows refused before one was ever accepted: it is the set-up."""
+"""This many different rows rejected before the first one was accepted: the setup is wrong."""
 
 ROWS_IN_A_ROW = 20
-"""The same once rows have been accepted: somebody changed the table, or the service."""
+"""The same limit after rows have been accepted: somebody changed the table, or the service."""
 
 HOLD_S = 5.0
-"""A refused row waits so long to see how others fare."""
+"""How long a rejected row waits to see how other rows fare."""
 
 MIN_FAILURES = 10
 MIN_FAILING_S = 30.0
-"""A row that gets nothing but 500 is given up after both, if other rows fare well."""
+"""A row that only gets 500 is rejected after both limits, if other rows are accepted."""
 
 LONE_FAILING_S = 300.0
-"""The same where no others are written, so that nothing is known of them."""
+"""The same limit if no other rows are written, so that nothing is known about them."""
 
 FEW_ROWS = 3
-"""More rows than these, all failing and none accepted, are no accident of single rows."""
+"""If more rows than this fail and none is accepted, the rows are not the cause."""
 
 
 @dataclass(slots=True, eq=False)
 class RowCase:
-    """One row's case, from its first request to its end.
+    """What happened to one row between its first request and its end.
 
     Attributes:
         page_id: The row's page.
-        accepted_before: Rows accepted before it began.
-        failures_before: 500s answered before it began.
-        failures: 500s that it got.
-        since: When it was first answered 400 or 500 (seconds of the monotonic clock).
-        accepted_at_refusal: Rows accepted before its first 400.
+        accepted_before: Rows accepted before its first request.
+        failures_before: Responses with 500 before its first request.
+        failures: Responses with 500 to this row.
+        since: When it first got 400 or 500 (seconds of the monotonic clock).
+        accepted_at_rejection: Rows accepted before its first 400.
     """
 
     page_id: str
@@ -53,14 +52,14 @@ class RowCase:
     failures_before: int
     failures: int = 0
     since: float | None = None
-    accepted_at_refusal: int | None = None
+    accepted_at_rejection: int | None = None
 
 
 class ErrorAttribution:
-    """How the rows of one output fare; used on the event loop only.
+    """Compares the rows of one output; used on the event loop only.
 
     Args:
-        clock: Seconds, for tests.
+        clock: Monotonic seconds, for tests.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -68,80 +67,79 @@ class ErrorAttribution:
         self._accepted = 0
         self._failures = 0
         self._failing: set[RowCase] = set()
-        self._refused: set[str] = set()  # pages refused since the last one was accepted
+        self._rejected: set[str] = set()  # pages rejected since the last row was accepted
 
     def begin(self, page_id: str) -> RowCase:
         """Open the case of a row."""
         return RowCase(page_id, self._accepted, self._failures)
 
     def end(self, case: RowCase) -> None:
-        """Close it, however it went."""
+        """Close a case, whatever its result."""
         self._failing.discard(case)
 
     def accepted(self, rows: int = 1) -> None:
-        """Note rows that were stored."""
+        """Count rows that were stored."""
         self._accepted += rows
-        if self._refused:
-            self._refused.clear()
+        if self._rejected:
+            self._rejected.clear()
 
     def accepted_since(self, case: RowCase) -> int:
-        """How many rows were stored since a row's case began."""
+        """How many rows were stored since a case was opened."""
         return self._accepted - case.accepted_before
 
     def attribute_rejection(
         self, case: RowCase, error: RejectedError, remedy: str
     ) -> RetryableError:
-        """Say what a refusal (400) means that names no fault of the set-up.
+        """Attribute a 400 whose message does not show an error of the setup.
 
-        Where another row was accepted between two refusals of this one, it is this row's fault;
-        where none comes, after `HOLD_S`. Before one ever was accepted, three rows refused mean the
-        set-up; the ones given up meanwhile count too. After that it takes twenty in a row, since
-        bad rows do come in groups.
+        The row is the cause if another row was accepted between two rejections of this one, or
+        after `HOLD_S`. The setup is the cause if `FIRST_ROWS` rows were rejected before any was
+        accepted; later it takes `ROWS_IN_A_ROW`, because bad rows may come in groups.
 
         Args:
             case: The row's case.
-            error: What the service said.
-            remedy: What to do if it is the set-up.
+            error: The rejection.
+            remedy: What to do if the setup is the cause.
 
         Returns:
-            The error to try again after.
+            The error after which the row is tried again.
 
         Raises:
-            RejectedError: The row is to be given up.
+            RejectedError: The row is the cause.
         """
-        if case.accepted_at_refusal is None:
-            case.accepted_at_refusal = self._accepted
-        if len(self._refused) < ROWS_IN_A_ROW:
-            self._refused.add(case.page_id)
-        enough = ROWS_IN_A_ROW if self._accepted else FIRST_ROWS
-        if len(self._refused) >= enough:
-            return ConfigurationError(f"every row is refused: {error.detail}", remedy=remedy)
-        others_fare_well = self._accepted > case.accepted_at_refusal
-        if self._failing_for(case) >= HOLD_S or others_fare_well:
+        if case.accepted_at_rejection is None:
+            case.accepted_at_rejection = self._accepted
+        if len(self._rejected) < ROWS_IN_A_ROW:
+            self._rejected.add(case.page_id)
+        limit = ROWS_IN_A_ROW if self._accepted else FIRST_ROWS
+        if len(self._rejected) >= limit:
+            return ConfigurationError(f"every row is rejected: {error.detail}", remedy=remedy)
+        others_accepted = self._accepted > case.accepted_at_rejection
+        if self._failing_for(case) >= HOLD_S or others_accepted:
             raise error
-        return TransientError(f"a row is refused, others may be too: {error.detail}")
+        return TransientError(f"a row is rejected, perhaps others too: {error.detail}")
 
     async def attribute_failure(
-        self, case: RowCase, error: RetryableError, answers: Callable[[], Awaitable[bool]]
+        self, case: RowCase, error: RetryableError, is_healthy: Callable[[], Awaitable[bool]]
     ) -> RetryableError:
-        """Say what a 500 means.
+        """Attribute a 500.
 
-        It is the row's fault when it got at least ten over at least 30 s, the service answers
-        otherwise, and the other rows fare well: since the row began, at least one was accepted,
-        and no fewer than got a 500. Where that says nothing, after five minutes, unless many
-        rows fail and none is accepted. So a service that answers 500 to everybody never causes
-        a dead letter by itself.
+        The row is the cause if it got at least `MIN_FAILURES` over at least `MIN_FAILING_S`, the
+        service responds normally otherwise, and since the row's first request at least one other
+        row was accepted and no fewer than got a 500. Without other rows, the row is the cause
+        after `LONE_FAILING_S`, unless many rows fail and none is accepted. So a service that
+        answers 500 to everything never causes a dead letter by itself.
 
         Args:
             case: The row's case.
-            error: What the service said.
-            answers: Asks whether the service answers a read of the row.
+            error: The failure.
+            is_healthy: Whether the service responds normally to a read of the row.
 
         Returns:
-            The error to try again after.
+            The error after which the row is tried again.
 
         Raises:
-            RejectedError: The row is to be given up.
+            RejectedError: The row is the cause.
         """
         self._failures += 1
         case.failures += 1
@@ -149,20 +147,20 @@ class ErrorAttribution:
         failing_s = self._failing_for(case)
         if case.failures < MIN_FAILURES or failing_s < MIN_FAILING_S:
             return error
-        if self._is_suspect(case, failing_s) and await answers():
+        if self._may_be_cause(case, failing_s) and await is_healthy():
             raise RejectedError(
                 f"answered with an error {case.failures} times in {failing_s:.0f} s, "
-                f"while other requests went well: {error.detail}"
+                f"while other requests succeeded: {error.detail}"
             )
         return error
 
-    def _is_suspect(self, case: RowCase, failing_s: float) -> bool:
+    def _may_be_cause(self, case: RowCase, failing_s: float) -> bool:
         accepted = self.accepted_since(case)
         others_failed = self._failures - case.failures_before - case.failures
         if accepted and accepted >= others_failed:
             return True
-        exception = accepted > 0 or len(self._failing) <= FEW_ROWS
-        return failing_s >= LONE_FAILING_S and exception
+        few_fail = accepted > 0 or len(self._failing) <= FEW_ROWS
+        return failing_s >= LONE_FAILING_S and few_fail
 
     def _failing_for(self, case: RowCase) -> float:
         now = self._clock()

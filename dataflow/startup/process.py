@@ -25,12 +25,12 @@ class Process:
         settings: The settings.
         launch: The command line.
         recent_events: The latest warnings and errors, for the status page.
+        http: The HTTP client.
         metrics: The metrics.
         shutdown: Stops the process.
         liveness: Whether the worker threads make progress.
         stalls: The services that the stream waits for.
         event_loop: The event loop.
-        http: The HTTP client.
         tracker: The offsets of open records.
         slack: The timer slack of the worker threads.
     """
@@ -38,17 +38,16 @@ class Process:
     settings: Settings
     launch: Launch
     recent_events: RecentEvents
-    metrics: Metrics = field(default_factory=Metrics)
+    http: HttpClient
+    metrics: Metrics
     shutdown: Shutdown = field(default_factory=Shutdown)
     liveness: Liveness = field(default_factory=Liveness)
     stalls: Stalls = field(init=False)
     event_loop: EventLoop = field(init=False)
-    http: HttpClient = field(init=False)
     tracker: OffsetTracker = field(init=False)
     slack: TimerSlack = field(default_factory=TimerSlack)
 
     def __post_init__(self) -> None:
         self.stalls = Stalls(self.metrics)
         self.event_loop = EventLoop(lambda error: self.shutdown.fatal(error, "event loop"))
-        self.http = HttpClient(self.settings.http_ca_file)
         self.tracker = OffsetTracker(shared=self.launch.is_cluster)

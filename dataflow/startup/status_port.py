@@ -1,51 +1,56 @@
-"""The status port, opened from what the stream stands on.
+"""Opens the status port, which runs in the stream's process.
 
-The one place where the stream knows of `ops`: the status port runs in its process.
+This is the only module of the stream that imports `gibsey_embedder`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 
+from connectors.core.services import Service
 from connectors.embedders.batching.batcher import Batcher
+from connectors.embedders.service import SERVICE as EMBEDDER
 from connectors.kafka.source import SourceContext
 from dataflow.graph import StreamParts
 from dataflow.startup.launch import Launch
 from dataflow.startup.process import Process
 from gibsey_embedder.status.server import StatusServer
-from gibsey_embedder.status.view import KafkaStatus, LaunchInfo, StatusView
+from gibsey_embedder.status.view import KafkaStatus, LaunchInfo, OutputView, StatusView
 
 
 def open_status_port(
-    process: Process, parts: StreamParts, context: SourceContext, batcher: Batcher, model: str
+    process: Process,
+    parts: StreamParts,
+    context: SourceContext,
+    batcher: Batcher,
+    services: Sequence[Service],
+    model: str,
 ) -> None:
-    """Begin to serve it, in the background.
+    """Start to serve the status port, in the background.
 
     Args:
-        process: Whose status it is.
+        process: The process.
         parts: The graph's parts.
-        context: What is read.
-        batcher: What embeds.
+        context: The source's context.
+        batcher: The batcher.
+        services: Every service that the stream talks to.
         model: The name of the model in use.
     """
     settings = process.settings
     unreached = _connect_to_services(
-        process, {"stargate": settings.stargate_url, "rag": settings.rag_refresh_url}
+        process, {output.service.name: output.address for output in parts.outputs}
     )
     view = StatusView(
         settings_redacted=settings.redacted(),
+        services=services,
+        outputs=[OutputView(o.service, o.write_queue, o.slots) for o in parts.outputs],
         metrics=process.metrics,
         stalls=process.stalls,
         tracker=process.tracker,
         liveness=process.liveness,
         batcher=batcher,
-        write_queues={
-            "stargate": parts.stargate,
-            "rag": parts.rag,
-            "dead-letters": parts.dead_letters,
-        },
         kafka_status=lambda: _kafka_status(context),
         version=version("gibsey-embedder"),
         model=model,
@@ -79,7 +84,7 @@ def _connect_to_services(process: Process, urls: dict[str, str]) -> Collection[s
 
 
 def _silent_embedder(batcher: Batcher) -> list[str]:
-    return [] if batcher.rules or batcher.fallback_status else ["embedder"]
+    return [] if batcher.rules or batcher.fallback_status else [EMBEDDER.name]
 
 
 def _kafka_status(context: SourceContext) -> KafkaStatus:

@@ -25,6 +25,7 @@ from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import DeadLetter, FlushMarker, Outcome, PageVector
 from connectors.core.snapshot_layout import SnapshotLayout
 from connectors.delivery.backpressure import Backpressure
+from connectors.delivery.outputs import OutputCounts
 from connectors.embedders.batching.jobs import EmbeddingJob
 from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
@@ -66,6 +67,7 @@ class WindowStep:
         tracker: Settles the records that end here.
         metrics: Counts the outcomes.
         shutdown: Ends the process on an error.
+        output_counts: How many outputs take a row.
         delete_rows: Whether the row of a deleted page is removed.
         backpressure: Keeps the epoch of a cluster open while too many pages wait.
         slack: Learns that there is work, because a peer may have read it.
@@ -77,6 +79,7 @@ class WindowStep:
     tracker: OffsetTracker
     metrics: Metrics
     shutdown: Shutdown
+    output_counts: OutputCounts
     delete_rows: bool
     backpressure: Backpressure | None = None
     slack: TimerSlack = field(default_factory=TimerSlack)
@@ -190,6 +193,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         self._drop_unsent(change.page_id)
         self._versions.record_removed(change)
         self._count(change, "deleted" if is_delete else "skipped_blank")
+        self._step.tracker.expect(change.record, self._step.output_counts.delete)
         self._step.tracker.handed_over((change.record,))
         out.append(PageVector(change.page_id, None, change.record, change.version.written_us))
 
@@ -250,7 +254,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
             out.append(DeadLetter(change.record, "refused-by-embedder", job.refused or ""))
         else:
             self._count(change, "embedded")
-            self._step.tracker.expect(change.record, outputs=2)
+            self._step.tracker.expect(change.record, self._step.output_counts.vector)
             out.append(_page_vector(job))
         self._step.tracker.handed_over((change.record,))
 

@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from connectors.observability.metrics import REASONS
 from dataflow.config.settings import load_settings
-from dataflow.wiring import kafka_config
+from dataflow.wiring import dead_letter_reasons, kafka_config
 from gibsey_embedder.dead_letters.reader import (
     DeadLetter,
     Selection,
@@ -48,8 +47,9 @@ def selection(reason: str | None, since: str | None, page: str | None) -> Select
     Raises:
         typer.BadParameter: The reason does not exist, or `since` is not a time.
     """
-    if reason is not None and reason not in REASONS:
-        raise typer.BadParameter(f"{reason} is not a reason; use one of {', '.join(REASONS)}")
+    reasons = dead_letter_reasons()
+    if reason is not None and reason not in reasons:
+        raise typer.BadParameter(f"{reason} is not a reason; use one of {', '.join(reasons)}")
     try:
         return Selection(reason, parse_since(since) if since else None, page)
     except ValueError:

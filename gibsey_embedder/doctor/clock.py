@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping
 
 from connectors.core.errors import ServiceError
+from connectors.core.findings import Finding, bad, good, warning
 from connectors.http.address import address_of
 from connectors.http.client import HttpClient
-from gibsey_embedder.doctor.findings import Finding, bad, good, warning
 
 TIMEOUT_S = 4.0
 SKEW_S = 3.0

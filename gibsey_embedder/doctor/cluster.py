@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from connectors.core.findings import Finding, bad, good
 from dataflow.config.settings import Settings
 from dataflow.startup.launch import Launch, LaunchError, parse_launch
-from gibsey_embedder.doctor.findings import Finding, bad, good
 
 CHECK = "cluster"
 

@@ -15,22 +15,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from connectors.core.findings import Finding, Result, bad
 from connectors.http.address import address_of
 from connectors.http.client import HttpClient
 from connectors.observability import logs
 from connectors.observability.redaction import Redactor
+from connectors.stores.base import VectorStore
 from dataflow.config.settings import Settings, SettingsError, load_settings
-from dataflow.wiring import embedding_clients, kafka_config, stargate_tokens
+from dataflow.wiring import embedding_clients, kafka_config, vector_store
 from gibsey_embedder.doctor.clock import check_clocks
 from gibsey_embedder.doctor.cluster import check_cluster
 from gibsey_embedder.doctor.embedder import Limits, check_embedders
-from gibsey_embedder.doctor.findings import Finding, Result, bad
 from gibsey_embedder.doctor.kafka import check_kafka
 from gibsey_embedder.doctor.model_pull import pull_missing
 from gibsey_embedder.doctor.rag import check_rag
 from gibsey_embedder.doctor.recovery import check_recovery_dir
 from gibsey_embedder.doctor.settings import check_settings, check_versions, settings_findings
-from gibsey_embedder.doctor.stargate import StargateCheck
 from gibsey_embedder.terminal.options import AsJson
 from gibsey_embedder.terminal.printable import printable
 from gibsey_embedder.terminal.waiting_notice import waiting_notice
@@ -43,7 +43,7 @@ _STYLES: dict[Result, str] = {"good": "green", "warning": "yellow", "bad": "red"
 
 def doctor(
     write: Annotated[
-        bool, typer.Option("--write", help="Write and delete a test row in Stargate.")
+        bool, typer.Option("--write", help="Write and delete a test row in the store.")
     ] = False,
     send_test: Annotated[
         bool, typer.Option("--send-test", help="Send a test notification to the RAG service.")
@@ -71,7 +71,7 @@ def doctor(
 
 
 def _progress_text(settings: Settings, pull: bool) -> str:
-    others = "the embedder, Stargate and the RAG service"
+    others = "the embedder, the store and the RAG service"
     pulling = f", and pulling {settings.embed_model} on servers without it" if pull else ""
     return f"checking Kafka at {settings.brokers}, {others}{pulling}"
 
@@ -89,7 +89,7 @@ async def run_checks(
 
     Args:
         settings: The settings.
-        write: Whether to write and delete a row in Stargate.
+        write: Whether to write and delete a row in the store.
         send_test: Whether to send a notification to the RAG service.
         pull: Whether to pull the model on each Ollama server without it.
         timeout_s: Timeout of each service's checks.
@@ -97,9 +97,12 @@ async def run_checks(
     """
     launch, cluster = check_cluster(settings, os.environ)  # noqa: TID251 - Bytewax's variables
     http = HttpClient(settings.http_ca_file)
+    store = vector_store(settings, http)
     try:
         pulled = await pull_missing(settings, http) if pull else []
-        checks = _service_checks(settings, http, launch.worker_count, write, send_test, limits)
+        checks = _service_checks(
+            settings, http, store, launch.worker_count, write, send_test, limits
+        )
         results = await asyncio.gather(
             *(_guarded(name, findings, timeout_s) for name, findings in checks.items())
         )
@@ -107,7 +110,7 @@ async def run_checks(
         await http.close()
     kafka, *others = results
     return [
-        *check_settings(settings),
+        *check_settings(settings, store.check_settings()),
         *cluster,
         *kafka,
         *pulled,
@@ -120,6 +123,7 @@ async def run_checks(
 def _service_checks(
     settings: Settings,
     http: HttpClient,
+    store: VectorStore,
     workers: int,
     write: bool,
     send_test: bool,
@@ -128,22 +132,21 @@ def _service_checks(
     kafka = asyncio.to_thread(
         check_kafka, kafka_config(settings), settings.dead_letter_topic, workers
     )
-    stargate = StargateCheck(settings, http, stargate_tokens(settings, http))
     return {
         "kafka": kafka,
         "embedder": _check_embedders(settings, http, limits),
-        "stargate": stargate.run(write=write),
+        store.service.name: store.check(dimensions=settings.embed_dimensions, write=write),
         "rag": check_rag(settings, http, send=send_test),
-        "clock": check_clocks(http, _clock_urls(settings)),
+        "clock": check_clocks(http, _clock_urls(settings, store)),
     }
 
 
-def _clock_urls(settings: Settings) -> dict[str, str]:
+def _clock_urls(settings: Settings, store: VectorStore) -> dict[str, str]:
     openai = settings.embed_provider == "openai"
     embedders = [settings.openai_url] if openai else list(settings.embed_endpoints)
     return {
         **{f"the embedder {address_of(url)}": url for url in embedders},
-        "Stargate": settings.stargate_url,
+        **({store.service.title: store.http_url} if store.http_url else {}),
         "the RAG service": settings.rag_refresh_url,
     }
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import orjson
 
 from connectors.core.errors import ConfigurationError, ServiceError
+from connectors.core.findings import Finding, bad, from_error, good, warning
 from connectors.embedders.base import EmbedderClient, ModelInfo
 from dataflow.config.settings import Settings
-from gibsey_embedder.doctor.findings import Finding, bad, from_error, good, warning
 
 SMALL_CONTEXT = 2048
 PAGE = "The library of the lower town keeps its catalogue on cards of grey board. " * 27

@@ -8,10 +8,10 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.core.findings import Finding, bad, good, warning
 from connectors.kafka import error_messages
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.error_monitor import code_of, text_of
-from gibsey_embedder.doctor.findings import Finding, bad, good, warning
 from gibsey_embedder.doctor.kafka_clock import check_timestamps
 from gibsey_embedder.doctor.kafka_limits import ReadLimits, check_limits, read_limits
 from gibsey_embedder.topic.error_listener import TIMEOUTS_S, ErrorListener

@@ -11,9 +11,9 @@ import time
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from connectors.core.findings import Finding, bad, good, warning
 from connectors.kafka.error_messages import plain
 from connectors.kafka.error_monitor import text_of
-from gibsey_embedder.doctor.findings import Finding, bad, good, warning
 
 CHECK = "kafka clock"
 SKEW_S = 3.0

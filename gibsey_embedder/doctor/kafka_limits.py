@@ -13,10 +13,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from connectors.core.findings import Finding, good, warning
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.error_messages import plain
 from connectors.kafka.error_monitor import text_of
-from gibsey_embedder.doctor.findings import Finding, good, warning
 
 READ_TIMEOUT_S = 3.0
 SHORT_MS = 24 * 3600 * 1000

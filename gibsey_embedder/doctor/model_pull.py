@@ -5,12 +5,12 @@ from __future__ import annotations
 import orjson
 
 from connectors.core.errors import ServiceError
+from connectors.core.findings import Finding, bad, from_error, good
 from connectors.embedders.ollama.client import root_of
 from connectors.embedders.ollama.errors import error_text_of
 from connectors.http.address import address_of
 from connectors.http.client import HttpClient
 from dataflow.config.settings import Settings
-from gibsey_embedder.doctor.findings import Finding, bad, from_error, good
 
 SHOW_TIMEOUT_S = 10.0
 PULL_TIMEOUT_S = 3600.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 
 from connectors.core.errors import ServiceError
+from connectors.core.findings import Finding, bad, from_error, good, warning
 from connectors.http.address import address_of
 from connectors.http.client import HttpClient
 from dataflow.config.settings import Settings
-from gibsey_embedder.doctor.findings import Finding, bad, from_error, good, warning
 
 TIMEOUT_S = 5.0
 PAGE_ID = "gibsey-embedder-doctor"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from connectors.core.findings import Finding, bad, good, warning
 from dataflow.startup.launch import Launch
 from dataflow.startup.recovery import RecoveryError, check_recovery_store
-from gibsey_embedder.doctor.findings import Finding, bad, good, warning
 
 CHECK = "recovery"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 import re
 import sqlite3
+from collections.abc import Sequence
 from importlib import metadata
 
 import confluent_kafka
 
+from connectors.core.findings import Finding, bad, good, warning
 from dataflow.config.settings import Settings, SettingsError
 from dataflow.startup.recovery import CAN_READ_PARTITIONS
-from gibsey_embedder.doctor.findings import Finding, bad, good, warning
 
 PROGRAM = "gibsey-embedder"
 
@@ -28,15 +29,18 @@ def settings_findings(error: SettingsError) -> list[Finding]:
     ]
 
 
-def check_settings(settings: Settings) -> list[Finding]:
-    """Find misspelt settings and a missing token."""
+def check_settings(settings: Settings, of_store: Sequence[Finding]) -> list[Finding]:
+    """Find misspelt settings and settings that are valid, but hardly intended.
+
+    Args:
+        settings: The settings.
+        of_store: The findings about the store's own settings.
+    """
     findings = [
         warning("settings", f"{name} is not a setting", f"did you mean {setting}?")
         for name, setting in settings.unknown_names()
     ]
-    if not settings.stargate_auth_token and not settings.stargate_username:
-        remedy = "set STARGATE_AUTH_TOKEN, or STARGATE_USERNAME, _PASSWORD and _AUTH_URL"
-        findings.append(warning("settings", "there is no token for Stargate", remedy))
+    findings += of_store
     count = len(settings.model_fields_set)
     return findings or [good("settings", f"valid; {count} set, the others have their defaults")]
 

@@ -1,4 +1,4 @@
-"""`gibsey-embedder search`: the pages nearest to a question, for trying the store out."""
+"""`gibsey-embedder search`: the pages nearest to a question, to try out the store."""
 
 from __future__ import annotations
 
@@ -19,36 +19,35 @@ from connectors.core.errors import ConfigurationError, RetryableError, ServiceEr
 from connectors.embedders.base import EmbedderClient
 from connectors.http.client import HttpClient
 from connectors.observability import logs
+from connectors.stores.base import NearestRows, UnaddressableIdError, VectorStore
 from dataflow.config.settings import Settings, load_settings
 from dataflow.wiring import embedding_clients, text_rules
-from gibsey_embedder.search.nearest import Match, Nearest
-from gibsey_embedder.tables.page_store import PageStore, open_store
-from gibsey_embedder.tables.rows import UnaddressableIdError
+from gibsey_embedder.tables.store import check_columns, open_store
 from gibsey_embedder.terminal.options import PAGE_SIZE, AsJson, PageSize, whole_number
 from gibsey_embedder.terminal.printable import printable
 from gibsey_embedder.terminal.progress import progress_bars
 from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 
 GIVE_UP_AFTER_S = 10.0
-EMBED_S = 60.0
-WORDS = 120
+EMBED_TIMEOUT_S = 60.0
+MAX_TEXT_CHARS = 120
 """Characters of a page that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a search found.
+class SearchResult:
+    """The result of a search.
 
     Attributes:
-        matches: The nearest pages, the nearest one first.
-        bodies: The text of each; None where the page is not there.
-        rows: The rows, as they were compared or passed over.
-        seconds: How long it took to compare them.
+        rows: The nearest rows, and the rows that were skipped.
+        bodies: The text of each match; None if its page does not exist.
+        table: The table that was searched.
+        seconds: How long the search took, without the embedding of the question.
     """
 
-    matches: Sequence[Match]
+    rows: NearestRows
     bodies: Sequence[str | None]
-    rows: Nearest
+    table: str
     seconds: float
 
 
@@ -57,7 +56,7 @@ def search(
     limit: Annotated[
         int,
         typer.Option(
-            "--limit", "-n", metavar="COUNT", parser=whole_number(1), help="So many pages."
+            "--limit", "-n", metavar="COUNT", parser=whole_number(1), help="How many pages to show."
         ),
     ] = 5,
     as_json: AsJson = False,
@@ -65,9 +64,9 @@ def search(
 ) -> None:
     """Show the pages nearest to a question, to try out what is stored.
 
-    The question is embedded as the settings say, after EMBED_QUERY_PREFIX. All vectors are read
-    through Stargate and compared one by one, a second or more for every ten thousand: this is
-    no search engine.
+    Embeds the question with the stream's settings, after EMBED_QUERY_PREFIX. Without a vector
+    index, this command reads all vectors and compares them one by one, which takes a second or
+    more per ten thousand: it is not a search engine.
     """
     settings = load_settings()
     logs.configure("error", settings.log_format, settings.secret_values())
@@ -75,37 +74,44 @@ def search(
         raise typer.BadParameter("the question is blank")
     console = Console(stderr=True)
     try:
-        found = asyncio.run(_search(settings, question, limit, page_size, console))
+        result = asyncio.run(_search(settings, question, limit, page_size, console))
     except GaveUpError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    for warning in _warnings(found.rows, settings):
+    for warning in _warnings(result, settings):
         console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps(_as_json(found)))
+        typer.echo(json.dumps(_as_json(result)))
     else:
-        _show(found)
+        _show(result)
 
 
 async def _search(
     settings: Settings, question: str, limit: int, page_size: int, console: Console
-) -> Found:
+) -> SearchResult:
     http = HttpClient(settings.http_ca_file)
     retry_policy = RetryPolicy(console, GIVE_UP_AFTER_S)
     async with open_store(settings, retry_policy, http) as store:
-        await store.check_columns()
+        await check_columns(store)
         vector = await embed_question(settings, embedding_clients(settings, http), question)
-        model = text_rules(settings).model if settings.stargate_model_column else None
-        rows = Nearest(vector, limit, model)
+        model = text_rules(settings).model if store.keeps_model else None
         began = time.monotonic()
-        await _compare(store, rows, page_size, console)
+        with progress_bars(console) as progress:
+            task = progress.add_task("Comparing", total=None)
+            rows = await store.nearest(
+                vector,
+                limit,
+                model=model,
+                page_size=page_size,
+                on_rows=lambda count: progress.advance(task, count),
+            )
         seconds = time.monotonic() - began
-        bodies = [await _body(store, match.page_id) for match in rows.best]
-    return Found(rows.best, bodies, rows, seconds)
+        bodies = [await _body(store, match.page_id) for match in rows.matches]
+    return SearchResult(rows, bodies, store.vectors.name, seconds)
 
 
-async def _body(store: PageStore, page_id: str) -> str | None:
-    """The text of a page, empty where it has none; None where there is no page to be asked for."""
+async def _body(store: VectorStore, page_id: str) -> str | None:
+    """The text of a page, empty if it has none; None if the page does not exist."""
     try:
         page = await store.pages.get(page_id)
     except UnaddressableIdError:
@@ -113,30 +119,21 @@ async def _body(store: PageStore, page_id: str) -> str | None:
     return None if page is None else page.body or ""
 
 
-async def _compare(store: PageStore, rows: Nearest, page_size: int, console: Console) -> None:
-    with progress_bars(console) as progress:
-        task = progress.add_task("Comparing", total=None)
-        async for chunk in store.vectors.batches(page_size):
-            for row in chunk.rows:
-                rows.add(row)
-            progress.advance(task, len(chunk.rows))
-
-
 async def embed_question(
     settings: Settings, clients: Sequence[EmbedderClient], question: str
 ) -> list[float]:
-    """The vector of a question, from the first endpoint that makes one.
+    """Embed a question at the first endpoint that succeeds.
 
     Raises:
-        GaveUpError: None does.
+        GaveUpError: All endpoints fail.
     """
-    faults = []
+    errors = []
     for client in clients:
         try:
             return await _embed(settings, client, question)
         except ServiceError as error:
-            faults.append(error.detail + _remedy(settings, error))
-    raise GaveUpError(" | ".join(faults))
+            errors.append(error.detail + _remedy(settings, error))
+    raise GaveUpError(" | ".join(errors))
 
 
 def _remedy(settings: Settings, error: ServiceError) -> str:
@@ -149,72 +146,75 @@ def _remedy(settings: Settings, error: ServiceError) -> str:
 
 
 async def _embed(settings: Settings, client: EmbedderClient, question: str) -> list[float]:
-    facts = await client.check()
+    model_info = await client.check()
     lowercase = settings.embed_lowercase == "on" or (
-        settings.embed_lowercase == "auto" and facts.capitals_defect
+        settings.embed_lowercase == "auto" and model_info.capitals_defect
     )
     text = settings.embed_query_prefix + question
     text = text.lower() if lowercase else text
-    vector, *_ = await client.embed([text], timeout_s=EMBED_S, truncate=True)
+    vector, *_ = await client.embed([text], timeout_s=EMBED_TIMEOUT_S, truncate=True)
     if vector is None:
-        raise ServiceError(f"{client.name} makes no usable vector of the question")
+        raise ServiceError(f"{client.name} returns no usable vector for the question")
     values: list[float] = orjson.loads(vector)
     return values
 
 
-def _warnings(rows: Nearest, settings: Settings) -> list[str]:
-    found = []
-    if not (rows.compared or rows.unfit or rows.other_model):
-        table = f"{settings.stargate_keyspace}.{settings.stargate_table}"
-        found.append(
-            f"{table} is empty: start the worker, and `gibsey-embedder backfill` fills it with the "
-            "pages that are there"
+def _warnings(result: SearchResult, settings: Settings) -> list[str]:
+    rows = result.rows
+    warnings = []
+    if not (rows.matches or rows.compared or rows.unfit or rows.other_model):
+        warnings.append(
+            f"{result.table} is empty: start the worker, and run `gibsey-embedder backfill` to "
+            "embed the existing pages"
         )
     if rows.unfit:
-        found.append(
-            f"{rows.unfit:,} rows passed over: not {settings.embed_dimensions} finite numbers"
-            f"{_usual_size(rows)}; `gibsey-embedder audit` names them, and `audit --repair` has "
-            "them made anew"
+        warnings.append(
+            f"{rows.unfit:,} rows skipped: not {settings.embed_dimensions} finite numbers"
+            f"{_most_common_size(rows)}; run `gibsey-embedder audit` to list them, and "
+            "`audit --repair` to embed their pages again"
         )
     if rows.other_model:
-        found.append(
-            f"{rows.other_model:,} rows passed over: their vectors are of another model than "
-            f"{text_rules(settings).model}; `gibsey-embedder backfill` makes them anew"
+        warnings.append(
+            f"{rows.other_model:,} rows skipped: their vectors are of another model than "
+            f"{text_rules(settings).model}; run `gibsey-embedder backfill` to embed their pages "
+            "again"
         )
-    return found
+    return warnings
 
 
-def _usual_size(rows: Nearest) -> str:
+def _most_common_size(rows: NearestRows) -> str:
     if not rows.sizes:
         return ""
-    ((size, count),) = rows.sizes.most_common(1)
+    size, count = max(rows.sizes.items(), key=lambda item: item[1])
     return f" ({count:,} have {size:,}: see EMBED_DIMENSIONS and the model)"
 
 
-def _as_json(found: Found) -> dict[str, object]:
+def _as_json(result: SearchResult) -> dict[str, object]:
+    rows = result.rows
     return {
-        "compared": found.rows.compared,
-        "unfit": found.rows.unfit,
-        "other_model": found.rows.other_model,
-        "seconds": round(found.seconds, 3),
+        "compared": rows.compared,
+        "unfit": rows.unfit,
+        "other_model": rows.other_model,
+        "seconds": round(result.seconds, 3),
         "matches": [
             {"page_id": match.page_id, "score": round(match.score, 6), "body": body}
-            for match, body in zip(found.matches, found.bodies, strict=True)
+            for match, body in zip(rows.matches, result.bodies, strict=True)
         ],
     }
 
 
-def _show(found: Found) -> None:
+def _show(result: SearchResult) -> None:
     console = Console()
-    if found.matches:
+    if result.rows.matches:
         table = Table("score", "page", "text")
-        for match, body in zip(found.matches, found.bodies, strict=True):
-            words = "[dim]not in the table of the pages[/dim]"
+        for match, body in zip(result.rows.matches, result.bodies, strict=True):
+            text = "[dim]not in the table of pages[/dim]"
             if body is not None:
-                words = escape(printable(" ".join(body[: 4 * WORDS].split()), WORDS))
-            table.add_row(f"{match.score:.4f}", escape(printable(match.page_id)), words)
+                start = " ".join(body[: 4 * MAX_TEXT_CHARS].split())
+                text = escape(printable(start, MAX_TEXT_CHARS))
+            table.add_row(f"{match.score:.4f}", escape(printable(match.page_id)), text)
         console.print(table)
     console.print(
-        f"{found.rows.compared:,} vectors compared, one by one, in {found.seconds:.1f} s.",
+        f"{result.rows.compared:,} vectors compared, one by one, in {result.seconds:.1f} s.",
         highlight=False,
     )

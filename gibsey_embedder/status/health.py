@@ -1,4 +1,4 @@
-"""Whether the process is alive and whether it is ready, each with the reason in words."""
+"""Whether the process is alive and whether it is ready, each with the reason in a sentence."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gibsey_embedder.status.view import StatusView
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """An answer to `/healthz` or `/readyz`.
+    """A response of `/healthz` or `/readyz`.
 
     Attributes:
-        ok: Whether it is a yes.
+        ok: Whether the status is 200.
         status: One word for scripts.
         reason: One sentence for people.
     """
@@ -26,80 +26,62 @@ class Health:
     reason: str
 
 
-_NAMES = {
-    "kafka": "Kafka",
-    "topic": "the topic's events",
-    "embedder": "the embedder",
-    "stargate": "Stargate",
-    "rag": "the RAG service",
-    "dead-letters": "the dead-letter topic",
-    "recovery": "the recovery store",
-}
-
-
-def named(service: str) -> str:
-    """A service as people call it."""
-    return _NAMES.get(service, service)
-
-
-def describe_stall(stall: Stall) -> str:
-    """What is waited for, and why."""
-    return f"waiting for {named(stall.service)}: {stall.reason}"
-
-
-def _with_remedy(stall: Stall) -> str:
-    return describe_stall(stall) + (f"; {stall.remedy}" if stall.remedy else "")
+def describe_stall(view: StatusView, stall: Stall) -> str:
+    """What the stream waits for, and why."""
+    return f"waiting for {view.service(stall.service).title}: {stall.reason}"
 
 
 def liveness(view: StatusView) -> Health:
-    """Whether the process makes progress, or knows what it waits for.
+    """Whether the process makes progress or waits for a named service; decides `/healthz`.
 
-    A worker blocks while a service does not answer, so its silence says nothing during a stall.
+    A worker blocks while a service is unavailable, so during a stall it may make no progress.
     """
     stalls = view.stalls.current()
     if stalls:
-        return Health(True, "waiting", _with_remedy(stalls[0]))
+        stall = stalls[0]
+        remedy = f"; {stall.remedy}" if stall.remedy else ""
+        return Health(True, "waiting", describe_stall(view, stall) + remedy)
     silent_s = view.liveness.longest_silence_s()
     if silent_s > STUCK_AFTER_S:
-        return Health(
-            False, "stuck", f"a worker has not turned for {silent_s:.0f} s and waits for no service"
-        )
+        reason = f"a worker has made no progress for {silent_s:.0f} s and waits for no service"
+        return Health(False, "stuck", reason)
     if not view.liveness.workers:
-        return Health(True, "starting", "no worker has begun to read yet")
-    return Health(True, "alive", "the workers turn")
+        return Health(True, "starting", "no worker reads yet")
+    return Health(True, "alive", "the workers make progress")
 
 
 def readiness(view: StatusView) -> Health:
-    """Whether pages that change now would go through now."""
+    """Whether the stream would process a page that changes now; decides `/readyz`."""
     if view.stopping():
-        return Health(False, "stopping", "a stop was asked for")
+        return Health(False, "stopping", "the process is stopping")
     alive = liveness(view)
     if not alive.ok or alive.status == "waiting":
         return Health(False, alive.status, alive.reason)
-    missing = _not_assigned(view)
+    missing = _missing_assignment(view)
     if missing:
         return Health(False, "starting", missing)
-    unanswered = view.unanswered()
+    unanswered = [view.service(name).title for name in view.unanswered()]
     if unanswered:
-        return Health(False, "starting", f"no answer yet from {', '.join(unanswered)}")
-    return Health(True, "ready", "partitions are assigned and every service has answered")
+        return Health(False, "starting", f"no response yet from {', '.join(unanswered)}")
+    return Health(True, "ready", "partitions are assigned and every service has responded")
 
 
-def show_in_metrics(view: StatusView) -> None:
-    """Give Prometheus what the two answers are, at the time it asks."""
-    alive = Gauge("gibsey_alive", "1 as long as /healthz says 200.", registry=view.metrics.registry)
+def register_metrics(view: StatusView) -> None:
+    """Add both results to the metrics; Prometheus gets their state at the time of its request."""
+    registry = view.metrics.registry
+    alive = Gauge("gibsey_alive", "1 while /healthz returns 200.", registry=registry)
     alive.set_function(lambda: liveness(view).ok)
-    ready = Gauge("gibsey_ready", "1 as long as /readyz says 200.", registry=view.metrics.registry)
+    ready = Gauge("gibsey_ready", "1 while /readyz returns 200.", registry=registry)
     ready.set_function(lambda: readiness(view).ok)
 
 
-def _not_assigned(view: StatusView) -> str:
+def _missing_assignment(view: StatusView) -> str:
     kafka = view.kafka_status()
     if kafka.get("partitions"):
         return ""
     topic = kafka.get("topic", "the topic")
     if not kafka.get("topic_partitions"):
-        return f"Kafka has not told the partitions of {topic} yet"
-    if view.launch.processes > 1:  # with more processes than partitions some have none, for good
+        return f"Kafka has not returned the partitions of {topic} yet"
+    if view.launch.processes > 1:  # with more processes than partitions, some never have one
         return ""
     return f"no partition of {topic} is assigned yet"

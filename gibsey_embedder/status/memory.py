@@ -1,4 +1,4 @@
-"""How much memory the process holds."""
+"""How much memory the process uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int | None:
-    """Resident memory of this process; None where the system does not tell (it is not Linux)."""
+    """Resident memory of this process; None if the system does not report it (not Linux)."""
     try:
         pages = int(_STATM.read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

@@ -85,7 +85,7 @@ class StatusServer:
         """Begin to listen, in the background; from any thread. The stream never waits for it."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self._view.metrics.registry)
-        health.show_in_metrics(self._view)
+        health.register_metrics(self._view)
         self._running = self._event_loop.submit(self._serve())
         self._running.add_done_callback(self._ended)
 

@@ -1,4 +1,4 @@
-"""What `/status.json` says: the stream at this moment (docs/status.md explains every field)."""
+"""The content of `/status.json`: the stream at this moment; docs/status.md explains it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gibsey_embedder.status import health, summary
 from gibsey_embedder.status.history import RATES_OVER_S, SAMPLE_S, SPREADS_OVER_S, History
 from gibsey_embedder.status.memory import resident_bytes
 from gibsey_embedder.status.metric_samples import HistogramSample, MetricReader, MetricSamples, Span
-from gibsey_embedder.status.view import StatusView
+from gibsey_embedder.status.view import OutputView, StatusView
 
-Json = dict[str, Any]  # made here, for orjson; nobody reads it as an object of Python
+Json = dict[str, Any]  # only for orjson; no other module reads it
 
 SHARED_FOR_S = 0.5
-"""Several open pages cost no more than one: an answer is used again for so long."""
+"""Requests within this time share one response, so that several open pages cost as much as one."""
 
 
 class StatusData:
@@ -35,7 +35,7 @@ class StatusData:
         self._clock = clock
         self._reader = MetricReader(view.metrics, clock)
         self._history = History()
-        self._made: tuple[float, Json] | None = None
+        self._latest: tuple[float, Json] | None = None
 
     async def sample_for_ever(self) -> None:
         """Take a sample every two seconds."""
@@ -50,68 +50,71 @@ class StatusData:
         self._history.take(self._reader.read(), view.tracker.open_pages, stalled)
 
     def status(self, history_since: float | None = None) -> Json:
-        """Return everything; the history only where it is asked for, after that time."""
+        """Return everything; the history only if `history_since` is given, after that time."""
         if history_since is None:
             return self._shared()
         return {**self._shared(), "history": self._history.columns(history_since)}
 
     def _shared(self) -> Json:
         now = self._clock()
-        if self._made is None or abs(now - self._made[0]) > SHARED_FOR_S:
-            self._made = (now, self._status())
-        return self._made[1]
+        if self._latest is None or abs(now - self._latest[0]) > SHARED_FOR_S:
+            self._latest = (now, self._status())
+        return self._latest[1]
 
     def _status(self) -> Json:
         view = self._view
-        reading = self._reader.read()
-        stages = self._stages(reading)
-        freshness = self._freshness(reading)
-        other_space = reading.total("other_space")
-        lag = self._lag(reading)
+        samples = self._reader.read()
+        stages = self._stages(samples)
+        freshness = self._freshness(samples)
+        other_space = samples.total("other_space")
+        lag = self._lag(samples)
         state = summary.summarize(view, stages, freshness, lag["total"], other_space)
-        at_work = view.batcher.fallback_status
-        for name, word in summary.stage_states(view, stages, state["bottleneck"]).items():
-            stages[name]["state"] = word
+        fallback = view.batcher.fallback_status
+        for name, stage_state in summary.stage_states(view, stages, state["bottleneck"]).items():
+            stages[name]["state"] = stage_state
         return {
             "version": view.version,
             "model": view.model,
-            "now": reading.at,
+            "now": samples.at,
             "started_at": view.started_at,
             "state": state,
-            "stalls": [_stall(stall, reading.at) for stall in view.stalls.current()],
-            "fallback": asdict(at_work) if at_work else None,
+            "stalls": [_stall(view, stall, samples.at) for stall in view.stalls.current()],
+            "fallback": asdict(fallback) if fallback else None,
             "stages": stages,
+            "outputs": [
+                {"stage": output.service.stage, "title": output.service.title}
+                for output in view.outputs
+            ],
             "lag": lag,
             "freshness": freshness,
             "tasks": self._tasks(),
-            "process": self._process(reading),
-            "counts": _counts(reading),
+            "process": self._process(samples),
+            "counts": _counts(samples),
             "recent": [asdict(event) for event in view.recent_events.latest()],
             "settings": dict(view.settings_redacted),
         }
 
-    def _stages(self, reading: MetricSamples) -> Json:
+    def _stages(self, samples: MetricSamples) -> Json:
         return {
-            "kafka": self._kafka(reading),
-            "filter": self._filter(reading),
-            "window": self._window(reading),
-            "embedder": self._embedder(reading),
-            "stargate": self._output(reading, "stargate", "upserts", "STARGATE_CONCURRENCY"),
-            "rag": self._output(reading, "rag", "notifications", "RAG_CONCURRENCY"),
-            "dead_letters": self._dead_letters(reading),
+            "kafka": self._kafka(samples),
+            "filter": self._filter(samples),
+            "window": self._window(samples),
+            "embedder": self._embedder(samples),
+            **{o.service.stage: self._output(samples, o) for o in self._view.outputs},
+            "dead_letters": self._dead_letters(samples),
         }
 
-    def _kafka(self, reading: MetricSamples) -> Json:
+    def _kafka(self, samples: MetricSamples) -> Json:
         kafka = self._view.kafka_status()
         return {
-            "rate_per_s": _rounded(self._history.back(reading, RATES_OVER_S).rate("events")),
+            "rate_per_s": _rounded(self._history.back(samples, RATES_OVER_S).rate("events")),
             "topic": kafka.get("topic", ""),
             "topic_partitions": kafka.get("topic_partitions") or None,
             "partitions": sorted(kafka.get("partitions", ())),
         }
 
-    def _filter(self, reading: MetricSamples) -> Json:
-        now = self._history.back(reading, RATES_OVER_S)
+    def _filter(self, samples: MetricSamples) -> Json:
+        now = self._history.back(samples, RATES_OVER_S)
 
         def passed(labels: tuple[str, ...]) -> bool:
             return labels[1] in ("embedded", "refused", "deleted")
@@ -121,18 +124,18 @@ class StatusData:
             "skipped_per_s": _rounded(now.rate("events", lambda labels: not passed(labels))),
         }
 
-    def _window(self, reading: MetricSamples) -> Json:
-        pages = self._history.back(reading, SPREADS_OVER_S).spread("window_pages")
-        now = self._history.back(reading, RATES_OVER_S)
+    def _window(self, samples: MetricSamples) -> Json:
+        pages = self._history.back(samples, SPREADS_OVER_S).spread("window_pages")
+        now = self._history.back(samples, RATES_OVER_S)
         return {
             "rate_per_s": _rounded(now.spread("window_pages").count / now.seconds),
             "waiting_texts": self._view.batcher.queued_texts,
             "pages_mean": _rounded(pages.mean),
-            **self._latency(reading, "queue"),
+            **self._latency(samples, "queue"),
         }
 
-    def _embedder(self, reading: MetricSamples) -> Json:
-        now = self._history.back(reading, RATES_OVER_S)
+    def _embedder(self, samples: MetricSamples) -> Json:
+        now = self._history.back(samples, RATES_OVER_S)
         endpoints = self._view.batcher.endpoints()
         slots = sum(e.concurrency for e in endpoints)
         return {
@@ -142,48 +145,47 @@ class StatusData:
             "endpoints": [
                 {"name": e.name, "in_flight": e.in_flight, "faults": e.failures} for e in endpoints
             ],
-            "cache": reading.by_label("cache"),
-            **self._latency(reading, "embed"),
+            "cache": samples.by_label("cache"),
+            **self._latency(samples, "embed"),
         }
 
-    def _output(self, reading: MetricSamples, name: str, counter: str, concurrency: str) -> Json:
-        now = self._history.back(reading, RATES_OVER_S)
-        box = self._view.write_queues.get(name)
-        slots = int(self._view.settings_redacted.get(concurrency) or 0)
+    def _output(self, samples: MetricSamples, output: OutputView) -> Json:
+        now = self._history.back(samples, RATES_OVER_S)
+        service = output.service
         return {
-            "rate_per_s": _rounded(now.rate(counter)),
-            "open_rows": box.open_rows if box else 0,
+            "rate_per_s": _rounded(now.rate(service.counter)),
+            "open_rows": output.rows.open_rows,
             "open_rows_limit": MAX_OPEN_ROWS,
-            "slots": slots,
-            "load": _load(now, name, slots),
-            **self._latency(reading, name),
+            "slots": output.slots,
+            "load": _load(now, service.name, output.slots),
+            **self._latency(samples, service.name),
         }
 
-    def _dead_letters(self, reading: MetricSamples) -> Json:
-        now = self._history.back(reading, RATES_OVER_S)
+    def _dead_letters(self, samples: MetricSamples) -> Json:
+        now = self._history.back(samples, RATES_OVER_S)
         return {
             "rate_per_s": _rounded(now.rate("dead_letters")),
-            "total": int(reading.total("dead_letters")),
-            "by_reason": {k: int(v) for k, v in reading.by_label("dead_letters").items() if v},
+            "total": int(samples.total("dead_letters")),
+            "by_reason": {k: int(v) for k, v in samples.by_label("dead_letters").items() if v},
             "topic": self._view.settings_redacted.get("DEAD_LETTER_TOPIC", ""),
         }
 
-    def _latency(self, reading: MetricSamples, stage: str) -> Json:
-        return _quantiles(self._history.back(reading, SPREADS_OVER_S).spread("stage", stage))
+    def _latency(self, samples: MetricSamples, stage: str) -> Json:
+        return _quantiles(self._history.back(samples, SPREADS_OVER_S).spread("stage", stage))
 
-    def _freshness(self, reading: MetricSamples) -> Json:
-        minute = self._history.back(reading, SPREADS_OVER_S)
+    def _freshness(self, samples: MetricSamples) -> Json:
+        minute = self._history.back(samples, SPREADS_OVER_S)
         spreads = {since: minute.spread("freshness", since) for since in ("kafka", "write")}
         return {
             since: {**_quantiles(spread), "count": int(spread.count)}
             for since, spread in spreads.items()
         }
 
-    def _lag(self, reading: MetricSamples) -> Json:
+    def _lag(self, samples: MetricSamples) -> Json:
         kafka = self._view.kafka_status()
         threads = kafka.get("workers", {})
         numbered = {ident: n for n, ident in enumerate(sorted(set(threads.values())))}
-        lags = {int(number): int(lag) for number, lag in reading.by_label("lag").items()}
+        lags = {int(number): int(lag) for number, lag in samples.by_label("lag").items()}
         numbers = sorted({*lags, *kafka.get("partitions", ())})
         is_known = kafka.get("topic_partitions", 0) and len(lags) == len(numbers)
         return {
@@ -213,37 +215,37 @@ class StatusData:
             "windows_in_flight": sum(e.in_flight for e in view.batcher.endpoints()),
         }
 
-    def _process(self, reading: MetricSamples) -> Json:
-        span = self._history.back(reading, RATES_OVER_S)
+    def _process(self, samples: MetricSamples) -> Json:
+        span = self._history.back(samples, RATES_OVER_S)
         return {"cpu_share": _rounded(span.cpu_share), "memory_bytes": resident_bytes()}
 
 
-def _stall(stall: Stall, now: float) -> Json:
+def _stall(view: StatusView, stall: Stall, now: float) -> Json:
     return {
         **asdict(stall),
         "for_s": round(now - stall.since, 1),
-        "text": health.describe_stall(stall),
+        "text": health.describe_stall(view, stall),
     }
 
 
-def _counts(reading: MetricSamples) -> Json:
-    """Counts since the start, as a person adds them up."""
+def _counts(samples: MetricSamples) -> Json:
+    """Counts since the start."""
     by_outcome: dict[str, int] = {}
-    for (_, outcome), value in reading.counts["events"].items():
+    for (_, outcome), value in samples.counts["events"].items():
         by_outcome[outcome] = by_outcome.get(outcome, 0) + int(value)
     return {
         "events": by_outcome,
-        "upserts": int(reading.total("upserts")),
-        "notifications": {k: int(v) for k, v in reading.by_label("notifications").items()},
-        "dead_letters": int(reading.total("dead_letters")),
-        "retries": {k: int(v) for k, v in reading.by_label("retries").items()},
-        "offset_resets": int(reading.total("offset_resets")),
-        "other_space_pages": int(reading.total("other_space")),
+        "upserts": int(samples.total("upserts")),
+        "notifications": {k: int(v) for k, v in samples.by_label("notifications").items()},
+        "dead_letters": int(samples.total("dead_letters")),
+        "retries": {k: int(v) for k, v in samples.by_label("retries").items()},
+        "offset_resets": int(samples.total("offset_resets")),
+        "other_space_pages": int(samples.total("other_space")),
     }
 
 
 def _load(now: Span, stage: str, slots: int) -> float | None:
-    """Which share of its places in flight a stage used, by Little's law."""
+    """The share of its slots that a stage used, by Little's law."""
     return _rounded(now.spread("stage", stage).total / now.seconds / slots) if slots else None
 
 

@@ -1,4 +1,4 @@
-"""What the status port is shown of the stream: read only, nothing of it is Bytewax's."""
+"""What the status port may read of the stream; nothing of it belongs to Bytewax."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypedDict
 
 from connectors.core.offset_tracker import OffsetTracker
+from connectors.core.services import Service
 from connectors.embedders.endpoint import EndpointStatus
 from connectors.embedders.failover import FallbackStatus
 from connectors.observability.liveness import Liveness
@@ -16,13 +17,13 @@ from connectors.observability.stalls import Stalls
 
 
 class KafkaStatus(TypedDict, total=False):
-    """What the source knows of its topic; keys it does not know yet are left out.
+    """What the source knows about its topic; unknown keys are left out.
 
     Attributes:
         topic: The topic's name.
-        topic_partitions: How many partitions it has; absent or 0 until the broker has told.
-        partitions: Those that this process reads.
-        workers: Which of the process's reading threads has a partition, counted from 0.
+        topic_partitions: How many partitions it has; absent or 0 until the broker has responded.
+        partitions: The partitions that this process reads.
+        workers: The reading thread of each partition, counted from 0.
     """
 
     topic: str
@@ -39,11 +40,11 @@ class BatcherView(Protocol):
         """Texts that wait for a window."""
 
     def endpoints(self) -> Sequence[EndpointStatus]:
-        """Each endpoint that is made use of."""
+        """The endpoints in use."""
 
     @property
     def fallback_status(self) -> FallbackStatus | None:
-        """What the fallback does; None while it does nothing."""
+        """What the fallback does; None while it is not in use."""
 
 
 class OpenRows(Protocol):
@@ -52,6 +53,21 @@ class OpenRows(Protocol):
     @property
     def open_rows(self) -> int:
         """Rows that are not settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputView:
+    """One output of the stream.
+
+    Attributes:
+        service: The service that takes the rows.
+        rows: The rows on their way to it.
+        slots: The most requests in flight.
+    """
+
+    service: Service
+    rows: OpenRows
+    slots: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +87,7 @@ class LaunchInfo:
     recovery_dir: str | None = None
 
 
-def _nothing() -> Sequence[str]:
+def _none() -> Sequence[str]:
     return ()
 
 
@@ -84,35 +100,42 @@ class StatusView:
     """Everything that the status port reads.
 
     Attributes:
-        settings_redacted: Every setting as it may be shown, by variable.
-        metrics: What is counted.
+        settings_redacted: Every setting without secrets, by variable.
+        services: Every service that the stream talks to.
+        outputs: The outputs of a page, the store first.
+        metrics: What the stream counts.
         stalls: What the stream waits for.
         tracker: The open records.
-        liveness: Whether the workers turn.
+        liveness: Whether the workers make progress.
         batcher: The embedder's queue and endpoints.
-        write_queues: Rows on their way by service: `stargate`, `rag`, `dead-letters`.
-        kafka_status: What the source knows of its topic.
+        kafka_status: What the source knows about its topic.
         version: The program's version.
         model: The model in use.
         started_at: When the process started (seconds since 1970).
         launch: How it was started.
-        recent: The latest warnings, errors and dead letters.
-        unanswered: Services that have never answered yet, as names for people.
-        stopping: Whether a stop was asked for.
+        recent_events: The latest warnings, errors and dead letters.
+        unanswered: The names of the services that have not responded yet.
+        stopping: Whether the process is stopping.
     """
 
     settings_redacted: Mapping[str, str]
+    services: Sequence[Service]
+    outputs: Sequence[OutputView]
     metrics: Metrics
     stalls: Stalls
     tracker: OffsetTracker
     liveness: Liveness
     batcher: BatcherView
-    write_queues: Mapping[str, OpenRows]
     kafka_status: Callable[[], KafkaStatus]
     version: str
     model: str
     started_at: float
     launch: LaunchInfo = field(default_factory=LaunchInfo)
     recent_events: RecentEvents = field(default_factory=RecentEvents)
-    unanswered: Callable[[], Sequence[str]] = _nothing
+    unanswered: Callable[[], Sequence[str]] = _none
     stopping: Callable[[], bool] = _no
+
+    def service(self, name: str) -> Service:
+        """The service with a name; one that is called so, if none is registered."""
+        found = (service for service in self.services if service.name == name)
+        return next(found, Service(name, name))

@@ -1,4 +1,4 @@
-"""`gibsey-embedder audit`: whether the store holds the right vectors, and how to get there."""
+"""`gibsey-embedder audit`: whether the store holds the right vectors, and how to repair it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from rich.table import Table
 
 from connectors.core.errors import ServiceError
 from connectors.observability import logs
+from connectors.stores.base import VectorStore
 from dataflow.config.settings import Settings, load_settings
 from dataflow.wiring import kafka_config, text_rules
 from gibsey_embedder.tables.audit_index import AuditIds
-from gibsey_embedder.tables.audit_repair import Mended, Repair
+from gibsey_embedder.tables.audit_repair import Repair, Repaired
 from gibsey_embedder.tables.audit_scan import Scan
-from gibsey_embedder.tables.page_store import PageStore, open_store
-from gibsey_embedder.tables.row_checks import KINDS, Kind, Wanted
+from gibsey_embedder.tables.row_checks import KINDS, Kind, RowCheck
+from gibsey_embedder.tables.store import check_columns, open_store
 from gibsey_embedder.terminal.options import (
     MAX_LAG,
     PAGE_SIZE,
@@ -42,7 +43,7 @@ from gibsey_embedder.topic.change_sender import ChangeSender
 from gibsey_embedder.topic.reader import KafkaUnavailableError
 from gibsey_embedder.topic.send_rules import SendRules, current_write_time_us
 
-_MEANING: dict[Kind, str] = {
+_TITLES: dict[Kind, str] = {
     "missing": "pages without a vector",
     "orphan": "vectors without a page",
     "bad-vector": "vectors of another size, not finite, or not of unit length",
@@ -52,16 +53,19 @@ _MEANING: dict[Kind, str] = {
 
 def audit(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Send pages anew, remove vectors without a page.")
+        bool,
+        typer.Option("--repair", help="Send pages again, and remove vectors without a page."),
     ] = False,
     yes: Yes = False,
     keep_orphans: Annotated[
         bool,
-        typer.Option("--keep-orphans", help="Vectors without a page are no fault, and stay."),
+        typer.Option("--keep-orphans", help="Accept vectors without a page, and keep them."),
     ] = False,
     limit: Annotated[
         int,
-        typer.Option(metavar="COUNT", parser=whole_number(0), help="Name so many of each fault."),
+        typer.Option(
+            metavar="COUNT", parser=whole_number(0), help="How many of each problem to list."
+        ),
     ] = 10,
     as_json: AsJson = False,
     max_lag: MaxLag = MAX_LAG,
@@ -69,12 +73,13 @@ def audit(
     skew: Skew = SKEW_S,
     page_size: PageSize = PAGE_SIZE,
 ) -> None:
-    """Compare the pages with their vectors, and on request mend what is wrong.
+    """Compare the pages with their vectors, and repair what is wrong on request.
 
-    Finds pages without a vector, vectors without a page, vectors that are no finite ones of unit
-    length and, where STARGATE_MODEL_COLUMN is set, those of another model. A page that changes
-    meanwhile is no fault. With `--repair` pages go into the topic once more, where a newer change
-    wins. Exit code: 0 clean or mended, 1 faults are left or it could not be seen.
+    Finds pages without a vector, vectors without a page, vectors that are not finite or not of
+    unit length and, if the store keeps the model beside each vector, those of another model. A
+    page that changes meanwhile is not a problem. `--repair` sends pages to the topic again; a
+    newer change wins. Exit code: 0 nothing is wrong or everything is repaired, 1 problems are left
+    or the audit failed.
     """
     settings = load_settings()
     logs.configure("error", settings.log_format, settings.secret_values())
@@ -96,15 +101,15 @@ def audit(
 
 @dataclass(slots=True)
 class Report:
-    """What an audit found and did.
+    """What an audit found and did; its fields are the keys of `--json`.
 
     Attributes:
-        result: `clean`, `faulty`, or `mended` where a repair left nothing undone.
-        pages: Pages seen.
-        vectors: Vectors seen.
-        found: Faults by kind.
-        named: The first of each kind: page ids with details.
-        lag: Records that the stream was behind, where that may explain faults.
+        result: `clean`, `faulty`, or `mended` if a repair left no problem.
+        pages: Pages read.
+        vectors: Vectors read.
+        found: Problems by kind.
+        named: The first problems of each kind: page ids with details.
+        lag: Records that the stream was behind, which may explain missing vectors.
         mended: What the repair did, if there was one.
     """
 
@@ -114,7 +119,7 @@ class Report:
     found: dict[Kind, int]
     named: dict[Kind, list[tuple[str, str]]]
     lag: int | None = None
-    mended: Mended | None = None
+    mended: Repaired | None = None
 
 
 class Audit:
@@ -122,10 +127,10 @@ class Audit:
 
     Args:
         settings: The settings in force.
-        console: Where its progress is shown, and what it asks.
+        console: Where it shows its progress and asks for confirmation.
         rules: How fast it sends.
-        keep_orphans: Whether vectors without a page are no fault.
-        page_size: Rows in one answer of Stargate.
+        keep_orphans: Whether vectors without a page are accepted.
+        page_size: The most rows in one response of the store.
     """
 
     def __init__(
@@ -145,93 +150,87 @@ class Audit:
         self._retry_policy = RetryPolicy(console)
 
     async def run(self, ids: AuditIds, *, repair: bool, ask: bool, limit: int) -> Report:
-        """Compare, and repair if that is wanted.
+        """Compare the tables, and repair them on request.
 
         Args:
-            ids: Where what is seen is kept.
-            repair: Whether to mend.
-            ask: Whether to ask before.
-            limit: How many of each fault are named.
+            ids: Keeps what the audit finds.
+            repair: Whether to repair.
+            ask: Whether to ask for confirmation before.
+            limit: How many problems of each kind the report names.
 
         Raises:
-            GaveUpError: Stargate cannot be read, or a table lacks columns; nothing was changed.
-            KafkaUnavailableError: Kafka takes no change.
+            GaveUpError: The store cannot be read, or a table lacks columns; nothing was changed.
+            KafkaUnavailableError: Kafka accepts no change.
         """
         began_us = current_write_time_us()
-        settings = self._settings
-        async with open_store(settings, self._retry_policy) as store:
-            await store.check_columns()
+        async with open_store(self._settings, self._retry_policy) as store:
+            await check_columns(store)
             with progress_bars(self._console) as progress:
-                scan = self._scan(store, ids, progress)
-                await scan.run(self._page_size)
+                await self._scan(store, ids, progress).run(self._page_size)
             report = self._report(ids, limit)
             if report.found["missing"]:
                 report.lag = await self._lag()
             if repair and report.result == "faulty":
-                self._make_sure(report, ask)
-                report.mended = await self._mend(store, ids, began_us)
+                self._confirm(store, report, ask)
+                report.mended = await self._repair(store, ids, began_us)
                 report.result = "faulty" if report.mended.left else "mended"
         return report
 
-    def _scan(self, store: PageStore, ids: AuditIds, progress: Progress) -> Scan:
-        settings = self._settings
-        model = text_rules(settings).model if settings.stargate_model_column else None
-        wanted = Wanted(settings.embed_dimensions, model)
-        return Scan(store, ids, wanted, settings.stargate_concurrency, progress)
+    def _scan(self, store: VectorStore, ids: AuditIds, progress: Progress) -> Scan:
+        model = text_rules(self._settings).model if store.keeps_model else None
+        return Scan(store, ids, RowCheck(self._settings.embed_dimensions, model), progress)
 
     def _report(self, ids: AuditIds, limit: int) -> Report:
-        found = ids.counts()
-        faults = sum(
-            n for kind, n in found.items() if not (kind == "orphan" and self._keep_orphans)
+        counts = ids.counts()
+        problems = sum(
+            count for kind, count in counts.items() if not (kind == "orphan" and self._keep_orphans)
         )
         return Report(
-            "faulty" if faults else "clean",
+            "faulty" if problems else "clean",
             ids.pages(),
             ids.vectors(),
-            found,
-            {kind: ids.faults(kind, limit) for kind in KINDS},
+            counts,
+            {kind: ids.problems(kind, limit) for kind in KINDS},
         )
 
     async def _lag(self) -> int | None:
-        """How far the stream is behind; None where nobody tells."""
+        """How far the stream is behind; None if it cannot be read."""
         try:
-            async with AsyncExitStack() as open_:
-                return await self._rules.lag(self._settings, open_)()
+            async with AsyncExitStack() as stack:
+                return await self._rules.lag(self._settings, stack)()
         except (ServiceError, KafkaUnavailableError):
             return None
 
-    def _make_sure(self, report: Report, ask: bool) -> None:
-        """See that a repair is meant.
+    def _confirm(self, store: VectorStore, report: Report, ask: bool) -> None:
+        """Ask for confirmation.
 
         Raises:
-            GaveUpError: It would remove everything.
+            GaveUpError: The repair would remove every vector.
         """
         orphans = 0 if self._keep_orphans else report.found["orphan"]
         if orphans and not report.pages:
             raise GaveUpError(
-                f"{self._settings.stargate_pages_table} holds no page, and all vectors would go: "
-                "correct STARGATE_PAGES_TABLE, or give --keep-orphans"
+                f"{store.pages.name} has no page, so the repair would remove every vector: "
+                f"correct {store.pages.setting}, or give --keep-orphans"
             )
         if not ask:
             return
         if orphans and self._settings.on_delete == "ignore":
-            note = (
-                "ON_DELETE=ignore keeps the vectors of deleted pages; --keep-orphans does so here."
-            )
+            note = "ON_DELETE=ignore keeps the vectors of deleted pages; so does --keep-orphans."
             self._console.print(note, highlight=False)
         pages = sum(report.found.values()) - report.found["orphan"]
         question = f"Send {pages:,} pages into {self._settings.kafka_topic}"
         question += f" and remove {orphans:,} vectors?" if orphans else "?"
         typer.confirm(question, abort=True, err=True)
 
-    async def _mend(self, store: PageStore, ids: AuditIds, began_us: int) -> Mended:
-        async with AsyncExitStack() as open_:
-            room = self._rules.throttle(self._settings, self._retry_policy, open_)
+    async def _repair(self, store: VectorStore, ids: AuditIds, began_us: int) -> Repaired:
+        async with AsyncExitStack() as stack:
+            throttle = self._rules.throttle(self._settings, self._retry_policy, stack)
             sender = ChangeSender(kafka_config(self._settings), began_us, self._retry_policy)
-            progress = open_.enter_context(progress_bars(self._console))
+            progress = stack.enter_context(progress_bars(self._console))
             scan = self._scan(store, ids, progress)
             await self._rules.wait_for_clocks(began_us)
-            repair = Repair(scan, store, sender, room, keep_orphans=self._keep_orphans)
+            repair = Repair(scan, store, sender, throttle, keep_orphans=self._keep_orphans)
             return await repair.run(ids, progress)
 
 
@@ -239,33 +238,34 @@ def _show(report: Report, settings: Settings) -> None:
     console = Console()
     console.print(f"{report.pages:,} pages, {report.vectors:,} vectors.", highlight=False)
     if named := [(kind, *one) for kind in KINDS for one in report.named[kind]]:
-        table = Table("fault", "page", "detail")
+        table = Table("problem", "page", "detail")
         for row in named:
             table.add_row(*(escape(printable(cell)) for cell in row))
         console.print(table)
     for kind, count in report.found.items():
         if count:
-            console.print(f"{count:>9,}  {_MEANING[kind]}", highlight=False)
+            console.print(f"{count:>9,}  {_TITLES[kind]}", highlight=False)
     if report.lag:
         console.print(
-            f"The stream is {report.lag:,} records behind: some of these may be on their way.",
+            f"The stream is {report.lag:,} records behind, which may explain some of these.",
             highlight=False,
         )
     if report.mended is not None:
-        _show_mended(console, report.mended, settings.kafka_topic)
+        _show_repaired(console, report.mended, settings.kafka_topic)
     elif report.result == "faulty":
-        console.print("`gibsey-embedder audit --repair` mends them.", highlight=False)
+        console.print("Run `gibsey-embedder audit --repair` to repair them.", highlight=False)
     else:
         console.print("Nothing is wrong.")
 
 
-def _show_mended(console: Console, mended: Mended, topic: str) -> None:
-    for unsent in mended.unsent:
-        console.print(f"{escape(printable(unsent.page_id))} is not taken: {escape(unsent.reason)}")
+def _show_repaired(console: Console, repaired: Repaired, topic: str) -> None:
+    for unsent in repaired.unsent:
+        page_id, reason = escape(printable(unsent.page_id)), escape(unsent.reason)
+        console.print(f"{topic} does not accept {page_id}: {reason}")
     console.print(
-        f"{mended.sent:,} pages sent into {topic}, {mended.removed:,} vectors removed, "
-        f"{mended.healed:,} healed by themselves, {mended.left:,} left.",
+        f"{repaired.sent:,} pages sent into {topic}, {repaired.removed:,} vectors removed, "
+        f"{repaired.healed:,} already right, {repaired.left:,} left.",
         highlight=False,
     )
-    if mended.sent:
-        console.print("The stream embeds what was sent; audit again when it has.")
+    if repaired.sent:
+        console.print("The stream embeds these pages now. Run the audit again afterwards.")

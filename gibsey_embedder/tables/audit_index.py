@@ -1,8 +1,8 @@
-"""What an audit has seen, on disk: its memory does not grow with the tables.
+"""What an audit has found, on disk, so that its memory does not grow with the tables.
 
-The rows of the two tables could be merged as they come, both in the order of Cassandra's tokens;
-but Stargate tells no tokens, so nothing would show where the order is broken. A set on disk
-depends on no order, and costs 50 bytes of a temporary file and about 10 µs a row.
+A merge of both tables in the order of Cassandra's tokens would need less, but a store may not
+return the tokens, so nothing would show that the order is broken. A set on disk depends on no
+order; it costs 50 bytes of a temporary file and about 10 µs per row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TABLES = """
 CREATE TABLE pages (page_id TEXT PRIMARY KEY, has_text INT NOT NULL) WITHOUT ROWID;
 CREATE TABLE vectors (page_id TEXT PRIMARY KEY, is_good INT NOT NULL) WITHOUT ROWID;
 CREATE TABLE suspects (page_id TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE faults (page_id TEXT PRIMARY KEY, kind TEXT, detail TEXT) WITHOUT ROWID;
+CREATE TABLE problems (page_id TEXT PRIMARY KEY, kind TEXT, detail TEXT) WITHOUT ROWID;
 """
 _SUSPECTS = """
 INSERT INTO suspects
@@ -31,15 +31,15 @@ SELECT page_id FROM vectors WHERE NOT is_good OR page_id NOT IN (SELECT page_id 
 
 
 class AuditIds:
-    """The ids of both tables, which of them are suspect, and the faults that are sure."""
+    """The ids of both tables, the suspect ones, and the confirmed problems."""
 
     def __init__(self) -> None:
-        with tempfile.NamedTemporaryFile(prefix="gibsey-audit-") as place:
-            self._file = sqlite3.connect(place.name)
-            self._file.executescript(_TABLES)
-        # From here on the file has no name, so nothing of it is left, even by a kill.
+        with tempfile.NamedTemporaryFile(prefix="gibsey-audit-") as file:
+            self._database = sqlite3.connect(file.name)
+            self._database.executescript(_TABLES)
+        # From here on, the file has no name, so even a kill leaves nothing behind.
         for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KB}"):
-            self._file.execute(f"PRAGMA {setting}")
+            self._database.execute(f"PRAGMA {setting}")
 
     def __enter__(self) -> AuditIds:
         return self
@@ -50,72 +50,72 @@ class AuditIds:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self._database.close()
 
-    def saw_pages(self, pages: Iterable[tuple[str, bool]]) -> None:
-        """Note rows of the pages: the id, and whether it has text."""
-        self._file.executemany("INSERT OR REPLACE INTO pages VALUES (?, ?)", pages)
+    def add_pages(self, pages: Iterable[tuple[str, bool]]) -> None:
+        """Add rows of the table of pages: the id, and whether the page has text."""
+        self._database.executemany("INSERT OR REPLACE INTO pages VALUES (?, ?)", pages)
 
-    def saw_vectors(self, vectors: Iterable[tuple[str, bool]]) -> None:
-        """Note rows of the vectors: the id, and whether the vector is good."""
-        self._file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", vectors)
+    def add_vectors(self, vectors: Iterable[tuple[str, bool]]) -> None:
+        """Add rows of the table of vectors: the id, and whether the vector is good."""
+        self._database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", vectors)
 
     def compare(self) -> int:
-        """Find what looks wrong; returns how many ids are suspect."""
-        self._file.execute(_SUSPECTS)
+        """Find the suspect ids; returns how many there are."""
+        self._database.execute(_SUSPECTS)
         return self._count("SELECT count(*) FROM suspects")
 
     def suspects(self, size: int) -> Iterator[list[str]]:
         """The suspect ids, in batches."""
         return self._batches("suspects", size)
 
-    def set_fault(self, page_id: str, fault: RowProblem | None) -> None:
-        """Note what is sure about an id: its fault, or that there is none."""
-        if fault is None:
-            self._file.execute("DELETE FROM faults WHERE page_id = ?", (page_id,))
+    def set_problem(self, page_id: str, problem: RowProblem | None) -> None:
+        """Set the confirmed problem of an id; None: it has none."""
+        if problem is None:
+            self._database.execute("DELETE FROM problems WHERE page_id = ?", (page_id,))
             return
-        row = (page_id, fault.kind, fault.detail)
-        self._file.execute("INSERT OR REPLACE INTO faults VALUES (?, ?, ?)", row)
+        row = (page_id, problem.kind, problem.detail)
+        self._database.execute("INSERT OR REPLACE INTO problems VALUES (?, ?, ?)", row)
 
-    def kind_seen(self, page_id: str) -> Kind:
-        """What was found wrong with a suspect id when the tables were read."""
+    def suspected_kind(self, page_id: str) -> Kind:
+        """The kind of problem that the scan suspects for an id."""
         if not self._has("vectors", page_id):
             return "missing"
         return "bad-vector" if self._has("pages", page_id) else "orphan"
 
-    def faulty(self, size: int) -> Iterator[list[str]]:
-        """The ids that have a fault, in batches; faults may be set meanwhile."""
-        return self._batches("faults", size)
+    def problem_ids(self, size: int) -> Iterator[list[str]]:
+        """The ids that have a problem, in batches; problems may be set meanwhile."""
+        return self._batches("problems", size)
 
-    def faults(self, kind: Kind, limit: int) -> list[tuple[str, str]]:
-        """The first ids with a kind of fault, and their details."""
-        asked = "SELECT page_id, detail FROM faults WHERE kind = ? ORDER BY page_id LIMIT ?"
-        return list(self._file.execute(asked, (kind, limit)))
+    def problems(self, kind: Kind, limit: int) -> list[tuple[str, str]]:
+        """The first ids with a kind of problem, and their details."""
+        query = "SELECT page_id, detail FROM problems WHERE kind = ? ORDER BY page_id LIMIT ?"
+        return list(self._database.execute(query, (kind, limit)))
 
     def counts(self) -> dict[Kind, int]:
-        """How many faults there are of each kind."""
-        asked = "SELECT kind, count(*) FROM faults GROUP BY kind"
-        found: dict[str, int] = dict(self._file.execute(asked).fetchall())
-        return {kind: found.get(kind, 0) for kind in KINDS}
+        """How many problems there are of each kind."""
+        query = "SELECT kind, count(*) FROM problems GROUP BY kind"
+        counts: dict[str, int] = dict(self._database.execute(query).fetchall())
+        return {kind: counts.get(kind, 0) for kind in KINDS}
 
     def pages(self) -> int:
-        """How many pages were seen."""
+        """How many pages the scan read."""
         return self._count("SELECT count(*) FROM pages")
 
     def vectors(self) -> int:
-        """How many vectors were seen."""
+        """How many vectors the scan read."""
         return self._count("SELECT count(*) FROM vectors")
 
     def _batches(self, table: str, size: int) -> Iterator[list[str]]:
-        asked = f"SELECT page_id FROM {table} WHERE page_id > ? ORDER BY page_id LIMIT ?"  # noqa: S608 - ours
-        after = ""
-        while batch := [row[0] for row in self._file.execute(asked, (after, size))]:
+        query = f"SELECT page_id FROM {table} WHERE page_id > ? ORDER BY page_id LIMIT ?"  # noqa: S608 - ours
+        last = ""
+        while batch := [row[0] for row in self._database.execute(query, (last, size))]:
             yield batch
-            after = batch[-1]
+            last = batch[-1]
 
     def _has(self, table: str, page_id: str) -> bool:
-        asked = f"SELECT 1 FROM {table} WHERE page_id = ?"  # noqa: S608 - ours
-        return self._file.execute(asked, (page_id,)).fetchone() is not None
+        query = f"SELECT 1 FROM {table} WHERE page_id = ?"  # noqa: S608 - ours
+        return self._database.execute(query, (page_id,)).fetchone() is not None
 
-    def _count(self, asked: str) -> int:
-        return int(self._file.execute(asked).fetchone()[0])
+    def _count(self, query: str) -> int:
+        return int(self._database.execute(query).fetchone()[0])

@@ -1,4 +1,4 @@
-"""Mending what an audit found: changes for pages, removal of what has no page."""
+"""Repairing what an audit found: sends changes for pages, removes vectors without a page."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from dataclasses import dataclass, field
 
 from rich.progress import Progress
 
+from connectors.stores.base import VectorStore
 from gibsey_embedder.tables.audit_index import AuditIds
-from gibsey_embedder.tables.audit_scan import Judged, Scan
-from gibsey_embedder.tables.page_store import PageStore
+from gibsey_embedder.tables.audit_scan import CheckedId, Scan
 from gibsey_embedder.topic.change_sender import ChangeSender, UnsentPage
 from gibsey_embedder.topic.stream_lag import Throttle
 
 BATCH = 100
-NAMED = 20
+MAX_NAMED = 20
 
 
 @dataclass(slots=True)
-class Mended:
+class Repaired:
     """What a repair did.
 
     Attributes:
-        sent: Pages sent into the topic, confirmed by Kafka.
-        removed: Rows removed.
-        healed: Faults that were gone when their turn came.
-        left: Faults that are still there.
-        unsent: The first pages that the topic does not take.
+        sent: Pages sent to the topic and confirmed by Kafka.
+        removed: Vectors removed.
+        healed: Problems that no longer existed when the repair reached them.
+        left: Problems that still exist.
+        unsent: The first pages that the topic does not accept.
     """
 
     sent: int = 0
@@ -36,75 +36,76 @@ class Mended:
 
 
 class Repair:
-    """Mends faults, one batch after the other, each looked at once more right before.
+    """Repairs problems in batches, and checks each one again right before.
 
     Args:
-        scan: Looks at rows.
-        store: Where rows are removed.
+        scan: Checks rows.
+        store: Where vectors are removed.
         sender: Sends changes.
-        room: Keeps the stream from being flooded.
+        throttle: Keeps the lag of the stream within its limit.
         keep_orphans: Whether vectors without a page stay.
     """
 
     def __init__(
         self,
         scan: Scan,
-        store: PageStore,
+        store: VectorStore,
         sender: ChangeSender,
-        room: Throttle,
+        throttle: Throttle,
         *,
         keep_orphans: bool,
     ) -> None:
         self._scan = scan
         self._store = store
         self._sender = sender
-        self._room = room
+        self._throttle = throttle
         self._keep_orphans = keep_orphans
-        self.mended = Mended()
+        self.repaired = Repaired()
 
-    async def run(self, ids: AuditIds, progress: Progress) -> Mended:
-        """Mend all faults in `ids`.
+    async def run(self, ids: AuditIds, progress: Progress) -> Repaired:
+        """Repair all problems in `ids`.
 
         Raises:
-            GaveUpError: Stargate cannot be read or written.
-            KafkaUnavailableError: Kafka takes nothing.
+            GaveUpError: The store cannot be read or written.
+            KafkaUnavailableError: Kafka accepts nothing.
         """
+        repaired = self.repaired
         task = progress.add_task("Repairing", total=sum(ids.counts().values()))
-        for batch in ids.faulty(BATCH):
-            await self._room.wait_for_room(len(batch))
-            for judged in await self._scan.judge(batch):
-                await self._mend(judged)
+        for batch in ids.problem_ids(BATCH):
+            await self._throttle.wait_for_room(len(batch))
+            for checked in await self._scan.check(batch):
+                await self._repair(checked)
             unsent = self._sender.flush()
-            self.mended.sent -= len(unsent)
-            self.mended.left += len(unsent)
-            self.mended.unsent += unsent[: NAMED - len(self.mended.unsent)]
+            repaired.sent -= len(unsent)
+            repaired.left += len(unsent)
+            repaired.unsent += unsent[: MAX_NAMED - len(repaired.unsent)]
             progress.advance(task, len(batch))
-        return self.mended
+        return repaired
 
-    async def _mend(self, judged: Judged) -> None:
-        page, fault = judged.page, judged.fault
-        if fault is None:
-            self.mended.healed += 1
-        elif judged.out_of_reach:
-            self.mended.left += not (self._keep_orphans and fault.kind == "orphan")
+    async def _repair(self, checked: CheckedId) -> None:
+        page, problem = checked.page, checked.problem
+        if problem is None:
+            self.repaired.healed += 1
+        elif checked.is_unaddressable:
+            self.repaired.left += not (self._keep_orphans and problem.kind == "orphan")
         elif page is not None and page.has_text:
             self._sender.send(page.page_id, page.body or "")
-            self.mended.sent += 1
+            self.repaired.sent += 1
         elif page is not None or not self._keep_orphans:
-            await self._remove(judged.page_id)
+            await self._remove(checked.page_id)
 
     async def _remove(self, page_id: str) -> None:
-        """Remove a vector that no text can make anew, unless there is a text again.
+        """Remove a vector whose page has no text, unless there is a text again.
 
-        Where a page came back in between, its vector may have been written before the removal:
-        then the next audit finds it missing.
+        If a page comes back in between, the removal may delete its new vector; then the next audit
+        reports it as missing.
         """
         if not await self._has_text(page_id):
             await self._store.vectors.delete(page_id)
             if not await self._has_text(page_id):
-                self.mended.removed += 1
+                self.repaired.removed += 1
                 return
-        self.mended.left += 1
+        self.repaired.left += 1
 
     async def _has_text(self, page_id: str) -> bool:
         page = await self._store.pages.get(page_id)

@@ -1,4 +1,4 @@
-"""Comparing the two tables: what looks wrong while they pass by, and what is wrong for sure."""
+"""Comparing the two tables: a scan finds suspects, and a second look confirms the problems."""
 
 from __future__ import annotations
 
@@ -8,117 +8,110 @@ from dataclasses import dataclass
 
 from rich.progress import Progress
 
+from connectors.stores.base import Page, UnaddressableIdError, VectorStore
 from gibsey_embedder.tables.audit_index import AuditIds
-from gibsey_embedder.tables.page_store import PageStore
-from gibsey_embedder.tables.row_checks import Page, RowProblem, Wanted
-from gibsey_embedder.tables.rows import UnaddressableIdError
+from gibsey_embedder.tables.row_checks import RowCheck, RowProblem
 
 BATCH = 256
 SETTLE_S = 2.0
-"""A change that is on its way through the stream is stored by then."""
-SETTLED_AT_MOST = 10_000
-"""Faults that are looked at a second time: more are not on their way."""
+"""A change that the stream is processing is stored by then."""
+MAX_SETTLED = 10_000
+"""Problems that are checked again after `SETTLE_S`; more than this are not in the stream."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What one id has in the two tables at this moment.
+class CheckedId:
+    """What the two tables hold for one id at this moment.
 
     Attributes:
         page_id: The id.
         page: Its page, or None.
-        fault: What is wrong, or None.
-        out_of_reach: Whether no row of this id can be asked for; what is wrong is then what the
-            reading of the tables found, and cannot be mended.
+        problem: What is wrong, or None.
+        is_unaddressable: Whether the store accepts no request for this id. Then the problem is the
+            one that the scan found, and it cannot be repaired.
     """
 
     page_id: str
     page: Page | None
-    fault: RowProblem | None
-    out_of_reach: bool = False
+    problem: RowProblem | None
+    is_unaddressable: bool = False
 
 
 class Scan:
-    """Reads both tables, and looks at single rows again.
+    """Scans both tables, and reads single rows again.
 
-    While the tables are read pages change: a page may be in one and not yet in the other. So what
-    the reading finds is only suspect; it is a fault when both rows, read side by side afterwards,
-    show it, and once more after a while.
+    Pages change during the scan, so a page may be in one table and not yet in the other. What the
+    scan finds is only suspect. It is a problem if both rows, read together afterwards, show it, and
+    show it again after `SETTLE_S`.
 
     Args:
         store: The tables.
-        ids: Keeps what is seen.
-        wanted: What a good vector is.
-        concurrency: Requests at the same time.
-        progress: Where it is shown.
+        ids: Keeps what the scan finds.
+        check: Checks rows.
+        progress: Where the progress is shown.
     """
 
     def __init__(
-        self,
-        store: PageStore,
-        ids: AuditIds,
-        wanted: Wanted,
-        concurrency: int,
-        progress: Progress,
+        self, store: VectorStore, ids: AuditIds, check: RowCheck, progress: Progress
     ) -> None:
         self._store = store
         self._ids = ids
-        self._wanted = wanted
-        self._slots = asyncio.Semaphore(concurrency)
+        self._check = check
+        self._slots = asyncio.Semaphore(store.concurrency)
         self._progress = progress
 
     async def run(self, page_size: int) -> None:
-        """Read both tables and note every fault in `ids`.
+        """Scan both tables and put every problem into `ids`.
 
         Raises:
-            GaveUpError: Stargate cannot be read; then nothing is known.
+            GaveUpError: The store cannot be read, so nothing is known.
         """
-        await self._read_pages(page_size)
-        await self._read_vectors(page_size)
+        await self._scan_pages(page_size)
+        await self._scan_vectors(page_size)
         suspects = self._ids.compare()
-        task = self._progress.add_task("Looking again", total=suspects)
+        task = self._progress.add_task("Checking again", total=suspects)
         for batch in self._ids.suspects(BATCH):
-            await self._look_again(batch)
+            await self._check_again(batch)
             self._progress.advance(task, len(batch))
-        faults = sum(self._ids.counts().values())
-        if 0 < faults <= SETTLED_AT_MOST:
+        problems = sum(self._ids.counts().values())
+        if 0 < problems <= MAX_SETTLED:
             await asyncio.sleep(SETTLE_S)
-            for batch in self._ids.faulty(BATCH):
-                await self._look_again(batch)
+            for batch in self._ids.problem_ids(BATCH):
+                await self._check_again(batch)
 
-    async def judge(self, page_ids: Sequence[str]) -> list[Judged]:
-        """Look at ids anew, side by side.
+    async def check(self, page_ids: Sequence[str]) -> list[CheckedId]:
+        """Read and check the rows of some ids concurrently.
 
         Raises:
             GaveUpError: As `run`.
         """
-        return await asyncio.gather(*map(self._judge, page_ids))
+        return await asyncio.gather(*map(self._check_one, page_ids))
 
-    async def _look_again(self, page_ids: Sequence[str]) -> None:
-        for judged in await self.judge(page_ids):
-            self._ids.set_fault(judged.page_id, judged.fault)
+    async def _check_again(self, page_ids: Sequence[str]) -> None:
+        for checked in await self.check(page_ids):
+            self._ids.set_problem(checked.page_id, checked.problem)
 
-    async def _judge(self, page_id: str) -> Judged:
+    async def _check_one(self, page_id: str) -> CheckedId:
         async with self._slots:
             try:
                 page = await self._store.pages.get(page_id)
                 row = await self._store.vectors.get(page_id)
-            except UnaddressableIdError as refused:
-                fault = RowProblem(self._ids.kind_seen(page_id), str(refused))
-                return Judged(page_id, None, fault, out_of_reach=True)
-        return Judged(page_id, page, self._wanted.judge(page, row))
+            except UnaddressableIdError as error:
+                problem = RowProblem(self._ids.suspected_kind(page_id), str(error))
+                return CheckedId(page_id, None, problem, is_unaddressable=True)
+        return CheckedId(page_id, page, self._check.pair(page, row))
 
-    async def _read_pages(self, page_size: int) -> None:
+    async def _scan_pages(self, page_size: int) -> None:
         task = self._progress.add_task("Reading pages", total=None)
-        async for chunk in self._store.pages.batches(page_size):
-            self._ids.saw_pages((page.page_id, page.has_text) for page in chunk.rows)
+        async for chunk in self._store.pages.scan(page_size):
+            self._ids.add_pages((page.page_id, page.has_text) for page in chunk.rows)
             self._progress.advance(task, len(chunk.rows))
         self._progress.update(task, total=self._ids.pages(), completed=self._ids.pages())
 
-    async def _read_vectors(self, page_size: int) -> None:
+    async def _scan_vectors(self, page_size: int) -> None:
         task = self._progress.add_task("Reading vectors", total=self._ids.pages() or None)
-        async for chunk in self._store.vectors.batches(page_size):
-            self._ids.saw_vectors(
-                (row.page_id, self._wanted.problem_of(row) is None) for row in chunk.rows
+        async for chunk in self._store.vectors.scan(page_size):
+            self._ids.add_vectors(
+                (row.page_id, self._check.vector_row(row) is None) for row in chunk.rows
             )
             self._progress.advance(task, len(chunk.rows))

@@ -1,4 +1,4 @@
-"""Where a backfill is, on disk, so that the next one goes on there."""
+"""How far a backfill is, on disk, so that the next one continues there."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from pathlib import Path
 
 import orjson
 
+from connectors.stores.base import VectorStore
 from dataflow.config.settings import Settings
 from dataflow.wiring import text_rules
 
 FILE = "backfill.json"
-"""Its name in RECOVERY_DIR."""
+"""The name of the file in RECOVERY_DIR."""
 
 
 @dataclass(slots=True)
 class Position:
-    """How far a backfill has come: everything up to here is confirmed by Kafka.
+    """How far a backfill is; Kafka has confirmed everything before it.
 
     Attributes:
-        purpose: A digest of what it reads, where it sends, and how texts are embedded: a position
-            of another purpose is none.
-        written_us: The time that its changes count as written at (microseconds since 1970).
-        state: Stargate's `pageState` of the next rows; None at the beginning.
+        purpose: A digest of what the backfill reads, where it sends, and how texts are embedded. A
+            position with another purpose is not used.
+        written_us: The write time of its changes (microseconds since 1970).
+        state: The store's position of the next rows; None at the beginning.
         sent: Pages sent.
-        blank: Pages without text, that need no vector.
-        unsent: Pages that the topic does not take.
+        blank: Pages without text, which need no vector.
+        unsent: Pages that the topic does not accept.
     """
 
     purpose: str
@@ -38,49 +39,46 @@ class Position:
 
 
 class PositionFile:
-    """A position's file.
+    """The file of a position.
 
     Args:
-        path: Where it is.
+        path: The path of the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self) -> Position | None:
-        """The position, or None where there is none that can be read."""
+        """The position; None if there is no readable one."""
         try:
-            found = orjson.loads(self.path.read_bytes())
-            position = Position(**found)
+            document = orjson.loads(self.path.read_bytes())
+            position = Position(**document)
         except (FileNotFoundError, orjson.JSONDecodeError, TypeError):
             return None
-        kinds = (str, int, str | None, int, int, int)
+        types = (str, int, str | None, int, int, int)
         fields = astuple(position)
-        return position if all(map(isinstance, fields, kinds)) else None
+        return position if all(map(isinstance, fields, types)) else None
 
     def save(self, position: Position) -> None:
-        """Put it in the place of the one before, whole or not at all.
+        """Replace the file atomically.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         self.path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        aside = self.path.with_name(self.path.name + ".new")
-        aside.write_bytes(orjson.dumps(asdict(position)))
-        aside.replace(self.path)
+        new = self.path.with_name(self.path.name + ".new")
+        new.write_bytes(orjson.dumps(asdict(position)))
+        new.replace(self.path)
 
     def remove(self) -> None:
-        """Forget it: the backfill is done."""
+        """Remove the file: the backfill is complete."""
         self.path.unlink(missing_ok=True)
 
 
-def purpose_of(settings: Settings) -> str:
-    """The digest of everything that makes one backfill another than the next."""
+def purpose_of(settings: Settings, store: VectorStore) -> str:
+    """The digest of everything that distinguishes one backfill from another."""
     parts = (
-        settings.stargate_url,
-        settings.stargate_keyspace,
-        settings.stargate_pages_table,
-        settings.stargate_table,
+        *store.identity,
         settings.brokers,
         settings.kafka_topic,
         settings.embed_lowercase,

@@ -19,9 +19,11 @@ from connectors.core.buckets import bucket_of
 from connectors.core.errors import Rejection
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import DeadLetter, Outcome, PageVector, Record
+from connectors.core.services import Service
+from connectors.delivery.outputs import Output, OutputCounts
 from connectors.delivery.write_queue import WriteQueue
 from connectors.runtime.shutdown import Shutdown
-from dataflow.graph import StreamParts, build
+from dataflow.graph import RAG_STEP, STORE_STEP, StreamParts, build
 from dataflow.steps.changes import Change
 from dataflow.steps.window import Window, WindowStep
 from tests.connectors.embedders.manual_embedder import VECTOR, BatcherSetup, ManualEmbedder
@@ -86,11 +88,21 @@ class World:
         ) -> WriteQueue:
             return WriteQueue(writer, key, settled, setup.event_loop)
 
+        def output(step_id: str, writer: Writes, takes_deletes: bool) -> Output:
+            rows = write_queue(writer, lambda row: row.page_id)
+            return Output(step_id, Service(step_id, step_id), rows, 8, "", takes_deletes)
+
+        outputs = [
+            output(STORE_STEP, self.stargate, takes_deletes=True),
+            output(RAG_STEP, self.rag, takes_deletes=False),
+        ]
+        counts = OutputCounts.of(outputs)
         parts = StreamParts(
             source=_Opening(events, self.tracker),
-            window=WindowStep(setup.batcher, self.tracker, setup.metrics, shutdown, delete_rows),
-            stargate=write_queue(self.stargate, lambda row: row.page_id),
-            rag=write_queue(self.rag, lambda row: row.page_id),
+            window=WindowStep(
+                setup.batcher, self.tracker, setup.metrics, shutdown, counts, delete_rows
+            ),
+            outputs=outputs,
             dead_letters=write_queue(self.letters, lambda letter: letter.record.origin),
             tracker=self.tracker,
             metrics=setup.metrics,

@@ -22,7 +22,7 @@ def exported() -> set[str]:
     stream = Stream()
     registry = stream.metrics.registry
     ProcessCollector(registry=registry)
-    health.show_in_metrics(stream.view())
+    health.register_metrics(stream.view())
     names = set()
     for family in registry.collect():
         suffixes = {

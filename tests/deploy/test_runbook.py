@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
-MESSAGE_CALLS = {"ConfigurationError", "ErrorMessage", "ErrorRule", "warning", "error"}
+ERRORS = {"ConfigurationError", "ErrorMessage", "ErrorRule"}
+LOG_METHODS = {"warning", "error"}
 """Calls that carry a message for a person: configuration errors and log lines."""
 
 
@@ -43,7 +44,10 @@ def messages() -> Iterator[tuple[str, str]]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                if name in MESSAGE_CALLS and (text := message_of(name, node)).strip("…"):
+                is_method = isinstance(node.func, ast.Attribute)
+                if name in ERRORS | (LOG_METHODS if is_method else set()) and (
+                    text := message_of(name, node)
+                ).strip("…"):
                     yield f"{path.name}:{node.lineno}", text
 
 

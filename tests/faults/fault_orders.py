@@ -14,9 +14,9 @@ NAMED_S = 150.0
 """A service that hangs is named when its time limit is over: 30 s, at the embedder 60 s."""
 
 SHORT_LIMITS = """
-import connectors.embedders.batching.throughput, connectors.stores.stargate.rest
+import connectors.embedders.batching.throughput, connectors.stores.stargate.session
 connectors.embedders.batching.throughput.SLOWEST_START_S = 4.0
-connectors.stores.stargate.rest.StargateSession.__init__.__defaults__ = (4.0,)
+connectors.stores.stargate.session.StargateSession.__init__.__defaults__ = (4.0, None)
 """
 """Run before the program: what hangs is given up after 4 s instead."""
 

@@ -68,7 +68,7 @@ def test_an_outage_is_bridged_and_its_pages_are_embedded_again_by_a_replay(
     assert {vectors.text(page, "model") for page in named(100, 100)} == {"text-embedding-3-small"}
     state = worker.status()["state"]
     assert (state["level"], state["ready"]) == ("fallback", True)
-    assert "the embedder is away (cannot connect" in state["text"].lower()
+    assert "the embedder is unavailable (cannot connect" in state["text"].lower()
     assert not worker.stalled()
     eventually(lambda: worker.metric("gibsey_other_space_pages") == 100, DONE_S)
     assert worker.metric("gibsey_fallback_at_work") == 1

@@ -167,7 +167,7 @@ def test_a_model_is_changed_in_place_by_the_steps_of_docs_models(stream: Stream)
     eventually(lambda: vectors.text("page 1", "model") == new, DONE_S)
     mixed = run(stream, "search", "page number 7", "--json", **settings)
     assert json.loads(mixed.stdout)["compared"] == 1
-    assert "59 rows passed over: their vectors are of another model" in mixed.stderr
+    assert "59 rows skipped: their vectors are of another model" in mixed.stderr
     assert audit(stream, code=1, **settings)["found"]["other-model"] == 59
 
     done = run(stream, "backfill", "--skew", "0", **settings)
@@ -203,7 +203,7 @@ def test_a_backfill_that_was_killed_goes_on_and_every_page_is_embedded_anew(
 
     resumed = run(stream, "backfill", "--skew", "0", **prefix)
     assert resumed.exit_code == 0, resumed.output
-    assert resumed.stdout == "200 sent, 2 without text, 0 not taken.\n"
+    assert resumed.stdout == "200 sent, 2 without text, 0 not accepted.\n"
     assert f"{before} were sent" in resumed.stderr
     assert not position.exists()
     stream.wait_committed()

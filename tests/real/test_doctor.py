@@ -15,8 +15,8 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from connectors.core.findings import Finding
 from connectors.kafka.config import KafkaConfig
-from gibsey_embedder.doctor.findings import Finding
 from gibsey_embedder.doctor.kafka import check_kafka
 from tests.real.test_kafka_misconfiguration import (
     MISSING,

@@ -90,7 +90,7 @@ def test_a_backfill_keeps_within_its_lag_and_gives_every_page_its_new_vector(str
     eventually(lambda: stream.rows == PAGES, 90)
     before = dict(stream.stargate.vectors.rows)
     code, said = run(stream, "backfill", "--max-lag", "20", "--skew", "0", **PREFIXES)
-    assert (code, said) == (0, f"{PAGES} sent, 0 without text, 0 not taken.\n")
+    assert (code, said) == (0, f"{PAGES} sent, 0 without text, 0 not accepted.\n")
     stream.wait_committed()
     assert stream.stargate.vectors.writes.total() >= 2 * PAGES
     assert set(before) == set(stream.stargate.vectors.rows)

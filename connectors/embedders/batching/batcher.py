@@ -23,6 +23,7 @@ from connectors.embedders.batching.throughput import cost_chars
 from connectors.embedders.endpoint import Endpoint, EndpointStatus, as_retryable
 from connectors.embedders.endpoint_pool import EndpointPool
 from connectors.embedders.failover import Failover, FallbackStatus
+from connectors.embedders.service import SERVICE
 from connectors.embedders.text_rules import TextRules
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
@@ -166,7 +167,7 @@ class Batcher:
         """Let a pool embed from now on, including the pages that wait for the other one."""
         jobs = self._queue.switch(pool)
         event = "continues with the fallback" if pool.is_fallback else "answers again"
-        self._stalls.cleared("embedder", event)
+        self._stalls.cleared(SERVICE.name, event)
         self._add(jobs)
 
     def _apply_rules_of(self, endpoint: Endpoint) -> None:

@@ -6,6 +6,7 @@ from connectors.core.errors import RetryableError
 from connectors.embedders.batching.batch_queue import BatchQueue
 from connectors.embedders.endpoint import Endpoint
 from connectors.embedders.failover import Failover
+from connectors.embedders.service import SERVICE
 from connectors.observability import logs
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
@@ -27,14 +28,14 @@ class FailureRecorder:
         self._queue = queue
         self._fallback = fallback
         self._stalls = stalls
-        self._retries = metrics.retries.labels("embedder")
+        self._retries = metrics.retries.labels(SERVICE.name)
         self._log = logs.get("embedder")
 
     def request_succeeded(self, endpoint: Endpoint) -> None:
         """Record a successful request."""
         endpoint.pool.record_success(endpoint)
         if endpoint.pool is self._queue.pool:
-            self._stalls.cleared("embedder")
+            self._stalls.cleared(SERVICE.name)
 
     def request_failed(self, endpoint: Endpoint, error: RetryableError, sent_at: float) -> None:
         """Record a failed request; it is a stall only if no other endpoint works.
@@ -69,4 +70,4 @@ class FailureRecorder:
     def report_stall(self, error: RetryableError) -> None:
         """Report that the stream waits for the embedder."""
         combined = self._fallback.combine_errors(error) if self._fallback else error
-        self._stalls.failed("embedder", combined)
+        self._stalls.failed(SERVICE.name, combined)

@@ -14,13 +14,12 @@ from connectors.kafka.clients import open_producer
 from connectors.kafka.config import KafkaConfig, Property
 from connectors.kafka.dead_letters.log import PERIOD_S, DeadLetterLog
 from connectors.kafka.dead_letters.message import Payload, headers_of
+from connectors.kafka.dead_letters.service import SERVICE
 from connectors.kafka.error_messages import MISSING, plain
 from connectors.kafka.error_monitor import KafkaErrorMonitor
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
 from connectors.runtime.shutdown import Shutdown
-
-SERVICE = "dead-letters"
 
 CONFIRM_TIMEOUT_S = 2.0
 """Seconds without a confirmation after which a dead letter counts as a stall."""
@@ -75,7 +74,7 @@ class DeadLetterProducer:
                 payload = payload.smaller()
             else:
                 await self._wait(error)
-        self._stalls.cleared(SERVICE)
+        self._stalls.cleared(SERVICE.name)
         self._metrics.dead_letters.labels(dead_letter.reason).inc()
         if self._dead_letter_log.add(dead_letter):
             asyncio.get_running_loop().call_later(PERIOD_S, self._dead_letter_log.summarise)
@@ -117,9 +116,11 @@ class DeadLetterProducer:
                 return report.result()
             problem = self._errors.current()
             if problem is None:
-                self._stalls.waiting(SERVICE, f"{self._topic}: no confirmation yet", "")
+                self._stalls.waiting(SERVICE.name, f"{self._topic}: no confirmation yet", "")
             else:
-                self._stalls.waiting(SERVICE, f"{self._topic}: {problem.reason}", problem.remedy)
+                self._stalls.waiting(
+                    SERVICE.name, f"{self._topic}: {problem.reason}", problem.remedy
+                )
 
     async def _wait(self, error: KafkaError) -> None:
         """Report an error and wait until the next attempt."""
@@ -127,7 +128,7 @@ class DeadLetterProducer:
             await self._create_topic()
         else:
             remedy = _REMEDIES.get(error.code(), "").format(topic=self._topic)
-            self._stalls.waiting(SERVICE, f"{self._topic}: {plain(error.str())}", remedy)
+            self._stalls.waiting(SERVICE.name, f"{self._topic}: {plain(error.str())}", remedy)
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._producers.clear()  # a failed producer sends nothing; the next attempt opens one
         await asyncio.sleep(RETRY_S)
@@ -145,7 +146,7 @@ class DeadLetterProducer:
             self._creation = None
         if problem:
             self._stalls.waiting(
-                SERVICE,
+                SERVICE.name,
                 f"the topic {self._topic} does not exist and cannot be created: {plain(problem)}",
                 f"create it (kafka-topics.sh --create --topic {self._topic}), allow the login to "
                 "create it, or correct DEAD_LETTER_TOPIC",

@@ -1,4 +1,4 @@
-"""TokenSource for Stargate: a fixed one, or one fetched and renewed with user name and password."""
+"""Stargate's tokens: a fixed one, or one that is fetched and renewed with a password."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from connectors.http.response import Response
 FETCH_TIMEOUT_S = 10.0
 
 RENEWAL_PAUSE_S = 5.0
-"""Between two askings for a token, however many requests want one: a token that was fetched this
-moment and is refused will not be helped by the next, and passwords are not to be hammered."""
+"""The least time between two fetches: a token that is rejected right after its fetch will not be
+accepted after another one, and the auth service must not be flooded with passwords."""
+
+_AUTH_URL_REMEDY = "set STARGATE_AUTH_URL to Stargate's auth service, port 8081 by default"
 
 
 class TokenSource(Protocol):
     """Where requests to Stargate get their token.
 
     Attributes:
-        remedy: What to change where Stargate goes on refusing.
+        remedy: What to change if Stargate keeps rejecting the token.
     """
 
     remedy: str
@@ -34,23 +36,23 @@ class TokenSource(Protocol):
         """The token to use now."""
         ...
 
-    async def renewed(self, refused: str) -> str:
-        """Another token in the place of one that was refused, or the same if there is none."""
+    async def renewed(self, rejected: str) -> str:
+        """A token that replaces a rejected one; the same one if there is no other."""
         ...
 
 
 class FixedToken:
-    """A token that is given by the settings.
+    """A token from the settings.
 
     Args:
-        token: The token; empty where Stargate asks for none.
+        token: The token; empty if Stargate needs none.
     """
 
     def __init__(self, token: str) -> None:
         self._token = token
         self.remedy = (
-            "set STARGATE_AUTH_TOKEN to a token that is valid and whose role has MODIFY on the "
-            "table, or STARGATE_USERNAME and STARGATE_PASSWORD to have tokens fetched"
+            "set STARGATE_AUTH_TOKEN to a valid token whose role has MODIFY on the table, or set "
+            "STARGATE_USERNAME, STARGATE_PASSWORD and STARGATE_AUTH_URL to fetch tokens"
         )
 
     def __repr__(self) -> str:
@@ -60,24 +62,23 @@ class FixedToken:
         """The token."""
         return self._token
 
-    async def renewed(self, refused: str) -> str:  # noqa: ARG002 - as the protocol has it
+    async def renewed(self, rejected: str) -> str:  # noqa: ARG002 - the protocol's signature
         """The same token: there is no other."""
         return self._token
 
 
 class FetchedToken:
-    """A token from Stargate's auth service, fetched at first use and when it is refused.
+    """A token from Stargate's auth service, fetched at the first use and after a rejection.
 
-    TokenSource live 1,800 s from their last use, so one in use is refused only after a pause or a
-    restart of Stargate; a request that finds out costs one more round trip and no page.
-    Requests that need a new one at the same time share one asking.
+    Stargate's tokens expire 1,800 s after their last use, so a token in use expires only after a
+    pause or a restart of Stargate. Requests that need a new token at the same time share one fetch.
 
     Args:
         http: The process's HTTP client.
         username: Stargate's user.
         password: The user's password.
-        auth_url: Where tokens are given, e.g. `http://stargate:8081/v1/auth`.
-        clock: Seconds, for tests.
+        auth_url: The URL of the auth service, e.g. `http://stargate:8081/v1/auth`.
+        clock: Monotonic seconds, for tests.
     """
 
     def __init__(
@@ -89,12 +90,12 @@ class FetchedToken:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
-        self._order = orjson.dumps({"username": username, "password": password})
+        self._body = orjson.dumps({"username": username, "password": password})
         self._url = auth_url
         self._clock = clock
         self._token: str | None = None
-        self._asking: asyncio.Task[str] | None = None
-        self._again_at = float("-inf")
+        self._fetch_task: asyncio.Task[str] | None = None
+        self._next_fetch_at = float("-inf")
         self.remedy = "give the role of STARGATE_USERNAME the permission MODIFY on the table"
 
     def __repr__(self) -> str:
@@ -104,73 +105,77 @@ class FetchedToken:
         """The token in use; fetched if there is none.
 
         Raises:
-            TransientError: The auth service does not answer.
-            ConfigurationError: It refuses user name and password, or is no auth service.
+            TransientError: The auth service is unavailable.
+            ConfigurationError: It rejects user name and password, or is not an auth service.
         """
         return self._token if self._token is not None else await self._fetched()
 
-    async def renewed(self, refused: str) -> str:
-        """A newer token than the refused one; the same while the last asking is too recent.
+    async def renewed(self, rejected: str) -> str:
+        """A newer token than the rejected one; the same one within `RENEWAL_PAUSE_S` of a fetch.
 
         Raises:
             TransientError, ConfigurationError: As `current`.
         """
-        if self._token == refused:
-            if self._clock() < self._again_at:
-                return refused
-            self._token = None  # so that nobody sends it again meanwhile
+        if self._token == rejected:
+            if self._clock() < self._next_fetch_at:
+                return rejected
+            self._token = None  # so that no request sends it meanwhile
         return await self.current()
 
     async def _fetched(self) -> str:
-        asking = self._asking
-        if asking is None or (asking.done() and self._clock() >= self._again_at):
-            asking = self._asking = asyncio.create_task(self._fetch())
-        # shielded: that one request is given up does not concern the others
-        return await asyncio.shield(asking)
+        task = self._fetch_task
+        if task is None or (task.done() and self._clock() >= self._next_fetch_at):
+            task = self._fetch_task = asyncio.create_task(self._fetch())
+        # shielded: the cancellation of one request must not cancel the fetch for the others
+        return await asyncio.shield(task)
 
     async def _fetch(self) -> str:
         try:
-            answer = await self._http.request(
+            response = await self._http.request(
                 "POST",
                 self._url,
-                body=self._order,
+                body=self._body,
                 headers={"Content-Type": "application/json"},
                 timeout_s=FETCH_TIMEOUT_S,
             )
-            self._token = _token_in(answer, address_of(self._url))
+            self._token = _token_in(response, address_of(self._url))
         finally:
-            self._again_at = self._clock() + RENEWAL_PAUSE_S
+            self._next_fetch_at = self._clock() + RENEWAL_PAUSE_S
         return self._token
 
 
-def _token_in(answer: Response, where: str) -> str:
-    """The token in an answer of `POST /v1/auth`, which is 201 `{"authToken"}`."""
-    if answer.ok:
-        try:
-            token = orjson.loads(answer.body)["authToken"]
-        except (ValueError, KeyError, TypeError):
-            token = None
-        if isinstance(token, str) and token.isascii() and token.isprintable():
-            return token
-        # the body may hold a token in another shape, so it is not repeated
-        raise ConfigurationError(
-            f"{where} answered {answer.status} without a token",
-            remedy="set STARGATE_AUTH_URL to Stargate's auth service, port 8081 by default",
-        )
-    if answer.status in (400, 401, 403):
-        raise ConfigurationError(
-            f"{where} gives no token ({answer.status}: {answer.text(200)})",
-            remedy="correct STARGATE_USERNAME and STARGATE_PASSWORD",
-            status=answer.status,
-        )
-    if answer.status == 429 or answer.status >= 500 or answer.status == 408:
-        raise TransientError(
-            f"{where} gives no token now ({answer.status}: {answer.text(200)})",
-            retry_after_s=answer.retry_after_s or None,
-            status=answer.status,
-        )
+def _token_in(response: Response, address: str) -> str:
+    """The token in a response of `POST /v1/auth`, which is 201 `{"authToken"}`."""
+    if not response.ok:
+        raise _fetch_error(response, address)
+    try:
+        token = orjson.loads(response.body)["authToken"]
+    except (ValueError, KeyError, TypeError):
+        token = None
+    if isinstance(token, str) and token.isascii() and token.isprintable():
+        return token
+    # the body may contain a token in another form, so the message does not quote it
     raise ConfigurationError(
-        f"{where} answered {answer.status} when asked for a token",
-        remedy="set STARGATE_AUTH_URL to Stargate's auth service, port 8081 by default",
-        status=answer.status,
+        f"{address} answered {response.status} without a token", remedy=_AUTH_URL_REMEDY
+    )
+
+
+def _fetch_error(response: Response, address: str) -> TransientError | ConfigurationError:
+    status = response.status
+    if status in (400, 401, 403):
+        return ConfigurationError(
+            f"{address} gives no token ({status}: {response.text(200)})",
+            remedy="correct STARGATE_USERNAME and STARGATE_PASSWORD",
+            status=status,
+        )
+    if status in (408, 429) or status >= 500:
+        return TransientError(
+            f"{address} gives no token now ({status}: {response.text(200)})",
+            retry_after_s=response.retry_after_s or None,
+            status=status,
+        )
+    return ConfigurationError(
+        f"{address} answered {status} to a request for a token",
+        remedy=_AUTH_URL_REMEDY,
+        status=status,
     )

@@ -1,27 +1,26 @@
-"""What Stargate's answers mean, as seen by running 2.0.51 (REST v2 and GraphQL).
+"""What responses of Stargate's REST API mean, as observed with Stargate 2.0.51.
 
-Each function returns for a row that is stored and raises one of `connectors.core.errors` for one
-that is not.
+Each `check_…` function returns if the row is stored and raises one of `connectors.core.errors`
+if it is not.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import orjson
 
 from connectors.core.errors import ConfigurationError, RejectedError, RetryableError, TransientError
 from connectors.http.address import address_of
 from connectors.http.response import Response
-from connectors.stores.stargate.row_keys import path_segment
+from connectors.stores.stargate.table import StargateTable
 
 _BUSY = re.compile(
     r"timed? ?out|timeout|unavailable|overloaded|received only|no ?node|no ?host|bootstrapping"
     r"|connection|shutting down|too many|truncateexception",
     re.IGNORECASE,
 )
-"""ErrorMessage of Cassandra's own troubles; a 500 with them says nothing about the row."""
+"""Errors of the Cassandra cluster; a 500 with one of them is not about the row."""
 
 _NO_COLUMN = re.compile(
     r"unknown field name '?\"?(\w+)"
@@ -36,88 +35,50 @@ _NO_TABLE = re.compile(
     r"|unknown type '?\w+Input",
     re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StargateTable:
-    """The table of the vectors and where its rows are.
-
-    Attributes:
-        url: Base URL of the REST API v2, without a slash at its end.
-        keyspace: The keyspace.
-        table: The table.
-        model_column: A text column that says which model made the vector; None: not written.
-    """
-
-    url: str
-    keyspace: str
-    table: str
-    model_column: str | None = None
-
-    def row_url(self, page_id: str) -> str:
-        """The URL of one row.
-
-        Raises:
-            UnicodeEncodeError: The id holds a lone surrogate.
-        """
-        return f"{self.url}/v2/keyspaces/{self.keyspace}/{self.table}/{path_segment(page_id)}"
-
-    @property
-    def cql(self) -> str:
-        """The statement that makes the table."""
-        more = f", {self.model_column} text" if self.model_column else ""
-        return (
-            f"CREATE TABLE {self.keyspace}.{self.table} "
-            f"(page_id text PRIMARY KEY, vector frozen<list<float>>{more});"
-        )
-
-    def cql_of_column(self, column: str) -> str:
-        """The statement that adds a missing column."""
-        kind = "frozen<list<float>>" if column == "vector" else "text"
-        return f"ALTER TABLE {self.keyspace}.{self.table} ADD {column} {kind};"
+_REST_REMEDY = "set STARGATE_URL to the REST API v2; in Stargate's own images it is on port 8082"
 
 
 class InvalidRowKeyError(RejectedError):
-    """A page that is refused for its id alone, whatever the set-up."""
+    """Stargate rejects a row for its id alone, whatever the setup."""
 
 
-def check_stored(answer: Response, table: StargateTable, page_id: str) -> None:
-    """Judge an answer to PUT or DELETE of one row.
+def check_stored(response: Response, table: StargateTable, page_id: str) -> None:
+    """Check the response to a PUT or DELETE of one row.
 
     Raises:
-        TransientError: Busy or away: 408, 429, 5xx, or not an answer of Stargate's.
-        ConfigurationError: The table, a column or the REST API is not there.
+        TransientError: Busy or unavailable: 408, 429, 5xx, or a response that is not Stargate's.
+        ConfigurationError: The table, a column or the REST API does not exist.
         InvalidRowKeyError: The id is empty or too long.
-        RejectedError: 400 and the like; `connectors.stores.error_attribution` finds the cause.
+        RejectedError: Any other 4xx; `connectors.stores.error_attribution` finds the cause.
     """
-    if answer.ok:
-        check_is_json(answer, table.url)
+    if response.ok:
+        check_is_json(response, table.url)
         return
-    check_reached(answer, table.url, "STARGATE_URL")
-    if answer.status == 404:
-        raise _not_found(answer, table)
-    if answer.status == 405 and not page_id:
+    check_available(response, table.url, "STARGATE_URL")
+    if response.status == 404:
+        raise _not_found(response, table)
+    if response.status == 405 and not page_id:
         raise InvalidRowKeyError("Stargate stores no row with an empty page_id")
-    if answer.status == 414:
+    if response.status == 414:
         raise InvalidRowKeyError("the page_id is too long for Stargate (414)")
-    check_words(answer.text(2000), table)
-    raise RejectedError(f"Stargate answered {answer.status}: {answer.text()}")
+    check_schema_error(response.text(2000), table)
+    raise RejectedError(f"Stargate answered {response.status}: {response.text()}")
 
 
-def check_reached(answer: Response, url: str, setting: str) -> None:
-    """Raise for the answers that mean the same on every way to Stargate.
+def check_available(response: Response, url: str, setting: str) -> None:
+    """Raise for the error responses that mean the same for every kind of request.
 
     Raises:
-        TransientError: 408, 429 or 5xx; `status` tells a 500 that may be the row's.
-        ConfigurationError: A redirect, or forbidden.
+        TransientError: 408, 429 or 5xx; its `status` is 500 only if the row may be the cause.
+        ConfigurationError: A redirect, or 403.
     """
-    status = answer.status
+    status = response.status
     if status in (408, 429) or status >= 500:
-        words = answer.text(2000)
+        is_cluster_error = status == 500 and is_busy(response.text(2000))
         raise TransientError(
-            f"{address_of(url)} answered {status}: {answer.text()}",
-            retry_after_s=answer.retry_after_s or None,
-            status=503 if status == 500 and is_busy(words) else status,
+            f"{address_of(url)} answered {status}: {response.text()}",
+            retry_after_s=response.retry_after_s or None,
+            status=503 if is_cluster_error else status,
         )
     if 300 <= status < 400:
         raise ConfigurationError(
@@ -127,100 +88,118 @@ def check_reached(answer: Response, url: str, setting: str) -> None:
         )
     if status == 403:
         raise ConfigurationError(
-            f"{address_of(url)} forbids it (403: {answer.text(200)})",
-            remedy=f"correct {setting}, or the rights of the token",
+            f"{address_of(url)} forbids it (403: {response.text(200)})",
+            remedy=f"correct {setting}, or the permissions of the token",
             status=status,
         )
 
 
-def is_busy(words: str) -> bool:
-    """Whether an error is one of Cassandra's own troubles, which pass."""
-    return _BUSY.search(words) is not None
+def is_busy(message: str) -> bool:
+    """Whether an error message is about the Cassandra cluster, which recovers by itself."""
+    return _BUSY.search(message) is not None
 
 
-def check_is_json(answer: Response, url: str) -> None:
-    """Make sure that a 2xx is Stargate's: a gateway's error page may be a 200 too.
+def check_is_json(response: Response, url: str) -> None:
+    """Make sure that a 2xx is Stargate's: a gateway may send its error page with a 200.
 
     Raises:
-        TransientError: The body is there but is no JSON.
+        TransientError: There is a body, and it is not JSON.
     """
-    body = answer.body
+    body = response.body
     if not body or (body.startswith(b'{"data":{') and body.endswith(b"}}")):
-        return  # the hot path: 768 numbers are not parsed again to see that they are numbers
+        return  # the hot path: parsing the 768 numbers would cost more than the request
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError:
         raise TransientError(
-            f"{address_of(url)} answered {answer.status}, but not with JSON: {answer.text(100)}"
+            f"{address_of(url)} answered {response.status}, but not with JSON: {response.text(100)}"
         ) from None
 
 
-def check_words(words: str, table: StargateTable) -> None:
-    """Raise for the words of a refusal that name a fault of the set-up.
+def check_schema_error(message: str, table: StargateTable) -> None:
+    """Raise if an error message is about a missing keyspace, table or column.
 
     Raises:
-        ConfigurationError: The table or one of our columns is missing.
+        ConfigurationError: The table, or a column that the stream writes, is missing.
     """
-    if match := _NO_COLUMN.search(words):
+    if match := _NO_COLUMN.search(message):
         column = next(name for name in match.groups() if name)
         if column in ("vector", "page_id", table.model_column):
             raise ConfigurationError(
-                f"the table {table.keyspace}.{table.table} has no column {column}",
+                f"the table {table.name} has no column {column}",
                 remedy=f"run in cqlsh: {table.cql_of_column(column)}",
             )
-    if _NO_TABLE.search(words):
-        raise no_table(table, words)
+    if _NO_TABLE.search(message):
+        raise missing_table(table, message)
 
 
-def no_table(table: StargateTable, words: str) -> ConfigurationError:
-    """The fault of a missing keyspace or table."""
-    said = words.lower()
-    missing = "keyspace" if "keyspace" in said and "table" not in said else "table"
-    name = table.keyspace if missing == "keyspace" else f"{table.keyspace}.{table.table}"
-    first = (
+def missing_table(table: StargateTable, message: str) -> ConfigurationError:
+    """The error of a missing keyspace or table.
+
+    Args:
+        table: The table.
+        message: Stargate's error message, which shows which of the two is missing.
+    """
+    text = message.lower()
+    missing = "keyspace" if "keyspace" in text and "table" not in text else "table"
+    name = table.keyspace if missing == "keyspace" else table.name
+    create_keyspace = (
         f"CREATE KEYSPACE {table.keyspace} WITH replication = "
         "{'class': 'SimpleStrategy', 'replication_factor': 1}; "
         if missing == "keyspace"
         else ""
     )
+    cql = create_keyspace + table.cql
     return ConfigurationError(
         f"Stargate has no {missing} {name}",
-        remedy=f"correct STARGATE_KEYSPACE or STARGATE_TABLE, or run in cqlsh: {first}{table.cql}",
+        remedy=f"correct STARGATE_KEYSPACE or STARGATE_TABLE, or run in cqlsh: {cql}",
         status=404,
     )
 
 
-def _not_found(answer: Response, table: StargateTable) -> ConfigurationError:
-    """Tell a missing table from a port on which there is no REST API v2.
-
-    Stargate says of a table `{"description":"Resource not found: table 'x' not found"}`; a port
-    without REST (GraphQL's 8080) `{"code":404,"message":"HTTP 404 Not Found"}`.
-    """
-    words = answer.text(2000)
-    if "HTTP 404" not in words and re.search(r"keyspace|table", words, re.IGNORECASE):
-        return no_table(table, words)
+def missing_rest_api(url: str, response: Response) -> ConfigurationError:
+    """The error of a port without the REST API v2."""
     return ConfigurationError(
-        f"{address_of(table.url)} has no REST API v2 (404: {answer.text(200)})",
-        remedy="set STARGATE_URL to where it is: Stargate's own port for it is 8082",
+        f"{address_of(url)} has no REST API v2 (404: {response.text(200)})",
+        remedy=_REST_REMEDY,
         status=404,
     )
 
 
-def is_401(answer: Response) -> bool:
-    """Whether an answer is about the token."""
-    return answer.status == 401
+def is_missing_rest_api(response: Response) -> bool:
+    """Whether a 404 comes from a port without the REST API v2, such as GraphQL's 8080.
 
-
-def token_refused(answer: Response, url: str, remedy: str) -> RetryableError:
-    """The error of a token that stays refused.
-
-    A stalled permission check is answered 401 too ("Operation timed out"), and passes.
+    Stargate answers `{"description":"Resource not found: table 'x' not found"}` for a missing
+    table; a port without the REST API answers `{"code":404,"message":"HTTP 404 Not Found"}`.
     """
-    words = answer.text(200)
-    if is_busy(words):
-        return TransientError(f"{address_of(url)} could not check the rights: {words}", status=401)
+    return response.status == 404 and "HTTP 404" in response.text(2000)
+
+
+def _not_found(response: Response, table: StargateTable) -> ConfigurationError:
+    message = response.text(2000)
+    if not is_missing_rest_api(response) and re.search("keyspace|table", message, re.IGNORECASE):
+        return missing_table(table, message)
+    return missing_rest_api(table.url, response)
+
+
+def is_unauthorized(response: Response) -> bool:
+    """Whether a response rejects the token."""
+    return response.status == 401
+
+
+def rejected_token(response: Response, url: str, remedy: str) -> RetryableError:
+    """The error of a token that Stargate still rejects after a renewal.
+
+    Stargate also answers 401 ("Operation timed out") when its permission check stalls, which
+    recovers by itself.
+    """
+    message = response.text(200)
+    if is_busy(message):
+        return TransientError(
+            f"{address_of(url)} could not check the permissions: {message}", status=401
+        )
     return ConfigurationError(
-        f"{address_of(url)} refuses the token, or its role lacks MODIFY on the table: {words}",
+        f"{address_of(url)} refuses the token, or its role lacks MODIFY on the table: {message}",
         remedy=remedy,
         status=401,
     )

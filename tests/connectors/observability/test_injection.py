@@ -19,8 +19,9 @@ from connectors.http.client import HttpClient
 from connectors.kafka.dead_letters.message import Payload, headers_of, one_line
 from connectors.rag.notifier import RagNotifier
 from connectors.stores.stargate.auth import FixedToken
-from connectors.stores.stargate.errors import StargateTable
-from connectors.stores.stargate.rest import StargateRest, StargateSession
+from connectors.stores.stargate.rest import StargateRest
+from connectors.stores.stargate.session import StargateSession
+from connectors.stores.stargate.table import StargateTable
 from tests.connectors.stores.writers import Watched, row_of
 
 ids = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -94,7 +95,7 @@ def recorder() -> Iterator[Recorder]:
 def test_a_page_id_is_one_segment_of_one_request_and_adds_no_header(recorder, page_id):
     async def send(http: HttpClient, url: str) -> None:
         watched = Watched()
-        session = StargateSession(http, FixedToken("token"), watched.metrics)
+        session = StargateSession(http, FixedToken("token"))
         table = StargateTable(url, "gibsey", "page_vectors", None)
         await StargateRest(session, watched.stalls, watched.metrics, table).write([row_of(page_id)])
 

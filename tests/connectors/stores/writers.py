@@ -16,8 +16,10 @@ from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
 from connectors.stores.error_attribution import ErrorAttribution
 from connectors.stores.stargate.auth import FixedToken, TokenSource
-from connectors.stores.stargate.errors import StargateTable
-from connectors.stores.stargate.rest import StargateRest, StargateSession
+from connectors.stores.stargate.rest import StargateRest
+from connectors.stores.stargate.service import SERVICE
+from connectors.stores.stargate.session import StargateSession
+from connectors.stores.stargate.table import StargateTable
 from gibsey_embedder.fakes.stargate.server import TOKEN, Stargate
 from tests.connectors.http.clients import using
 
@@ -44,7 +46,7 @@ class Watched:
     """What a writer reports to, to look at from a test."""
 
     def __init__(self) -> None:
-        self.metrics = Metrics()
+        self.metrics = Metrics([SERVICE])
         self.stalls = Stalls(self.metrics)
 
     def count(self, name: str, **labels: str) -> float:
@@ -98,7 +100,7 @@ def rest_of(
     concurrency: int = 32,
 ) -> Callable[[HttpClient], StargateRest]:
     def make(http: HttpClient) -> StargateRest:
-        session = StargateSession(http, tokens or FixedToken(TOKEN), watched.metrics, timeout_s)
+        session = StargateSession(http, tokens or FixedToken(TOKEN), timeout_s, watched.metrics)
         where = StargateTable(server.url, "gibsey", table, model_column)
         return StargateRest(
             session, watched.stalls, watched.metrics, where, concurrency, attribution

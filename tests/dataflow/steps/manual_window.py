@@ -8,6 +8,7 @@ from itertools import chain
 
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import DeadLetter, Outcome, PageVector, Record
+from connectors.delivery.outputs import OutputCounts
 from connectors.embedders.batching.jobs import EmbeddingJob
 from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
@@ -87,6 +88,7 @@ class ManualWindow:
             self.tracker,
             self.metrics,
             Shutdown(exit_process=_exit),
+            OutputCounts(vector=2, delete=1),
             delete_rows,
             flush_after_s=flush_after_s,
             halt_timeout_s=halt_timeout_s,

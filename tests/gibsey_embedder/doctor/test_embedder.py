@@ -140,7 +140,7 @@ def test_a_pull_from_an_embedder_that_is_down_is_reported(
 ) -> None:
     ollama.refuse()
     run_doctor("--pull").assert_finding(
-        f"embedder {ollama.url} pull", "bad", "cannot connect", "start it"
+        f"embedder {ollama.url} pull", "bad", "cannot connect", "start the service"
     )
 
 

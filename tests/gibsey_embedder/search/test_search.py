@@ -1,4 +1,4 @@
-"""A search over stand-ins: the question prepared as pages are, the nearest rows shown."""
+"""A search over fakes: the question is prepared like a page, and the nearest rows are shown."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(stargate: Stargate, ollama: Ollama, monkeypatch: pytest.MonkeyPatch, tmp
     return invoke
 
 
-def test_the_page_that_is_meant_comes_first(run: Run) -> None:
+def test_the_best_page_comes_first(run: Run) -> None:
     result = run("compress zip archives", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -52,18 +52,18 @@ def test_the_page_that_is_meant_comes_first(run: Run) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_it_is_shown_with_the_first_words_and_how_it_was_found(
+def test_matches_are_shown_with_their_texts_and_the_rows_compared(
     run: Run, stargate: Stargate
 ) -> None:
     stargate.vectors.seed([("orphan", {"vector": embed_text("compress zip archives")})])
     shown = run("compress zip archives", "--limit", "2").stdout
-    assert "not in the table of the pages" in shown
+    assert "not in the table of pages" in shown
     assert TEXTS["zip"] in shown
     assert "sort" not in shown
     assert "4 vectors compared, one by one" in shown
 
 
-def test_the_question_is_embedded_with_its_own_prefix_and_in_the_pages_letters(
+def test_the_question_has_its_own_prefix_and_the_case_of_the_pages(
     run: Run, ollama: Ollama
 ) -> None:
     settings = {"EMBED_PREFIX": "search_document: ", "EMBED_QUERY_PREFIX": "search_query: "}
@@ -73,20 +73,20 @@ def test_the_question_is_embedded_with_its_own_prefix_and_in_the_pages_letters(
     assert ollama.texts[-1] == "search_query: Zip"
 
 
-def test_rows_that_cannot_be_compared_are_warned_about(run: Run, stargate: Stargate) -> None:
+def test_a_warning_counts_the_rows_that_cannot_be_compared(run: Run, stargate: Stargate) -> None:
     stargate.vectors.seed([("short", {"vector": [1.0]}), ("nan", {"vector": ["NaN"] * 768})])
     result = run("zip", "--json")
     assert json.loads(result.stdout)["unfit"] == 2
     assert (
-        "2 rows passed over: not 768 finite numbers (1 have 1: see EMBED_DIMENSIONS and the model); "
-        "`gibsey-embedder audit` names them, and `audit --repair` has them made anew"
+        "2 rows skipped: not 768 finite numbers (1 have 1: see EMBED_DIMENSIONS and the model); "
+        "run `gibsey-embedder audit` to list them, and `audit --repair` to embed their pages again"
     ) in result.stderr
     stargate.vectors.columns["model"] = "text"
     result = run("zip", STARGATE_MODEL_COLUMN="model")
-    assert "5 rows passed over: their vectors are of another model than nomic" in result.stderr
+    assert "5 rows skipped: their vectors are of another model than nomic" in result.stderr
 
 
-def test_the_second_endpoint_is_asked_where_the_first_is_away(run: Run, ollama: Ollama) -> None:
+def test_the_second_endpoint_embeds_if_the_first_is_unavailable(run: Run, ollama: Ollama) -> None:
     both = f"http://127.0.0.1:9,{ollama.embed_url}"
     assert run("zip", EMBED_URL=both).exit_code == 0
     result = run("zip", EMBED_URL="http://127.0.0.1:9")
@@ -95,16 +95,16 @@ def test_the_second_endpoint_is_asked_where_the_first_is_away(run: Run, ollama: 
     assert "start the embedder, or correct EMBED_URL" in result.stderr
 
 
-def test_an_empty_store_is_told_with_what_fills_it(run: Run, stargate: Stargate) -> None:
+def test_the_warning_about_an_empty_store_names_backfill(run: Run, stargate: Stargate) -> None:
     stargate.vectors.rows.clear()
     result = run("zip", "--json")
     assert (result.exit_code, json.loads(result.stdout)["matches"]) == (0, [])
-    assert "gibsey.page_vectors is empty: start the worker, and `gibsey-embedder backfill`" in (
+    assert "gibsey.page_vectors is empty: start the worker, and run `gibsey-embedder backfill`" in (
         result.stderr
     )
 
 
-def test_a_store_that_is_away_is_told_with_its_setting(
+def test_the_error_of_an_unavailable_store_names_its_setting(
     run: Run, stargate: Stargate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "GIVE_UP_AFTER_S", 0.2)
@@ -115,9 +115,7 @@ def test_a_store_that_is_away_is_told_with_its_setting(
     assert "(retried for 0 s); start Stargate, or correct STARGATE_URL" in result.stderr
 
 
-def test_a_row_that_cannot_be_asked_for_by_its_id_is_found_all_the_same(
-    run: Run, stargate: Stargate
-) -> None:
+def test_a_row_with_an_unaddressable_id_is_found(run: Run, stargate: Stargate) -> None:
     odd = {"nul \0 inside": "compress zip archives", "x" * 70_000: "compress zip archives"}
     stargate.vectors.seed((page, {"vector": embed_text(text)}) for page, text in odd.items())
     result = run("compress zip archives", "--json")
@@ -126,9 +124,7 @@ def test_a_row_that_cannot_be_asked_for_by_its_id_is_found_all_the_same(
     assert {found[page] for page in odd} == {None}
 
 
-def test_what_is_wrong_with_the_set_up_is_told_with_its_remedy(
-    run: Run, stargate: Stargate
-) -> None:
+def test_setup_errors_have_a_remedy(run: Run, stargate: Stargate) -> None:
     assert "ollama pull" in run("zip", EMBED_MODEL="no-such").stderr
     missing = run("zip", STARGATE_MODEL_COLUMN="model")
     assert missing.exit_code == 1

@@ -1,4 +1,4 @@
-"""A stream to look at: real metrics, stalls, tracker and liveness, and a batcher without work."""
+"""A stream for the status port: real metrics, stalls, tracker and liveness, and an idle batcher."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics
 from connectors.observability.recent_events import RecentEvents
 from connectors.observability.stalls import Stalls
-from gibsey_embedder.status.view import KafkaStatus, StatusView
+from connectors.rag.service import SERVICE as RAG
+from connectors.stores.stargate.service import SERVICE as STARGATE
+from dataflow.wiring import services_with
+from gibsey_embedder.status.view import KafkaStatus, OutputView, StatusView
+
+SERVICES = services_with(STARGATE)
 
 
 class Clock:
@@ -35,17 +40,17 @@ class FakeBatcher:
 
 
 @dataclass
-class FakeBox:
+class FakeRows:
     open_rows: int = 0
 
 
 @dataclass
 class Stream:
-    """What a test turns to change what the status port shows."""
+    """What a test changes to change what the status port shows."""
 
     clock: Clock = field(default_factory=Clock)
     batcher: FakeBatcher = field(default_factory=FakeBatcher)
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics = field(default_factory=lambda: Metrics(SERVICES))
     tracker: OffsetTracker = field(default_factory=OffsetTracker)
     recent: RecentEvents = field(default_factory=RecentEvents)
     unanswered: list[str] = field(default_factory=list)
@@ -71,17 +76,16 @@ class Stream:
             "KAFKA_TOPIC": "cdc.pages",
             "DEAD_LETTER_TOPIC": "cdc.pages.dlq",
             "STARGATE_AUTH_TOKEN": "***",
-            "STARGATE_CONCURRENCY": "32",
-            "RAG_CONCURRENCY": "32",
         }
         view = StatusView(
             settings_redacted=settings,
+            services=SERVICES,
+            outputs=[OutputView(STARGATE, FakeRows(3), 32), OutputView(RAG, FakeRows(), 32)],
             metrics=self.metrics,
             stalls=self.stalls,
             tracker=self.tracker,
             liveness=self.liveness,
             batcher=self.batcher,
-            write_queues={"stargate": FakeBox(3), "rag": FakeBox(), "dead-letters": FakeBox()},
             kafka_status=lambda: self.kafka,
             version="0.1.0",
             model="nomic-embed-text",

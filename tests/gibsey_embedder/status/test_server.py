@@ -77,7 +77,7 @@ def port(event_loop: EventLoop, stream: Stream) -> Iterator[Port]:
     found.server.stop()
 
 
-def test_the_page_and_everything_it_names_is_served_from_here(port: Port):
+def test_the_page_and_its_files_are_served(port: Port):
     page = port.ask("/")
     assert page.status == 200
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -91,7 +91,7 @@ def test_the_page_and_everything_it_names_is_served_from_here(port: Port):
     assert "https://" not in text
 
 
-def test_a_file_the_browser_has_is_not_sent_again(port: Port):
+def test_a_file_in_the_browsers_cache_is_not_sent_again(port: Port):
     first = port.ask("/static/status.css")
     again = port.ask("/static/status.css", **{"If-None-Match": first.headers["ETag"]})
     assert (again.status, again.body) == (304, b"")
@@ -107,7 +107,7 @@ def test_a_file_the_browser_has_is_not_sent_again(port: Port):
         "/nope",
     ],
 )
-def test_nothing_else_of_the_disk_can_be_had(port: Port, path: str):
+def test_no_other_file_is_served(port: Port, path: str):
     answer = port.ask(path)
     assert answer.status == 404
     assert b"passwd" not in answer.body
@@ -122,7 +122,7 @@ def test_it_is_read_only(port: Port, path: str, method: str):
 
 
 @pytest.mark.parametrize("path", ["/", "/status.json", "/metrics", "/healthz", "/static/status.js"])
-def test_every_answer_has_the_headers_that_keep_browsers_careful(port: Port, path: str):
+def test_every_response_has_security_headers(port: Port, path: str):
     for method in ("GET", "HEAD"):
         headers = port.ask(path, method).headers
         assert "default-src 'self'" in headers["Content-Security-Policy"]
@@ -132,7 +132,7 @@ def test_every_answer_has_the_headers_that_keep_browsers_careful(port: Port, pat
         assert "aiohttp" not in headers["Server"]
 
 
-def test_the_metrics_are_what_prometheus_reads(port: Port, stream: Stream):
+def test_prometheus_can_read_the_metrics(port: Port, stream: Stream):
     stream.metrics.upserts.inc(5)
     answer = port.ask("/metrics")
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -147,13 +147,13 @@ def test_the_metrics_are_what_prometheus_reads(port: Port, stream: Stream):
     assert not any(name.endswith("_created") for name in families)
 
 
-def test_a_prometheus_that_asks_for_openmetrics_gets_it(port: Port):
+def test_openmetrics_are_served_on_request(port: Port):
     answer = port.ask("/metrics", Accept="application/openmetrics-text;version=1.0.0")
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
     assert answer.body.endswith(b"# EOF\n")
 
 
-def test_the_json_says_how_the_stream_does(port: Port, stream: Stream):
+def test_the_json_describes_the_stream(port: Port, stream: Stream):
     stream.metrics.lag.labels("0").set(7)
     stream.metrics.lag.labels("2").set(5)
     stream.metrics.events.labels("u", "embedded").inc(40)
@@ -174,7 +174,7 @@ def test_the_json_says_how_the_stream_does(port: Port, stream: Stream):
     assert "history" not in status
 
 
-def test_the_history_is_sent_where_it_is_asked_for(port: Port):
+def test_the_history_is_sent_on_request(port: Port):
     history = eventually(lambda: port.ask("/status.json?history_since=0").json["history"]["at"])
     newest = history[-1]
     rest = port.ask(f"/status.json?history_since={newest + 1e6}").json["history"]
@@ -218,11 +218,11 @@ def test_secrets_are_masked(event_loop: EventLoop, stream: Stream, monkeypatch: 
 # --- health ---
 
 
-def test_workers_that_turn_are_alive_and_ready(port: Port):
+def test_workers_that_make_progress_are_alive_and_ready(port: Port):
     assert (port.ask("/healthz").status, port.ask("/readyz").status) == (200, 200)
 
 
-def test_a_stall_is_alive_but_not_ready_and_says_why(port: Port, stream: Stream):
+def test_a_stalled_process_is_alive_but_not_ready_with_a_reason(port: Port, stream: Stream):
     stream.stalls.waiting("embedder", "model not pulled", "run `ollama pull nomic-embed-text`")
     stream.clock.now += 3600  # the workers wait, too, and do not turn
     alive, ready = port.ask("/healthz"), port.ask("/readyz")
@@ -250,13 +250,13 @@ def test_a_worker_that_waits_for_the_other_processes_of_its_cluster_is_not_stuck
     assert port.ask("/healthz").status == 200
 
 
-def test_a_worker_that_is_silent_without_a_stall_is_stuck(port: Port, stream: Stream):
+def test_a_worker_without_progress_or_a_stall_is_stuck(port: Port, stream: Stream):
     stream.clock.now += 61
     answer = port.ask("/healthz")
     assert answer.status == 503
     assert answer.json == {
         "status": "stuck",
-        "reason": "a worker has not turned for 61 s and waits for no service",
+        "reason": "a worker has made no progress for 61 s and waits for no service",
     }
     assert port.ask("/readyz").status == 503
     assert port.ask("/status.json").json["state"]["level"] == "stuck"
@@ -267,7 +267,7 @@ def test_it_is_ready_only_when_partitions_are_assigned(port: Port, stream: Strea
     stream.kafka = {"topic": "cdc.pages"}
     answer = port.ask("/readyz")
     assert (answer.status, port.ask("/healthz").status) == (503, 200)
-    assert answer.json["reason"] == "Kafka has not told the partitions of cdc.pages yet"
+    assert answer.json["reason"] == "Kafka has not returned the partitions of cdc.pages yet"
     stream.kafka = {"topic": "cdc.pages", "topic_partitions": 3}
     assert port.ask("/readyz").json["reason"] == "no partition of cdc.pages is assigned yet"
 
@@ -279,13 +279,13 @@ def test_a_process_of_a_cluster_may_have_no_partition(event_loop: EventLoop, str
     port.server.stop()
 
 
-def test_it_is_ready_only_when_every_service_has_answered(port: Port, stream: Stream):
-    stream.unanswered.append("Stargate")
+def test_it_is_ready_only_when_every_service_has_responded(port: Port, stream: Stream):
+    stream.unanswered.append("stargate")
     answer = port.ask("/readyz")
-    assert (answer.status, answer.json["reason"]) == (503, "no answer yet from Stargate")
+    assert (answer.status, answer.json["reason"]) == (503, "no response yet from Stargate")
 
 
-def test_a_process_that_is_told_to_stop_is_not_ready(port: Port, stream: Stream):
+def test_a_stopping_process_is_not_ready(port: Port, stream: Stream):
     stream.stopping = True
     assert (port.ask("/readyz").status, port.ask("/healthz").status) == (503, 200)
 
@@ -293,7 +293,7 @@ def test_a_process_that_is_told_to_stop_is_not_ready(port: Port, stream: Stream)
 # --- the port itself ---
 
 
-def test_a_port_that_is_taken_is_waited_for_and_named(
+def test_the_status_port_waits_for_a_port_in_use(
     event_loop: EventLoop, stream: Stream, capsys: pytest.CaptureFixture[str]
 ):
     with socket.socket() as other:
@@ -316,7 +316,7 @@ def test_a_port_that_is_taken_is_waited_for_and_named(
     port.server.stop()
 
 
-def test_garbage_on_the_port_harms_nobody(port: Port):
+def test_garbage_on_the_port_has_no_effect(port: Port):
     with socket.create_connection(("127.0.0.1", port.number)) as raw:
         raw.sendall(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
         assert b"400" in raw.recv(4096)

@@ -53,13 +53,16 @@ def watched() -> Watched:
 AT_WORK = FallbackStatus("https://api.openai.com:443", "small", 1.0, "cannot connect", 12, 0)
 
 
-def test_the_fallback_at_work_is_told_in_words(watched: Watched):
+def test_the_text_names_the_fallback_in_use(watched: Watched):
     assert watched.status.get("fallback", "?") is None
     watched.stream.batcher.fallback_status = AT_WORK
     watched.later(20)
     state = watched.status["state"]
     assert (state["level"], state["ready"]) == ("fallback", True)
-    assert "away (cannot connect), and small at https://api.openai.com:443 embeds" in state["text"]
+    assert (
+        "unavailable (cannot connect), and small at https://api.openai.com:443 embeds"
+        in state["text"]
+    )
     assert "12 pages; nothing to do" in state["text"]
     assert watched.status["fallback"]["pages"] == 12
     watched.stream.batcher.fallback_status = replace(AT_WORK, held=2)
@@ -67,7 +70,7 @@ def test_the_fallback_at_work_is_told_in_words(watched: Watched):
     assert "12 pages, 2 wait for the embedder;" in watched.status["state"]["text"]
 
 
-def test_pages_that_the_fallback_has_left_are_told_with_what_to_do(watched: Watched):
+def test_the_text_names_the_remedy_for_pages_of_the_fallback(watched: Watched):
     watched.stream.metrics.other_space_pages.inc(3)
     watched.later(20)
     assert watched.status["counts"]["other_space_pages"] == 3
@@ -98,7 +101,7 @@ def test_rates_are_those_of_the_last_ten_seconds(watched: Watched):
     assert watched.status["stages"]["stargate"]["rate_per_s"] == 0
 
 
-def test_a_lag_that_was_not_counted_yet_is_not_taken_for_none(watched: Watched):
+def test_a_lag_that_is_not_counted_yet_is_unknown(watched: Watched):
     watched.stream.metrics.lag.labels("0").set(600)
     watched.stream.metrics.lag.remove("2")
     status = watched.status
@@ -107,7 +110,7 @@ def test_a_lag_that_was_not_counted_yet_is_not_taken_for_none(watched: Watched):
     assert (status["state"]["level"], status["state"]["to_go_s"]) == ("starting", None)
 
 
-def test_a_backlog_is_told_with_the_time_that_is_left(watched: Watched):
+def test_a_backlog_has_the_time_until_it_is_processed(watched: Watched):
     watched.settle(100, seconds=10)
     watched.stream.metrics.lag.labels("0").set(600)
     state = watched.status["state"]
@@ -115,7 +118,7 @@ def test_a_backlog_is_told_with_the_time_that_is_left(watched: Watched):
     assert "backlog of 600" in state["text"]
 
 
-def test_a_backlog_that_does_not_move_says_so(watched: Watched):
+def test_the_text_names_a_backlog_that_does_not_move(watched: Watched):
     watched.later(20)
     watched.stream.metrics.lag.labels("0").set(600)
     state = watched.status["state"]
@@ -123,13 +126,13 @@ def test_a_backlog_that_does_not_move_says_so(watched: Watched):
     assert "nothing has been settled" in state["text"]
 
 
-def test_pages_on_their_way_with_little_lag_are_keeping_up(watched: Watched):
+def test_a_stream_with_little_lag_is_busy(watched: Watched):
     watched.settle(100, seconds=10)
     watched.stream.metrics.lag.labels("0").set(3)
     assert watched.status["state"]["level"] == "busy"
 
 
-def test_a_stage_that_uses_its_places_is_the_slowest(watched: Watched):
+def test_a_stage_that_uses_its_slots_is_the_slowest(watched: Watched):
     for _ in range(5):
         watched.stream.metrics.stage.labels("embed").observe(1.9 * SAMPLE_S)  # two at once
         watched.settle(20, seconds=2)
@@ -161,7 +164,7 @@ def test_several_stalls_are_all_named(watched: Watched):
     )
 
 
-def test_a_silent_kafka_leaves_unknown_how_long_it_takes_to_catch_up(watched: Watched):
+def test_the_time_to_catch_up_is_unknown_without_kafka(watched: Watched):
     watched.settle(100, seconds=10)
     assert watched.status["state"]["to_go_s"] == 0
     watched.stream.stalls.waiting("kafka", "no broker", "start it")
@@ -169,13 +172,13 @@ def test_a_silent_kafka_leaves_unknown_how_long_it_takes_to_catch_up(watched: Wa
     assert watched.status["state"]["to_go_s"] is None
 
 
-def test_a_rag_service_that_is_away_is_said_not_to_hold_the_stream_up(watched: Watched):
+def test_the_text_of_a_rag_stall_states_that_rows_are_stored(watched: Watched):
     watched.stream.stalls.waiting("rag", "refused", "start it")
     text = watched.status["state"]["text"]
     assert text.startswith("Waiting for the RAG service: refused; rows are stored meanwhile")
 
 
-def test_an_idle_stream_says_that_its_last_pages_were_late(watched: Watched):
+def test_the_text_of_an_idle_stream_names_late_pages(watched: Watched):
     watched.settle(100, seconds=10, fresh_s=20)
     watched.later(20)
     state = watched.status["state"]
@@ -185,7 +188,7 @@ def test_an_idle_stream_says_that_its_last_pages_were_late(watched: Watched):
     )
 
 
-def test_freshness_is_that_of_the_last_minute(watched: Watched):
+def test_freshness_covers_the_last_minute(watched: Watched):
     watched.settle(100, seconds=60, fresh_s=20)
     watched.later(70)
     assert watched.status["freshness"]["kafka"] == {"p50_s": None, "p95_s": None, "count": 0}
@@ -195,7 +198,7 @@ def test_freshness_is_that_of_the_last_minute(watched: Watched):
     assert freshness["count"] == 5
 
 
-def test_the_history_is_bounded_and_told_in_parts(watched: Watched):
+def test_the_history_is_bounded_and_sent_in_parts(watched: Watched):
     watched.later(KEPT_S + 100)
     history = watched.data.status(0.0)["history"]
     assert len(history["at"]) == KEPT_S / SAMPLE_S
@@ -204,7 +207,7 @@ def test_the_history_is_bounded_and_told_in_parts(watched: Watched):
 
 
 @given(st.lists(st.floats(0.001, 900), min_size=1, max_size=60), st.sampled_from([0.5, 0.95]))
-def test_a_quantile_lies_in_the_bucket_of_the_true_one(values: list[float], q: float):
+def test_a_quantile_is_in_the_bucket_of_the_exact_one(values: list[float], q: float):
     stream = Stream()
     for value in values:
         stream.metrics.freshness.labels("kafka").observe(value)

@@ -1,4 +1,4 @@
-"""The audit over stand-ins: what it finds, what it leaves alone, and how it ends.
+"""The audit over fakes: what it finds, what it leaves alone, and how it ends.
 
 That the stream then does what was sent is in tests/flow/test_repair.py.
 """
@@ -71,7 +71,7 @@ def row_asked(table: str, page_id: str) -> Callable[[Request], bool]:
     return lambda request: request.method == "GET" and request.path.endswith(place)
 
 
-def test_a_store_that_is_as_it_should_be_is_clean(run: Run, stargate: Stargate) -> None:
+def test_a_right_store_is_clean(run: Run, stargate: Stargate) -> None:
     seed(stargate, pages=["a", "b"], vectors=["a", "b"])
     stargate.pages.seed([("blank", {"body": " "}), ("null", {"body": None})])
     shown = run()
@@ -81,7 +81,7 @@ def test_a_store_that_is_as_it_should_be_is_clean(run: Run, stargate: Stargate) 
     assert run("--repair").exit_code == 0
 
 
-def test_every_fault_is_named_and_counted(run: Run, stargate: Stargate) -> None:
+def test_every_problem_is_named_and_counted(run: Run, stargate: Stargate) -> None:
     seed(stargate, pages=["a", "b", "c", "d"], vectors=["a", "e", "f"])
     stargate.vectors.seed([("b", {"vector": [0.5]})])
     shown = run()
@@ -94,7 +94,7 @@ def test_every_fault_is_named_and_counted(run: Run, stargate: Stargate) -> None:
     assert found["named"]["missing"] == [["c", ""]]
 
 
-def test_another_model_is_a_fault_where_models_are_written(run: Run, stargate: Stargate) -> None:
+def test_another_model_is_a_problem_if_models_are_stored(run: Run, stargate: Stargate) -> None:
     seed(stargate, pages=["a", "b", "c"], vectors=["a"])
     stargate.vectors.columns["model"] = "text"
     stargate.vectors.seed([("b", {**GOOD, "model": "nomic-embed-text"})])
@@ -103,13 +103,13 @@ def test_another_model_is_a_fault_where_models_are_written(run: Run, stargate: S
     found = report(run("--json", STARGATE_MODEL_COLUMN="model"))
     assert found["found"]["other-model"] == 2
     assert found["named"]["other-model"] == [
-        ["a", "no model is written"],
+        ["a", "no model is stored"],
         ["c", "made by text-embedding-3-small"],
     ]
 
 
 @pytest.mark.parametrize("arguments", [(), ("--repair", "--yes")])
-def test_a_model_column_that_is_none_is_told_at_once_with_its_cql(
+def test_a_missing_model_column_is_reported_with_its_cql(
     run: Run, stargate: Stargate, mock_kafka: MockKafka, arguments: tuple[str, ...]
 ) -> None:
     seed(stargate, pages=["a", "b"], vectors=["a", "gone"])
@@ -123,7 +123,7 @@ def test_a_model_column_that_is_none_is_told_at_once_with_its_cql(
     assert set(stargate.vectors.rows) == {"a", "gone"}
 
 
-def test_a_table_of_pages_without_texts_is_told(run: Run, stargate: Stargate) -> None:
+def test_a_table_of_pages_without_texts_is_reported(run: Run, stargate: Stargate) -> None:
     stargate.pages.columns = {"words": "text"}
     result = run()
     assert result.exit_code == 1
@@ -139,7 +139,7 @@ def test_a_role_that_may_not_read_schemas_can_audit(run: Run, stargate: Stargate
     assert run("--json").exit_code == 0
 
 
-def test_ids_that_no_row_can_be_asked_for_by_are_told_and_hinder_nothing(
+def test_unaddressable_ids_are_reported_and_stop_nothing(
     run: Run, stargate: Stargate, mock_kafka: MockKafka
 ) -> None:
     """A NUL, which the stream takes for undecodable, and one too long for a URL."""
@@ -153,9 +153,7 @@ def test_ids_that_no_row_can_be_asked_for_by_are_told_and_hinder_nothing(
     assert "good" in stargate.vectors.rows
 
 
-def test_a_page_that_changes_while_the_tables_are_read_is_no_fault(
-    run: Run, stargate: Stargate
-) -> None:
+def test_a_page_that_changes_during_the_scan_is_not_a_problem(run: Run, stargate: Stargate) -> None:
     seed(stargate, pages=["written"], vectors=["deleted"])
 
     def arrives(request: Request) -> bool:
@@ -173,7 +171,9 @@ def test_a_page_that_changes_while_the_tables_are_read_is_no_fault(
     }
 
 
-def test_a_page_whose_vector_is_on_its_way_is_no_fault(run: Run, stargate: Stargate) -> None:
+def test_a_page_whose_vector_is_being_written_is_not_a_problem(
+    run: Run, stargate: Stargate
+) -> None:
     seed(stargate, pages=["p"], vectors=[])
     looks = []
 
@@ -189,7 +189,7 @@ def test_a_page_whose_vector_is_on_its_way_is_no_fault(run: Run, stargate: Starg
     assert len(looks) == 2
 
 
-def test_a_repair_sends_and_removes_after_it_has_asked(
+def test_a_repair_asks_for_confirmation_first(
     run: Run, stargate: Stargate, mock_kafka: MockKafka
 ) -> None:
     seed(stargate, pages=["a", "b"], vectors=["a", "gone"])
@@ -206,7 +206,7 @@ def test_a_repair_sends_and_removes_after_it_has_asked(
     assert list(stargate.vectors.rows) == ["a"]
 
 
-def test_orphans_that_are_to_stay_are_no_fault(run: Run, stargate: Stargate) -> None:
+def test_kept_orphans_are_not_a_problem(run: Run, stargate: Stargate) -> None:
     seed(stargate, pages=["a"], vectors=["a", "gone"])
     kept = run("--json", "--keep-orphans")
     assert (kept.exit_code, report(kept)["found"]["orphan"]) == (0, 1)
@@ -216,7 +216,7 @@ def test_orphans_that_are_to_stay_are_no_fault(run: Run, stargate: Stargate) -> 
     assert set(stargate.vectors.rows) == {"gone", "bad, but of no page"}
 
 
-def test_an_orphan_that_is_to_stay_and_cannot_be_asked_for_is_none_that_is_left(
+def test_a_kept_orphan_with_an_unaddressable_id_does_not_count_as_left(
     run: Run, stargate: Stargate
 ) -> None:
     seed(stargate, pages=["a"], vectors=["g" * 70_000])
@@ -236,7 +236,7 @@ def test_a_bad_vector_whose_page_has_no_text_is_removed(
 
 
 @pytest.mark.parametrize("look", [4, 5])
-def test_a_page_that_comes_back_right_before_or_after_the_removal_is_left_for_the_next_audit(
+def test_a_page_that_comes_back_around_the_removal_is_left_for_the_next_audit(
     run: Run, stargate: Stargate, look: int
 ) -> None:
     """Looks at the page: twice for the audit, once in its turn, before the removal, behind it."""
@@ -265,11 +265,11 @@ def test_an_empty_table_of_pages_does_not_empty_the_store(run: Run, stargate: St
     assert set(stargate.vectors.rows) == {"a", "b"}
 
 
-def test_nothing_is_repaired_where_the_reading_broke_off(
+def test_nothing_is_repaired_after_an_incomplete_scan(
     run: Run, stargate: Stargate, mock_kafka: MockKafka
 ) -> None:
     seed(stargate, pages=[f"p{n}" for n in range(30)], vectors=["gone"])
-    broken = 'Stargate answered 400 for gibsey.pages: {"description":"no"}'
+    broken = 'Stargate answered 400 to a read of gibsey.pages: {"description":"no"}'
     stargate.faults.status(400, b'{"description":"no"}', when=lambda r: "page-state" in r.query)
     result = run("--repair", "--yes", "--page-size", "10")
     assert (result.exit_code, broken in result.stderr) == (1, True), result.output
@@ -277,17 +277,17 @@ def test_nothing_is_repaired_where_the_reading_broke_off(
     assert "gone" in stargate.vectors.rows
 
 
-def test_a_page_that_the_topic_does_not_take_is_left(run: Run, stargate: Stargate) -> None:
+def test_a_page_that_the_topic_does_not_accept_is_left(run: Run, stargate: Stargate) -> None:
     stargate.pages.seed([("huge", {"body": "x" * 2_000_000}), ("b", BODY)])
     result = run("--repair", "--yes")
     assert result.exit_code == 1
-    assert "huge is not taken" in result.stdout
-    assert "1 pages sent into cdc.pages, 0 vectors removed, 0 healed by themselves, 1 left" in (
+    assert "does not accept huge" in result.stdout
+    assert "1 pages sent into cdc.pages, 0 vectors removed, 0 already right, 1 left" in (
         result.stdout
     )
 
 
-def test_a_stream_that_is_behind_is_said_beside_what_is_missing(
+def test_missing_vectors_are_reported_with_the_lag_of_the_stream(
     run: Run, stargate: Stargate, mock_kafka: MockKafka
 ) -> None:
     seed(stargate, pages=["a"], vectors=[])

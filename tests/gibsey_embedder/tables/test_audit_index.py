@@ -17,13 +17,13 @@ TABLE = st.dictionaries(IDS, st.booleans(), max_size=20)
 
 
 @given(pages=TABLE, vectors=TABLE, chunk=st.integers(1, 5))
-def test_suspects_are_what_two_sets_say(
+def test_suspects_are_the_same_as_with_two_sets(
     pages: dict[str, bool], vectors: dict[str, bool], chunk: int
 ) -> None:
     with AuditIds() as ids:
         for page in pages.items():
-            ids.saw_pages([page])
-        ids.saw_vectors(vectors.items())
+            ids.add_pages([page])
+        ids.add_vectors(vectors.items())
         missing = {page for page, has_text in pages.items() if has_text and page not in vectors}
         wrong = {page for page, is_good in vectors.items() if not is_good or page not in pages}
         assert ids.compare() == len(missing | wrong)
@@ -35,32 +35,30 @@ def test_suspects_are_what_two_sets_say(
         assert (ids.pages(), ids.vectors()) == (len(pages), len(vectors))
 
 
-def test_a_row_that_is_listed_twice_counts_once_as_it_was_last() -> None:
+def test_the_last_of_two_rows_with_one_id_counts() -> None:
     with AuditIds() as ids:
-        ids.saw_pages([("p", True), ("p", False)])
+        ids.add_pages([("p", True), ("p", False)])
         assert ids.pages() == 1
         assert ids.compare() == 0
 
 
-def test_faults_may_heal_while_they_are_gone_through() -> None:
+def test_problems_may_be_removed_during_the_iteration() -> None:
     with AuditIds() as ids:
         for number in range(5):
-            ids.set_fault(f"p{number}", RowProblem("missing"))
+            ids.set_problem(f"p{number}", RowProblem("missing"))
         seen = []
-        for batch in ids.faulty(2):
+        for batch in ids.problem_ids(2):
             seen += batch
-            ids.set_fault(batch[0], None)
+            ids.set_problem(batch[0], None)
         assert seen == [f"p{number}" for number in range(5)]
         assert ids.counts()["missing"] == 2
-        assert ids.faults("missing", 1) == [("p1", "")]
+        assert ids.problems("missing", 1) == [("p1", "")]
 
 
-def test_nothing_of_it_is_left_on_disk_even_by_a_kill(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_file_remains_even_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with AuditIds() as ids:
-        ids.saw_pages((f"{number:0200}", True) for number in range(100_000))  # more than its cache
+        ids.add_pages((f"{number:0200}", True) for number in range(100_000))  # more than its cache
         assert ids.pages() == 100_000
         assert not list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())

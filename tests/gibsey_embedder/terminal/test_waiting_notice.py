@@ -19,7 +19,7 @@ from tests.gibsey_embedder.listeners import silent
 ROOT = Path(__file__).parents[3]
 COMMANDS = [
     ("dead-letters", "reading cdc.pages.dlq from Kafka at {broker}"),
-    ("backfill", "to cdc.pages at {broker}, after 10 s by which clocks may differ (--skew)."),
+    ("backfill", "to cdc.pages at {broker}, after a wait of 10 s for clocks that differ (--skew)."),
 ]
 
 

@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from connectors.stores.error_attribution import ErrorAttribution
-from connectors.stores.stargate.bulk import StargateCustom
+from connectors.stores.stargate.bulk import FAILING_S
+from connectors.stores.stargate.custom import StargateCustom
 from gibsey_embedder.fakes.message import Request
 from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.connectors.stores.writers import (
@@ -22,9 +23,9 @@ from tests.connectors.stores.writers import (
 )
 
 
-def custom_of(server: Stargate, watched: Watched, rows=100, url=None, **rest):
+def custom_of(server: Stargate, watched: Watched, rows=100, url=None, failing_s=FAILING_S, **rest):
     return lambda http: StargateCustom(
-        rest_of(server, watched, **rest)(http), url or server.bulk_url, rows
+        rest_of(server, watched, **rest)(http), url or server.bulk_url, rows, failing_s
     )
 
 
@@ -81,7 +82,7 @@ def test_a_refusal_of_everything_empties_nothing_into_dead_letters(stargate, wat
 
     async def use(writer):
         writing = asyncio.ensure_future(writer.write(pages(40)))
-        await until(lambda: "every row is refused" in watched.stall("stargate"))
+        await until(lambda: "every row is rejected" in watched.stall("stargate"))
         stargate.faults.clear()
         return await writing
 
@@ -113,12 +114,17 @@ def test_a_service_that_is_not_there_or_closed_is_the_setups_fault(stargate, wat
 
 def test_500s_that_never_heal_end_as_that_rows_refusal_alone(stargate, watched, monkeypatch):
     monkeypatch.setattr("connectors.http.retry.LONGEST_WAIT_S", 0.02)
-    monkeypatch.setattr("connectors.stores.stargate.bulk.FAILING_S", 0.05)
     stargate.faults.status(500, b"stumbled", when=holds("bad"))
     rows = pages(20)
     rows[4] = row_of("bad")
     refused = write(
-        custom_of(stargate, watched, attribution=ErrorAttribution(HurriedClock(step_s=4))), *rows
+        custom_of(
+            stargate,
+            watched,
+            failing_s=0.05,
+            attribution=ErrorAttribution(HurriedClock(step_s=4)),
+        ),
+        *rows,
     )
     assert set(refused) == {4}
     assert "stumbled" in refused[4].detail

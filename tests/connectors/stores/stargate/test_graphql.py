@@ -3,7 +3,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from connectors.stores.stargate.bulk import StargateGraphql, graphql_name
+from connectors.stores.stargate.bulk import FAILING_S
+from connectors.stores.stargate.graphql import StargateGraphql, graphql_name
 from gibsey_embedder.fakes.message import Request
 from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.connectors.stores.writers import (
@@ -18,9 +19,9 @@ from tests.connectors.stores.writers import (
 )
 
 
-def graphql_of(server: Stargate, watched: Watched, rows=100, url=None, **rest):
+def graphql_of(server: Stargate, watched: Watched, rows=100, url=None, failing_s=FAILING_S, **rest):
     return lambda http: StargateGraphql(
-        rest_of(server, watched, **rest)(http), url or server.graphql_url, rows
+        rest_of(server, watched, **rest)(http), url or server.graphql_url, rows, failing_s
     )
 
 
@@ -151,9 +152,8 @@ def test_a_bulk_that_is_too_much_is_halved(stargate, watched, status):
 
 def test_a_bulk_that_fails_and_fails_is_taken_apart(stargate, watched, monkeypatch):
     monkeypatch.setattr("connectors.http.retry.LONGEST_WAIT_S", 0.02)
-    monkeypatch.setattr("connectors.stores.stargate.bulk.FAILING_S", 0.05)
     stargate.faults.status(500, b"boom", when=is_bulk)
-    assert write(graphql_of(stargate, watched), *pages(50)) == {}
+    assert write(graphql_of(stargate, watched, failing_s=0.05), *pages(50)) == {}
     assert len(stargate.vectors.rows) == 50
 
 

@@ -269,7 +269,7 @@ def test_a_400_that_every_row_gets_empties_nothing_into_dead_letters(stargate, w
 
     async def use(writer):
         writing = asyncio.ensure_future(writer.write(rows))
-        await until(lambda: "every row is refused" in watched.stall("stargate"))
+        await until(lambda: "every row is rejected" in watched.stall("stargate"))
         words = watched.stall("stargate")
         stargate.faults.clear()
         return words, await writing

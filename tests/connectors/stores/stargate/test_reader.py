@@ -1,4 +1,4 @@
-"""Rows read through Stargate's paging, over a real socket."""
+"""Rows read through Stargate's REST API, over a real socket."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from connectors.http.client import HttpClient
-from connectors.observability.metrics import Metrics
+from connectors.stores.base import PageStateError
 from connectors.stores.stargate.auth import FixedToken
-from connectors.stores.stargate.errors import StargateTable
-from connectors.stores.stargate.rest import StargateSession
+from connectors.stores.stargate.reader import StargateReader
+from connectors.stores.stargate.session import StargateSession
+from connectors.stores.stargate.table import StargateTable
 from gibsey_embedder.fakes.stargate.server import TOKEN, Stargate
-from gibsey_embedder.tables.rows import PageStateError, Rows
 from gibsey_embedder.terminal.retry_policy import GaveUpError, RetryPolicy
 
 T = TypeVar("T")
@@ -23,28 +23,31 @@ T = TypeVar("T")
 
 def over(
     stargate: Stargate,
-    work: Callable[[Rows[str]], Awaitable[T]],
+    work: Callable[[StargateReader[str]], Awaitable[T]],
     *,
     table: str = "pages",
     limit_s: float = 5.0,
     console: Console | None = None,
 ) -> T:
-    """Do something with the rows of a table, each read as its id."""
+    """Use a reader of a table, whose rows are their ids."""
 
-    async def done() -> T:
+    async def use() -> T:
         http = HttpClient()
+        retry_policy = RetryPolicy(console or Console(quiet=True), limit_s)
+        reader = StargateReader(
+            StargateSession(http, FixedToken(TOKEN)),
+            StargateTable(stargate.url, "gibsey", table),
+            "STARGATE_PAGES_TABLE",
+            ["page_id", "body"],
+            _id_of,
+            retry_policy.call,
+        )
         try:
-            session = StargateSession(http, FixedToken(TOKEN), Metrics())
-            place = StargateTable(stargate.url, "gibsey", table)
-            retry_policy = RetryPolicy(console or Console(quiet=True), limit_s)
-            columns = ["page_id", "body"]
-            return await work(
-                Rows(session, place, "STARGATE_PAGES_TABLE", columns, _id_of, retry_policy)
-            )
+            return await work(reader)
         finally:
             await http.close()
 
-    return asyncio.run(done())
+    return asyncio.run(use())
 
 
 def _id_of(row: object) -> str:
@@ -52,9 +55,11 @@ def _id_of(row: object) -> str:
     return str(row["page_id"])
 
 
-def listed(size: int, state: str | None = None) -> Callable[[Rows[str]], Awaitable[list[str]]]:
-    async def work(rows: Rows[str]) -> list[str]:
-        return [row async for chunk in rows.batches(size, state) for row in chunk.rows]
+def listed(
+    size: int, state: str | None = None
+) -> Callable[[StargateReader[str]], Awaitable[list[str]]]:
+    async def work(reader: StargateReader[str]) -> list[str]:
+        return [row async for chunk in reader.scan(size, state) for row in chunk.rows]
 
     return work
 
@@ -74,9 +79,9 @@ def test_all_rows_are_listed_in_chunks(stargate: Stargate, count: int) -> None:
 def test_a_listing_goes_on_behind_a_state(stargate: Stargate) -> None:
     ids = seed(stargate, 10)
 
-    async def first_state(rows: Rows[str]) -> str | None:
-        async for chunk in rows.batches(4):
-            return chunk.next_state
+    async def first_state(reader: StargateReader[str]) -> str | None:
+        async for chunk in reader.scan(4):
+            return chunk.next_position
         return None
 
     assert over(stargate, listed(4, over(stargate, first_state))) == ids[4:]
@@ -103,9 +108,9 @@ def test_a_state_that_is_none_any_more_is_told(stargate: Stargate) -> None:
 @pytest.mark.parametrize("page_id", ["a/b", " x", "'a'", "..", "it's", "ü?#%", "rows"])
 def test_one_row_is_read_and_removed_whatever_its_id(stargate: Stargate, page_id: str) -> None:
     stargate.pages.seed([("other", {"body": "text"}), (page_id, {"body": "text"})])
-    assert over(stargate, lambda rows: rows.get(page_id)) == page_id
-    over(stargate, lambda rows: rows.delete(page_id))
-    assert over(stargate, lambda rows: rows.get(page_id)) is None
+    assert over(stargate, lambda reader: reader.get(page_id)) == page_id
+    over(stargate, lambda reader: reader.delete(page_id))
+    assert over(stargate, lambda reader: reader.get(page_id)) is None
     assert list(stargate.pages.rows) == ["other"]
 
 
@@ -136,7 +141,7 @@ def test_what_will_not_heal_is_told_at_once_with_its_remedy(stargate: Stargate) 
     ):
         over(stargate, listed(5), table="no_pages")
     stargate.rest_on_wrong_port = True
-    with pytest.raises(GaveUpError, match="set STARGATE_URL to where it is"):
+    with pytest.raises(GaveUpError, match="set STARGATE_URL to the REST API v2"):
         over(stargate, listed(5))
     stargate.rest_on_wrong_port = False
     stargate.tokens.fixed = None

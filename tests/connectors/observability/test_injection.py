@@ -59,7 +59,8 @@ class Recorder:
         self._loop.run_until_complete(self._http.close())
         self._server.close()
         responding = asyncio.all_tasks(self._loop)  # they end with their connections
-        self._loop.run_until_complete(asyncio.wait(responding, timeout=5))
+        if responding:
+            self._loop.run_until_complete(asyncio.wait(responding, timeout=5))
         self._loop.close()
 
     async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,5 +1,4 @@
-"""The whole graph on Bytewax's own workers and recovery store, between a source and services in
-this process."""
+"""The whole graph on Bytewax's workers and recovery store, with services in this process."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ EOF, ABORT = TestingSource.EOF, TestingSource.ABORT
 
 
 class Writes:
-    """A service that takes every row, and remembers them in order."""
+    """A service that accepts every row, and keeps the rows in order."""
 
     rows_per_request = 1
     concurrency = 8
@@ -52,15 +51,15 @@ class Writes:
 
 @dataclass
 class World:
-    """The services, which outlive the runs of the stream."""
+    """The services, which continue while the stream restarts."""
 
     stargate: Writes = field(default_factory=Writes)
     rag: Writes = field(default_factory=Writes)
-    letters: Writes = field(default_factory=Writes)
+    dead_letters: Writes = field(default_factory=Writes)
     tracker: OffsetTracker = field(default_factory=OffsetTracker)
 
     def stored(self) -> dict[str, int | None]:
-        """The offset of each page's last row, None where it was removed."""
+        """Return the offset of each page's last row; None if the row was removed."""
         return {
             row.page_id: None if row.vector is None else row.record.offset
             for row in self.stargate.rows
@@ -75,7 +74,7 @@ class World:
         workers: int = 1,
         delete_rows: bool = False,
     ) -> None:
-        """One run of the stream, from its last snapshot to the source's end."""
+        """Run the stream from its last snapshot to the end of the source."""
         setup = BatcherSetup(ManualEmbedder(_refuse_poison))
         self.tracker = OffsetTracker()
         shutdown = Shutdown(exit_process=_fail)
@@ -103,7 +102,7 @@ class World:
                 setup.batcher, self.tracker, setup.metrics, shutdown, counts, delete_rows
             ),
             outputs=outputs,
-            dead_letters=write_queue(self.letters, lambda letter: letter.record.origin),
+            dead_letters=write_queue(self.dead_letters, lambda letter: letter.record.origin),
             tracker=self.tracker,
             metrics=setup.metrics,
             shutdown=shutdown,
@@ -121,15 +120,15 @@ class World:
             setup.event_loop.close()
         assert not setup.crashes
 
-    def run_until(self, found: Callable[[], bool], events, recovery: Path, **options) -> int:
-        """Run, and start anew at each end, until something holds; returns the runs it took."""
+    def run_until(self, is_done: Callable[[], bool], events, recovery: Path, **options) -> int:
+        """Run the stream again and again until a condition holds; return the number of runs."""
         runs = 0
 
         def again() -> bool:
             nonlocal runs
             runs += 1
             self.run(events, recovery, **options)
-            return found()
+            return is_done()
 
         eventually(again, within_s=30)
         return runs
@@ -179,17 +178,17 @@ def pages(count: int, start: int = 0, prefix: str = "page") -> list[Record]:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_every_page_reaches_both_outputs_once_over_any_number_of_ends(recovery, workers):
+def test_every_page_reaches_both_outputs_once_across_any_number_of_restarts(recovery, workers):
     world = World()
     events = [*pages(50), EOF(), *pages(50, 50), EOF(), *pages(20, 100)]
     world.run_until(lambda: len(world.stored()) == 120, events, recovery, workers=workers)
     assert sorted(world.stargate.offsets) == list(range(120))
     assert sorted(world.rag.offsets) == list(range(120))
-    assert world.letters.rows == []
+    assert world.dead_letters.rows == []
     assert world.tracker.open_pages == 0
 
 
-def test_python_keeps_the_state_of_each_worker_from_one_call_to_the_next(recovery, monkeypatch):
+def test_each_worker_keeps_its_python_thread_state_between_calls(recovery, monkeypatch):
     local, calls, on_batch = threading.local(), [], Window.on_batch
 
     def counted(window: Window, values: list[list[Change]]) -> tuple[list[list[Outcome]], bool]:
@@ -204,7 +203,7 @@ def test_python_keeps_the_state_of_each_worker_from_one_call_to_the_next(recover
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4, 5, 8, 16])
-def test_a_page_and_its_rows_stay_on_one_worker_and_each_has_its_share(
+def test_a_page_and_its_rows_stay_on_one_worker_and_workers_share_the_load(
     recovery, monkeypatch, workers
 ):
     embeds: dict[str, int] = {}
@@ -231,14 +230,14 @@ def test_a_page_and_its_rows_stay_on_one_worker_and_each_has_its_share(
     assert max(shares.values()) - min(shares.values()) <= 1
 
 
-def test_what_was_killed_is_done_again_and_nothing_is_missing(recovery):
+def test_work_lost_in_a_kill_is_redone_and_nothing_is_missing(recovery):
     world = World()
     events = [*pages(40), ABORT(), *pages(40, 40), ABORT(), *pages(20, 80)]
     world.run_until(lambda: len(world.stored()) == 100, events, recovery)
     assert set(world.stargate.offsets) == set(world.rag.offsets) == set(range(100))
 
 
-def test_a_run_goes_on_with_another_number_of_workers(recovery):
+def test_a_run_resumes_with_another_number_of_workers(recovery):
     world = World()
     events = [*pages(40), EOF(), *pages(40, 40), EOF(), *pages(40, 80)]
     for workers in (1, 4, 2):
@@ -247,24 +246,24 @@ def test_a_run_goes_on_with_another_number_of_workers(recovery):
     assert Counter(world.stargate.offsets) == Counter(range(120))
 
 
-def test_the_newest_change_of_each_page_wins_over_kills_and_ends(recovery):
+def test_the_newest_change_of_each_page_wins_across_kills_and_restarts(recovery):
     world = World()
     edits = [event(n, f"page {n % 7}", f"text {n}", "u") for n in range(200)]
     events = [*edits[:60], ABORT(), *edits[60:120], EOF(), *edits[120:170], ABORT(), *edits[170:]]
     newest = {f"page {n % 7}": n for n in range(200)}
     world.run_until(lambda: world.stored() == newest, events, recovery)
-    world.run(events, recovery)  # a run more changes nothing
+    world.run(events, recovery)  # another run changes nothing
     assert world.stored() == newest
 
 
-def test_what_cannot_be_decoded_or_embedded_is_a_dead_letter_and_the_others_go_on(recovery):
+def test_events_that_cannot_be_decoded_or_embedded_become_dead_letters(recovery):
     world = World()
     broken = Record("cdc.pages", 0, 1, 1, None, b"{}")
     events = [event(0, "a", "text"), broken, event(2, "b", "poison"), event(3, "c", "text")]
-    world.run_until(lambda: len(world.letters.rows) == 2, events, recovery)
+    world.run_until(lambda: len(world.dead_letters.rows) == 2, events, recovery)
     world.run_until(lambda: len(world.stored()) == 2, events, recovery)
     assert set(world.stored()) == {"a", "c"}
-    reasons = {letter.record.offset: letter.reason for letter in world.letters.rows}
+    reasons = {letter.record.offset: letter.reason for letter in world.dead_letters.rows}
     assert reasons == {1: "undecodable", 2: "refused-by-embedder"}
     assert world.tracker.open_pages == 0
 

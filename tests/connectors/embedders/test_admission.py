@@ -20,14 +20,14 @@ def unit(values: list[float]) -> list[float]:
 
 
 @given(st.lists(usual, min_size=3, max_size=40).filter(any))
-def test_what_is_admitted_has_unit_length_and_the_same_direction(values):
+def test_an_admitted_vector_has_unit_length_and_the_same_direction(values):
     admitted = orjson.loads(admit(values, len(values)))
     assert math.hypot(*admitted) == pytest.approx(1.0, abs=1e-6)
     assert admitted == pytest.approx(unit(values), abs=2e-6)
 
 
 @given(st.lists(finite | st.integers(-(2**70), 2**70), min_size=1, max_size=8))
-def test_any_list_of_finite_numbers_is_admitted_with_unit_length_or_refused(values):
+def test_any_list_of_finite_numbers_is_admitted_with_unit_length_or_rejected(values):
     try:
         admitted = admit(values, len(values))
     except InvalidVectorError:
@@ -35,19 +35,19 @@ def test_any_list_of_finite_numbers_is_admitted_with_unit_length_or_refused(valu
     assert math.hypot(*orjson.loads(admitted)) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_numbers_of_unit_length_are_passed_on_as_they_were_written():
+def test_a_vector_of_unit_length_keeps_its_numbers():
     text = b"[0.6,0.8,0.0,-1.5e-9]"
     assert orjson.loads(admit(orjson.loads(text), 4)) == orjson.loads(text)
     assert admit([0.6, 0.8], 2) == b"[0.6,0.8]"
 
 
-def test_a_length_that_rounding_to_float32_could_push_over_the_promise_is_scaled():
+def test_a_length_that_rounding_could_push_over_the_tolerance_is_normalised():
     values = [1.0 + 9.8e-7, 0.0]
     assert orjson.loads(admit(values, 2)) == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
-    ("values", "word"),
+    ("values", "reason"),
     [
         ([math.nan, 1.0], "NaN"),
         ([math.inf, 1.0], "infinite"),
@@ -64,13 +64,13 @@ def test_a_length_that_rounding_to_float32_could_push_over_the_promise_is_scaled
         ({"0": 1}, "an object"),
     ],
 )
-def test_what_is_no_vector_is_refused_with_the_reason(values, word):
-    with pytest.raises(InvalidVectorError, match=word):
+def test_a_value_that_is_not_a_vector_is_rejected_with_the_reason(values, reason):
+    with pytest.raises(InvalidVectorError, match=reason):
         admit(values, 2)
 
 
 @pytest.mark.parametrize("size", [0, 1, 767, 769])
-def test_another_size_is_told_apart_and_names_both_sizes(size):
+def test_the_error_of_another_size_names_both_sizes(size):
     with pytest.raises(
         DimensionMismatchError, match=rf"{size} dimensions instead of 768"
     ) as caught:
@@ -78,5 +78,5 @@ def test_another_size_is_told_apart_and_names_both_sizes(size):
     assert caught.value.seen == size
 
 
-def test_numbers_come_out_as_json_that_any_parser_reads():
+def test_an_admitted_vector_is_json_for_any_parser():
     assert json.loads(admit([3.0, 4.0], 2)) == [0.6, 0.8]

@@ -1,4 +1,4 @@
-"""What every embedder's client promises: 768 good numbers a text, or a clear reason why not."""
+"""What every embedder client guarantees: 768 valid numbers for each text, or a clear error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def client_of(server: Ollama, dimensions: int = 768):
     return lambda http: OllamaClient(http, server.embed_url, "nomic-embed-text", dimensions)
 
 
-def test_768_numbers_of_unit_length_come_back_for_each_text_in_order(ollama):
+def test_768_numbers_of_unit_length_are_returned_for_each_text_in_order(ollama):
     texts = [f"page number {n} about {'cats' if n % 2 else 'law'}" for n in range(40)]
     together = vectors_of(client_of(ollama), texts)
     alone = [vectors_of(client_of(ollama), [text])[0] for text in texts[:5]]
@@ -35,7 +35,7 @@ def test_768_numbers_of_unit_length_come_back_for_each_text_in_order(ollama):
     assert list(ollama.batches) == [40, 1, 1, 1, 1, 1]
 
 
-def test_767_numbers_for_every_text_are_refused_as_a_fault_of_the_set_up(ollama):
+def test_767_numbers_for_every_text_are_a_configuration_error(ollama):
     ollama.add_quirk("short")
     with pytest.raises(ConfigurationError, match="767 dimensions") as caught:
         vectors_of(client_of(ollama), ["one", "two"])
@@ -44,14 +44,14 @@ def test_767_numbers_for_every_text_are_refused_as_a_fault_of_the_set_up(ollama)
 
 
 @pytest.mark.parametrize("quirk", ["short", "zero", "nan_literal", "infinity"])
-def test_a_bad_vector_among_good_ones_is_left_out_alone(ollama, quirk: Quirk):
+def test_an_invalid_vector_does_not_affect_the_valid_ones(ollama, quirk: Quirk):
     ollama.add_quirk(quirk, match="bad")
     good, bad, other = vectors_of(client_of(ollama), ["good", "bad", "other"])
     assert (len(good), bad, len(other)) == (768, None, 768)
 
 
 @pytest.mark.parametrize("quirk", ["short", "zero", "nan_literal", "infinity"])
-def test_a_page_whose_vector_is_bad_alone_is_its_own_fault_while_other_texts_are_good(
+def test_a_page_is_the_cause_of_its_invalid_vector_if_the_canary_has_a_valid_one(
     ollama, quirk: Quirk
 ):
     ollama.add_quirk(quirk, match="bad")
@@ -60,25 +60,25 @@ def test_a_page_whose_vector_is_bad_alone_is_its_own_fault_while_other_texts_are
 
 
 @pytest.mark.parametrize("quirk", ["nan", "zero", "nan_literal", "infinity", "rejected"])
-def test_an_embedder_that_makes_no_good_vector_of_anything_is_no_page_s_fault(ollama, quirk: Quirk):
+def test_an_embedder_without_any_valid_vector_is_a_configuration_error(ollama, quirk: Quirk):
     ollama.add_quirk(quirk)
     with pytest.raises(ConfigurationError, match="no usable vector of any text"):
         vectors_of(client_of(ollama), ["a page"])
 
 
-@pytest.mark.parametrize(("quirk", "came"), [("few", "1 vectors"), ("many", "3 vectors")])
-def test_too_few_or_too_many_vectors_are_not_guessed_at(ollama, quirk: Quirk, came):
+@pytest.mark.parametrize(("quirk", "received"), [("few", "1 vectors"), ("many", "3 vectors")])
+def test_too_few_or_too_many_vectors_are_transient(ollama, quirk: Quirk, received):
     ollama.add_quirk(quirk, match="one")
-    with pytest.raises(TransientError, match=f"{came} for 2 texts"):
+    with pytest.raises(TransientError, match=f"{received} for 2 texts"):
         vectors_of(client_of(ollama), ["one", "two"])
 
 
-def test_vectors_of_another_length_are_brought_to_unit_length(ollama):
+def test_vectors_of_another_length_are_normalised(ollama):
     ollama.add_quirk("unnormalised")
     (vector,) = vectors_of(client_of(ollama), ["a page"])
     assert math.hypot(*vector) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_the_check_names_a_model_of_another_size(ollama):
+def test_the_error_of_the_check_names_a_model_of_another_size(ollama):
     with pytest.raises(ConfigurationError, match="768 dimensions instead of 1024"):
         using(client_of(ollama, dimensions=1024), lambda client: client.check())

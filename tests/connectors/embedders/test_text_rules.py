@@ -7,12 +7,12 @@ from connectors.embedders.text_rules import TextRules
 
 
 @given(st.text(), st.text(), st.booleans())
-def test_a_prepared_text_is_prefix_and_body_lower_cased_where_it_must_be(prefix, body, lowercase):
+def test_a_prepared_text_is_prefix_and_body_in_lower_case_if_required(prefix, body, lowercase):
     rules = TextRules("m", prefix=prefix, lowercase=lowercase)
     assert rules.prepare(body) == ((prefix + body).lower() if lowercase else prefix + body)
 
 
-def test_a_fingerprint_tells_every_rule_and_the_text_apart():
+def test_a_fingerprint_depends_on_every_rule_and_the_text():
     rules = [
         TextRules("m"),
         TextRules("n"),

@@ -21,25 +21,25 @@ anything = st.recursive(
     max_leaves=8,
 )
 vectors = st.lists(st.lists(numbers, max_size=4), max_size=4)
-answers = st.fixed_dictionaries({"embeddings": vectors | anything}, optional={"model": texts})
+responses = st.fixed_dictionaries({"embeddings": vectors | anything}, optional={"model": texts})
 
 
-def plain(answer: object) -> object:
-    """As `orjson.loads` has it."""
-    if isinstance(answer, dict) and isinstance(found := answer.get("embeddings"), list):
+def plain(response: object) -> object:
+    """Return what `orjson.loads` returns."""
+    if isinstance(response, dict) and isinstance(found := response.get("embeddings"), list):
         values = [item.values if isinstance(item, RawVector) else item for item in found]
-        return answer | {"embeddings": values}
-    return answer
+        return response | {"embeddings": values}
+    return response
 
 
-@given(answers | anything)
-def test_it_finds_what_any_parser_finds(answer):
-    for body in (orjson.dumps(answer), json.dumps(answer).encode()):
+@given(responses | anything)
+def test_the_result_is_that_of_any_parser(response):
+    for body in (orjson.dumps(response), json.dumps(response).encode()):
         assert plain(parse(body)) == orjson.loads(body)
 
 
 @given(st.text('[]{}",:embdings\\0 ', max_size=30))
-def test_what_is_no_json_is_refused_and_all_else_parsed_whatever_it_looks_like(text):
+def test_any_json_is_parsed_and_anything_else_is_rejected(text):
     body = f'{{"embeddings":[{text}'.encode()
     try:
         expected = orjson.loads(body)
@@ -67,38 +67,38 @@ def test_what_is_no_json_is_refused_and_all_else_parsed_whatever_it_looks_like(t
         b'{"embeddings":[[1]],"\\u0065mbeddings":[]}',
     ],
 )
-def test_what_is_laid_out_otherwise_is_parsed_as_a_whole(body):
+def test_another_layout_is_parsed_as_a_whole(body):
     assert plain(parse(body)) == orjson.loads(body)
 
 
-def test_what_is_no_json_in_the_middle_is_refused():
+def test_invalid_json_in_the_middle_is_rejected():
     with pytest.raises(orjson.JSONDecodeError):
         parse(b'{"x":{"embeddings":[[1,0]2]},"embeddings":[]}')
 
 
-def test_vectors_of_unit_length_are_passed_on_in_their_own_text():
+def test_vectors_of_unit_length_keep_their_text():
     one, other = b"[6e-1,0.80]", b"[-1, 0]"
-    answer = parse(b'{"model":"m","embeddings":[' + one + b"," + other + b'],"count":2}')
-    assert isinstance(answer, dict)
-    assert [admit(vector, 2) for vector in answer.pop("embeddings")] == [one, other]
-    assert answer == {"model": "m", "count": 2}
+    response = parse(b'{"model":"m","embeddings":[' + one + b"," + other + b'],"count":2}')
+    assert isinstance(response, dict)
+    assert [admit(vector, 2) for vector in response.pop("embeddings")] == [one, other]
+    assert response == {"model": "m", "count": 2}
 
 
 @pytest.mark.parametrize(
-    ("text", "word"),
+    ("text", "reason"),
     [(b"[true,0]", "true or false"), (b"[1,false]", "true or false"), (b"[null,1]", "null")],
 )
-def test_words_among_the_numbers_are_seen_in_the_text(text, word):
-    with pytest.raises(InvalidVectorError, match=word):
+def test_values_that_are_not_numbers_are_found_in_the_text(text, reason):
+    with pytest.raises(InvalidVectorError, match=reason):
         admit(RawVector(orjson.loads(text), text), 2)
 
 
-def test_a_vector_of_another_length_is_brought_to_one():
+def test_a_vector_of_another_length_is_normalised():
     assert admit(RawVector([3, 4], b"[3,4]"), 2) == b"[0.6,0.8]"
 
 
 @pytest.mark.parametrize("zero", [b"0." + b"0" * 5000, b" " * 5000 + b"0.0", b"1e-999999999"])
-def test_padded_texts_are_written_anew(zero):
+def test_padded_texts_are_written_again(zero):
     text = b"[1.0," + zero + b"]"
     admitted = admit(RawVector(orjson.loads(text), text), 2)
     assert admitted == (b"[1.0,0.0]" if len(zero) > 50 else text)

@@ -30,7 +30,7 @@ records = st.builds(
     st.integers(0, INT32),
     st.none() | st.text(),
 )
-# values so few that ties are common
+# few values, so that ties are common
 few = st.integers(1, 3)
 timed_version = st.builds(
     Version, st.none() | st.integers(0, 3).map(lambda n: n * 1000), few, st.integers(0, 2), few, few
@@ -48,25 +48,25 @@ def written(time_us: int, offset: int = 0) -> Version:
 
 
 @given(any_version)
-def test_a_version_comes_out_of_its_packed_form_as_it_went_in(version):
+def test_a_version_survives_packing(version):
     assert len(version.pack()) == PACKED_BYTES
     assert Version.unpack(version.pack()) == version
     assert Version(*version.plain()) == version
 
 
 @given(records)
-def test_a_record_comes_out_of_its_plain_form_as_it_went_in(record):
+def test_a_record_survives_its_plain_form(record):
     assert Record(*record.plain()) == record
     assert len(record.plain()) == len(fields(Record))
 
 
 @given(any_version)
-def test_a_version_is_the_same_write_as_itself(version):
+def test_a_version_equals_itself(version):
     assert version.compare(version) == 0
 
 
 @given(timed_version, timed_version)
-def test_if_one_is_newer_the_other_is_older(a, b):
+def test_if_one_version_is_newer_the_other_is_older(a, b):
     assert a.compare(b) == -b.compare(a)
 
 
@@ -82,25 +82,25 @@ def test_offsets_of_one_partition_are_a_total_order(a, b, c):
         assert a.compare(c) >= 0
 
 
-def test_the_database_s_time_counts_more_than_the_place_in_the_topic():
+def test_the_time_of_the_write_takes_precedence_over_the_offset():
     assert written(5, offset=9).compare(written(6, offset=1)) < 0
     assert written(5, offset=9).compare(written(5, offset=1)) == 0
 
 
-def test_in_one_partition_the_offset_counts_more_than_a_clock_that_jumped():
+def test_within_a_partition_the_offset_takes_precedence_over_the_record_s_time():
     assert flat(2, timestamp_ms=1).compare(flat(1, timestamp_ms=9)) > 0
 
 
-def test_across_partitions_the_record_s_time_counts():
+def test_across_partitions_the_record_s_time_decides():
     assert flat(1, timestamp_ms=9, partition=1).compare(flat(5, timestamp_ms=8)) > 0
 
 
-def test_offsets_that_have_begun_anew_are_newer_than_all_before():
+def test_the_offsets_of_a_later_era_are_newer():
     assert flat(0, era=1).compare(flat(10_000)) > 0
 
 
-def test_a_replayed_letter_of_a_topic_that_was_made_anew_is_older_than_what_that_brought():
-    """Its offset may be beyond the new topic's, or its era be counted from another store."""
+def test_a_replayed_dead_letter_of_a_deleted_topic_is_older_than_the_new_topic_s_events():
+    """Its offset may be higher than the new topic's, and its era that of another store."""
     replay = flat(500, timestamp_ms=10, era=ANY_ERA)
     for newer in (flat(3, timestamp_ms=20, era=1), flat(600, timestamp_ms=5, era=0)):
         assert replay.compare(newer) < 0
@@ -110,7 +110,7 @@ def test_a_replayed_letter_of_a_topic_that_was_made_anew_is_older_than_what_that
     assert older.compare(replay) < 0
 
 
-def test_a_replayed_letter_is_the_same_write_as_its_original():
+def test_a_replayed_dead_letter_has_the_version_of_its_original():
     for timestamp_ms in (0, 7):
         original, replay = flat(5, timestamp_ms), flat(5, timestamp_ms, era=ANY_ERA)
         assert original.compare(replay) == replay.compare(original) == 0
@@ -126,7 +126,7 @@ def test_a_write_at_time_0_is_older_than_a_flat_event():
     assert flat(9, timestamp_ms=5).compare(written(0)) > 0
 
 
-def test_where_a_time_is_missing_the_later_arrival_counts_as_newer():
+def test_without_a_time_the_later_arrival_is_newer():
     without_time = flat(5, timestamp_ms=0, partition=1)
     for other in (flat(9), flat(9, timestamp_ms=0), written(5)):
         assert without_time.compare(other) > 0
@@ -138,7 +138,7 @@ def change(body: str | None, replay_of: str | None = None) -> Change:
     return Change(record, "p", "u", body, flat(0))
 
 
-def test_a_page_without_anything_to_read_is_blank():
+def test_a_page_without_visible_text_is_blank():
     for body in (None, "", " ", "\n\t \u3000\u00a0"):
         assert change(body).is_blank
     for body in ("a", " a ", "\u200b", "0"):

@@ -1,4 +1,4 @@
-"""A finished page's text and vector go at once: in a cycle they would wait for the collector."""
+"""A finished page is freed at once. In a reference cycle it would wait for the collector."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def jobs_in_memory(text: str) -> int:
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_the_window_lets_go_of_a_page_that_it_has_emitted():
+def test_the_window_keeps_no_reference_to_an_emitted_page():
     window = ManualWindow()
     window.take(change(body="emitted", at=0))
     window.finished()
@@ -33,7 +33,7 @@ def test_the_window_lets_go_of_a_page_that_it_has_emitted():
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_the_batcher_lets_go_of_a_page_that_it_has_finished():
+def test_the_batcher_keeps_no_reference_to_a_finished_page():
     setup = BatcherSetup(ManualEmbedder(accept_all))
     try:
         setup.submit("finished")

@@ -1,10 +1,10 @@
-"""Random histories of pages against the plainest model: the newest change of each page wins.
+"""Random histories of pages, compared with a simple model: each page's newest change wins.
 
-A history writes pages, lets their events reach the topic as Kafka and Debezium may bring them
-(late, again, in any partition, a batch as two events of one time), runs decode, filter and window
-over them with an embedder that answers in any order and a store that refuses a row, makes the
-topic anew, and ends the process at any moment, to go on from its last snapshot. In the end all
-dead letters are replayed, and every page must be right.
+A history writes pages, and publishes their events as Kafka and Debezium may do: late, repeated, in
+any partition, a batch as two events of one time. It runs decode, filter and window over them, with
+an embedder that responds in any order and a store that rejects a row. It creates the topic again,
+and ends the process at any moment, which then resumes from its last snapshot. In the end it replays
+all dead letters, and every page must be right.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.dataflow.steps.manual_window import ManualWindow
 T = TypeVar("T")
 
 PARTITIONS = (0, 1)
-FLAT = ("f0", "f1")  # by partition: a producer's key keeps a page in one
+FLAT = ("f0", "f1")  # by partition: a producer's key keeps a page in one partition
 DEBEZIUM = ("d0", "d1")
 PAGES = FLAT + DEBEZIUM
 
@@ -38,11 +38,11 @@ WISHES += [("d", None), ("d", None), ("u", ""), ("u", " "), ("touch", None), ("t
 WISHES += [
     ("replace", "one"),
     ("replace", "two"),
-]  # a batch that deletes the row and writes it anew
+]  # a batch that deletes the row and writes it again
 
 ACTIONS = ["write"] * 4 + ["publish"] * 3 + ["publish again"] * 1 + ["read"] * 6 + ["send"] * 4
-ACTIONS += ["answer"] * 5 + ["emit"] * 3 + ["close epoch"] * 3 + ["kill"] * 2 + ["replay"] * 2
-ACTIONS += ["mend the embedder", "make the topic anew"] + ["refuse a row"] * 3
+ACTIONS += ["embed"] * 5 + ["emit"] * 3 + ["close epoch"] * 3 + ["kill"] * 2 + ["replay"] * 2
+ACTIONS += ["repair the embedder", "create the topic again"] + ["refuse a row"] * 3
 
 histories = st.lists(
     st.tuples(st.sampled_from(ACTIONS), st.integers(0, 2**16)), min_size=40, max_size=150
@@ -51,7 +51,7 @@ histories = st.lists(
 
 @dataclass(frozen=True)
 class Write:
-    """What the database, or the writer of flat events, did to a page."""
+    """A write of the database, or of the writer of flat events."""
 
     page: str
     op: str
@@ -61,7 +61,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a restart goes on from."""
+    """What a restart resumes from."""
 
     window: bytes | None
     positions: dict[int, int]
@@ -82,7 +82,7 @@ class Stream:
         self.published: list[Write] = []
         self.topic: dict[int, list[Record]] = {partition: [] for partition in PARTITIONS}
         self.store: dict[str, str] = {}
-        self.letters: list[Record] = []
+        self.dead_letters: list[Record] = []
         self.is_repaired = False
         self.refusing = 0
         self.era = 0
@@ -90,7 +90,7 @@ class Stream:
         self.start()
 
     def start(self) -> None:
-        """Begin a process, from the last snapshot."""
+        """Start a process from the last snapshot."""
         self.window = ManualWindow(delete_rows=self.delete_rows, snapshot=self.kept.window)
         self.filter = Filter(self.window.tracker, self.window.metrics, Shutdown())
         is_same = self.kept.era == self.era
@@ -100,17 +100,17 @@ class Stream:
         self.taken = sum(self.window.counts().values()) + self.window.tracker.open_pages
 
     def act(self, action: str, number: int) -> None:
-        """Do one thing; `number` decides about details."""
-        if action in ("publish", "publish again", "answer", "replay"):
+        """Do one action; `number` decides the details."""
+        if action in ("publish", "publish again", "embed", "replay"):
             self._act_on_one_of_many(action, number)
         elif action == "write":
             self.write(_pick(PAGES, number), *_pick(WISHES, number // 4))
-        elif action == "mend the embedder":
+        elif action == "repair the embedder":
             self.is_repaired = True
         elif action == "refuse a row":
             self.refusing += 1
-        elif action == "make the topic anew":
-            self.make_topic_anew()
+        elif action == "create the topic again":
+            self.create_topic_again()
         elif action == "read":
             self.read(PARTITIONS[number % 2], 1 + number // 2 % 3)
         elif action == "send":
@@ -131,10 +131,10 @@ class Stream:
             self.publish(write, PARTITIONS[number % 2])
         elif action == "publish again" and repeats:
             self.publish(_pick(repeats, number // 2), PARTITIONS[number % 2])
-        elif action == "answer" and in_flight:
+        elif action == "embed" and in_flight:
             self.window.batcher.embed(_pick(in_flight, number), is_repaired=self.is_repaired)
-        elif action == "replay" and self.letters:
-            self.replay(_pick(self.letters, number))
+        elif action == "replay" and self.dead_letters:
+            self.replay(_pick(self.dead_letters, number))
 
     def write(self, page: str, op: str, text: str | None) -> None:
         at = len(self.writes) + 1
@@ -190,13 +190,13 @@ class Stream:
             self.on_the_way.append(outcome)
 
     def deliver(self, count: int) -> None:
-        """So much of what was emitted reaches the store and the dead letters."""
+        """Deliver the first `count` outcomes to the store and the dead letters."""
         for outcome in self.on_the_way[:count]:
             if isinstance(outcome, DeadLetter):
-                self.letters.append(outcome.record)
+                self.dead_letters.append(outcome.record)
             elif self.refusing and outcome.vector is not None:
                 self.refusing -= 1
-                self.letters.append(outcome.record)
+                self.dead_letters.append(outcome.record)
             elif outcome.vector is None:
                 self.store.pop(outcome.page_id, None)
             else:
@@ -209,8 +209,8 @@ class Stream:
         self.deliver(len(self.on_the_way))
         self.kept = Snapshot(self.window.logic.snapshot(), dict(self.positions), self.era)
 
-    def make_topic_anew(self) -> None:
-        """The topic is deleted and made anew once all of it is done; writes go on."""
+    def create_topic_again(self) -> None:
+        """Finish the topic, delete it and create it again; writes continue."""
         self.settle()
         self.close_epoch()
         self.era += 1
@@ -218,30 +218,30 @@ class Stream:
         self.start()
 
     def settle(self) -> None:
-        """All is read, answered and delivered, and so is every letter's replay."""
+        """Read, embed and deliver everything, including a replay of every dead letter."""
         self.is_repaired, self.refusing = True, 0
         self.drain()
-        while self.letters:
-            for letter in self.letters[:]:
-                self.letters.remove(letter)
+        while self.dead_letters:
+            for letter in self.dead_letters[:]:
+                self.dead_letters.remove(letter)
                 self.replay(letter)
             self.drain()
 
     def drain(self) -> None:
-        """All is read, answered and delivered."""
+        """Read, embed and deliver everything."""
         for partition in PARTITIONS:
             self.read(partition, len(self.topic[partition]) + 1)
         self.emit(self.window.finished(is_repaired=self.is_repaired))
         self.deliver(len(self.on_the_way))
 
     def finish(self) -> None:
-        """All is published and settled."""
+        """Publish and settle everything."""
         while self.unpublished:
             self.publish(self.unpublished.pop(), 0)
         self.settle()
 
     def newest(self, page: str) -> Write | None:
-        """The model: the write that the store must show."""
+        """Return the write that the store must show: the model of the test."""
         found = [w for w in self.writes if w.page == page and w.op in ("c", "u", "d")]
         if not self.delete_rows:
             found = [w for w in found if (w.text or "").strip()]
@@ -266,7 +266,7 @@ def _value(write: Write) -> bytes | None:
     return json.dumps({"op": op, "source": {"ts_us": write.at}, "after": after}).encode()
 
 
-@pytest.mark.timeout(420)  # a failing history is made as short as it can be: that takes minutes
+@pytest.mark.timeout(420)  # hypothesis shortens a failing history for minutes
 @settings(max_examples=200, deadline=None)
 @given(histories, st.booleans())
 def test_whatever_happens_the_newest_change_of_each_page_is_what_the_store_holds(

@@ -18,7 +18,7 @@ def version(offset: int) -> Version:
 
 
 class NewestPages:
-    """What `PageVersions` promises, in the plainest words."""
+    """The simplest model of `PageVersions`."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -32,23 +32,23 @@ class NewestPages:
 
 
 @given(puts, st.integers(1, 8), st.integers(0, 60))
-def test_the_latest_pages_are_remembered_and_the_longest_untouched_forgotten(history, limit, at):
-    applied, model = PageVersions(pages=limit), NewestPages(limit)
+def test_the_latest_pages_are_remembered_and_the_oldest_ones_dropped(history, limit, at):
+    versions, model = PageVersions(pages=limit), NewestPages(limit)
     for turn, (page_id, offset, fingerprint) in enumerate(history):
         if turn == at:  # a restart in between changes nothing
-            applied = PageVersions(applied.pack(), pages=limit)
-        applied.put(page_id, version(offset), fingerprint)
+            versions = PageVersions(versions.pack(), pages=limit)
+        versions.put(page_id, version(offset), fingerprint)
         model.put(page_id, PageVersion(version(offset), fingerprint))
-    assert len(applied) == len(model.known)
+    assert len(versions) == len(model.known)
     for page_id in {page for page, _, _ in history}:
-        assert applied.get(page_id) == model.known.get(page_id)
+        assert versions.get(page_id) == model.known.get(page_id)
 
 
 def test_a_page_that_was_deleted_is_remembered_without_a_text():
-    applied = PageVersions()
-    applied.put("p", version(1), None)
-    assert applied.get("p") == PageVersion(version(1), None)
-    assert applied.get("q") is None
+    versions = PageVersions()
+    versions.put("p", version(1), None)
+    assert versions.get("p") == PageVersion(version(1), None)
+    assert versions.get("q") is None
 
 
 @given(
@@ -56,24 +56,24 @@ def test_a_page_that_was_deleted_is_remembered_without_a_text():
     st.integers(1, 8),
     st.integers(0, 60),
 )
-def test_pages_with_a_vector_of_the_fallback_are_counted_also_over_restarts(history, limit, at):
-    told: list[int] = []
-    applied, model = PageVersions(pages=limit, other_space=told.append), NewestPages(limit)
+def test_pages_with_a_vector_of_the_fallback_are_counted_across_restarts(history, limit, at):
+    changes: list[int] = []
+    versions, model = PageVersions(pages=limit, other_space=changes.append), NewestPages(limit)
     for turn, (page_id, fingerprint) in enumerate(history):
         if turn == at:
-            told = []
-            applied = PageVersions(applied.pack(), pages=limit, other_space=told.append)
-        applied.put(page_id, version(turn), fingerprint)
+            changes = []
+            versions = PageVersions(versions.pack(), pages=limit, other_space=changes.append)
+        versions.put(page_id, version(turn), fingerprint)
         model.put(page_id, PageVersion(version(turn), fingerprint))
-    assert sum(told) == sum(c.fingerprint == BY_FALLBACK for c in model.known.values())
+    assert sum(changes) == sum(c.fingerprint == BY_FALLBACK for c in model.known.values())
 
 
-def test_the_snapshot_of_a_full_bucket_is_as_large_as_it_is_said_to_be():
-    applied = PageVersions(pages=100)
+def test_the_snapshot_of_a_full_bucket_has_60_bytes_per_page():
+    versions = PageVersions(pages=100)
     for n in range(250):
-        applied.put(f"{n}" * 1000, version(n), bytes(range(16)))
-    assert len(applied) == 100
-    assert len(applied.pack()) == 100 * (12 + PACKED_BYTES + 16) == 100 * 60
+        versions.put(f"{n}" * 1000, version(n), bytes(range(16)))
+    assert len(versions) == 100
+    assert len(versions.pack()) == 100 * (12 + PACKED_BYTES + 16) == 100 * 60
 
 
 def test_the_memory_stops_growing_once_the_bucket_is_full():
@@ -91,14 +91,14 @@ def test_the_memory_stops_growing_once_the_bucket_is_full():
     assert later < 1.02 * full
 
 
-def test_a_large_bucket_drops_the_oldest_few_at_a_time_and_none_too_soon():
-    """To find the first entry of a dict takes as long as many were deleted before it."""
+def test_a_full_bucket_drops_several_of_the_oldest_pages_at_a_time():
+    """A dict passes over all deleted entries to find its first one."""
     limit, drops = 256, 4
-    applied = PageVersions(pages=limit)
+    versions = PageVersions(pages=limit)
     for n in range(3 * limit):
-        applied.put(f"{n}", version(n), bytes(range(16)))
-        assert min(n + 1, limit) <= len(applied) < limit + drops
-        assert all(applied.get(f"{known}") for known in range(max(0, n + 1 - limit), n + 1, 17))
-    again = PageVersions(applied.pack(), pages=limit)
-    assert len(again) == len(applied)
-    assert again.get(f"{3 * limit - 1}") == applied.get(f"{3 * limit - 1}")
+        versions.put(f"{n}", version(n), bytes(range(16)))
+        assert min(n + 1, limit) <= len(versions) < limit + drops
+        assert all(versions.get(f"{known}") for known in range(max(0, n + 1 - limit), n + 1, 17))
+    again = PageVersions(versions.pack(), pages=limit)
+    assert len(again) == len(versions)
+    assert again.get(f"{3 * limit - 1}") == versions.get(f"{3 * limit - 1}")

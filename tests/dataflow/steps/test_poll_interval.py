@@ -9,7 +9,7 @@ from dataflow.steps.poll_interval import MIN_INTERVAL_S, PollInterval
 
 @pytest.fixture
 def waited(monkeypatch):
-    """Sets how long ago the last page came or went (seconds)."""
+    """Sets how long ago the last page moved (seconds)."""
     now = 1000.0
     monkeypatch.setattr("dataflow.steps.poll_interval.time.monotonic", lambda: now)
 
@@ -21,7 +21,7 @@ def waited(monkeypatch):
 
 
 class Clock(datetime):
-    """The time of day, which a test sets."""
+    """A wall clock that a test sets."""
 
     at = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -31,7 +31,7 @@ class Clock(datetime):
 
 
 def pauses_s(monkeypatch, look: PollInterval, open_pages: int) -> list[float]:
-    """How long it waits for its next look, at many a time of day."""
+    """Return the intervals to the next poll, at many times of the clock."""
     monkeypatch.setattr("dataflow.steps.poll_interval.datetime", Clock)
     found = []
     for phase in range(100):
@@ -50,7 +50,7 @@ def pauses_s(monkeypatch, look: PollInterval, open_pages: int) -> list[float]:
         (0.0, 2048, 0.0385),
     ],
 )
-def test_looking_adds_little_to_what_a_page_takes_anyway(
+def test_polling_adds_little_to_the_time_of_a_page(
     waited, monkeypatch, waited_s, open_pages, at_most_s
 ):
     look = PollInterval()
@@ -60,20 +60,20 @@ def test_looking_adds_little_to_what_a_page_takes_anyway(
     assert max(pauses) > 0
 
 
-def test_a_page_that_moved_makes_looking_frequent_again(waited, monkeypatch):
+def test_polling_is_frequent_again_after_a_page_has_moved(waited, monkeypatch):
     look = PollInterval()
     waited(60)
     look.reset()
     assert max(pauses_s(monkeypatch, look, 1)) <= 2 * MIN_INTERVAL_S
 
 
-def test_buckets_with_like_pauses_look_at_the_same_time(waited):
+def test_buckets_with_similar_intervals_poll_at_the_same_time(waited):
     first, second = PollInterval(), PollInterval()
     waited(1.0)
     third = PollInterval()
     waited(1.0)
     looks = [one.next_poll(100) for one in (first, second)]
-    step_s = 0.0384  # both wait 41 ms, rounded down to a power of two of the shortest pause
+    step_s = 0.0384  # both intervals are 41 ms, rounded down
     assert (looks[1] - looks[0]).total_seconds() in (0.0, pytest.approx(step_s, abs=1e-5))
     finer = (third.next_poll(100) - looks[0]).total_seconds() / (step_s / 2)
     assert finer == pytest.approx(round(finer), abs=1e-3)

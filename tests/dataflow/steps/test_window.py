@@ -18,7 +18,7 @@ from tests.dataflow.steps.manual_window import ManualWindow, ProcessEndedError, 
 from tests.eventually import eventually
 
 
-def test_a_page_comes_out_with_its_vector_once_it_is_answered():
+def test_a_page_is_emitted_with_its_vector_once_it_is_embedded():
     window = ManualWindow()
     assert window.take(change(body="one", at=0, written=77)) == []
     assert window.emitted() == []
@@ -27,7 +27,7 @@ def test_a_page_comes_out_with_its_vector_once_it_is_answered():
     assert window.counts() == {"embedded": 1}
 
 
-def test_the_record_of_a_vector_waits_for_both_outputs():
+def test_a_record_is_settled_once_both_outputs_have_acknowledged_it():
     window = ManualWindow()
     window.take(change(at=0))
     (row,) = window.finished()
@@ -36,7 +36,7 @@ def test_the_record_of_a_vector_waits_for_both_outputs():
     assert window.tracker.open_pages == 0
 
 
-def test_pages_come_out_in_the_order_of_the_answers_and_others_are_not_held_up():
+def test_pages_are_emitted_in_the_order_of_the_responses():
     window = ManualWindow()
     window.take(change("a", "1", at=0), change("b", "2", at=1))
     first, second = window.batcher.send(2)
@@ -46,7 +46,7 @@ def test_pages_come_out_in_the_order_of_the_answers_and_others_are_not_held_up()
     assert texts(window.emitted()) == ["a=[1]"]
 
 
-def test_it_asks_to_be_woken_while_pages_are_open_and_until_all_is_settled():
+def test_a_bucket_is_notified_while_pages_are_open_and_until_all_are_settled():
     window = ManualWindow(flush_after_s=0.01)
     assert window.logic.notify_at() is None
     window.take(change(at=0))
@@ -61,17 +61,17 @@ def test_it_asks_to_be_woken_while_pages_are_open_and_until_all_is_settled():
     assert window.logic.notify_at() is None
 
 
-def test_a_bucket_at_work_is_woken_exactly_also_where_a_peer_has_read_its_pages(monkeypatch):
-    told: list[int] = []
-    monkeypatch.setattr(timer_slack, "_set_slack", told.append)
+def test_a_bucket_with_work_has_no_timer_slack_even_if_a_peer_has_read_its_pages(monkeypatch):
+    slacks: list[int] = []
+    monkeypatch.setattr(timer_slack, "_set_slack", slacks.append)
     window = ManualWindow(shared=True)
     monkeypatch.setattr(window.step.slack, "_worked_at", time.monotonic() - 60)
     window.step.slack.adjust()
     window.take(change(at=0))
-    assert [slack == timer_slack._IDLE_NS for slack in told] == [False, True, False]
+    assert [slack == timer_slack._IDLE_NS for slack in slacks] == [False, True, False]
 
 
-def test_a_bucket_s_outputs_are_sealed_also_where_another_page_is_never_done():
+def test_flush_markers_are_sent_even_if_a_page_is_never_finished():
     window = ManualWindow(flush_after_s=0.0)
     window.take(change("a", at=0), change("b", at=1))
     window.batcher.embed(window.batcher.send(1)[0])
@@ -81,7 +81,7 @@ def test_a_bucket_s_outputs_are_sealed_also_where_another_page_is_never_done():
     assert sealed == [1, 2, 4, 8, 16, 32, 64, 128, 192]
 
 
-def test_a_bucket_that_resumes_seals_its_outputs_whose_snapshots_may_hold_rows():
+def test_a_bucket_that_resumes_sends_a_flush_marker():
     window = ManualWindow(flush_after_s=0.0)
     window.take(change(at=0))
     window.finished()
@@ -91,7 +91,7 @@ def test_a_bucket_that_resumes_seals_its_outputs_whose_snapshots_may_hold_rows()
 # --- several changes of one page ---
 
 
-def test_changes_that_wait_are_one_embedding():
+def test_only_the_newest_waiting_change_of_a_page_is_embedded():
     window = ManualWindow()
     window.take(*(change(body=f"{n}", at=n) for n in range(5)))
     assert [job.text for job in window.batcher.waiting] == ["4"]
@@ -100,7 +100,7 @@ def test_changes_that_wait_are_one_embedding():
     assert window.tracker.open_pages == 1
 
 
-def test_a_change_in_a_request_is_done_and_the_next_one_after_it():
+def test_a_change_in_flight_is_finished_before_the_next_one():
     window = ManualWindow()
     window.take(change(body="1", at=0))
     window.batcher.send()
@@ -108,7 +108,7 @@ def test_a_change_in_a_request_is_done_and_the_next_one_after_it():
     assert texts(window.finished()) == ["p=[1]", "p=[2]"]
 
 
-def test_an_older_change_that_is_answered_later_is_dropped():
+def test_an_older_change_that_is_embedded_later_is_dropped():
     window = ManualWindow()
     window.take(change(body="1", at=0))
     (older,) = window.batcher.send()
@@ -120,7 +120,7 @@ def test_an_older_change_that_is_answered_later_is_dropped():
     assert window.counts() == {"coalesced": 1, "embedded": 1}
 
 
-def test_of_two_changes_at_the_same_time_the_same_one_wins_whichever_is_answered_first():
+def test_of_two_changes_with_the_same_time_the_same_one_always_wins():
     for order in ((0, 1), (1, 0)):
         window = ManualWindow()
         for partition in (0, 1):
@@ -132,18 +132,18 @@ def test_of_two_changes_at_the_same_time_the_same_one_wins_whichever_is_answered
         assert texts(window.emitted())[-1] == "p=[1]"
 
 
-def test_a_change_that_is_dropped_while_it_is_put_into_a_request_is_not_emitted():
+def test_a_change_that_is_dropped_while_it_is_sent_is_not_emitted():
     window = ManualWindow()
     window.take(change(body="1", at=0))
     (job,) = window.batcher.waiting
     window.take(change(body="2", at=1))
-    job.sent = True  # the event loop had looked a moment before it was dropped
+    job.sent = True  # the event loop read `dropped` just before it was set
     window.batcher.embed(job)
     assert window.emitted() == []
     assert texts(window.finished()) == ["p=[2]"]
 
 
-def test_an_older_change_is_stale_before_while_and_after_the_newer_one_is_embedded():
+def test_an_older_change_is_stale_before_during_and_after_the_embedding_of_a_newer_one():
     for stage in range(3):
         window = ManualWindow()
         window.take(change(body="new", at=1, written=20))
@@ -156,7 +156,7 @@ def test_an_older_change_is_stale_before_while_and_after_the_newer_one_is_embedd
         assert [job.text for job in window.batcher.jobs] == ["new"]
 
 
-def test_the_same_version_again_is_a_repeat():
+def test_the_same_version_again_is_stale():
     window = ManualWindow()
     window.take(change(body="1", at=0, written=10), change(body="1", at=1, written=10))
     assert texts(window.finished()) == ["p=[1]"]
@@ -165,20 +165,20 @@ def test_the_same_version_again_is_a_repeat():
     assert window.counts() == {"embedded": 1, "skipped_stale": 2}
 
 
-def test_a_text_outlives_a_delete_of_the_same_time_in_any_order_and_over_repeats():
-    """Debezium tells a batch that deletes a row and writes it anew as both, at one time."""
-    text: dict[str, Any] = {"body": "anew", "written": 10}
+def test_a_text_wins_over_a_delete_of_the_same_time_in_any_order():
+    """Debezium reports a batch that deletes and writes a row as two events of one time."""
+    text: dict[str, Any] = {"body": "new", "written": 10}
     delete: dict[str, Any] = {"body": None, "written": 10}
     for events in ((delete, text), (text, delete), (delete, text, delete, text)):
         window = ManualWindow(delete_rows=True)
-        came = []
+        out = []
         for at, event in enumerate(events):
-            came += window.take(change(at=at, **event)) + window.finished()
-        assert texts(came)[-1] == "p=[anew]"
+            out += window.take(change(at=at, **event)) + window.finished()
+        assert texts(out)[-1] == "p=[new]"
         assert window.counts()["embedded"] == 1
 
 
-def test_a_newer_change_that_overtook_an_open_one_is_not_forgotten():
+def test_a_newer_change_that_overtook_an_open_one_is_remembered():
     """A late delete must not undo it, although the oldest open change is older than both."""
     window = ManualWindow(delete_rows=True)
     window.take(change(body="1", at=0, written=10))
@@ -215,7 +215,7 @@ def test_an_update_to_the_same_text_is_unchanged_and_its_version_counts():
     assert window.counts() == {"embedded": 1, "skipped_unchanged": 1, "skipped_stale": 1}
 
 
-def test_the_text_that_was_applied_is_no_repeat_while_another_one_is_in_a_request():
+def test_the_stored_text_is_not_unchanged_while_another_text_is_in_flight():
     window = ManualWindow()
     window.take(change(body="1", at=0))
     window.finished()
@@ -225,7 +225,7 @@ def test_the_text_that_was_applied_is_no_repeat_while_another_one_is_in_a_reques
     assert texts(window.finished())[-1] == "p=[1]"
 
 
-def test_a_create_is_always_done():
+def test_a_create_is_always_embedded():
     window = ManualWindow()
     window.take(change(body="1", at=0))
     window.finished()
@@ -248,7 +248,7 @@ def test_the_same_text_under_other_rules_is_a_change():
         assert len(restarted.batcher.waiting) == 1
 
 
-def test_nothing_is_called_unchanged_before_the_rules_are_known():
+def test_no_text_is_unchanged_before_the_rules_are_known():
     window = ManualWindow()
     window.take(change(body="1", at=0))
     window.finished()
@@ -261,7 +261,7 @@ def test_nothing_is_called_unchanged_before_the_rules_are_known():
 # --- refused pages and replays ---
 
 
-def test_a_refused_page_is_a_dead_letter_and_counts_as_applied():
+def test_a_refused_page_is_a_dead_letter_and_its_version_is_recorded():
     window = ManualWindow()
     window.take(change(body="bad", at=3))
     (letter,) = window.finished()
@@ -271,7 +271,7 @@ def test_a_refused_page_is_a_dead_letter_and_counts_as_applied():
     assert window.counts() == {"refused": 1, "skipped_stale": 1}
 
 
-def test_a_refused_text_that_is_written_again_is_unchanged_until_its_letter_is_replayed():
+def test_a_refused_text_that_is_written_again_is_unchanged_until_it_is_replayed():
     window = ManualWindow()
     window.take(change(body="bad", at=3))
     window.finished()
@@ -284,7 +284,7 @@ def test_a_refused_text_that_is_written_again_is_unchanged_until_its_letter_is_r
     assert texts(restarted.emitted()) == ["p=[bad]"]
 
 
-def test_a_replay_is_done_although_its_version_and_text_are_known():
+def test_a_replay_is_embedded_although_its_version_and_text_are_known():
     window = ManualWindow()
     window.take(change(body="bad", at=3))
     window.finished()
@@ -304,8 +304,8 @@ def test_a_replay_never_wins_over_a_newer_change():
     assert window.counts()["skipped_stale"] == 1
 
 
-def test_a_replay_is_done_although_its_text_was_written_again_since():
-    """What an output missed, the newer change did not bring: it was skipped as unchanged."""
+def test_a_replay_is_embedded_although_its_text_was_written_again_since():
+    """The newer change was skipped as unchanged, so the outputs still miss the text."""
     window = ManualWindow()
     window.take(change(body="1", at=3, written=10))
     window.finished()
@@ -316,7 +316,7 @@ def test_a_replay_is_done_although_its_text_was_written_again_since():
     assert window.finished() == [], "the newer version was forgotten"
 
 
-def test_a_replay_is_done_under_other_rules_too():
+def test_a_replay_is_embedded_under_other_rules_too():
     window = ManualWindow()
     window.take(change(body="1", at=3))
     window.finished()
@@ -335,7 +335,7 @@ def test_a_replay_of_an_older_text_is_stale_although_the_page_had_it_once():
     assert window.counts() == {"embedded": 3, "deleted": 1, "skipped_stale": 2}
 
 
-def test_a_replay_that_comes_before_the_rules_are_known_is_judged_when_they_are():
+def test_a_replay_before_the_rules_are_known_is_compared_once_they_are():
     window = ManualWindow()
     window.take(change(body="1", at=3))
     window.finished()
@@ -362,14 +362,14 @@ def _other_space_pages(window: ManualWindow) -> float:
     return window.metrics.other_space_pages._value.get()
 
 
-def test_a_vector_of_the_fallback_says_so():
+def test_a_vector_of_the_fallback_is_marked():
     window = ManualWindow()
     (row,) = _with_fallback(window, change(body="1", at=0))
     assert (row.other_space, row.model) == (True, "f")
     assert _other_space_pages(window) == 1
 
 
-def test_a_text_that_the_fallback_embedded_never_counts_as_unchanged():
+def test_a_text_that_the_fallback_embedded_is_never_unchanged():
     window = ManualWindow()
     _with_fallback(window, change(body="1", at=0))
     for started in (window, window.restarted()):
@@ -379,7 +379,7 @@ def test_a_text_that_the_fallback_embedded_never_counts_as_unchanged():
         assert _other_space_pages(started) == 0
 
 
-def test_a_replay_embeds_again_what_the_fallback_did_also_after_a_restart():
+def test_a_replay_embeds_a_page_of_the_fallback_again_even_after_a_restart():
     window = ManualWindow()
     _with_fallback(window, change(body="1", at=3, written=10))
     restarted = window.restarted()
@@ -389,7 +389,7 @@ def test_a_replay_embeds_again_what_the_fallback_did_also_after_a_restart():
     assert _other_space_pages(restarted) == 0
 
 
-def test_a_replay_of_what_the_fallback_did_gives_way_to_a_newer_change():
+def test_a_replay_of_a_page_of_the_fallback_is_stale_after_a_newer_change():
     window = ManualWindow()
     _with_fallback(window, change(body="1", at=3))
     window.take(change(body="2", at=4))
@@ -399,7 +399,7 @@ def test_a_replay_of_what_the_fallback_did_gives_way_to_a_newer_change():
     assert window.counts()["skipped_stale"] == 1
 
 
-def test_a_page_that_is_then_refused_keeps_the_vector_of_the_fallback_and_is_counted():
+def test_a_refused_page_keeps_the_vector_of_the_fallback_and_is_counted():
     window = ManualWindow()
     _with_fallback(window, change(body="1", at=3))
     window.take(change(body="bad", at=4))
@@ -407,7 +407,7 @@ def test_a_page_that_is_then_refused_keeps_the_vector_of_the_fallback_and_is_cou
     assert _other_space_pages(window) == 1
 
 
-def test_a_text_outlives_a_delete_of_its_own_time_with_the_fallback_too():
+def test_a_text_of_the_fallback_wins_over_a_delete_of_the_same_time_too():
     window = ManualWindow(delete_rows=True)
     _with_fallback(window, change(body="1", at=3, written=10))
     assert window.take(change(body=None, at=4, written=10)) == []
@@ -419,7 +419,7 @@ def test_a_text_outlives_a_delete_of_its_own_time_with_the_fallback_too():
 # --- deletes and blank pages ---
 
 
-def test_deletes_and_blank_pages_are_skipped_where_rows_stay():
+def test_deletes_and_blank_pages_are_skipped_if_rows_are_kept():
     window = ManualWindow()
     window.take(change(body=None, at=0), change(body=" \n", at=1), change("q", "", at=2, op="c"))
     assert window.finished() == []
@@ -427,7 +427,7 @@ def test_deletes_and_blank_pages_are_skipped_where_rows_stay():
     assert window.tracker.open_pages == 0
 
 
-def test_where_rows_stay_a_delete_changes_nothing_however_fast_the_embedder_is():
+def test_if_rows_are_kept_a_delete_changes_nothing_however_fast_the_embedder_is():
     for stage in range(3):
         window = ManualWindow()
         out = window.take(change(body="1", at=0, written=10))
@@ -440,7 +440,7 @@ def test_where_rows_stay_a_delete_changes_nothing_however_fast_the_embedder_is()
         assert texts(out) == ["p=[1]"]
 
 
-def test_deletes_and_blank_pages_remove_the_row_where_rows_go():
+def test_deletes_and_blank_pages_remove_the_row_if_rows_are_deleted():
     window = ManualWindow(delete_rows=True)
     out = window.take(
         change("a", None, at=0), change("b", " ", at=1), change("c", "", at=2, op="c")
@@ -450,7 +450,7 @@ def test_deletes_and_blank_pages_remove_the_row_where_rows_go():
     assert [window.tracker.settled(row.record) for row in out] == [True] * 3
 
 
-def test_a_delete_drops_what_waits_and_outlives_what_is_in_a_request():
+def test_a_delete_drops_waiting_changes_and_wins_over_changes_in_flight():
     window = ManualWindow(delete_rows=True)
     window.take(change(body="1", at=0))
     window.batcher.send()
@@ -461,7 +461,7 @@ def test_a_delete_drops_what_waits_and_outlives_what_is_in_a_request():
     assert window.counts() == {"deleted": 1, "coalesced": 2}
 
 
-def test_an_insert_that_was_answered_just_before_its_delete_does_not_come_out_after_it():
+def test_an_insert_that_was_embedded_just_before_its_delete_is_not_emitted_after_it():
     window = ManualWindow(delete_rows=True)
     window.take(change(body="1", at=0))
     window.batcher.embed_all()
@@ -487,7 +487,7 @@ def test_a_newer_insert_survives_an_older_delete_in_any_order(
     assert texts(out)[-1] == "p=[new]"
 
 
-def test_a_text_that_comes_back_after_a_delete_is_embedded_again():
+def test_a_text_that_is_inserted_again_after_a_delete_is_embedded_again():
     window = ManualWindow(delete_rows=True)
     window.take(change(body="1", at=0))
     window.finished()
@@ -499,7 +499,7 @@ def test_a_text_that_comes_back_after_a_delete_is_embedded_again():
 # --- snapshots ---
 
 
-def test_what_was_not_emitted_goes_on_after_a_restart():
+def test_changes_that_were_not_emitted_continue_after_a_restart():
     window = ManualWindow()
     window.take(*(change(page, page, at=n) for n, page in enumerate("abcd")))
     waiting, in_flight, answered, emitted = window.batcher.jobs[:4]
@@ -516,7 +516,7 @@ def test_what_was_not_emitted_goes_on_after_a_restart():
     assert waiting.vector is None
 
 
-def test_versions_texts_and_deletes_are_remembered_over_a_restart():
+def test_versions_texts_and_deletes_are_remembered_across_a_restart():
     window = ManualWindow(delete_rows=True)
     window.take(change("a", "1", at=0, written=10), change("b", None, at=1, written=10))
     window.finished()
@@ -530,7 +530,7 @@ def test_versions_texts_and_deletes_are_remembered_over_a_restart():
     assert restarted.counts() == {"skipped_stale": 2, "skipped_unchanged": 1}
 
 
-def test_of_a_page_that_was_open_twice_the_newest_change_goes_on():
+def test_of_a_page_with_two_open_changes_the_newest_continues_after_a_restart():
     window = ManualWindow()
     window.take(change(body="1", at=0))
     window.batcher.send()
@@ -549,7 +549,7 @@ def test_every_field_of_an_open_change_is_in_the_snapshot():
     assert (row.page_id, row.written_us) == (taken.page_id, 5)
 
 
-def test_a_snapshot_of_snapshots_does_not_grow():
+def test_snapshots_do_not_grow_across_restarts():
     window = ManualWindow()
     window.take(*(change(f"{n}", f"{n}", at=n) for n in range(50)))
     first = pickle.loads(window.logic.snapshot())
@@ -568,7 +568,7 @@ def test_a_store_of_another_layout_ends_the_process_with_the_remedy(layout):
 # --- stopping ---
 
 
-def test_a_stop_awaits_what_is_in_a_request_and_keeps_the_rest():
+def test_a_stop_waits_for_changes_in_flight_and_keeps_the_rest():
     window = ManualWindow()
     window.take(change("a", "1", at=0), change("b", "2", at=1))
     (sent,) = window.batcher.send()
@@ -584,7 +584,7 @@ def test_a_stop_awaits_what_is_in_a_request_and_keeps_the_rest():
     assert texts(window.restarted().finished()) == ["b=[2]"]
 
 
-def test_a_stop_that_waits_in_vain_keeps_everything():
+def test_a_stop_that_times_out_keeps_everything():
     window = ManualWindow(halt_timeout_s=0.01)
     window.take(change(at=0))
     window.batcher.send()

@@ -27,12 +27,12 @@ from tests.connectors.embedders.manual_embedder import (
 )
 from tests.eventually import eventually
 
-AWAY = TransientError("it is away")
+UNAVAILABLE = TransientError("it is unavailable")
 
 
 @pytest.fixture
 def start(request):
-    """Makes a setup whose loop is closed at the end of the test."""
+    """Starts a batcher, whose event loop is closed at the end of the test."""
 
     def make(*embedders: ManualEmbedder, **options: object) -> BatcherSetup:
         setup = BatcherSetup(*embedders, **options)  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def start(request):
 
 
 def refuses(*bad: str):
-    """A behaviour that refuses a request with one of these texts in it, as a whole."""
+    """Return a behaviour that refuses a request with one of these texts."""
 
     def behave(texts):
         if set(texts) & set(bad):
@@ -54,12 +54,12 @@ def refuses(*bad: str):
 
 
 def nan_for(*bad: str):
-    """A behaviour that makes a bad vector of these texts, and good ones of the others."""
+    """Return a behaviour that makes no valid vector of these texts."""
     return lambda texts: [None if text in bad else VECTOR for text in texts]
 
 
 def at_most(chars: int):
-    """A behaviour with a context of so many characters."""
+    """Return a behaviour with a context of `chars` characters."""
 
     def behave(texts):
         if any(len(text) > chars for text in texts):
@@ -72,7 +72,7 @@ def at_most(chars: int):
 # --- windows ---
 
 
-def test_a_page_that_comes_alone_goes_at_once(start):
+def test_a_single_page_is_sent_at_once(start):
     embedder = ManualEmbedder()
     setup = start(embedder)
     (job,) = setup.submit("a")
@@ -82,7 +82,7 @@ def test_a_page_that_comes_alone_goes_at_once(start):
     assert embedder.windows == [["a"]]
 
 
-def test_while_two_windows_are_in_flight_the_next_one_fills(start):
+def test_the_next_window_fills_while_two_windows_are_in_flight(start):
     embedder = ManualEmbedder()
     setup = start(embedder)
     for text in "abcde":
@@ -97,7 +97,7 @@ def test_while_two_windows_are_in_flight_the_next_one_fills(start):
     assert embedder.request(2).texts == ["c", "d", "e"]
 
 
-def test_an_endpoint_gets_as_many_requests_at_once_as_it_may_have(start):
+def test_an_endpoint_receives_as_many_concurrent_requests_as_configured(start):
     embedder = ManualEmbedder()
     setup = start(embedder, concurrency=4)
     for text in "abcdefg":
@@ -106,11 +106,11 @@ def test_an_endpoint_gets_as_many_requests_at_once_as_it_may_have(start):
     setup.settle()
     assert embedder.windows == [["a"], ["b"], ["c"], ["d"]]
     assert setup.batcher.endpoints() == [EndpointStatus("e", 4, concurrency=4, failures=0)]
-    embedder.request(2).respond()  # whichever is first
+    embedder.request(2).respond()  # in any order
     assert embedder.request(4).texts == ["e", "f", "g"]
 
 
-def test_pages_of_many_submitters_share_a_window(start):
+def test_pages_of_several_submits_share_a_window(start):
     embedder = ManualEmbedder()
     setup = start(embedder)
     setup.submit("a")
@@ -141,7 +141,7 @@ def test_a_window_ends_at_the_limit_of_pages_or_characters(start, limits, max_te
     assert embedder.windows == windows
 
 
-def test_a_window_holds_no_more_than_the_embedder_is_known_to_need_the_target_for(
+def test_a_window_takes_no_longer_than_the_target(
     start,
 ):
     embedder = ManualEmbedder(accept_all)
@@ -153,11 +153,11 @@ def test_a_window_holds_no_more_than_the_embedder_is_known_to_need_the_target_fo
     setup.await_done(41)
     sizes = [len(window) for window in embedder.windows[1:]]
     assert sum(sizes) == 40
-    assert 2 <= max(sizes) <= 11  # ten of 20 ms each
+    assert 2 <= max(sizes) <= 11  # ten texts of 20 ms each
     assert len(sizes) <= 15
 
 
-def test_no_window_goes_while_the_outputs_have_enough_to_do(start):
+def test_no_window_is_sent_while_the_outputs_are_busy(start):
     embedder = ManualEmbedder()
     setup = start(embedder)
     setup.submit("a")
@@ -173,17 +173,17 @@ def test_no_window_goes_while_the_outputs_have_enough_to_do(start):
     assert embedder.request(1).texts == ["b", "c"]
 
 
-def test_a_window_waits_for_company_only_where_that_is_wished(start):
+def test_a_window_waits_for_more_pages_only_if_the_limits_allow_it(start):
     embedder = ManualEmbedder()
     setup = start(embedder, limits=WindowLimits(pages=3, wait_s=0.05))
     setup.submit("a")
     setup.submit("b")
     assert embedder.request(0).texts == ["a", "b"]
     setup.submit("c", "d", "e", "f")
-    assert embedder.request(1).texts == ["c", "d", "e"]  # full: no need to wait
+    assert embedder.request(1).texts == ["c", "d", "e"]  # a full window does not wait
 
 
-def test_pages_are_done_in_the_order_in_which_they_came(start):
+def test_pages_are_finished_in_the_order_in_which_they_were_submitted(start):
     setup = start(ManualEmbedder(accept_all), limits=WindowLimits(pages=4))
     texts = [f"{n}" for n in range(200)]
     for text in texts:
@@ -204,7 +204,7 @@ def test_the_least_loaded_endpoint_gets_the_next_window(start):
     assert [e.in_flight for e in setup.batcher.endpoints()] == [2, 2]
 
 
-def test_a_text_that_is_known_costs_no_request(start):
+def test_a_cached_text_needs_no_request(start):
     embedder = ManualEmbedder(accept_all)
     setup = start(embedder, cache_pages=10)
     setup.submit("a")
@@ -215,7 +215,7 @@ def test_a_text_that_is_known_costs_no_request(start):
     assert embedder.windows == [["a"]]
 
 
-def test_a_job_that_was_dropped_is_never_sent(start):
+def test_a_dropped_job_is_never_sent(start):
     embedder = ManualEmbedder()
     setup = start(embedder)
     setup.submit("a")
@@ -227,7 +227,7 @@ def test_a_job_that_was_dropped_is_never_sent(start):
     assert not dropped.sent
 
 
-def test_what_was_dropped_does_not_pile_up_while_the_embedder_is_away(start):
+def test_dropped_jobs_do_not_accumulate_while_the_embedder_is_unavailable(start):
     embedder = ManualEmbedder()
     setup = start(embedder)
     setup.submit("a", "b")
@@ -254,12 +254,17 @@ def test_gauges_return_to_zero(start):
     eventually(lambda: gauge._value.get() == 0)
 
 
-# --- what the embedder tells at the start ---
+# --- the check of the model ---
 
 
-def test_nothing_is_sent_before_the_embedder_has_told_about_its_model(start):
+def test_nothing_is_sent_before_the_embedder_has_described_its_model(start):
     embedder = ManualEmbedder(accept_all)
-    embedder.model_info = [AWAY, AWAY, RejectedError("not even a word"), ModelInfo(2)]
+    embedder.model_info = [
+        UNAVAILABLE,
+        UNAVAILABLE,
+        RejectedError("not even the canary"),
+        ModelInfo(2),
+    ]
     setup = start(embedder, learn=False)
     setup.submit("a", "b")
     setup.await_done(2)
@@ -268,10 +273,10 @@ def test_nothing_is_sent_before_the_embedder_has_told_about_its_model(start):
     assert setup.stalls.current() == []
 
 
-def test_the_endpoints_are_asked_in_turn_until_one_has_told(start):
-    dead, sound = ManualEmbedder(accept_all, name="dead"), ManualEmbedder(accept_all)
-    dead.model_info = [AWAY]
-    setup = start(dead, sound)
+def test_the_endpoints_are_checked_in_turn_until_one_describes_its_model(start):
+    dead, working = ManualEmbedder(accept_all, name="dead"), ManualEmbedder(accept_all)
+    dead.model_info = [UNAVAILABLE]
+    setup = start(dead, working)
     assert dead.checks == 1
     assert setup.batcher.model_info == ModelInfo(2)
 
@@ -284,7 +289,7 @@ def test_the_endpoints_are_asked_in_turn_until_one_has_told(start):
         (False, True, "Prefix: Paris"),
     ],
 )
-def test_texts_are_lower_cased_where_the_server_takes_all_capitals_for_the_same(
+def test_texts_are_lower_cased_if_all_capitalised_words_look_the_same_to_the_server(
     start, detect, defect, sent
 ):
     embedder = ManualEmbedder(accept_all)
@@ -297,7 +302,7 @@ def test_texts_are_lower_cased_where_the_server_takes_all_capitals_for_the_same(
     assert setup.batcher.rules == (rules.lowercased() if detect and defect else rules)
 
 
-def test_a_server_that_was_updated_meanwhile_gets_its_texts_lower_cased_before_any_of_them(
+def test_an_updated_server_is_checked_before_it_receives_any_text(
     start,
 ):
     embedder = ManualEmbedder(accept_all)
@@ -308,7 +313,7 @@ def test_a_server_that_was_updated_meanwhile_gets_its_texts_lower_cased_before_a
     setup.submit("London")
     setup.await_done(2)
     setup.primary.recheck_after_silence_s = 0.0
-    setup.submit("London", "Rome", "Bern")  # the first is remembered, from before
+    setup.submit("London", "Rome", "Bern")  # the first one is cached
     setup.await_done(5)
     setup.submit("London")
     setup.await_done(6)
@@ -316,11 +321,11 @@ def test_a_server_that_was_updated_meanwhile_gets_its_texts_lower_cased_before_a
     assert embedder.checks == 2
 
 
-def test_a_server_is_looked_at_after_a_fault_and_its_own_faults_blame_no_text(start):
-    answers: list[Exception | None] = [None, TransientError("gone", status=503)]
+def test_a_server_is_checked_after_a_failure_and_failed_checks_count_against_no_text(start):
+    errors: list[Exception | None] = [None, TransientError("gone", status=503)]
 
     def behave(texts):
-        if answers and (error := answers.pop(0)):
+        if errors and (error := errors.pop(0)):
             raise error
         return accept_all(texts)
 
@@ -339,7 +344,7 @@ def test_a_server_is_looked_at_after_a_fault_and_its_own_faults_blame_no_text(st
     assert not setup.stalls.has("embedder")
 
 
-def test_every_server_is_looked_at_before_its_first_window(start):
+def test_every_server_is_checked_before_its_first_window(start):
     good, bad = ManualEmbedder(accept_all, name="good"), ManualEmbedder(accept_all, name="bad")
     good.delay_s = bad.delay_s = 0.01
     bad.model_info = [ModelInfo(2, capitals_defect=True)]
@@ -351,7 +356,7 @@ def test_every_server_is_looked_at_before_its_first_window(start):
     assert all(text.islower() for (text,) in bad.windows)
 
 
-def test_a_server_that_is_asked_all_the_time_is_looked_at_each_minute(start):
+def test_a_busy_server_is_checked_once_a_minute(start):
     embedder = ManualEmbedder(accept_all)
     setup = start(embedder, detect_lowercase=True)
     for number in range(20):
@@ -364,7 +369,7 @@ def test_a_server_that_is_asked_all_the_time_is_looked_at_each_minute(start):
     assert embedder.checks == 2
 
 
-def test_texts_that_were_on_their_way_when_lower_case_began_come_back_as_lower_case(start):
+def test_texts_in_flight_are_lower_cased_if_they_are_sent_again(start):
     good, bad = ManualEmbedder(name="good"), ManualEmbedder(name="bad")
     bad.model_info = [ModelInfo(2, capitals_defect=True)]
     setup = start(good, bad, detect_lowercase=True, limits=WindowLimits(pages=1))
@@ -381,14 +386,14 @@ def test_texts_that_were_on_their_way_when_lower_case_began_come_back_as_lower_c
     good.behaviour = bad.behaviour = behave
     bad.request(0).respond()
     good.request(0).fail(TextTooLongError("too long"))
-    good.request(1).fail(AWAY)
+    good.request(1).fail(UNAVAILABLE)
     setup.await_done(3)
     assert all(text.islower() for (text,) in bad.windows)
     assert [paris.lower()] in good.windows + bad.windows
     assert ["rome"] in good.windows + bad.windows
 
 
-def test_a_stop_while_a_server_is_looked_at_leaves_its_window_unsent(start):
+def test_a_halt_during_a_check_leaves_the_window_unsent(start):
     embedder = ManualEmbedder(accept_all)
     setup = start(embedder, detect_lowercase=True)
     setup.primary.recheck_after_silence_s = 0.0
@@ -401,7 +406,7 @@ def test_a_stop_while_a_server_is_looked_at_leaves_its_window_unsent(start):
     assert setup.done == []
 
 
-def test_both_windows_of_a_server_wait_for_one_look(start):
+def test_both_windows_of_a_server_wait_for_one_check(start):
     embedder = ManualEmbedder(accept_all)
     setup = start(embedder, detect_lowercase=True, limits=WindowLimits(pages=1))
     embedder.check_s = 0.05
@@ -411,7 +416,7 @@ def test_both_windows_of_a_server_wait_for_one_look(start):
     assert embedder.checks == 2
 
 
-def test_the_embedder_s_facts_are_asked_for_once(start):
+def test_the_model_is_checked_once(start):
     embedder = ManualEmbedder(accept_all)
     setup = start(embedder)
     for _ in range(5):
@@ -431,7 +436,7 @@ def test_a_window_is_halved_until_the_refused_page_is_found(start):
     setup.await_done(8)
     assert [job.text for job in jobs if job.refused] == ["bad"]
     assert all(job.vector == VECTOR for job in jobs if job.text != "bad")
-    assert len(embedder.requests) == 8  # 8; 4; 2; 2, of which 1, twice, and 1; 4
+    assert len(embedder.requests) == 8  # of 8 texts; 4; 2; 2; 1, twice; 1; 4
 
 
 def test_several_refused_pages_do_not_take_their_neighbours_along(start):
@@ -442,7 +447,7 @@ def test_several_refused_pages_do_not_take_their_neighbours_along(start):
     assert {job.text for job in jobs if job.vector} == set("abcd")
 
 
-def test_one_bad_vector_is_asked_for_again_alone(start):
+def test_a_text_with_an_invalid_vector_is_sent_again_alone(start):
     embedder = ManualEmbedder(nan_for("bad"))
     setup = start(embedder)
     jobs = setup.submit("a", "bad", "b")
@@ -451,7 +456,7 @@ def test_one_bad_vector_is_asked_for_again_alone(start):
     assert [job.refused is None for job in jobs] == [True, False, True]
 
 
-def test_a_bad_vector_that_came_alone_is_asked_for_again_too(start):
+def test_a_single_text_with_an_invalid_vector_is_sent_again_too(start):
     embedder = ManualEmbedder(nan_for("bad"))
     setup = start(embedder)
     (job,) = setup.submit("bad")
@@ -460,7 +465,7 @@ def test_a_bad_vector_that_came_alone_is_asked_for_again_too(start):
     assert "two requests" in (job.refused or "")
 
 
-def test_a_vector_that_was_bad_only_once_is_taken_the_second_time(start):
+def test_a_vector_that_was_invalid_only_once_is_accepted_the_second_time(start):
     embedder = ManualEmbedder()
     setup = start(embedder)
     (job,) = setup.submit("a")
@@ -470,7 +475,7 @@ def test_a_vector_that_was_bad_only_once_is_taken_the_second_time(start):
     assert job.vector == VECTOR
 
 
-def test_a_page_that_was_refused_only_once_alone_is_taken_the_second_time(start):
+def test_a_page_that_was_refused_only_once_is_accepted_the_second_time(start):
     embedder = ManualEmbedder()
     setup = start(embedder)
     (job,) = setup.submit("a")
@@ -481,7 +486,7 @@ def test_a_page_that_was_refused_only_once_alone_is_taken_the_second_time(start)
 
 
 @pytest.mark.parametrize("rule", ["mean", "truncate", "refuse"])
-def test_a_page_that_was_too_long_only_once_is_neither_cut_nor_refused(start, rule):
+def test_a_page_that_was_too_long_only_once_is_neither_truncated_nor_refused(start, rule):
     embedder = ManualEmbedder()
     setup = start(embedder, rules=TextRules("m", long_pages=rule))
     (job,) = setup.submit("word " * 100)
@@ -492,11 +497,11 @@ def test_a_page_that_was_too_long_only_once_is_neither_cut_nor_refused(start, ru
     assert job.vector == VECTOR
 
 
-def test_when_even_a_plain_word_is_refused_it_is_the_set_up_s_fault_and_the_rest_waits(start):
+def test_if_the_canary_is_refused_too_the_setup_is_the_cause_and_the_pages_wait(start):
     is_repaired = threading.Event()
 
     def refuse_all(texts):
-        if is_repaired.is_set() and texts != ["page"]:  # not between a page and the plain word
+        if is_repaired.is_set() and texts != ["page"]:  # not between a page and the canary
             embedder.behaviour = accept_all
             return accept_all(texts)
         raise RejectedError("no")
@@ -514,7 +519,7 @@ def test_when_even_a_plain_word_is_refused_it_is_the_set_up_s_fault_and_the_rest
     eventually(lambda: not setup.stalls.current())
 
 
-def test_many_refused_pages_in_a_row_do_not_hold_up_the_stream(start):
+def test_many_refused_pages_in_a_row_do_not_stall_the_stream(start):
     bad = [f"bad {n}" for n in range(100)]
     setup = start(ManualEmbedder(refuses(*bad)))
     jobs = setup.submit(*bad, "good")
@@ -523,7 +528,7 @@ def test_many_refused_pages_in_a_row_do_not_hold_up_the_stream(start):
     assert setup.stalls.current() == []
 
 
-def test_pages_that_are_too_long_are_refused_as_wished_however_many_there_are(start):
+def test_any_number_of_pages_that_are_too_long_is_refused_if_configured(start):
     setup = start(ManualEmbedder(at_most(10)), rules=TextRules("m", long_pages="refuse"))
     jobs = setup.submit(*["x" * 11] * 50)
     setup.await_done(50)
@@ -534,7 +539,7 @@ def test_pages_that_are_too_long_are_refused_as_wished_however_many_there_are(st
 # --- long pages ---
 
 
-def test_a_long_page_goes_in_pieces_and_is_done_once_all_are(start):
+def test_a_long_page_is_sent_in_chunks_and_finished_with_the_last_one(start):
     embedder = ManualEmbedder()
     embedder.model_info = [ModelInfo(2, context_tokens=116)]  # 300 characters
     setup = start(embedder, limits=WindowLimits(pages=2))
@@ -550,7 +555,7 @@ def test_a_long_page_goes_in_pieces_and_is_done_once_all_are(start):
 
 
 @pytest.mark.parametrize("rule", ["truncate", "refuse"])
-def test_a_long_page_goes_whole_where_it_is_to_be_truncated_or_refused(start, rule):
+def test_a_long_page_is_sent_whole_if_it_is_to_be_truncated_or_refused(start, rule):
     embedder = ManualEmbedder(accept_all)
     embedder.model_info = [ModelInfo(2, context_tokens=116)]
     setup = start(embedder, rules=TextRules("m", long_pages=rule))
@@ -560,7 +565,7 @@ def test_a_long_page_goes_whole_where_it_is_to_be_truncated_or_refused(start, ru
     assert embedder.requests[0].truncate == (rule == "truncate")
 
 
-def test_pieces_that_are_still_too_long_are_halved_until_they_fit(start):
+def test_chunks_that_are_still_too_long_are_split_until_they_fit(start):
     embedder = ManualEmbedder(at_most(500))
     setup = start(embedder)
     (job,) = setup.submit("word " * 500)
@@ -570,7 +575,7 @@ def test_pieces_that_are_still_too_long_are_halved_until_they_fit(start):
     assert job.vector == VECTOR
 
 
-def test_a_server_that_cannot_truncate_gets_the_beginning(start):
+def test_a_server_that_cannot_truncate_receives_the_beginning(start):
     embedder = ManualEmbedder(at_most(500))
     setup = start(embedder, rules=TextRules("m", long_pages="truncate"))
     (job,) = setup.submit("word " * 500)
@@ -579,7 +584,7 @@ def test_a_server_that_cannot_truncate_gets_the_beginning(start):
     assert ("word " * 500).startswith(embedder.windows[-1][0])
 
 
-def test_a_text_of_which_no_piece_fits_is_refused(start):
+def test_a_text_whose_chunks_never_fit_is_refused(start):
     setup = start(ManualEmbedder(at_most(30)))
     (job,) = setup.submit("word " * 500)
     setup.await_done(1)
@@ -587,9 +592,9 @@ def test_a_text_of_which_no_piece_fits_is_refused(start):
 
 
 @pytest.mark.parametrize("rule", ["mean", "truncate"])
-def test_a_page_that_was_split_in_a_window_that_then_failed_is_done_once(start, rule):
-    """The window goes back to the queue, but the whole text must not: its pieces are there."""
-    failures = [AWAY, AWAY]
+def test_a_page_that_was_split_in_a_failed_window_is_finished_once(start, rule):
+    """The window returns to the queue, but the whole text must not: its chunks are there."""
+    failures = [UNAVAILABLE, UNAVAILABLE]
 
     def behave(texts):
         if texts == ["short"] and failures:
@@ -604,7 +609,7 @@ def test_a_page_that_was_split_in_a_window_that_then_failed_is_done_once(start, 
     assert all(job.vector == VECTOR for job in jobs)
 
 
-def test_a_page_of_which_one_piece_is_refused_is_refused_once(start):
+def test_a_page_with_a_refused_chunk_is_refused_once(start):
     def behave(texts):
         if any("poison" in text for text in texts):
             raise RejectedError("no")
@@ -620,17 +625,17 @@ def test_a_page_of_which_one_piece_is_refused_is_refused_once(start):
     assert len(setup.done) == 2
 
 
-# --- faults ---
+# --- failures ---
 
 
-def test_a_window_that_failed_is_asked_again_and_the_stall_has_a_name(start):
+def test_a_failed_window_is_sent_again_and_the_stall_names_the_reason(start):
     embedder = ManualEmbedder()
     setup = start(embedder, min_stall_s=0.0)
     setup.submit("a", "b", "c")
-    embedder.request(0).fail(AWAY)
+    embedder.request(0).fail(UNAVAILABLE)
     (stall,) = eventually(setup.stalls.current)
-    assert (stall.service, stall.reason) == ("embedder", "it is away")
-    embedder.request(1).fail(AWAY)
+    assert (stall.service, stall.reason) == ("embedder", "it is unavailable")
+    embedder.request(1).fail(UNAVAILABLE)
     embedder.request(2).respond()
     embedder.request(3).respond()
     setup.await_done(3)
@@ -638,11 +643,11 @@ def test_a_window_that_failed_is_asked_again_and_the_stall_has_a_name(start):
     eventually(lambda: not setup.stalls.current())
 
 
-def test_after_a_fault_one_text_goes_ahead_to_try(start):
+def test_after_a_failure_a_single_text_is_sent_as_a_trial(start):
     embedder = ManualEmbedder()
     setup = start(embedder)
     setup.submit("a", "b", "c")
-    embedder.request(0).fail(AWAY)
+    embedder.request(0).fail(UNAVAILABLE)
     assert embedder.request(1).texts == ["a"]
     setup.settle()
     assert len(embedder.requests) == 2
@@ -650,33 +655,33 @@ def test_after_a_fault_one_text_goes_ahead_to_try(start):
     assert embedder.request(2).texts == ["b", "c"]
 
 
-def test_requests_that_fail_together_are_one_fault(start):
-    """Sixteen faults in a row would mean five seconds' pause for a server that restarts."""
+def test_requests_that_fail_together_count_as_one_failure(start):
+    """Sixteen failures in a row would pause a server that restarts for five seconds."""
     embedder = ManualEmbedder()
     setup = start(embedder, concurrency=16)
     for number in range(16):
         setup.submit(f"{number}")
     embedder.request(15)
     for request in list(embedder.requests):
-        request.fail(AWAY)
+        request.fail(UNAVAILABLE)
     trial = embedder.request(16)
     assert setup.batcher.endpoints()[0].failures == 1
-    trial.fail(AWAY)
+    trial.fail(UNAVAILABLE)
     eventually(lambda: setup.batcher.endpoints()[0].failures == 2)
 
 
-def test_a_text_under_suspicion_goes_while_no_other_is_in_flight(start):
-    """A page that kills the model fails what is in flight with it, and that would be suspected."""
+def test_an_isolated_text_is_sent_while_no_other_is_in_flight(start):
+    """A page that kills the model fails the other requests in flight too."""
     embedder = ManualEmbedder()
     setup = start(embedder, limits=WindowLimits(pages=1), concurrency=3)
     killed = TransientError("EOF", status=500)
     setup.submit("killer", "a", "b")
     embedder.request(2)
 
-    def end(fails: int, answers: int) -> None:
-        embedder.request(fails).fail(killed)
+    def end(failing: int, responding: int) -> None:
+        embedder.request(failing).fail(killed)
         setup.settle()
-        embedder.request(answers).respond()
+        embedder.request(responding).respond()
 
     end(0, 1)
     end(3, 2)
@@ -685,7 +690,7 @@ def test_a_text_under_suspicion_goes_while_no_other_is_in_flight(start):
     setup.submit("d")
     embedder.request(6)
     end(4, 5)
-    time.sleep(0.05)  # longer than an endpoint is left alone here
+    time.sleep(0.05)  # longer than the longest pause
     assert embedder.windows[3:] == [["killer"], ["killer"], ["c"], ["d"]]
     embedder.request(6).respond()
     trial = embedder.request(7)
@@ -696,8 +701,8 @@ def test_a_text_under_suspicion_goes_while_no_other_is_in_flight(start):
     assert embedder.request(8).texts == ["e"]
 
 
-def test_what_waits_for_a_look_at_a_server_fails_with_it(start):
-    """Each of them asking it again would take as many time-outs of a server that hangs."""
+def test_windows_that_wait_for_a_check_fail_with_it(start):
+    """A check for each of them would take one timeout each if the server hangs."""
     embedder = ManualEmbedder(accept_all)
     limits = WindowLimits(pages=1)
     setup = start(embedder, detect_lowercase=True, limits=limits, concurrency=8)
@@ -709,71 +714,71 @@ def test_what_waits_for_a_look_at_a_server_fails_with_it(start):
     setup.settle()
     assert setup.batcher.endpoints() == [EndpointStatus("e", 0, concurrency=8, failures=1)]
     assert setup.batcher.queued_texts == 8
-    assert embedder.checks == 2  # one at the start
+    assert embedder.checks == 2  # one of them at the start
 
 
 def test_the_failure_of_one_endpoint_of_several_is_logged_once(start):
-    dead, sound = ManualEmbedder(name="dead"), ManualEmbedder(name="sound")
-    setup = start(dead, sound, limits=WindowLimits(pages=1), concurrency=4)
+    dead, working = ManualEmbedder(name="dead"), ManualEmbedder(name="working")
+    setup = start(dead, working, limits=WindowLimits(pages=1), concurrency=4)
     with capture_logs() as lines:
         setup.submit(*"abcdefgh")
         dead.request(3)
         for request in list(dead.requests):
-            request.fail(AWAY)
-        dead.request(4).fail(AWAY)
+            request.fail(UNAVAILABLE)
+        dead.request(4).fail(UNAVAILABLE)
         eventually(lambda: setup.batcher.endpoints()[0].failures == 2)
     assert [one["event"] for one in lines] == ["an endpoint fails: the others embed its texts"]
 
 
-def test_a_dead_endpoint_is_left_out_and_tried_again(start):
-    dead, sound = ManualEmbedder(name="dead"), ManualEmbedder(name="sound")
-    setup = start(dead, sound)
+def test_a_dead_endpoint_is_paused_and_tried_again(start):
+    dead, working = ManualEmbedder(name="dead"), ManualEmbedder(name="working")
+    setup = start(dead, working)
     for text in "abcd":
         setup.submit(text)
-    eventually(lambda: len(dead.requests) == len(sound.requests) == 2)
+    eventually(lambda: len(dead.requests) == len(working.requests) == 2)
     lost = [*dead.request(0).texts, *dead.request(1).texts]
-    dead.request(0).fail(AWAY)
-    dead.request(1).fail(AWAY)
+    dead.request(0).fail(UNAVAILABLE)
+    dead.request(1).fail(UNAVAILABLE)
     eventually(lambda: setup.batcher.endpoints()[0].failures == 1)
-    assert setup.stalls.current() == []  # the other one works
-    assert dead.request(2).texts == lost[-1:]  # a trial, while the sound one is full
-    sound.request(0).respond()
-    assert sound.request(2).texts == lost[:1]
+    assert setup.stalls.current() == []  # the other endpoint works
+    assert dead.request(2).texts == lost[-1:]  # a trial, while the other one is full
+    working.request(0).respond()
+    assert working.request(2).texts == lost[:1]
     dead.request(2).respond()
     eventually(lambda: setup.batcher.endpoints()[0].failures == 0)
 
 
-def test_an_endpoint_that_may_be_asked_soon_is_not_forgotten_for_one_that_may_be_late(start):
-    patient, hasty = ManualEmbedder(name="patient"), ManualEmbedder(name="hasty")
-    setup = start(patient, hasty)
+def test_an_endpoint_with_a_short_pause_does_not_wait_for_one_with_a_long_pause(start):
+    paused, failing = ManualEmbedder(name="paused"), ManualEmbedder(name="failing")
+    setup = start(paused, failing)
     setup.submit("a")
     setup.submit("b")
     setup.submit("c")
     setup.submit("d")
-    eventually(lambda: len(patient.requests) == len(hasty.requests) == 2)
-    for request in patient.requests:
+    eventually(lambda: len(paused.requests) == len(failing.requests) == 2)
+    for request in paused.requests:
         request.fail(TransientError("busy", retry_after_s=300.0))
-    left_out = EndpointStatus("patient", in_flight=0, concurrency=2, failures=1)
-    eventually(lambda: setup.batcher.endpoints()[0] == left_out)
-    for request in list(hasty.requests):
-        request.fail(AWAY)
-    hasty.request(2)  # soon, and not in five minutes
-    assert len(patient.requests) == 2
+    expected = EndpointStatus("paused", in_flight=0, concurrency=2, failures=1)
+    eventually(lambda: setup.batcher.endpoints()[0] == expected)
+    for request in list(failing.requests):
+        request.fail(UNAVAILABLE)
+    failing.request(2)  # not only in five minutes
+    assert len(paused.requests) == 2
 
 
-def test_a_failed_window_of_one_endpoint_is_done_by_another(start):
+def test_a_failed_window_of_one_endpoint_is_embedded_by_another(start):
     def fail(texts):
-        raise AWAY
+        raise UNAVAILABLE
 
-    dead, sound = ManualEmbedder(fail, name="dead"), ManualEmbedder(accept_all, name="sound")
-    setup = start(dead, sound, limits=WindowLimits(pages=3))
+    dead, working = ManualEmbedder(fail, name="dead"), ManualEmbedder(accept_all, name="working")
+    setup = start(dead, working, limits=WindowLimits(pages=3))
     texts = [f"{n}" for n in range(100)]
     setup.submit(*texts)
     setup.await_done(100)
     assert sorted(setup.done) == sorted(texts)
 
 
-def test_a_set_up_fault_loses_nothing_and_shows_its_remedy(start):
+def test_a_configuration_error_loses_nothing_and_shows_its_remedy(start):
     def no_model(texts):
         raise ConfigurationError("no such model", remedy="pull it", status=404)
 
@@ -787,7 +792,7 @@ def test_a_set_up_fault_loses_nothing_and_shows_its_remedy(start):
     setup.await_done(2)
 
 
-def test_a_text_that_makes_the_server_fail_each_time_is_refused_in_the_end(start):
+def test_a_text_that_makes_the_server_fail_every_time_is_finally_refused(start):
 
     def behave(texts):
         if "kills" in texts:
@@ -801,14 +806,14 @@ def test_a_text_that_makes_the_server_fail_each_time_is_refused_in_the_end(start
 
 
 @pytest.mark.parametrize("status", [429, 503, None])
-def test_a_server_that_is_busy_for_long_has_no_page_refused(start, status):
+def test_a_server_that_is_busy_for_a_long_time_refuses_no_page(start, status):
 
-    def busy_but_for_a_word(texts):
+    def busy_except_for_the_canary(texts):
         if texts == ["page"]:
             return accept_all(texts)
         raise TransientError("busy", status=status)
 
-    embedder = ManualEmbedder(busy_but_for_a_word)
+    embedder = ManualEmbedder(busy_except_for_the_canary)
     setup = start(embedder, min_failing_s=0.0)
     (job,) = setup.submit("a")
     eventually(lambda: len(embedder.requests) > 30)
@@ -818,24 +823,24 @@ def test_a_server_that_is_busy_for_long_has_no_page_refused(start, status):
     assert job.vector == VECTOR
 
 
-def test_a_server_that_recovers_at_the_last_moment_has_no_page_refused(start):
-    asked = 0
+def test_a_server_that_recovers_at_the_last_moment_refuses_no_page(start):
+    canaries = 0
 
-    def recovers_when_asked_a_word(texts):
-        nonlocal asked
-        asked += texts == ["page"]
-        if not asked:
+    def recovers_at_the_canary(texts):
+        nonlocal canaries
+        canaries += texts == ["page"]
+        if not canaries:
             raise TransientError("loading", status=500)
         return accept_all(texts)
 
-    setup = start(ManualEmbedder(recovers_when_asked_a_word), min_failing_s=0.0)
+    setup = start(ManualEmbedder(recovers_at_the_canary), min_failing_s=0.0)
     (job,) = setup.submit("a")
     setup.await_done(1)
-    assert asked == 1
+    assert canaries == 1
     assert job.vector == VECTOR
 
 
-def test_a_time_out_grows_with_what_the_embedder_needs_and_with_what_is_before_it(start):
+def test_a_timeout_grows_with_the_cost_of_the_window_and_of_those_before_it(start):
     embedder = ManualEmbedder()
     setup = start(embedder)
     setup.submit("a" * 1000)
@@ -844,13 +849,13 @@ def test_a_time_out_grows_with_what_the_embedder_needs_and_with_what_is_before_i
     setup.batcher._endpoints[0].throughput.learn(1200, 3.0)
     setup.submit("c" * 1000)
     embedder.request(0).respond()
-    assert 70 < embedder.request(2).timeout_s < 75  # 2,400 at about 1 s a 1,000, five times
+    assert 70 < embedder.request(2).timeout_s < 75  # five times 2,400 characters at 1 s per 1,000
 
 
-# --- stopping, and what must not be hidden ---
+# --- halt, and fatal errors ---
 
 
-def test_a_halt_waits_for_what_is_in_flight_and_sends_nothing_more(start):
+def test_a_halt_waits_for_requests_in_flight_and_sends_no_more(start):
     embedder = ManualEmbedder()
     setup = start(embedder)
     setup.submit("a")
@@ -869,9 +874,9 @@ def test_a_halt_waits_for_what_is_in_flight_and_sends_nothing_more(start):
     assert setup.batcher.halt().result(10) is None
 
 
-def test_a_halt_with_nothing_in_flight_is_over_at_once(start):
+def test_a_halt_without_requests_in_flight_ends_at_once(start):
     embedder = ManualEmbedder()
-    embedder.model_info = [AWAY]
+    embedder.model_info = [UNAVAILABLE]
     setup = start(embedder, learn=False)
     setup.submit("a")
     setup.batcher.halt().result(10)
@@ -887,14 +892,14 @@ def test_a_window_that_fails_after_a_halt_is_not_sent_again(start):
     embedder.request(0)
     halted = setup.batcher.halt()
     setup.settle()
-    embedder.request(0).fail(AWAY)
+    embedder.request(0).fail(UNAVAILABLE)
     halted.result(10)
     setup.settle()
     assert len(embedder.requests) == 1
     assert setup.done == []
 
 
-def test_an_error_of_ours_is_fatal_wherever_on_the_loop_it_happens(start):
+def test_a_programming_error_on_the_event_loop_is_fatal(start):
     setup = start(ManualEmbedder(lambda texts: [VECTOR, VECTOR]))
     setup.submit("a")
     assert isinstance(eventually(lambda: setup.crashes)[0], ValueError)
@@ -904,15 +909,15 @@ def test_an_error_of_ours_is_fatal_wherever_on_the_loop_it_happens(start):
     assert eventually(lambda: setup.crashes)
 
 
-# --- everything at once ---
+# --- random failures ---
 
 
-class Moody:
-    """An embedder that fails, refuses and makes bad vectors, as its seed has it.
+class RandomFailures:
+    """The behaviour of an embedder that fails, refuses and makes invalid vectors at random.
 
     Args:
-        seed: Of its moods.
-        calm: Set when it is to answer only as the texts deserve.
+        seed: The seed of the random numbers.
+        calm: Set when only bad texts are to fail.
     """
 
     def __init__(self, seed: int, calm: threading.Event) -> None:
@@ -920,35 +925,35 @@ class Moody:
         self.calm = calm
 
     def __call__(self, texts):
-        mood = 1.0 if self.calm.is_set() else self.random.random()
-        if mood < 0.1:
+        number = 1.0 if self.calm.is_set() else self.random.random()
+        if number < 0.1:
             raise TransientError("connection refused")
-        if mood < 0.15:
+        if number < 0.15:
             raise TransientError("EOF", status=500)
-        if mood < 0.2:
+        if number < 0.2:
             raise TransientError("busy", status=429, retry_after_s=0.001)
         if any(len(text) > 300 for text in texts):
             raise TextTooLongError("the input length exceeds the context length")
         if any(text.startswith("bad") for text in texts):
             raise RejectedError("no")
-        return [None if text.startswith("nan") or mood < 0.25 else VECTOR for text in texts]
+        return [None if text.startswith("nan") or number < 0.25 else VECTOR for text in texts]
 
 
-def test_at_the_start_an_endpoint_that_asks_for_time_is_left_alone_and_the_next_is_asked_at_once():
-    busy, sound = ManualEmbedder(name="busy"), ManualEmbedder(name="sound")
+def test_at_the_start_the_next_endpoint_is_checked_at_once_if_the_first_one_is_busy():
+    busy, working = ManualEmbedder(name="busy"), ManualEmbedder(name="working")
     busy.model_info = [TransientError("busy", status=429, retry_after_s=300.0)]
-    setup = BatcherSetup(busy, sound)
+    setup = BatcherSetup(busy, working)
     setup.batcher.start()
     eventually(lambda: setup.batcher.model_info)
     setup.event_loop.close()
-    assert (busy.checks, sound.checks) == (1, 1)
+    assert (busy.checks, working.checks) == (1, 1)
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["mean", "truncate", "refuse"]))
-def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, rule):
+def test_whatever_the_embedders_do_each_page_is_finished_once_and_correctly(seed, rule):
     chance, calm = random.Random(seed), threading.Event()
-    embedders = [ManualEmbedder(Moody(seed + n, calm), name=f"{n}") for n in range(2)]
+    embedders = [ManualEmbedder(RandomFailures(seed + n, calm), name=f"{n}") for n in range(2)]
     setup = BatcherSetup(
         *embedders,
         rules=TextRules("m", long_pages=rule),
@@ -976,5 +981,5 @@ def test_whatever_the_embedders_do_each_page_ends_once_and_as_it_deserves(seed, 
 
 
 def _bad_twice(job: EmbeddingJob) -> bool:
-    """Whether the embedder was in the mood for a bad vector of it twice in a row."""
+    """Whether the embedder happened to make two invalid vectors of the text in a row."""
     return "two requests" in (job.refused or "")

@@ -1,4 +1,4 @@
-"""What LONG_PAGES=mean is for, over real text: the end of a long page can be found."""
+"""The purpose of LONG_PAGES=mean, with real text: a search finds the end of a long page."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ MODULES = (
 )  # fmt: skip
 CHAPTERS = 3
 CHAPTER_CHARS = 5_000
-"""Three chapters are more than the context of 2,048 tokens."""
+"""Three chapters are longer than the context of 2,048 tokens."""
 
 
 def _long_pages() -> list[str]:
-    """Handbooks of several chapters, each the prose of another module's docstrings."""
+    """Return handbooks of several chapters, each the docstrings of another module."""
     chapters = [text for text in map(_chapter, MODULES) if len(text) >= CHAPTER_CHARS]
     starts = range(0, len(chapters) - CHAPTERS + 1, CHAPTERS)
     return ["\n\n".join(c[:CHAPTER_CHARS] for c in chapters[n : n + CHAPTERS]) for n in starts]
@@ -52,7 +52,7 @@ def _chapter(module: str) -> str:
 
 
 def _last_third_paragraph(page: str) -> str:
-    """The longest paragraph of a page's last third."""
+    """Return the longest paragraph of a page's last third."""
     paragraphs = page[2 * len(page) // 3 :].split("\n\n")[1:]
     return max(paragraphs, key=len)
 
@@ -83,7 +83,7 @@ def _vectors(url: str, pages: list[str], long_pages: LongPages) -> list[list[flo
 
 
 def _found(query: str, vectors: list[list[float]]) -> int:
-    """Which of the pages is nearest to a text."""
+    """Return the number of the page that is nearest to a text."""
     wanted = embed_text(query)
     nearness = [math.fsum(map(float.__mul__, wanted, map(float, v))) for v in vectors]
     return nearness.index(max(nearness))

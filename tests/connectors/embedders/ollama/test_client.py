@@ -26,7 +26,7 @@ def is_batch(request: Request) -> bool:
     return request.path == "/api/embed"
 
 
-def test_vectors_are_passed_on_in_the_server_s_own_text():
+def test_vectors_keep_the_text_of_the_server():
     with Ollama() as server:
         server.faults.status(200, b'{"model":"m","embeddings":[[6e-1,0.80],[-1,0E0]]}')
         embed = using(
@@ -36,8 +36,8 @@ def test_vectors_are_passed_on_in_the_server_s_own_text():
     assert embed == [b"[6e-1,0.80]", b"[-1,0E0]"]
 
 
-def complain(server: Ollama, status: int, words: str, headers=None) -> None:
-    body = b'{"error":"%s"}' % words.replace('"', '\\"').encode()
+def fail_with(server: Ollama, status: int, error_text: str, headers=None) -> None:
+    body = b'{"error":"%s"}' % error_text.replace('"', '\\"').encode()
     server.faults.status(status, body, headers)
 
 
@@ -56,11 +56,11 @@ def complain(server: Ollama, status: int, words: str, headers=None) -> None:
         ("http://user:pass@proxy:80/api/embed", "http://user:pass@proxy"),
     ],
 )
-def test_the_root_is_found_from_any_url_that_people_give(given, root):
+def test_the_root_is_found_from_any_url_that_people_set(given, root):
     assert root_of(given) == root
 
 
-def test_a_client_is_an_embedding_client_and_shows_no_secret():
+def test_a_client_is_an_embedder_client_and_shows_no_secret():
     http = HttpClient()
     url = "http://user:hunter2@127.0.0.1:1/secret-path/api/embeddings"
     client: EmbedderClient = OllamaClient(http, url, MODEL, 768, "sk-key")
@@ -69,7 +69,7 @@ def test_a_client_is_an_embedding_client_and_shows_no_secret():
     assert not any(secret in shown for secret in ("hunter2", "secret-path", "sk-key"))
 
 
-def test_the_key_is_sent_as_bearer_and_a_missing_one_names_its_setting():
+def test_the_key_is_sent_as_bearer_and_the_error_of_a_missing_one_names_its_setting():
     with Ollama(api_key="sk-key") as server:
         assert len(vectors_of(client_of(server, api_key="sk-key"), ["a"])) == 1
         for key in (None, "sk-wrong"):
@@ -79,15 +79,15 @@ def test_the_key_is_sent_as_bearer_and_a_missing_one_names_its_setting():
             assert "sk-" not in caught.value.detail + caught.value.remedy
 
 
-def test_a_server_that_quotes_the_key_does_not_bring_it_into_a_message():
+def test_a_key_that_the_server_quotes_is_redacted():
     with Ollama() as server:
-        complain(server, 500, "key sk-secret is odd")
+        fail_with(server, 500, "key sk-secret is odd")
         with pytest.raises(TransientError) as caught:
             vectors_of(client_of(server, api_key="sk-secret"), ["a"])
         assert "key *** is odd" in caught.value.detail
 
 
-def test_a_password_in_the_url_is_sent_and_gives_way_to_a_key():
+def test_a_password_in_the_url_is_sent_unless_there_is_a_key():
     seen: list[str | None] = []
 
     def note(request: Request) -> bool:
@@ -102,18 +102,18 @@ def test_a_password_in_the_url_is_sent_and_gives_way_to_a_key():
     assert seen == ["Basic dXNlcjpwYXNz", "Bearer sk-key"]
 
 
-def test_a_model_that_is_not_pulled_names_the_command_and_heals_when_it_is():
+def test_the_error_of_a_missing_model_names_the_command_that_pulls_it():
     with Ollama(models=()) as server:
-        for ask in (lambda c: c.check(), lambda c: c.embed(["a"], timeout_s=5, truncate=False)):
+        for call in (lambda c: c.check(), lambda c: c.embed(["a"], timeout_s=5, truncate=False)):
             with pytest.raises(ConfigurationError, match=f"no model {MODEL}") as caught:
-                using(client_of(server), ask)
+                using(client_of(server), call)
             assert f"ollama pull {MODEL}" in caught.value.remedy
         server.pull(MODEL)
         assert len(vectors_of(client_of(server), ["a"])[0] or []) == 768
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "error_text"),
     [
         (400, 'do embedding request: Post "http://127.0.0.1:34117/embedding": EOF'),
         (500, 'do embedding request: Post "http://127.0.0.1:34117/embedding": EOF'),
@@ -127,19 +127,19 @@ def test_a_model_that_is_not_pulled_names_the_command_and_heals_when_it_is():
         (502, "Bad Gateway"),
     ],
 )
-def test_a_server_in_trouble_is_waited_for_whatever_its_status(status, words):
+def test_a_failing_server_is_transient_whatever_its_status(status, error_text):
     with Ollama() as server:
-        complain(server, status, words)
+        fail_with(server, status, error_text)
         with pytest.raises(TransientError) as caught:
             vectors_of(client_of(server), ["a"])
         assert not isinstance(caught.value, ConfigurationError)
         assert caught.value.status == status
 
 
-def test_a_full_queue_is_said_to_be_one_and_its_wish_to_wait_is_passed_on():
+def test_a_full_queue_is_named_and_its_retry_after_is_kept():
     with Ollama() as server:
-        words = "server busy, please try again.  maximum pending requests exceeded"
-        complain(server, 503, words, {"Retry-After": "7"})
+        error_text = "server busy, please try again.  maximum pending requests exceeded"
+        fail_with(server, 503, error_text, {"Retry-After": "7"})
         with pytest.raises(TransientError, match="queue is full") as caught:
             vectors_of(client_of(server), ["a"])
         assert caught.value.retry_after_s == 7
@@ -152,12 +152,12 @@ def test_a_killed_runner_fails_the_request_in_flight_as_transient(version):
         server.faults.slow(0, when=lambda request: computing.set() or False)
 
         async def kill(client):
-            asking = asyncio.create_task(client.embed(["a"], timeout_s=20, truncate=False))
+            embedding = asyncio.create_task(client.embed(["a"], timeout_s=20, truncate=False))
             await asyncio.to_thread(computing.wait)
-            while not asking.done():  # until the request has come as far as the runner
+            while not embedding.done():  # until the request has reached the runner
                 server.kill_runner()
                 await asyncio.sleep(0.01)
-            return await asking
+            return await embedding
 
         with pytest.raises(TransientError) as caught:
             using(client_of(server), kill)
@@ -165,7 +165,7 @@ def test_a_killed_runner_fails_the_request_in_flight_as_transient(version):
 
 
 @pytest.mark.parametrize("version", ["0.13", "0.24"])
-def test_a_text_that_is_longer_than_the_context_is_told_apart_unless_it_may_be_cut(version):
+def test_a_text_longer_than_the_context_is_recognised_unless_it_may_be_truncated(version):
     texts = ["short", "word " * 3000]
     with Ollama(version=version) as server:
         with pytest.raises(TextTooLongError):
@@ -173,21 +173,21 @@ def test_a_text_that_is_longer_than_the_context_is_told_apart_unless_it_may_be_c
         assert len(vectors_of(client_of(server), texts, truncate=True)) == 2
 
 
-def test_a_body_that_a_proxy_finds_too_large_counts_as_too_long():
+def test_a_request_that_is_too_large_for_a_proxy_counts_as_too_long():
     with Ollama() as server:
         server.faults.html(413)
         with pytest.raises(TextTooLongError):
             vectors_of(client_of(server), ["a", "b"])
 
 
-def test_where_even_a_plain_word_is_too_long_it_is_no_text_s_fault():
+def test_if_even_the_canary_is_too_long_no_text_is_the_cause():
     with Ollama() as server:
         server.faults.html(413)
         with pytest.raises(ConfigurationError, match="no usable vector of any text"):
             vectors_of(client_of(server), ["a"])
 
 
-def test_a_refused_text_refuses_the_request_that_it_is_in_and_is_refused_alone():
+def test_a_refused_text_is_refused_in_any_request_and_alone():
     with Ollama() as server:
         server.add_quirk("rejected", match="bad")
         for texts in (["good", "bad"], ["bad"]):
@@ -197,19 +197,19 @@ def test_a_refused_text_refuses_the_request_that_it_is_in_and_is_refused_alone()
 
 
 @pytest.mark.parametrize("version", ["0.13", "0.24"])
-def test_a_vector_of_nan_refuses_its_text_not_the_server(version):
+def test_a_vector_of_nan_refuses_its_text_and_not_the_others(version):
     with Ollama(version=version) as server:
         server.add_quirk("nan", match="bad")
         with pytest.raises(RejectedError, match="NaN"):
             vectors_of(client_of(server), ["bad"])
 
 
-def test_a_text_that_has_no_utf_8_is_refused_without_being_sent():
+def test_a_text_without_a_utf_8_form_is_refused_and_not_sent():
     with Ollama() as server, pytest.raises(RejectedError, match="UTF-8"):
         vectors_of(client_of(server), ["\ud800"])
 
 
-def test_texts_come_through_whatever_they_contain():
+def test_texts_arrive_unchanged_whatever_they_contain():
     texts = ["nul \x00", "emoji \U0001f469\u200d\U0001f4bb", '"quoted" \\ ', "\u2028", "tab\t\n"]
     with Ollama() as server:
         vectors_of(client_of(server), texts)
@@ -217,7 +217,7 @@ def test_texts_come_through_whatever_they_contain():
 
 
 @pytest.mark.parametrize("status", [301, 302, 307])
-def test_a_redirect_names_the_setting_to_change_and_where_it_leads(status):
+def test_the_error_of_a_redirect_names_the_setting_and_the_target(status):
     with Ollama() as server:
         server.faults.status(status, headers={"Location": "https://other:444/secret?key=1"})
         with pytest.raises(ConfigurationError, match=r"https://other:444") as caught:
@@ -227,7 +227,7 @@ def test_a_redirect_names_the_setting_to_change_and_where_it_leads(status):
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-def test_an_address_where_nothing_of_ollama_is_found_names_the_setting(status):
+def test_the_error_of_an_address_without_ollama_names_the_setting(status):
     with Ollama() as server:
         server.faults.html(status)
         with pytest.raises(ConfigurationError, match=f"answered {status}") as caught:
@@ -235,23 +235,23 @@ def test_an_address_where_nothing_of_ollama_is_found_names_the_setting(status):
         assert "EMBED_URL" in caught.value.remedy
 
 
-def test_garbage_a_page_of_html_and_a_cut_answer_are_transient_and_name_what_came():
+def test_garbage_html_and_a_truncated_response_are_transient_and_quoted():
     with Ollama() as server:
-        for spoil, words in (
+        for add_fault, message in (
             (server.faults.garbage, "without vectors: {"),
             (server.faults.html, "Bad Gateway"),
             (server.faults.cut, "before the response was complete"),
             (server.faults.drop, "before the response was complete"),
         ):
-            spoil(times=1)
-            with pytest.raises(TransientError, match=words):
+            add_fault(times=1)
+            with pytest.raises(TransientError, match=message):
                 vectors_of(client_of(server), ["a"])
         server.faults.status(200, b'{"error":"odd"}')
         with pytest.raises(TransientError, match="odd"):
             vectors_of(client_of(server), ["a"])
 
 
-def test_a_server_that_does_not_answer_or_is_not_there_is_transient():
+def test_a_silent_or_missing_server_is_transient():
     with Ollama() as server:
         server.faults.hang()
         with pytest.raises(TransientError, match=r"within 0 s|within 1 s"):
@@ -261,7 +261,7 @@ def test_a_server_that_does_not_answer_or_is_not_there_is_transient():
             vectors_of(client_of(server), ["a"])
 
 
-def test_a_server_without_the_new_path_is_asked_one_text_a_call_and_normalised():
+def test_a_server_without_the_new_path_receives_one_text_per_request():
     texts = ["one", "two", "three"]
     with Ollama() as new, Ollama(legacy_only=True) as old:
         expected = vectors_of(client_of(new), texts)
@@ -273,13 +273,13 @@ def test_a_server_without_the_new_path_is_asked_one_text_a_call_and_normalised()
 
 
 @pytest.mark.parametrize("body", [b"", b'{"detail":"Not Found"}', b"<html>no</html>"])
-def test_any_way_of_saying_that_the_new_path_is_missing_leads_to_the_old_one(body):
+def test_the_legacy_path_is_used_however_the_server_reports_the_missing_one(body):
     with Ollama() as server:
         server.faults.status(404, body, when=is_batch)
         assert len(vectors_of(client_of(server), ["a", "b"])) == 2
 
 
-def test_a_path_that_was_missing_for_a_moment_only_is_not_remembered_as_missing():
+def test_a_path_that_was_missing_only_for_a_moment_is_used_again():
     with Ollama() as server:
         server.faults.status(404, b"", times=1)
         client = client_of(server)
@@ -292,56 +292,56 @@ def test_a_path_that_was_missing_for_a_moment_only_is_not_remembered_as_missing(
         assert list(server.batches) == [1, 1, 2, 2]
 
 
-def test_a_missing_path_is_remembered_for_ten_minutes():
+def test_the_legacy_path_is_used_for_ten_minutes():
     now = [1000.0]
     with Ollama(legacy_only=True) as server:
 
         async def ask_thrice(client):
-            ask = lambda: client.embed(["a", "b"], timeout_s=5, truncate=False)  # noqa: E731
-            await ask()
+            call = lambda: client.embed(["a", "b"], timeout_s=5, truncate=False)  # noqa: E731
+            await call()
             server.legacy_only = False  # updated meanwhile
-            await ask()
+            await call()
             now[0] += LEGACY_S
-            await ask()
+            await call()
 
         using(client_of(server, clock=lambda: now[0]), ask_thrice)
         assert list(server.batches) == [1, 1, 1, 1, 2]
 
 
-def test_a_legacy_server_that_may_cut_in_silence_is_sent_no_text_that_it_could_cut():
+def test_a_legacy_server_receives_no_text_that_it_could_truncate_silently():
     with Ollama(legacy_only=True, version="0.13") as server:
         with pytest.raises(TextTooLongError, match="may truncate"):
             vectors_of(client_of(server), ["word " * 3000])
         assert len(vectors_of(client_of(server), ["word " * 3000], truncate=True)) == 1
 
 
-def test_a_legacy_call_has_one_timeout_for_all_its_texts():
+def test_a_legacy_call_has_one_timeout_for_all_of_its_texts():
     with Ollama(legacy_only=True) as server:
         server.faults.slow(0.2)
         with pytest.raises(TransientError, match="did not answer"):
             vectors_of(client_of(server), ["a"] * 20, timeout_s=0.5)
 
 
-def test_the_check_tells_what_the_model_is_like():
+def test_the_check_describes_the_model():
     with Ollama(context=512) as server:
         facts = using(client_of(server), lambda client: client.check())
         assert facts == ModelInfo(dimensions=768, context_tokens=512, capitals_defect=False)
 
 
-def test_the_check_finds_a_tokeniser_that_knows_no_capitals():
+def test_the_check_detects_a_tokeniser_that_knows_no_capitals():
     with Ollama(capitals_defect=True) as server:
         assert using(client_of(server), lambda client: client.check()).capitals_defect
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
-def test_the_check_does_without_what_a_proxy_hides(status):
+def test_the_check_works_if_a_proxy_hides_a_path(status):
     with Ollama() as server:
         server.faults.status(status, when=lambda request: request.path == "/api/show")
         facts = using(client_of(server), lambda client: client.check())
         assert facts == ModelInfo(dimensions=768, context_tokens=None)
 
 
-def test_the_check_refuses_a_model_that_makes_no_embeddings():
+def test_the_check_rejects_a_model_that_makes_no_embeddings():
     with Ollama() as server:
         body = b'{"capabilities":["completion"],"model_info":{}}'
         server.faults.status(200, body, when=lambda request: request.path == "/api/show")

@@ -19,7 +19,7 @@ KEY = "sk-proj-0123456789"
 
 
 class EndpointPool(FakeServer):
-    """Keeps each request, and answers those that are good in the order that it likes."""
+    """Keeps each request, and can return vectors in any order."""
 
     def __init__(self, *, dimensions: int | None = None, backwards: bool = True) -> None:
         super().__init__()
@@ -114,14 +114,14 @@ def test_indexes_that_are_no_order_are_not_guessed_at(server):
             vectors_of(client_of(server), ["a", "b"])
 
 
-def test_a_server_that_gives_no_indexes_is_taken_at_its_order(server):
+def test_vectors_without_indexes_are_used_in_their_order(server):
     rows = [{"embedding": [1.0] + [0.0] * 767}, {"embedding": [0.0] * 767 + [1.0]}]
     server.faults.status(200, orjson.dumps({"data": rows}))
     first, second = vectors_of(client_of(server), ["a", "b"])
     assert (first[0], second[-1]) == (1.0, 1.0)
 
 
-def test_a_server_that_ignores_the_size_asked_for_is_a_fault_of_the_set_up():
+def test_a_server_that_ignores_the_requested_dimensions_is_a_configuration_error():
     with (
         EndpointPool(dimensions=1536) as server,
         pytest.raises(ConfigurationError, match="1536 dimensions") as caught,
@@ -131,7 +131,7 @@ def test_a_server_that_ignores_the_size_asked_for_is_a_fault_of_the_set_up():
 
 
 @pytest.mark.parametrize("quirk", ["zero"])
-def test_a_bad_vector_among_good_ones_is_left_out_alone(server, quirk: Quirk):
+def test_an_invalid_vector_does_not_affect_the_valid_ones(server, quirk: Quirk):
     server.model.add_quirk(quirk, "bad", None)
     good, bad = vectors_of(client_of(server), ["good", "bad"])
     assert (len(good), bad) == (768, None)
@@ -145,7 +145,7 @@ def test_a_bad_vector_among_good_ones_is_left_out_alone(server, quirk: Quirk):
         ({}, None),
     ],
 )
-def test_a_rate_limit_is_transient_and_says_how_long_to_wait(server, headers, wait_s):
+def test_a_rate_limit_is_transient_and_keeps_its_retry_after(server, headers, wait_s):
     server.complain(
         429, "Rate limit reached for requests", headers, type="requests", code="rate_limit_exceeded"
     )
@@ -155,17 +155,17 @@ def test_a_rate_limit_is_transient_and_says_how_long_to_wait(server, headers, wa
     assert caught.value.retry_after_s == wait_s
 
 
-def test_an_account_without_credit_is_a_fault_of_the_set_up_and_left_alone_for_a_while(server):
-    words = "You exceeded your current quota, please check your plan and billing details."
+def test_an_account_without_credit_is_a_configuration_error_with_a_long_pause(server):
+    error_text = "You exceeded your current quota, please check your plan and billing details."
     for kind in ({"code": "insufficient_quota"}, {"type": "insufficient_quota", "code": None}):
-        server.complain(429, words, {"Retry-After": "1"}, times=1, **kind)
+        server.complain(429, error_text, {"Retry-After": "1"}, times=1, **kind)
         with pytest.raises(ConfigurationError, match="quota") as caught:
             vectors_of(client_of(server), ["a"])
         assert "credit" in caught.value.remedy
         assert caught.value.retry_after_s == 60
 
 
-def test_a_key_that_is_not_accepted_names_its_setting_and_is_not_quoted(server):
+def test_the_error_of_a_rejected_key_names_its_setting_and_does_not_quote_the_key(server):
     quoted = f"Incorrect API key provided: {KEY[:8]}***6789. You can find your API key at …"
     server.complain(401, quoted, type="invalid_request_error", code="invalid_api_key")
     with pytest.raises(ConfigurationError) as caught:
@@ -174,39 +174,39 @@ def test_a_key_that_is_not_accepted_names_its_setting_and_is_not_quoted(server):
     assert "sk-" not in caught.value.detail + caught.value.remedy
 
 
-def test_a_server_that_quotes_the_whole_key_does_not_bring_it_into_a_message(server):
+def test_a_key_that_openai_quotes_is_redacted(server):
     server.complain(500, f"upstream said no to {KEY}")
     with pytest.raises(TransientError, match=r"no to \*\*\*"):
         vectors_of(client_of(server), ["a"])
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_model_that_is_not_there_or_not_allowed_names_its_setting(server, status):
-    words = f"The model `{MODEL}` does not exist or you do not have access to it."
-    server.complain(status, words, type="invalid_request_error", code="model_not_found")
+def test_the_error_of_a_missing_or_forbidden_model_names_its_setting(server, status):
+    error_text = f"The model `{MODEL}` does not exist or you do not have access to it."
+    server.complain(status, error_text, type="invalid_request_error", code="model_not_found")
     with pytest.raises(ConfigurationError, match="does not exist") as caught:
         vectors_of(client_of(server), ["a"])
     assert "OPENAI_MODEL" in caught.value.remedy
 
 
-def test_a_model_that_makes_one_size_only_names_its_setting(server):
-    words = "This model does not support specifying dimensions."
-    server.complain(400, words, type="invalid_request_error", param=None, code=None)
+def test_the_error_of_a_model_with_fixed_dimensions_names_its_setting(server):
+    error_text = "This model does not support specifying dimensions."
+    server.complain(400, error_text, type="invalid_request_error", param=None, code=None)
     with pytest.raises(ConfigurationError) as caught:
         vectors_of(client_of(server), ["a"])
     assert "OPENAI_MODEL" in caught.value.remedy
 
 
-@pytest.mark.parametrize("answer", [(404, "Invalid URL (POST /v1/embeddings)"), (302, "")])
-def test_an_address_where_no_embeddings_are_names_its_setting(server, answer):
-    server.complain(*answer, type="invalid_request_error")
+@pytest.mark.parametrize("response", [(404, "Invalid URL (POST /v1/embeddings)"), (302, "")])
+def test_the_error_of_an_address_without_embeddings_names_its_setting(server, response):
+    server.complain(*response, type="invalid_request_error")
     with pytest.raises(ConfigurationError) as caught:
         vectors_of(client_of(server), ["a"])
     assert "OPENAI_URL" in caught.value.remedy
 
 
-def is_about(word: bytes):
-    return lambda request: word in request.body
+def contains(text: bytes):
+    return lambda request: text in request.body
 
 
 LONG = (
@@ -216,14 +216,14 @@ LONG = (
 FULL = "Invalid 'input': maximum request size is 300000 tokens per request."
 
 
-@pytest.mark.parametrize("words", [LONG, FULL])
-def test_a_text_that_is_too_long_is_told_apart_by_the_words(server, words):
-    server.complain(400, words, type="invalid_request_error", param=None, code=None)
+@pytest.mark.parametrize("error_text", [LONG, FULL])
+def test_a_text_that_is_too_long_is_recognised_by_the_error_text(server, error_text):
+    server.complain(400, error_text, type="invalid_request_error", param=None, code=None)
     with pytest.raises(TextTooLongError):
         vectors_of(client_of(server), ["a", "b"])
 
 
-def test_a_text_that_may_be_cut_is_cut_until_it_fits_whatever_its_language(server):
+def test_a_text_that_may_be_truncated_is_truncated_until_it_fits_in_any_language(server):
     body = orjson.dumps({"error": {"message": LONG, "type": "invalid_request_error"}})
     server.faults.status(400, body, when=lambda request: len(request.body) > 30_000)
     assert len(vectors_of(client_of(server), ["東" * 50_000], truncate=True)) == 1
@@ -231,50 +231,50 @@ def test_a_text_that_may_be_cut_is_cut_until_it_fits_whatever_its_language(serve
     assert 0 < len(order["input"][0].encode()) < CONTEXT_TOKENS
 
 
-def test_a_text_that_is_cut_takes_no_other_along(server):
+def test_a_truncated_text_does_not_truncate_the_others(server):
     body = orjson.dumps({"error": {"message": LONG, "type": "invalid_request_error"}})
     server.faults.status(400, body, when=lambda request: len(request.body) > 30_000)
     with pytest.raises(TextTooLongError):
         vectors_of(client_of(server), ["fits " * 2000, "東" * 50_000], truncate=True)
 
 
-def test_a_refused_text_is_the_page_s_fault_while_a_plain_word_is_taken(server):
+def test_a_refused_text_is_the_cause_if_the_canary_is_accepted(server):
     body = b'{"error":{"message":"Invalid input","type":"invalid_request_error","param":"input"}}'
-    server.faults.status(400, body, when=is_about(b"bad"))
+    server.faults.status(400, body, when=contains(b"bad"))
     for texts in (["good", "bad"], ["bad"]):
         with pytest.raises(RejectedError, match="Invalid input"):
             vectors_of(client_of(server), texts)
 
 
-def test_a_provider_that_refuses_everything_is_no_page_s_fault(server):
+def test_a_server_that_refuses_every_text_is_a_configuration_error(server):
     server.complain(400, "organization must verify something")
     with pytest.raises(ConfigurationError, match="no usable vector of any text"):
         vectors_of(client_of(server), ["a page"])
 
 
 @pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, 529])
-def test_overload_and_trouble_are_transient(server, status):
+def test_overload_and_server_errors_are_transient(server, status):
     server.complain(status, "The server had an error", {"Retry-After": "3"})
     with pytest.raises(TransientError, match="had an error") as caught:
         vectors_of(client_of(server), ["a"])
     assert caught.value.retry_after_s == 3
 
 
-def test_garbage_html_a_cut_answer_and_silence_are_transient(server):
-    for spoil, words in (
+def test_garbage_html_a_truncated_response_and_silence_are_transient(server):
+    for add_fault, message in (
         (server.faults.garbage, "without vectors"),
         (server.faults.html, "Bad Gateway"),
         (server.faults.cut, "before the response was complete"),
     ):
-        spoil(times=1)
-        with pytest.raises(TransientError, match=words):
+        add_fault(times=1)
+        with pytest.raises(TransientError, match=message):
             vectors_of(client_of(server), ["a"])
     server.faults.hang()
     with pytest.raises(TransientError, match="did not answer"):
         vectors_of(client_of(server), ["a"], timeout_s=0.3)
 
 
-def test_the_check_tells_the_context_and_finds_what_is_wrong(server):
+def test_the_check_reports_the_context_and_finds_errors(server):
     facts = using(client_of(server), lambda client: client.check())
     assert facts == ModelInfo(dimensions=768, context_tokens=8192, capitals_defect=False)
     server.complain(400, "no")

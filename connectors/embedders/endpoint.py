@@ -66,7 +66,7 @@ class Endpoint:
         failing_since: When the first failed request began (monotonic seconds).
         failed_at: When the latest request failed (monotonic seconds).
         retry_at: When the pause ends (monotonic seconds).
-        responded_at: When the latest response arrived (monotonic seconds). The endpoint then
+        responded_at: When the latest response was received (monotonic seconds). The endpoint then
             began to compute the next request.
         checked_at: When it last described its model (monotonic seconds); -inf after a failure.
         check_lock: Held during the check.

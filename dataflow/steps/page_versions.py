@@ -51,7 +51,7 @@ class PageVersions:
 
     Args:
         packed: What `pack` returned, to resume from.
-        pages: How many pages are remembered.
+        pages: How many pages are kept.
         other_space: Called with the change in the number of pages that have a vector of the
             fallback.
     """
@@ -80,7 +80,7 @@ class PageVersions:
     def decide(
         self, change: Change, newest_open: Version | None, rules: TextRules | None
     ) -> Decision:
-        """Decide whether a change is to be applied.
+        """Decide whether a change is the newest of its page.
 
         Args:
             change: The change.
@@ -134,10 +134,10 @@ class PageVersions:
         self.put(change.page_id, version, BY_FALLBACK if by_fallback else fingerprint)
         return True
 
-    # --- the remembered versions ---
+    # --- the versions ---
 
     def get(self, page_id: str) -> PageVersion | None:
-        """Return the newest change of a page that went to the outputs, if it is remembered."""
+        """Return the newest change of a page that went to the outputs, if it is still kept."""
         entry = self._entries.get(_key(page_id))
         if entry is None:
             return None

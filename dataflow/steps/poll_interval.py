@@ -28,7 +28,7 @@ class PollInterval:
         self._since = time.monotonic()
 
     def reset(self) -> None:
-        """Note that a page arrived or was finished."""
+        """Note that a page was received or finished."""
         self._since = time.monotonic()
 
     def next_poll(self, open_pages: int) -> datetime:

@@ -27,6 +27,7 @@ from connectors.core.snapshot_layout import SnapshotLayout
 from connectors.delivery.backpressure import Backpressure
 from connectors.delivery.outputs import OutputCounts
 from connectors.embedders.batching.jobs import EmbeddingJob
+from connectors.embedders.service import REJECTED
 from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
@@ -251,7 +252,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
             return
         if is_refused:
             self._count(change, "refused")
-            out.append(DeadLetter(change.record, "refused-by-embedder", job.refused or ""))
+            out.append(DeadLetter(change.record, REJECTED, job.refused or ""))
         else:
             self._count(change, "embedded")
             self._step.tracker.expect(change.record, self._step.output_counts.vector)

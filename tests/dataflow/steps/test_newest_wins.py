@@ -161,10 +161,10 @@ class Stream:
         log.append(Record("cdc.pages", partition, len(log), time_ms, key, value, self.era))
         self.published.append(write)
 
-    def replay(self, letter: Record) -> None:
-        log = self.topic[letter.partition]
-        origin = letter.replay_of or letter.origin
-        log.append(replace(letter, offset=len(log), replay_of=origin))
+    def replay(self, dead_letter: Record) -> None:
+        log = self.topic[dead_letter.partition]
+        origin = dead_letter.replay_of or dead_letter.origin
+        log.append(replace(dead_letter, offset=len(log), replay_of=origin))
 
     def read(self, partition: int, count: int) -> None:
         start = self.positions[partition]
@@ -222,9 +222,9 @@ class Stream:
         self.is_repaired, self.refusing = True, 0
         self.drain()
         while self.dead_letters:
-            for letter in self.dead_letters[:]:
-                self.dead_letters.remove(letter)
-                self.replay(letter)
+            for dead_letter in self.dead_letters[:]:
+                self.dead_letters.remove(dead_letter)
+                self.replay(dead_letter)
             self.drain()
 
     def drain(self) -> None:

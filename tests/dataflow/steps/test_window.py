@@ -76,9 +76,9 @@ def test_flush_markers_are_sent_even_if_a_page_is_never_finished():
     window.take(change("a", at=0), change("b", at=1))
     window.batcher.embed(window.batcher.send(1)[0])
     assert len(window.emitted()) == 1
-    looks = [window.emitted() for _ in range(192)]
-    sealed = [number for number, out in enumerate(looks, 1) if out == [FlushMarker(settles=False)]]
-    assert sealed == [1, 2, 4, 8, 16, 32, 64, 128, 192]
+    checks = [window.emitted() for _ in range(192)]
+    sent_at = [n for n, out in enumerate(checks, 1) if out == [FlushMarker(settles=False)]]
+    assert sent_at == [1, 2, 4, 8, 16, 32, 64, 128, 192]
 
 
 def test_a_bucket_that_resumes_sends_a_flush_marker():
@@ -264,9 +264,9 @@ def test_no_text_is_unchanged_before_the_rules_are_known():
 def test_a_refused_page_is_a_dead_letter_and_its_version_is_recorded():
     window = ManualWindow()
     window.take(change(body="bad", at=3))
-    (letter,) = window.finished()
-    assert (letter.reason, letter.detail) == ("refused-by-embedder", "it is bad")
-    assert letter.record.offset == 3
+    (dead_letter,) = window.finished()
+    assert (dead_letter.reason, dead_letter.detail) == ("refused-by-embedder", "it is bad")
+    assert dead_letter.record.offset == 3
     window.take(change(body="bad", at=3))
     assert window.counts() == {"refused": 1, "skipped_stale": 1}
 

@@ -315,7 +315,7 @@ def test_a_second_worker_on_the_same_store_is_refused_in_one_line(stream: Stream
 
 def test_bytewax_s_own_server_is_warned_about(stream: Stream) -> None:
     worker = stream.start(store=False, BYTEWAX_DATAFLOW_API_ENABLED="0")
-    worker.wait_for("listens on all addresses.*remedy=.*even 0, turns it on")
+    worker.wait_for("port 3030 of all addresses.*remedy=.*even 0, turns it on")
     worker.kill()  # before or after that server has its port: it is not ours to test
 
 

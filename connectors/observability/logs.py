@@ -38,7 +38,7 @@ def get(name: str) -> Logger:
     """Return the logger of one part of the program.
 
     Args:
-        name: The part: `stream`, `kafka`, `embedder`, `stargate`, `rag`, ...
+        name: The part: `stream`, or the name of a `Service`.
     """
     return cast("Logger", structlog.get_logger(logger_name=name))
 

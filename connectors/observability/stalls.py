@@ -29,7 +29,7 @@ class Stall:
     """A service that the stream waits for.
 
     Attributes:
-        service: `kafka`, `embedder`, `stargate`, `rag`, `dead-letters` or `recovery`.
+        service: The name of a `connectors.core.services.Service`.
         reason: What happened.
         remedy: What to do, or empty if there is nothing to do but wait.
         since: When the first failure occurred (seconds since 1970).

@@ -45,7 +45,7 @@ def page_id_of(raw: object) -> str:
     if not raw:
         raise UndecodableError('"page_id" must not be empty')
     if "\0" in raw:
-        raise UndecodableError('"page_id" must not contain NUL: Stargate cannot store it')
+        raise UndecodableError('"page_id" must not contain NUL, which the store cannot save')
     return raw
 
 

@@ -1,4 +1,4 @@
-"""The last 15 minutes, one sample every two seconds, and the readings of the last minute."""
+"""The history of the last 15 minutes, and the metrics of the last minute."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gibsey_embedder.status.metric_samples import MetricSamples, Span
 SAMPLE_S = 2.0
 KEPT_S = 900.0
 RATES_OVER_S = 10.0
-"""What the page calls "now" is a mean over so long: steady enough to read."""
-SPREADS_OVER_S = 60.0
+"""Rates are means over this time, which makes them steady enough to read."""
+QUANTILES_OVER_S = 60.0
 
 SERIES = (
     "at",
@@ -37,21 +37,21 @@ class History:
 
     def __init__(self) -> None:
         self._samples: deque[Sample] = deque(maxlen=int(KEPT_S / SAMPLE_S))
-        self._readings: deque[MetricSamples] = deque(maxlen=int(SPREADS_OVER_S / SAMPLE_S) + 1)
+        self._recent: deque[MetricSamples] = deque(maxlen=int(QUANTILES_OVER_S / SAMPLE_S) + 1)
 
-    def take(self, reading: MetricSamples, open_pages: int, stalled: bool) -> None:
-        """Add a reading, and the sample from the one before to it."""
-        if self._readings:
-            span = Span(self._readings[-1], reading)
+    def add(self, samples: MetricSamples, open_pages: int, stalled: bool) -> None:
+        """Add the metrics at one moment, and a sample of what happened since the last moment."""
+        if self._recent:
+            span = Span(self._recent[-1], samples)
             self._samples.append(_sample(span, open_pages, stalled))
-        self._readings.append(reading)
+        self._recent.append(samples)
 
-    def back(self, newer: MetricSamples, seconds: float) -> Span:
-        """The span that ends with `newer` and began about `seconds` earlier, or with the first."""
-        for older in self._readings:
+    def span(self, newer: MetricSamples, seconds: float) -> Span:
+        """The span of about `seconds` that ends with `newer`; shorter at the start."""
+        for older in self._recent:
             if newer.at - older.at <= seconds + SAMPLE_S / 2:
                 return Span(older, newer)
-        return Span(self._readings[-1] if self._readings else newer, newer)
+        return Span(self._recent[-1] if self._recent else newer, newer)
 
     def columns(self, since: float) -> dict[str, Sequence[float | None]]:
         """The samples after `since` (seconds since 1970) as columns, oldest first."""
@@ -62,7 +62,7 @@ class History:
 
 
 def _sample(span: Span, open_pages: int, stalled: bool) -> Sample:
-    freshness = span.spread("freshness", "kafka")
+    freshness = span.histogram("freshness", "kafka")
     values = (
         span.newer.at,
         span.rate("events"),

@@ -16,10 +16,10 @@ Labels = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class HistogramSample:
-    """What a histogram holds.
+    """A histogram at one moment.
 
     Attributes:
-        bounds: Upper bounds of its buckets, the last one infinite.
+        bounds: Upper bounds of its buckets; the last one is infinite.
         counts: Observations up to each bound.
         total: The sum of all observations.
     """
@@ -30,23 +30,23 @@ class HistogramSample:
 
     @property
     def count(self) -> float:
-        """Observations."""
+        """The number of observations."""
         return self.counts[-1] if self.counts else 0.0
 
     @property
     def mean(self) -> float | None:
-        """Their mean, None without any."""
+        """The mean of the observations; None without any."""
         return self.total / self.count if self.count else None
 
     def minus(self, older: HistogramSample | None) -> HistogramSample:
-        """What came since an older reading of the same histogram."""
+        """The observations since an older sample of the same histogram."""
         if older is None:
             return self
         counts = tuple(new - old for new, old in zip(self.counts, older.counts, strict=True))
         return HistogramSample(self.bounds, counts, self.total - older.total)
 
     def quantile(self, q: float) -> float | None:
-        """The value below which a share `q` lies, interpolated in its bucket as Prometheus does."""
+        """The value of a quantile `q`, interpolated in its bucket as Prometheus does."""
         rank = q * self.count
         lower, below = 0.0, 0.0
         for bound, count in zip(self.bounds, self.counts, strict=True):
@@ -59,7 +59,7 @@ class HistogramSample:
         return None
 
 
-NO_SPREAD = HistogramSample((), (), 0.0)
+NO_OBSERVATIONS = HistogramSample((), (), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +67,16 @@ class MetricSamples:
     """The metrics at one moment.
 
     Attributes:
-        at: When (seconds since 1970).
+        at: The moment (seconds since 1970).
         cpu_s: Processor seconds of the process so far.
         counts: Counters and gauges by name and labels.
-        spreads: Histograms by name and labels.
+        histograms: Histograms by name and labels.
     """
 
     at: float
     cpu_s: float
     counts: Mapping[str, Mapping[Labels, float]]
-    spreads: Mapping[str, Mapping[Labels, HistogramSample]]
+    histograms: Mapping[str, Mapping[Labels, HistogramSample]]
 
     def total(self, name: str, matches: Callable[[Labels], bool] = lambda _: True) -> float:
         """The sum of a counter over the labels that match."""
@@ -86,36 +86,36 @@ class MetricSamples:
         """A counter or gauge by its first label."""
         return {labels[0]: value for labels, value in sorted(self.counts[name].items())}
 
-    def spread(self, name: str, *labels: str) -> HistogramSample:
+    def histogram(self, name: str, *labels: str) -> HistogramSample:
         """A histogram."""
-        return self.spreads[name].get(labels, NO_SPREAD)
+        return self.histograms[name].get(labels, NO_OBSERVATIONS)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What happened from one reading to a later one."""
+    """What happened between two moments."""
 
     older: MetricSamples
     newer: MetricSamples
 
     @property
     def seconds(self) -> float:
-        """Its length, never 0."""
+        """Its length; never 0."""
         return max(self.newer.at - self.older.at, 1e-3)
 
     def rate(self, name: str, matches: Callable[[Labels], bool] = lambda _: True) -> float:
-        """Events a second of a counter."""
-        more = self.newer.total(name, matches) - self.older.total(name, matches)
-        return max(more, 0.0) / self.seconds
+        """The increase of a counter per second."""
+        increase = self.newer.total(name, matches) - self.older.total(name, matches)
+        return max(increase, 0.0) / self.seconds
 
-    def spread(self, name: str, *labels: str) -> HistogramSample:
-        """What a histogram got."""
-        older = self.older.spreads[name].get(labels)
-        return self.newer.spread(name, *labels).minus(older)
+    def histogram(self, name: str, *labels: str) -> HistogramSample:
+        """The observations of a histogram."""
+        older = self.older.histograms[name].get(labels)
+        return self.newer.histogram(name, *labels).minus(older)
 
     @property
     def cpu_share(self) -> float:
-        """Processor seconds a second."""
+        """Processor seconds per second."""
         return max(self.newer.cpu_s - self.older.cpu_s, 0.0) / self.seconds
 
 
@@ -140,19 +140,19 @@ class MetricReader:
             "offset_resets": metrics.offset_resets,
             "other_space": metrics.other_space_pages,
         }
-        self._spreads: dict[str, Collector] = {
+        self._histograms: dict[str, Collector] = {
             "freshness": metrics.freshness,
             "stage": metrics.stage,
             "window_pages": metrics.window_pages,
         }
 
     def read(self) -> MetricSamples:
-        """Read them all."""
+        """Read all of them."""
         return MetricSamples(
             self._clock(),
             time.process_time(),
             {name: _values(metric) for name, metric in self._counts.items()},
-            {name: _spreads(metric) for name, metric in self._spreads.items()},
+            {name: _histograms(metric) for name, metric in self._histograms.items()},
         )
 
 
@@ -163,11 +163,11 @@ def _samples(metric: Collector) -> Iterable[tuple[str, dict[str, str], float]]:
 
 
 def _values(metric: Collector) -> dict[Labels, float]:
-    wanted = ("", "_total")
-    return {tuple(by.values()): value for kind, by, value in _samples(metric) if kind in wanted}
+    kinds = ("", "_total")
+    return {tuple(by.values()): value for kind, by, value in _samples(metric) if kind in kinds}
 
 
-def _spreads(metric: Collector) -> dict[Labels, HistogramSample]:
+def _histograms(metric: Collector) -> dict[Labels, HistogramSample]:
     buckets: dict[Labels, list[tuple[float, float]]] = {}
     sums: dict[Labels, float] = {}
     for kind, by, value in _samples(metric):
@@ -176,8 +176,8 @@ def _spreads(metric: Collector) -> dict[Labels, HistogramSample]:
             buckets.setdefault(labels, []).append((float(by["le"]), value))
         elif kind == "_sum":
             sums[labels] = value
-    found = {}
+    histograms = {}
     for labels, pairs in buckets.items():
         bounds, counts = zip(*pairs, strict=True)
-        found[labels] = HistogramSample(bounds, counts, sums.get(labels, 0.0))
-    return found
+        histograms[labels] = HistogramSample(bounds, counts, sums.get(labels, 0.0))
+    return histograms

@@ -1,12 +1,12 @@
 """The status port: what the process does, for people, Prometheus and Kubernetes.
 
     /              the status page
-    /status.json   what it shows, as JSON (docs/status.md)
+    /status.json   the same figures as JSON (docs/status.md)
     /metrics       Prometheus
     /healthz       200 while the process makes progress or waits for a named service, else 503
-    /readyz        200 when pages that change now go through now, else 503
+    /readyz        200 if the stream processes a page that changes now, else 503
 
-Read only, served on the process's I/O loop.
+The port is read-only. The process's event loop serves it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from gibsey_embedder.status.status_json import StatusData
 from gibsey_embedder.status.view import KafkaStatus, LaunchInfo, StatusView
 
 RETRY_S = 10.0
-"""A port that is taken is tried again this often."""
+"""Seconds between two attempts to listen on a port that is in use."""
 
 _HEADERS = {
-    # data: is for the tab's icon, which the page draws itself.
+    # The page draws the tab's icon itself, as a data: URL.
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; "
         "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -54,11 +54,14 @@ class StatusServer:
     """Serves the status port.
 
     Args:
-        event_loop: The loop on which it runs.
+        event_loop: The event loop that serves the port.
         host: The address to listen on.
         port: The port; 0: any free one (see `port`).
         view: What it shows.
-        retry_s: Seconds between two tries to get a port that is taken.
+        retry_s: Seconds between two attempts to listen on a port that is in use.
+
+    Attributes:
+        port: The port it listens on; None until then.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class StatusServer:
         self.port: int | None = None
 
     def start(self) -> None:
-        """Begin to listen, in the background; from any thread. The stream never waits for it."""
+        """Start to listen, in the background; from any thread. The stream does not wait for it."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self._view.metrics.registry)
         health.register_metrics(self._view)
@@ -90,13 +93,13 @@ class StatusServer:
         self._running.add_done_callback(self._ended)
 
     def stop(self) -> None:
-        """Let the port go; from any thread but the loop's."""
+        """Close the port; from any thread except the event loop's."""
         if self._running is not None:
             self._running.cancel()
             self._event_loop.submit(self._close()).result(2.0)
 
     def _ended(self, running: Future[None]) -> None:
-        """Report what should not happen; the stream goes on without its status port."""
+        """Log an unexpected error; the stream continues without its status port."""
         if not running.cancelled() and (error := running.exception()) is not None:
             self._log.error("status port ended", error=f"{type(error).__name__}: {error}")
 
@@ -118,21 +121,21 @@ class StatusServer:
             await site.start()
         except OSError as error:
             await site.stop()
-            self._say_why(error)
+            self._log_error(error)
             await asyncio.sleep(self._retry_s)
             return None
         port: int = runner.addresses[0][1]
         self._log.info("status port", url=f"http://{_shown_host(self._host)}:{port}/")
         return port
 
-    def _say_why(self, error: OSError) -> None:
-        taken = error.errno == errno.EADDRINUSE
-        reason = "another program listens there" if taken else os.strerror(error.errno or 0)
+    def _log_error(self, error: OSError) -> None:
+        is_in_use = error.errno == errno.EADDRINUSE
+        reason = "another program uses the port" if is_in_use else os.strerror(error.errno or 0)
         self._log.warning(
-            "no status port: the stream goes on without it",
+            "no status port: the stream continues without it",
             address=f"{self._host}:{self._wanted_port}",
             reason=reason,
-            remedy="set STATUS_PORT (or STATUS_HOST) to a free one; 0 turns it off",
+            remedy="set STATUS_PORT (or STATUS_HOST) to a free port; 0 turns it off",
             again_in_s=self._retry_s,
         )
 
@@ -158,7 +161,7 @@ class StatusServer:
         try:
             history_since = None if since is None else float(since)
         except ValueError:
-            return _json({"error": "history_since is no number of seconds since 1970"}, 400)
+            return _json({"error": "history_since is not a number of seconds since 1970"}, 400)
         return _json(self._data.status(history_since))
 
     async def _metrics(self, request: web.Request) -> web.Response:
@@ -168,16 +171,16 @@ class StatusServer:
 
     async def _healthz(self, request: web.Request) -> web.Response:
         del request
-        return _health(health.liveness(self._view))
+        return _health_response(health.liveness(self._view))
 
     async def _readyz(self, request: web.Request) -> web.Response:
         del request
-        return _health(health.readiness(self._view))
+        return _health_response(health.readiness(self._view))
 
 
-def _health(answer: health.Health) -> web.Response:
-    body = {"status": answer.status, "reason": answer.reason}
-    return _json(body, 200 if answer.ok else 503)
+def _health_response(result: health.Health) -> web.Response:
+    body = {"status": result.status, "reason": result.reason}
+    return _json(body, 200 if result.ok else 503)
 
 
 def _json(body: object, status: int = 200) -> web.Response:
@@ -196,7 +199,7 @@ def _shown_host(host: str) -> str:
 
 @web.middleware
 async def _read_only(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer what has no page in JSON and without repeating what was asked."""
+    """Respond in JSON to unknown paths and methods, without repeating any of the request."""
     if request.method not in ("GET", "HEAD"):
         response = _json({"error": "read only: GET and HEAD"}, 405)
         response.headers["Allow"] = "GET, HEAD"

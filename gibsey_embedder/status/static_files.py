@@ -1,4 +1,4 @@
-"""The files of the status page, read once; nothing else of the disk can be asked for."""
+"""The files of the status page, read once; the port serves no other file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _File:
 
 
 class StaticFiles:
-    """The page and its parts by path: `/` is `index.html`, the others are below `/static/`."""
+    """The files by path: `/` is `index.html`, the others are below `/static/`."""
 
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}
@@ -33,7 +33,7 @@ class StaticFiles:
 
     @property
     def paths(self) -> list[str]:
-        """Every path that there is."""
+        """All paths."""
         return list(self._files)
 
     def _read(self, folder: Path, prefix: str) -> None:
@@ -48,7 +48,7 @@ class StaticFiles:
                 self._files[prefix + entry.name] = _File(body, content_type, etag)
 
     async def serve(self, request: web.Request) -> web.Response:
-        """Serve the file of the request's path, or 304 where the browser has it already."""
+        """Serve the file of the request's path, or 304 if the browser has it already."""
         file = self._files[request.path]
         headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
         if request.headers.get("If-None-Match") == file.etag:

@@ -11,7 +11,7 @@ from typing import Any
 from connectors.delivery.write_queue import MAX_OPEN_ROWS
 from connectors.observability.stalls import Stall
 from gibsey_embedder.status import health, summary
-from gibsey_embedder.status.history import RATES_OVER_S, SAMPLE_S, SPREADS_OVER_S, History
+from gibsey_embedder.status.history import QUANTILES_OVER_S, RATES_OVER_S, SAMPLE_S, History
 from gibsey_embedder.status.memory import resident_bytes
 from gibsey_embedder.status.metric_samples import HistogramSample, MetricReader, MetricSamples, Span
 from gibsey_embedder.status.view import OutputView, StatusView
@@ -47,7 +47,7 @@ class StatusData:
         """Take a sample for the history."""
         view = self._view
         stalled = bool(view.stalls.current())
-        self._history.take(self._reader.read(), view.tracker.open_pages, stalled)
+        self._history.add(self._reader.read(), view.tracker.open_pages, stalled)
 
     def status(self, history_since: float | None = None) -> Json:
         """Return everything; the history only if `history_since` is given, after that time."""
@@ -107,14 +107,14 @@ class StatusData:
     def _kafka(self, samples: MetricSamples) -> Json:
         kafka = self._view.kafka_status()
         return {
-            "rate_per_s": _rounded(self._history.back(samples, RATES_OVER_S).rate("events")),
+            "rate_per_s": _rounded(self._history.span(samples, RATES_OVER_S).rate("events")),
             "topic": kafka.get("topic", ""),
             "topic_partitions": kafka.get("topic_partitions") or None,
             "partitions": sorted(kafka.get("partitions", ())),
         }
 
     def _filter(self, samples: MetricSamples) -> Json:
-        now = self._history.back(samples, RATES_OVER_S)
+        now = self._history.span(samples, RATES_OVER_S)
 
         def passed(labels: tuple[str, ...]) -> bool:
             return labels[1] in ("embedded", "refused", "deleted")
@@ -125,21 +125,21 @@ class StatusData:
         }
 
     def _window(self, samples: MetricSamples) -> Json:
-        pages = self._history.back(samples, SPREADS_OVER_S).spread("window_pages")
-        now = self._history.back(samples, RATES_OVER_S)
+        pages = self._history.span(samples, QUANTILES_OVER_S).histogram("window_pages")
+        now = self._history.span(samples, RATES_OVER_S)
         return {
-            "rate_per_s": _rounded(now.spread("window_pages").count / now.seconds),
+            "rate_per_s": _rounded(now.histogram("window_pages").count / now.seconds),
             "waiting_texts": self._view.batcher.queued_texts,
             "pages_mean": _rounded(pages.mean),
             **self._latency(samples, "queue"),
         }
 
     def _embedder(self, samples: MetricSamples) -> Json:
-        now = self._history.back(samples, RATES_OVER_S)
+        now = self._history.span(samples, RATES_OVER_S)
         endpoints = self._view.batcher.endpoints()
         slots = sum(e.concurrency for e in endpoints)
         return {
-            "rate_per_s": _rounded(now.spread("window_pages").total / now.seconds),
+            "rate_per_s": _rounded(now.histogram("window_pages").total / now.seconds),
             "slots": slots,
             "load": _load(now, "embed", slots),
             "endpoints": [
@@ -150,7 +150,7 @@ class StatusData:
         }
 
     def _output(self, samples: MetricSamples, output: OutputView) -> Json:
-        now = self._history.back(samples, RATES_OVER_S)
+        now = self._history.span(samples, RATES_OVER_S)
         service = output.service
         return {
             "rate_per_s": _rounded(now.rate(service.counter)),
@@ -162,7 +162,7 @@ class StatusData:
         }
 
     def _dead_letters(self, samples: MetricSamples) -> Json:
-        now = self._history.back(samples, RATES_OVER_S)
+        now = self._history.span(samples, RATES_OVER_S)
         return {
             "rate_per_s": _rounded(now.rate("dead_letters")),
             "total": int(samples.total("dead_letters")),
@@ -171,14 +171,14 @@ class StatusData:
         }
 
     def _latency(self, samples: MetricSamples, stage: str) -> Json:
-        return _quantiles(self._history.back(samples, SPREADS_OVER_S).spread("stage", stage))
+        return _quantiles(self._history.span(samples, QUANTILES_OVER_S).histogram("stage", stage))
 
     def _freshness(self, samples: MetricSamples) -> Json:
-        minute = self._history.back(samples, SPREADS_OVER_S)
-        spreads = {since: minute.spread("freshness", since) for since in ("kafka", "write")}
+        minute = self._history.span(samples, QUANTILES_OVER_S)
+        histograms = {since: minute.histogram("freshness", since) for since in ("kafka", "write")}
         return {
-            since: {**_quantiles(spread), "count": int(spread.count)}
-            for since, spread in spreads.items()
+            since: {**_quantiles(histogram), "count": int(histogram.count)}
+            for since, histogram in histograms.items()
         }
 
     def _lag(self, samples: MetricSamples) -> Json:
@@ -216,7 +216,7 @@ class StatusData:
         }
 
     def _process(self, samples: MetricSamples) -> Json:
-        span = self._history.back(samples, RATES_OVER_S)
+        span = self._history.span(samples, RATES_OVER_S)
         return {"cpu_share": _rounded(span.cpu_share), "memory_bytes": resident_bytes()}
 
 
@@ -246,11 +246,11 @@ def _counts(samples: MetricSamples) -> Json:
 
 def _load(now: Span, stage: str, slots: int) -> float | None:
     """The share of its slots that a stage used, by Little's law."""
-    return _rounded(now.spread("stage", stage).total / now.seconds / slots) if slots else None
+    return _rounded(now.histogram("stage", stage).total / now.seconds / slots) if slots else None
 
 
-def _quantiles(spread: HistogramSample) -> Json:
-    return {"p50_s": _rounded(spread.quantile(0.5)), "p95_s": _rounded(spread.quantile(0.95))}
+def _quantiles(histogram: HistogramSample) -> Json:
+    return {"p50_s": _rounded(histogram.quantile(0.5)), "p95_s": _rounded(histogram.quantile(0.95))}
 
 
 def _rounded(value: float | None) -> float | None:

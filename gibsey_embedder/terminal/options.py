@@ -84,6 +84,6 @@ PageSize = Annotated[
     typer.Option(
         metavar="ROWS",
         parser=whole_number(1, LARGEST_PAGE_SIZE),
-        help=f"Rows per response of Stargate, up to {LARGEST_PAGE_SIZE}. Use fewer for huge pages.",
+        help=f"Rows per response, up to {LARGEST_PAGE_SIZE}. Use fewer for huge pages.",
     ),
 ]

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 def progress_bars(console: Console) -> Progress:
     """Return progress bars that disappear at the end.
 
-    A bar without a total only moves, because Stargate does not report a table's number of rows.
+    A bar without a total only moves, because the store does not report a table's number of rows.
     """
     return Progress(
         TextColumn("{task.description}"),

@@ -60,7 +60,7 @@ function showFreshness(freshness) {
     if (p50 == null) {
       range.setAttribute("width", 0);
       const isMute = since === "write" && freshness.kafka.count > 0;
-      put(values, isMute ? "the events do not say" : "no page in the last minute");
+      put(values, isMute ? "the events have no write time" : "no page in the last minute");
       continue;
     }
     const [from, to] = [place(p50), place(p95)];
@@ -76,7 +76,7 @@ function showFreshness(freshness) {
 
 function inWords(mood) {
   return {
-    none: "The bar goes from p50 to p95; the marks are at 2 s and 5 s.",
+    none: "The bar shows p50 to p95; the marks are at 2 s and 5 s.",
     good: "Fresh: 95 of 100 pages are in their outputs within 2 s.",
     warn: "Slower than 2 s, but within 5 s.",
     bad: "Late: more than 5 of 100 pages take longer than 5 s.",

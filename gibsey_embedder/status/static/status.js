@@ -21,7 +21,7 @@ const LEVELS = {
   stopping: ["Stopping", "neutral"],
   waiting: ["Waiting", "bad"],
   stuck: ["Stuck", "bad"],
-  offline: ["No answer", "bad"],
+  offline: ["No response", "bad"],
 };
 
 const ICON_COLOURS = { good: "#1a9c5b", warn: "#d98613", bad: "#d8404b", neutral: "#7b8698" };
@@ -67,6 +67,8 @@ function show(data) {
   latest = data;
   failedSince = null;
   data.uptime_s = data.now - data.started_at;
+  [data.store] = data.outputs; // one box shows the store, whichever it is
+  data.stages.store = data.stages[data.store.stage];
   showVerdict(data);
   showStream(data);
   showPanels(data);
@@ -123,18 +125,18 @@ function showNotice() {
   const isBack = !away && restartedAt && Date.now() - restartedAt < RESTART_SHOWN_MS;
   const notice = byId("notice");
   if (isBack) {
-    put(notice, `The worker was restarted at ${format.clock(latest.started_at)}; its counts began anew.`);
+    put(notice, `The worker was restarted at ${format.clock(latest.started_at)}; its counts start at 0.`);
   }
   notice.hidden = !isBack;
 }
 
 function showAway(forS) {
-  const figures = latest ? `the figures are those of ${format.clock(latest.now)}` : "there are no figures yet";
+  const figures = latest ? `the figures are from ${format.clock(latest.now)}` : "there are no figures yet";
   say(
     "offline",
     ` · ${format.span(forS)}`,
-    `The worker does not answer; ${figures}. This page asks each second.`,
-    "see whether it runs, and what its last log lines say. Changes wait in Kafka.",
+    `The worker does not respond; ${figures}. This page tries again every second.`,
+    "check whether the worker runs, and read its last log lines. Changes wait in Kafka.",
   );
 }
 

@@ -61,7 +61,7 @@ const WIRES = [
   ["kafka", "filter", "main"],
   ["filter", "window", "main"],
   ["window", "embedder", "main"],
-  ["embedder", "stargate", "main"],
+  ["embedder", "store", "main"],
   ["embedder", "rag", "main"],
   ["filter", "letters", "letters"],
   ["embedder", "letters", "letters"],

@@ -211,7 +211,7 @@ def test_a_quantile_is_in_the_bucket_of_the_exact_one(values: list[float], q: fl
     stream = Stream()
     for value in values:
         stream.metrics.freshness.labels("kafka").observe(value)
-    spread = MetricReader(stream.metrics).read().spread("freshness", "kafka")
+    spread = MetricReader(stream.metrics).read().histogram("freshness", "kafka")
     true = sorted(values)[max(0, -(-int(q * 100) * len(values) // 100) - 1)]
     bounds = (0.0, *spread.bounds)
     bucket = next(n for n in range(1, len(bounds)) if true <= bounds[n])
@@ -226,7 +226,7 @@ def test_a_span_without_length_has_no_infinite_rates():
     older = reader.read()
     stream.metrics.upserts.inc()
     assert Span(older, reader.read()).rate("upserts") < 1e6
-    assert Span(older, older).spread("freshness", "kafka").quantile(0.5) is None
+    assert Span(older, older).histogram("freshness", "kafka").quantile(0.5) is None
 
 
 def test_a_history_without_samples_has_empty_columns():

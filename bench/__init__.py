@@ -1,1 +1,1 @@
-"""Speed, latency and memory of the stream, measured from outside against stand-ins."""
+"""Measures speed, latency and memory of the stream from outside, with fakes of all services."""

@@ -1,4 +1,4 @@
-"""`make bench`: measure, print a table, and write it to `bench/results/`."""
+"""`make bench`: measures, prints a table, and writes it to `bench/results/`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rich.console import Console
 from bench import against, machine, picture, rounds
 from bench.checkout import RevisionError, open_checkout
 from bench.report import RESULTS, Results
-from bench.rounds import Turn
+from bench.rounds import RoundStep
 from bench.scope import AGAINST, CORE, LONG, TINY, Scope
 
 
 def main() -> int:
-    """Measure each figure, round by round, and report; returns 1 if something failed."""
+    """Measure all figures in rounds and print them; return 1 if a measurement failed."""
     given = _arguments()
     scope = LONG if given.long else TINY if given.tiny else AGAINST if given.against else CORE
     kafka = given.kafka or (os.environ.get("TEST_KAFKA_BROKER") if given.long else None)
@@ -38,7 +38,7 @@ def _bench(given: argparse.Namespace, scope: Scope) -> bool:
     runs = {step.measure: given.runs or scope.runs.get(step.measure, 1) for step in steps}
     results = Results(_facts(scope))
     limit_s = math.inf if given.runs else scope.limit_s
-    good = _run(rounds.turns(steps, runs), results, limit_s)
+    good = _run(rounds.round_steps(steps, runs), results, limit_s)
     results.notes += [f"Left out: {what}." for what in scope.left_out]
     results.show()
     if (directory := given.results or (None if given.only or given.tiny else RESULTS)) is not None:
@@ -48,15 +48,15 @@ def _bench(given: argparse.Namespace, scope: Scope) -> bool:
 
 
 def _compare(given: argparse.Namespace, scope: Scope) -> bool:
-    """Measure another revision and this one in turns; returns whether no ratio is too low."""
+    """Measure another revision and this one alternately; return whether all ratios are met."""
     try:
         other = open_checkout(given.against)
     except RevisionError as error:
         sys.exit(str(error))
     results = Results(_facts(scope) | {"other": other.name}, against.Comparison)
     rows = against.chosen(given.only or ())
-    turns = against.turns(rows, scope, other, given.runs or against.RUNS, given.at_least)
-    good = _run(turns, results)
+    entries = against.round_steps(rows, scope, other, given.runs or against.RUNS, given.at_least)
+    good = _run(entries, results)
     results.show()
     if given.results is not None:
         results.write(given.results / AGAINST.name)
@@ -67,10 +67,10 @@ def _facts(scope: Scope) -> dict[str, str]:
     return machine.facts() | {"kafka": "a real one" if scope.kafka else "mock"}
 
 
-def _run(turns: Sequence[Turn], results: Results, limit_s: float = math.inf) -> bool:
-    """Measure; returns whether nothing failed."""
+def _run(round_steps: Sequence[RoundStep], results: Results, limit_s: float = math.inf) -> bool:
+    """Measure; return whether no measurement failed."""
     began = time.monotonic()
-    good = rounds.run(turns, results, Console(stderr=True), limit_s)
+    good = rounds.run(round_steps, results, Console(stderr=True), limit_s)
     results.facts["load at the end"] = machine.load()
     results.facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
     return good
@@ -79,24 +79,28 @@ def _run(turns: Sequence[Turn], results: Results, limit_s: float = math.inf) -> 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--long", action="store_true", help="more runs, larger backlogs")
-    size.add_argument("--tiny", action="store_true", help="only see that every measure runs")
-    parser.add_argument("--runs", type=int, help="rounds")
-    parser.add_argument("--kafka", help="a real broker; with --long also TEST_KAFKA_BROKER")
-    parser.add_argument("--results", type=Path, help="directory; with --only nothing by default")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="some figures; x lists them")
+    size.add_argument("--long", action="store_true", help="more rounds and larger backlogs")
+    size.add_argument("--tiny", action="store_true", help="only check that every measure runs")
+    parser.add_argument("--runs", type=int, help="number of rounds")
+    parser.add_argument("--kafka", help="a real broker; default with --long: TEST_KAFKA_BROKER")
+    parser.add_argument(
+        "--results", type=Path, help="directory of the results; default with --only: none"
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="figures; an unknown name lists all"
+    )
     parser.add_argument(
         "--against", metavar="REVISION", help="compare with a commit, tag, branch or checkout"
     )
     parser.add_argument(
-        "--at-least", type=float, default=against.AT_LEAST, help="the least ratio with --against"
+        "--at-least", type=float, default=against.MIN_RATIO, help="minimum ratio with --against"
     )
     given = parser.parse_args()
     if given.against and given.long:
-        parser.error("--long measures this revision only: leave it out, or --against")
+        parser.error("--long measures only this revision; remove --long or --against")
     names = against.names() if given.against else _measures()
     if unknown := set(given.only or ()) - set(names):
-        parser.error(f"--only does not know {', '.join(unknown)}, but {', '.join(names)}")
+        parser.error(f"--only has no {', '.join(unknown)}; use one of {', '.join(names)}")
     return given
 
 

@@ -1,7 +1,7 @@
-"""How much memory an audit of a large store takes, and a search of a small one how long.
+"""Measures the memory of an audit of a large store, and the time of a search in a small one.
 
-`python -m bench.audit_memory --rows 1000000`: a Stargate that makes its rows up as they are asked
-for, the command in a process of its own, its resident set sampled while it runs.
+`python -m bench.audit_memory --rows 1000000` uses a Stargate that generates its rows, runs the
+command in a process of its own, and samples its resident set.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ BAD = b"[0.5]"
 
 
 class EndlessStargate(FakeServer):
-    """Tables of any size without a row in memory: row n is what n says.
+    """A Stargate that generates the rows of tables of any size.
 
-    Of every 10,000 pages the first has no vector, and the second vector no page; of every 20,000
-    vectors the third is bad. Ids are digests, so they come in no order, as Cassandra's do.
+    Of every 10,000 pages, the first has no vector. Of every 10,000 vectors, the second has no page.
+    Of every 20,000 vectors, the third is bad. Ids are digests, so they have no order, like
+    Cassandra's tokens.
 
     Args:
-        rows: Rows of each table.
+        rows: Number of rows of each table.
     """
 
     def __init__(self, rows: int) -> None:
@@ -43,7 +44,7 @@ class EndlessStargate(FakeServer):
 
     async def reply_to(self, request: Request) -> Reply:
         if "/schemas/" in request.path:
-            return Reply(200, b'{"data":{}}')  # it tells no columns, so none is missing
+            return Reply(200, b'{"data":{}}')  # without columns, none is reported as missing
         table, _, key = request.path.rpartition("/v2/keyspaces/gibsey/")[2].partition("/")
         if key != "rows":
             row = self._row(table, int(key.partition("-")[2]))
@@ -66,10 +67,10 @@ class EndlessStargate(FakeServer):
 
 
 def measure(command: list[str], rows: int) -> tuple[list[int], float, str]:
-    """Run a command over a store of so many rows.
+    """Run a command on a store with this number of rows.
 
     Returns:
-        Bytes of its resident set in order of time, its seconds, and what it said.
+        The resident set in bytes over time, the seconds, and the output.
     """
     with ExitStack() as open_:
         stargate = open_.enter_context(EndlessStargate(rows))
@@ -85,8 +86,8 @@ def measure(command: list[str], rows: int) -> tuple[list[int], float, str]:
             Program(["-m", "gibsey_embedder.cli", *command], settings, directory)
         )
         sampler = Sampler(program)
-        said = program.wait()
-        return sampler.stop(), time.monotonic() - program.started_at, said
+        output = program.wait()
+        return sampler.stop(), time.monotonic() - program.started_at, output
 
 
 def main() -> None:
@@ -94,14 +95,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--search-rows", type=int, default=10_000)
     given = parser.parse_args()
-    samples, seconds, said = measure(["audit", "--json", "--limit", "0"], given.rows)
+    samples, seconds, output = measure(["audit", "--json", "--limit", "0"], given.rows)
     tenths = [samples[len(samples) * n // 10] / MB for n in range(1, 10)]
-    print(f"audit of {given.rows:,} pages and vectors: {seconds:.0f} s, {said.splitlines()[-1]}")
+    print(f"audit of {given.rows:,} pages and vectors: {seconds:.0f} s, {output.splitlines()[-1]}")
     print("resident set at each tenth, MB:", ", ".join(f"{mb:.0f}" for mb in tenths))
-    print(f"most: {max(samples) / MB:.0f} MB")
-    _, seconds, said = measure(["search", "a page", "--json"], given.search_rows)
-    found = json.loads(said.splitlines()[-1])
-    print(f"search in {found['compared']:,} rows: {found['seconds']} s of {seconds:.1f} s")
+    print(f"maximum: {max(samples) / MB:.0f} MB")
+    _, seconds, output = measure(["search", "a page", "--json"], given.search_rows)
+    result = json.loads(output.splitlines()[-1])
+    print(f"search in {result['compared']:,} rows: {result['seconds']} s of {seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The broker of a measurement: librdkafka's mock in this process, or a real one elsewhere."""
+"""The broker of a measurement: librdkafka's mock in this process, or a real broker."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ TIMEOUT_S = 60.0
 
 
 class Broker(ABC):
-    """What the measurements ask of a broker.
+    """The interface of a broker.
 
     Attributes:
-        address: Where it listens.
-        topic: For the changes; three partitions. That for dead letters is named after it.
+        address: The broker's address.
+        topic: The topic of the changes, with three partitions.
         group: The consumer group.
-        options: Librdkafka properties that its clients set.
+        options: Librdkafka properties for clients.
     """
 
     address: str
@@ -34,8 +34,8 @@ class Broker(ABC):
     options: Mapping[str, str | int]
 
     @property
-    def letter_topic(self) -> str:
-        """For the dead letters."""
+    def dead_letter_topic(self) -> str:
+        """The topic of the dead letters."""
         return f"{self.topic}.dlq"
 
     @abstractmethod
@@ -51,19 +51,19 @@ class Broker(ABC):
 
     @abstractmethod
     def send(self, key: str, value: bytes) -> None:
-        """Put a record into the topic; `flush` waits until all are there."""
+        """Send a record; `flush` waits until the broker has all records."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Wait until everything sent is in the topic."""
+        """Wait until the broker has all records."""
 
     @abstractmethod
     def wait_for_room(self) -> None:
-        """Wait until the topic can take another thousand pages."""
+        """Wait until the topic has room for another thousand pages."""
 
 
 def open_broker(address: str | None) -> Broker:
-    """The real one at an address, or the mock where there is none."""
+    """Return the real broker at an address, or the mock without an address."""
     return _Mock() if address is None else _Real(address)
 
 
@@ -72,7 +72,7 @@ class _Mock(Broker):
 
     def __init__(self) -> None:
         self.topic, self.group, self.options = "cdc.pages", "gibsey-embedder", CLIENT_OPTIONS
-        self._kafka = MockKafka({self.topic: PARTITIONS, self.letter_topic: 1})
+        self._kafka = MockKafka({self.topic: PARTITIONS, self.dead_letter_topic: 1})
         self.address = ""
 
     @override
@@ -99,7 +99,7 @@ class _Mock(Broker):
 
 
 class _Real(Broker):
-    """A broker elsewhere, with topics and a group of this measurement's own."""
+    """A real broker, with topics and a group for this measurement."""
 
     def __init__(self, address: str) -> None:
         self.address, self.options = address, {}
@@ -110,16 +110,16 @@ class _Real(Broker):
 
     @override
     def __enter__(self) -> Self:
-        topics = [NewTopic(self.topic, PARTITIONS, 1), NewTopic(self.letter_topic, 1, 1)]
-        for made in self._admin.create_topics(topics).values():
-            made.result(TIMEOUT_S)
+        topics = [NewTopic(self.topic, PARTITIONS, 1), NewTopic(self.dead_letter_topic, 1, 1)]
+        for created in self._admin.create_topics(topics).values():
+            created.result(TIMEOUT_S)
         return self
 
     @override
     def __exit__(self, *_: object) -> None:
         self._producer.flush(TIMEOUT_S)
-        for gone in self._admin.delete_topics([self.topic, self.letter_topic]).values():
-            gone.result(TIMEOUT_S)
+        for deleted in self._admin.delete_topics([self.topic, self.dead_letter_topic]).values():
+            deleted.result(TIMEOUT_S)
 
     @override
     def send(self, key: str, value: bytes) -> None:
@@ -129,8 +129,8 @@ class _Real(Broker):
     @override
     def flush(self) -> None:
         if left := self._producer.flush(TIMEOUT_S):
-            raise TimeoutError(f"{left} records were not taken by {self.address}")
+            raise TimeoutError(f"{self.address} did not acknowledge {left} records")
 
     @override
     def wait_for_room(self) -> None:
-        """It has room."""
+        """Return at once, because a real broker always has room."""

@@ -1,7 +1,7 @@
-"""The revisions that are measured: this one, and another in a checkout of its own.
+"""The revisions to measure: this one, and another one in a checkout of its own.
 
-Another revision is unpacked to `.bench/COMMIT` and gets its own environment there, made by its own
-`scripts/setup-env`. `make clean` removes both.
+The other revision is unpacked to `.bench/COMMIT`, where its own `scripts/setup-env` creates its
+environment. `make clean` removes both.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CACHE = ".bench"
 READY = ".ready"
-"""This file in a checkout says that its environment is complete."""
+"""A checkout has this file if its environment is complete."""
 
 RELEASES = {"v0.2.0": "1753530310dba7b000ac8809fb780d040e042cff"}
-"""The commit of each release. It counts where a clone has no such tag."""
+"""The commit of each release, for clones without tags."""
 
 
 class RevisionError(Exception):
-    """A revision cannot be measured; the text says why."""
+    """A revision cannot be measured; `str()` is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A revision of the program that can be started.
+    """A revision of the program, ready to start.
 
     Attributes:
-        name: How the results name it.
-        directory: Its files.
+        name: The name in the results.
+        directory: The directory of its files.
         python: The interpreter of its environment.
     """
 
@@ -45,14 +45,14 @@ THIS = Checkout("this", ROOT, Path(sys.executable))
 
 
 def open_checkout(revision: str, repository: Path = ROOT) -> Checkout:
-    """A revision's checkout, made if it is missing.
+    """Return the checkout of a revision, and create it if necessary.
 
     Args:
         revision: A commit, tag, branch or release; or the path of a checkout with a `.venv`.
-        repository: Where its commit is. The checkout goes to `.bench/` there.
+        repository: The repository with the commit; the checkout is in its `.bench/`.
 
     Raises:
-        RevisionError: There is no such revision, or its environment cannot be made.
+        RevisionError: The revision does not exist, or its environment cannot be created.
     """
     path = Path(revision).absolute()
     if _python(path).exists():
@@ -60,15 +60,15 @@ def open_checkout(revision: str, repository: Path = ROOT) -> Checkout:
     commit = resolved(revision, repository)
     directory = repository / CACHE / commit
     if not (directory / READY).exists():
-        _make(commit, directory, repository)
+        _create(commit, directory, repository)
     return Checkout(f"{revision} at {commit[:7]}", directory, _python(directory))
 
 
 def resolved(revision: str, repository: Path = ROOT) -> str:
-    """The full hash of a revision's commit.
+    """Return the full hash of a revision's commit.
 
     Raises:
-        RevisionError: The repository has no such commit.
+        RevisionError: The repository does not have the commit.
     """
     for name in (revision, RELEASES.get(revision)):
         if name and (commit := _commit(name, repository)):
@@ -81,12 +81,12 @@ def resolved(revision: str, repository: Path = ROOT) -> str:
 
 def _commit(name: str, repository: Path) -> str:
     command = ["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"]
-    found = subprocess.run(command, cwd=repository, stdout=subprocess.PIPE, text=True, check=False)
-    return found.stdout.strip()
+    result = subprocess.run(command, cwd=repository, stdout=subprocess.PIPE, text=True, check=False)
+    return result.stdout.strip()
 
 
-def _make(commit: str, directory: Path, repository: Path) -> None:
-    """Unpack a commit and make its environment."""
+def _create(commit: str, directory: Path, repository: Path) -> None:
+    """Unpack a commit and create its environment."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     archive = directory.with_suffix(".tar")
@@ -105,7 +105,7 @@ def _run(command: list[str], directory: Path, **settings: str) -> None:
     try:
         subprocess.run(command, cwd=directory, env=environment, stdout=sys.stderr, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise RevisionError(f"The checkout {directory} cannot be made: {error}") from error
+        raise RevisionError(f"The checkout {directory} cannot be created: {error}") from error
 
 
 def _python(directory: Path) -> Path:

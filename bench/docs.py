@@ -1,4 +1,4 @@
-"""`python -m bench.docs`: the newest tables of `bench/results/` into docs/performance.md."""
+"""`python -m bench.docs`: copies the tables of `bench/results/` to docs/performance.md."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PICTURES = {CORE.name: "core-slowest.svg", LONG.name: "long-scaling.svg"}
 
 
 def filled(text: str, results: Path) -> str:
-    """The text with each `<!-- NAME -->…<!-- /NAME -->` filled from that result, if it is there.
+    """Replace the text between `<!-- NAME -->` and `<!-- /NAME -->` with the table of each result.
 
     Raises:
-        ValueError: The text has no such place.
+        ValueError: The text lacks these markers.
     """
     for name, picture in PICTURES.items():
         if not (table := results / f"{name}.md").exists():
@@ -25,16 +25,16 @@ def filled(text: str, results: Path) -> str:
         if (results / picture).exists():
             inside.append(f"![The same as a picture](../bench/results/{picture})\n")
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        before, found, rest = text.partition(begin)
-        _, ended, after = rest.partition(end)
-        if not (found and ended):
-            raise ValueError(f"there is no place {begin.strip()} in the text")
+        before, has_begin, rest = text.partition(begin)
+        _, has_end, after = rest.partition(end)
+        if not (has_begin and has_end):
+            raise ValueError(f"the text lacks {begin.strip()} or {end}; add both")
         text = before + "\n".join([begin, *inside, end]) + after
     return text
 
 
 def main() -> None:
-    """Write the file anew."""
+    """Update docs/performance.md."""
     DOC.write_text(filled(DOC.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The stream without work: its CPU beside an empty flow's, its start and its stop."""
+"""Measures the idle stream: its CPU compared with an empty flow's, its start and its stop."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from bench.measurement import Measurement, Step, Target
 from bench.program import Program, peer_flow, stream
-from bench.reading import Measurement, Step, Target
 from bench.rig import FREE, Rig, wait_until
 from bench.scope import Scope
 
 REAL_FETCH = '{"fetch.wait.max.ms": 500}'
-"""librdkafka's own default: the 5 ms that suit the mock broker are 600 fetches a second."""
+"""librdkafka's default; the mock broker's 5 ms would mean 600 fetches per second."""
 REST_S = 1.0
 UNIT = "% of a core"
 
 
 def steps(scope: Scope) -> list[Step]:
-    """Idling with one worker and with several, and starting."""
+    """Return the steps for idling with one and several workers, and for starting."""
     seconds = 5 + scope.settle_s + scope.idle_s
     return [
         *(Step("idle", f"idle, -w {n}", seconds, partial(_idle, scope, n)) for n in (1, 4)),
@@ -28,7 +28,7 @@ def steps(scope: Scope) -> list[Step]:
 
 
 def _idle(scope: Scope, workers: int) -> Iterable[Measurement]:
-    """Watch the stream, after one page, and an empty flow side by side."""
+    """Measure the stream after one page and an empty flow at the same time."""
     with (
         peer_flow("empty_flow", {}, workers=workers) as empty,
         _settled(scope, workers) as program,
@@ -40,7 +40,7 @@ def _idle(scope: Scope, workers: int) -> Iterable[Measurement]:
 
 
 def idle_cpu(scope: Scope, workers: int) -> Measurement:
-    """Watch the stream, after one page, alone."""
+    """Measure the stream after one page, without the empty flow."""
     with _settled(scope, workers) as program:
         (own,) = _percent_of_a_core((program,), scope.idle_s)
     return _idle_cpu(workers, own)
@@ -52,7 +52,7 @@ def _idle_cpu(workers: int, percent: float) -> Measurement:
 
 @contextmanager
 def _settled(scope: Scope, workers: int) -> Iterator[Program]:
-    """The stream after one page and some seconds without work."""
+    """Run the stream, and wait some seconds after one page."""
     with Rig(FREE, scope.kafka) as rig:
         rig.feed(1)
         settings = rig.settings(KAFKA_OPTIONS=REAL_FETCH)
@@ -78,11 +78,11 @@ def start(scope: Scope) -> Measurement:
 
 @contextmanager
 def _started(scope: Scope) -> Iterator[tuple[Program, Measurement]]:
-    """The stream after its first page, and how long it took to embed it."""
+    """Run the stream, and measure the time until its first page is embedded."""
     with Rig(FREE, scope.kafka) as rig:
         rig.feed(1)
         with stream(rig.settings(), checkout=scope.checkout) as program:
-            wait_until(lambda: rig.embedded() > 0, program, every_s=0.01)
+            wait_until(lambda: rig.embedded() > 0, program, interval_s=0.01)
             first_s = time.monotonic() - program.started_at
             rig.wait_until_delivered(1, program)
             yield program, Measurement("start to first page embedded", "s", first_s, Target(1.5))

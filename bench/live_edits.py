@@ -1,7 +1,7 @@
-"""Single edits on an idle stream, and edits by the hundred a second: how long until they arrive?
+"""Measures the freshness of single edits, and of hundreds of edits per second.
 
-The stand-ins run on threads of this process here: each moment is known exactly. Its own CPU is
-shown as theirs.
+The fakes run in threads of this process, so that all times are exact. The results show the CPU of
+this process as theirs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing_extensions import override
 from bench import machine
 from bench.bare import connect, request_bytes
 from bench.broker import Broker, open_broker
+from bench.measurement import Measurement, Step, Target, Utilisation
 from bench.program import Program, stream
-from bench.reading import Around, Measurement, Step, Target
 from bench.rig import (
     EMBEDDER_SLOWEST,
     TIMEOUT_S,
@@ -45,16 +45,16 @@ SPEED = EMBEDDER_SLOWEST
 FULL = embedder(SPEED.request_s, SPEED.text_s)
 LOAD = 0.7
 WARM_UP = 0.1
-"""Share of the edits under load that does not count."""
+"""Share of the edits under load that do not count."""
 SHORT_FETCH = '{"fetch.wait.max.ms": 1}'
-"""The mock broker wakes no fetch that waits, as a real one does."""
+"""Unlike a real broker, the mock does not wake a waiting fetch."""
 
 P50, P99 = Target(5), Target(15)
 LOADED_P99 = Target(round(3 * 1000 * FULL.request_full_s))
 
 
 def steps(scope: Scope) -> list[Step]:
-    """Edits one by one, and under load."""
+    """Return the steps for single edits and for edits under load."""
     return [
         Step("edits", "live edits, idle", 6 + scope.edits / 9, partial(_idle, scope)),
         Step("loaded", "live edits, loaded", 7 + scope.loaded_s, partial(_loaded, scope)),
@@ -62,7 +62,7 @@ def steps(scope: Scope) -> list[Step]:
 
 
 class _Services:
-    """Broker and stand-ins of one run, and when each page was answered."""
+    """Broker and fakes of one run, with the time of each reply."""
 
     def __init__(self, broker: Broker, ollama: _Ollama, stargate: _Stargate, rag: _Rag) -> None:
         self.broker, self.ollama, self.stargate, self.rag = broker, ollama, stargate, rag
@@ -73,7 +73,7 @@ class _Services:
         return settings | ({"KAFKA_OPTIONS": SHORT_FETCH} if self.broker.options else {})
 
     def edit(self, number: int) -> tuple[float, float]:
-        """Change a page; returns milliseconds until both outputs had it, and our part of them."""
+        """Change a page; return its freshness and the stream's share of it, in milliseconds."""
         before = self._own_times()
         began = time.perf_counter()
         send_page(self.broker, f"page-{number % PAGES}", number, "u")
@@ -85,7 +85,7 @@ class _Services:
         return 1000 * freshness, 1000 * (freshness - embed - max(store, notify))
 
     def wait_for(self, writes: int) -> None:
-        """Wait until both outputs have had so many."""
+        """Wait until both outputs have received this number of pages."""
         stored = self.stargate.vectors.wait_for_writes(writes, TIMEOUT_S)
         if not (stored and self.rag.wait_for(writes, TIMEOUT_S)):
             raise TimeoutError(f"write {writes} did not arrive")
@@ -94,13 +94,13 @@ class _Services:
         return (self.ollama.served_s, self.stargate.stats.busy_s, self.rag.stats.busy_s)
 
     def embed_and_notify_s(self) -> float:
-        """Seconds that the embedder and the RAG service have taken so far."""
+        """Return the seconds that the embedder and the RAG service have taken so far."""
         embed, _, notify = self._own_times()
         return embed + notify
 
 
 class _Ollama(Ollama):
-    """Counts what its requests took, late timers included, as the other stand-ins do."""
+    """Counts the duration of requests including late timers, like the other fakes."""
 
     def __init__(self) -> None:
         super().__init__(request_s=SPEED.request_s, text_s=SPEED.text_s, cheap=True)
@@ -116,36 +116,36 @@ class _Ollama(Ollama):
 
 
 class _Stargate(Stargate):
-    """Knows when each row was answered."""
+    """Records the time of each row's reply."""
 
     def __init__(self) -> None:
         super().__init__(delay_s=SPEED.store_s)
-        self.answered: dict[str, float] = {}
+        self.replied_at: dict[str, float] = {}
 
     @override
     async def reply_to(self, request: Request) -> Reply:
         reply = await super().reply_to(request)
-        self.answered[request.path.rpartition("/")[2]] = time.perf_counter()
+        self.replied_at[request.path.rpartition("/")[2]] = time.perf_counter()
         return reply
 
 
 class _Rag(Rag):
-    """Knows when each notification was answered."""
+    """Records the time of each notification's reply."""
 
     def __init__(self) -> None:
         super().__init__(delay_s=SPEED.notify_s, record=False)
-        self.answered: dict[str, float] = {}
+        self.replied_at: dict[str, float] = {}
 
     @override
     async def reply_to(self, request: Request) -> Reply:
         reply = await super().reply_to(request)
-        self.answered[orjson.loads(request.body)["page_id"]] = time.perf_counter()
+        self.replied_at[orjson.loads(request.body)["page_id"]] = time.perf_counter()
         return reply
 
 
 @contextmanager
 def _started(scope: Scope, workers: int = 1) -> Iterator[_Services]:
-    """Services and stream, warmed up."""
+    """Start services and stream, and warm them up."""
     with (
         open_broker(scope.kafka) as broker,
         _Ollama() as ollama,
@@ -167,29 +167,31 @@ def _warm_up(services: _Services, program: Program) -> None:
 
 
 def _idle(scope: Scope) -> Iterable[Measurement]:
-    """Change one page after the other, with pauses, and time each change."""
-    with _started(scope) as services, _Meanwhile() as meanwhile:
+    """Change one page after the other, with pauses, and measure each change."""
+    with _started(scope) as services, _UtilisationMeter() as meter:
         freshness, overhead = _edits(services, scope.edits)
         floor = uvloop.run(_bare_edits(services, scope.edits // 3))
-    around = meanwhile.around
-    yield Measurement("live edit, freshness p50", "ms", percentile(freshness, 50), None, around)
-    yield Measurement("live edit, overhead p50", "ms", percentile(overhead, 50), P50, around)
-    yield Measurement("live edit, overhead p99", "ms", percentile(overhead, 99), P99, around)
+    utilisation = meter.utilisation
+    yield Measurement(
+        "live edit, freshness p50", "ms", percentile(freshness, 50), None, utilisation
+    )
+    yield Measurement("live edit, overhead p50", "ms", percentile(overhead, 50), P50, utilisation)
+    yield Measurement("live edit, overhead p99", "ms", percentile(overhead, 99), P99, utilisation)
     yield Measurement("live edit, floor: two bare requests, p50", "ms", statistics.median(floor))
 
 
 def edits(scope: Scope, workers: int) -> Iterable[Measurement]:
-    """The same with so many workers, and without the floor."""
-    with _started(scope, workers) as services, _Meanwhile() as meanwhile:
+    """Measure single edits with this number of workers, without the lower bound."""
+    with _started(scope, workers) as services, _UtilisationMeter() as meter:
         freshness, overhead = _edits(services, scope.edits)
-    name, around = f"live edit, -w {workers}", meanwhile.around
-    yield Measurement(f"{name}, freshness p50", "ms", percentile(freshness, 50), None, around)
-    yield Measurement(f"{name}, freshness p99", "ms", percentile(freshness, 99), None, around)
-    yield Measurement(f"{name}, overhead p50", "ms", percentile(overhead, 50), None, around)
+    name, utilisation = f"live edit, -w {workers}", meter.utilisation
+    yield Measurement(f"{name}, freshness p50", "ms", percentile(freshness, 50), None, utilisation)
+    yield Measurement(f"{name}, freshness p99", "ms", percentile(freshness, 99), None, utilisation)
+    yield Measurement(f"{name}, overhead p50", "ms", percentile(overhead, 50), None, utilisation)
 
 
 def _edits(services: _Services, edits: int) -> tuple[Sequence[float], Sequence[float]]:
-    """Milliseconds until each edit had received, and our part of them."""
+    """Return the freshness of each edit and the stream's share of it, in milliseconds."""
     numbers = range(PAGES + 1, PAGES + edits + 1)
     freshness, overhead = zip(*(_after_a_pause(services, n) for n in numbers), strict=True)
     return freshness, overhead
@@ -201,14 +203,14 @@ def _after_a_pause(services: _Services, number: int) -> tuple[float, float]:
 
 
 def _pause_s(number: int) -> float:
-    return random.Random(number).uniform(0.02, 0.06)  # so that no two cycles keep step
+    return random.Random(number).uniform(0.02, 0.06)  # random, so that no two cycles synchronise
 
 
 async def _bare_edits(services: _Services, edits: int) -> list[float]:
-    """A page to the embedder and a vector to the RAG service, ready made, one behind the other.
+    """Send a prepared page to the embedder, and then a prepared vector to the RAG service.
 
     Returns:
-        Milliseconds of each pair beyond what the services took, by the clocks of `edit`.
+        For each pair, the milliseconds beyond the time of the services, as `edit` measures it.
     """
     texts = orjson.dumps({"model": "nomic-embed-text", "input": [page_text(0)]})
     notice = b'{"page_id":"page-1","vector":%s}' % cheap_vector("a page")
@@ -227,23 +229,25 @@ async def _bare_edits(services: _Services, edits: int) -> list[float]:
 
 
 def _loaded(scope: Scope) -> Iterable[Measurement]:
-    """Change pages at random moments, as many a second as are the load."""
+    """Change pages at random times, at the rate of the load."""
     with _started(scope) as services:
         requests = services.ollama.stats.requests
-        with _Meanwhile() as meanwhile:
+        with _UtilisationMeter() as meter:
             sent = _send_for(services.broker, scope.loaded_s)
             services.wait_for(PAGES + len(sent))
         size = len(sent) / (services.ollama.stats.requests - requests)
     took = [1000 * (_arrived(services, page) - began) for page, began in sent.items()]
     counted, name = took[int(WARM_UP * len(took)) :], f"live edits, {LOAD:.0%} load"
-    around = meanwhile.around
-    yield Measurement(f"{name}, freshness p50", "ms", percentile(counted, 50), None, around)
-    yield Measurement(f"{name}, freshness p99", "ms", percentile(counted, 99), LOADED_P99, around)
+    utilisation = meter.utilisation
+    yield Measurement(f"{name}, freshness p50", "ms", percentile(counted, 50), None, utilisation)
+    yield Measurement(
+        f"{name}, freshness p99", "ms", percentile(counted, 99), LOADED_P99, utilisation
+    )
     yield Measurement(f"{name}, pages a request", "pages", size)
 
 
 def _send_for(broker: Broker, seconds: float) -> dict[str, float]:
-    """Send new pages at random moments; returns when each was sent."""
+    """Send new pages at random times; return when each was sent."""
     rate, chance = LOAD * FULL.pages_per_s, random.Random(7)
     sent: dict[str, float] = {}
     due = began = time.perf_counter()
@@ -257,18 +261,18 @@ def _send_for(broker: Broker, seconds: float) -> dict[str, float]:
 
 
 def _arrived(services: _Services, page: str) -> float:
-    return max(services.stargate.answered[page], services.rag.answered[page])
+    return max(services.stargate.replied_at[page], services.rag.replied_at[page])
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """A percentile by linear interpolation."""
+    """Return a percentile by linear interpolation."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
-class _Meanwhile:
-    """What this process and the machine did in a `with`."""
+class _UtilisationMeter:
+    """Measures the CPU of this process and of the machine during a `with`."""
 
-    def __enter__(self) -> _Meanwhile:
+    def __enter__(self) -> _UtilisationMeter:
         self._began = self._now()
         return self
 
@@ -276,7 +280,7 @@ class _Meanwhile:
         began, ended = self._began, self._now()
         seconds, own, machine_s = (b - a for a, b in zip(began, ended, strict=True))
         machine_percent = 100 * machine_s / machine.CORES / seconds
-        self.around = Around("all, with the bench", 100 * own / seconds, machine_percent)
+        self.utilisation = Utilisation("all, with the bench", 100 * own / seconds, machine_percent)
 
     def _now(self) -> tuple[float, float, float]:
         return time.monotonic(), time.process_time(), machine.cpu_s()

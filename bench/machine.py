@@ -1,4 +1,4 @@
-"""What a result was measured on."""
+"""The machine on which a result was measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def facts() -> dict[str, str]:
-    """Processor, cores, memory, versions, and how busy the machine is at the time."""
+    """Return processor, cores, memory, versions and load of the machine."""
     return {
         "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "program": f"{version('gibsey-embedder')} at {_commit()}",
@@ -31,19 +31,19 @@ def facts() -> dict[str, str]:
 
 
 def load() -> str:
-    """How many tasks wanted a core, on average of the last minute."""
+    """Return the load average of the last minute."""
     return f"{os.getloadavg()[0]:.1f}"
 
 
 def cpu_s() -> float:
-    """Seconds of CPU that all cores together have spent, since the machine was started."""
+    """Return the CPU seconds of all cores since the machine started."""
     line = Path("/proc/stat").read_text(encoding="utf-8").partition("\n")[0]
     user, nice, system, _, _, irq, softirq = map(int, line.split()[1:8])
     return (user + nice + system + irq + softirq) / TICKS_PER_S
 
 
 def foreign_cpu_s() -> float:
-    """The same without this process and the processes that it has started and waited for."""
+    """Return the CPU seconds of all cores without this process and its ended children."""
     return cpu_s() - sum(os.times()[:4])
 
 

@@ -1,4 +1,4 @@
-"""Resident memory over a backlog, sampled while it is worked off."""
+"""Samples the resident memory while the stream processes a backlog."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 
+from bench.measurement import Measurement, Step, Target
 from bench.program import Program, stream
-from bench.reading import Measurement, Step, Target
 from bench.rig import FREE, Rig
 from bench.scope import Scope
 from bench.slowest import START_S
@@ -20,7 +20,7 @@ SAME = Target(5)
 
 
 def steps(scope: Scope) -> list[Step]:
-    """Both backlogs in one step: their ratio is the figure."""
+    """Return one step for both backlogs, because their ratio is a figure."""
     seconds = 2 * START_S + sum(scope.memory_pages) / 1500
     return [Step("memory", "memory", seconds, partial(_measure, scope))]
 
@@ -40,7 +40,7 @@ def _measure(scope: Scope) -> Iterable[Measurement]:
 
 
 def resident(scope: Scope) -> Measurement:
-    """The resident set over the smaller backlog."""
+    """Measure the resident set during the smaller backlog."""
     pages, _ = scope.memory_pages
     return _resident(pages, _samples_mb(pages, scope))
 
@@ -54,7 +54,7 @@ def _second_half(samples: list[float]) -> float:
 
 
 def _samples_mb(pages: int, scope: Scope) -> list[float]:
-    """The resident set (MB) over a backlog of new pages, in order of time."""
+    """Return the resident set (MB) over time, during a backlog of new pages."""
     with Rig(FREE, scope.kafka) as rig:
         feeding = None if scope.kafka else rig.feed_in_portions(pages)
         if scope.kafka:
@@ -69,7 +69,7 @@ def _samples_mb(pages: int, scope: Scope) -> list[float]:
 
 
 class Sampler:
-    """Reads a program's resident set now and then, from a thread."""
+    """Samples a program's resident set in a thread."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -79,12 +79,12 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> list[int]:
-        """End; returns bytes, in order of time."""
+        """Stop; return the samples in bytes, in order of time."""
         self._ended.set()
         self._thread.join()
         return self._samples
 
     def _run(self) -> None:
         while not self._ended.wait(SAMPLE_S):
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # the program has ended
                 self._samples.append(self._program.resident_bytes())

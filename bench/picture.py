@@ -1,4 +1,4 @@
-"""Pictures of some figures."""
+"""Draws charts of some figures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pygal.graph.graph import Graph
 from pygal.style import CleanStyle
 
 from bench import scaling, slowest
-from bench.launch import LAUNCHES
 from bench.report import Results
+from bench.starts import STARTS
 
 
 def draw(directory: Path, scope: str, results: Results) -> None:
-    """Write `SCOPE-slowest.svg` and `SCOPE-scaling.svg`, each if its figures were measured."""
+    """Write `SCOPE-slowest.svg` and `SCOPE-scaling.svg`, if their figures were measured."""
     to = partial(_write, results=results)
     to(directory / f"{scope}-slowest.svg", _slowest(), slowest.MEDIUM, slowest.name)
     to(directory / f"{scope}-scaling.svg", _scaling(), scaling.EMBEDDERS, scaling.name)
@@ -24,7 +24,7 @@ def draw(directory: Path, scope: str, results: Results) -> None:
 
 def _slowest() -> Graph:
     services = [slow.name for slow in slowest.MEDIUM]
-    chart = _chart(pygal.Bar, "Used of the slowest service", services)
+    chart = _chart(pygal.Bar, "Utilisation of the slowest service", services)
     chart.x_title, chart.y_title, chart.range = "the slowest service", "% of its capacity", (0, 100)
     return chart
 
@@ -48,13 +48,13 @@ def _chart(kind: Callable[..., Graph], title: str, labels: list[str]) -> Graph:
 def _write(
     path: Path,
     chart: Graph,
-    places: Sequence[object],
+    columns: Sequence[object],
     name: Callable[..., str],
     *,
     results: Results,
 ) -> None:
-    rows = {launch: [name(place, launch) for place in places] for launch in LAUNCHES}
-    if all(one in results.readings for row in rows.values() for one in row):
-        for launch, row in rows.items():
-            chart.add(launch, results.medians(row))
+    rows = {start_name: [name(column, start_name) for column in columns] for start_name in STARTS}
+    if all(one in results.measurements for row in rows.values() for one in row):
+        for start_name, row in rows.items():
+            chart.add(start_name, results.medians(row))
         path.write_bytes(chart.render())

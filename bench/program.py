@@ -1,4 +1,4 @@
-"""A program under measurement: a process of its own, watched from outside through /proc."""
+"""A program under measurement: a process of its own, observed through /proc."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from gibsey_embedder.demo.worker import free_port
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 STOP_TIMEOUT_S = 30.0
 PROCESS_CPU_CLOCK = 2
-"""`CPUCLOCK_SCHED` of Linux: what the scheduler counts, in nanoseconds."""
+"""Linux' `CPUCLOCK_SCHED`: the scheduler's count, in nanoseconds."""
 
 
 class Program:
-    """A started process; ended at the end of a `with`.
+    """A running process, which `with` stops.
 
     Args:
-        arguments: What follows `python`, such as `["-m", "bench.peers.one_by_one"]`.
-        settings: Environment variables beside this process's own.
-        directory: Where it runs; removed at the end.
-        checkout: The revision that it is of.
+        arguments: The arguments of `python`, such as `["-m", "bench.peers.one_by_one"]`.
+        settings: Environment variables in addition to this process's own.
+        directory: Working directory; removed at the end.
+        checkout: The revision to run.
     """
 
     def __init__(
@@ -52,29 +52,29 @@ class Program:
             )
 
     def check(self) -> None:
-        """See that it lives.
+        """Check that the process runs.
 
         Raises:
-            RuntimeError: It has ended; the text holds its last lines.
+            RuntimeError: The process has ended; `str()` has its last lines.
         """
         if (code := self._process.poll()) is not None:
             lines = self._log.read_text(errors="replace").splitlines()[-20:]
             raise RuntimeError("\n".join([f"the program ended with {code}:", *lines]))
 
     def cpu_s(self) -> float:
-        """Seconds of CPU of all its threads, user and system.
+        """Return the CPU seconds of all threads, user and system.
 
-        By the process's CPU clock: /proc counts in steps of 10 ms, and an idle stream takes a
-        dozen of them in the time that it is watched.
+        The process's CPU clock is exact. The 10 ms steps of /proc would be too coarse for an idle
+        stream.
         """
         return time.clock_gettime(~self._process.pid << 3 | PROCESS_CPU_CLOCK)
 
     def resident_bytes(self) -> int:
-        """Its resident set."""
+        """Return the resident set."""
         return int(self._proc("statm").split()[1]) * PAGE_BYTES
 
     def stop(self) -> float:
-        """Ask it to end, and wait; returns the seconds that it took."""
+        """Send SIGTERM and wait; return the seconds until the end."""
         began = time.monotonic()
         if self._process.poll() is None:
             self.send_stop()
@@ -86,12 +86,12 @@ class Program:
         return time.monotonic() - began
 
     def send_stop(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> str:
-        """Wait for its own end; returns what it wrote."""
+        """Wait until the process ends by itself; return its output."""
         self._process.wait()
         return self._log.read_text(errors="replace")
 
@@ -112,9 +112,9 @@ class Program:
 
 
 def _clean_environment() -> dict[str, str]:
-    """This process's environment without Python's own settings.
+    """Return the environment without Python's own settings.
 
-    With PYTHONDONTWRITEBYTECODE a new checkout would compile all its modules at each start.
+    With PYTHONDONTWRITEBYTECODE, a new checkout would compile all modules at each start.
     """
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
@@ -123,23 +123,23 @@ class Processes:
     """The processes of a cluster, as one program.
 
     Args:
-        processes: They.
+        processes: The processes.
     """
 
     def __init__(self, processes: Sequence[Program]) -> None:
         self._processes = processes
 
     def check(self) -> None:
-        """See that all live.
+        """Check that all processes run.
 
         Raises:
-            RuntimeError: One has ended.
+            RuntimeError: A process has ended.
         """
         for process in self._processes:
             process.check()
 
     def cpu_s(self) -> float:
-        """Seconds of CPU of all of them."""
+        """Return the CPU seconds of all processes."""
         return sum(process.cpu_s() for process in self._processes)
 
     def __enter__(self) -> Processes:
@@ -158,7 +158,7 @@ class Processes:
 
 
 def stream(settings: Mapping[str, str], *, workers: int = 1, checkout: Checkout = THIS) -> Program:
-    """The stream itself, as its users start it, with a recovery store of its own."""
+    """Start the stream like a user, with a recovery store."""
     directory = _directory()
     store = _store(directory, checkout)
     return Program(_run(workers, store), settings, directory, checkout)
@@ -167,7 +167,7 @@ def stream(settings: Mapping[str, str], *, workers: int = 1, checkout: Checkout 
 def cluster(
     settings: Mapping[str, str], *, processes: int, workers: int, checkout: Checkout = THIS
 ) -> Processes:
-    """The same as several processes on one recovery store."""
+    """Start the stream as several processes with one recovery store."""
     store = _store(_directory(), checkout)
     ports = [free_port(0) for _ in range(processes)]
     addresses = ";".join(f"127.0.0.1:{port}" for port in ports)
@@ -197,16 +197,16 @@ def _store(directory: Path, checkout: Checkout) -> Path:
 
 
 def peer(name: str, settings: Mapping[str, str]) -> Program:
-    """One of `bench.peers` that is a plain program."""
+    """Start a module of `bench.peers`."""
     return Program(["-m", f"bench.peers.{name}"], settings, _directory())
 
 
 def peer_flow(name: str, settings: Mapping[str, str], *, workers: int = 1) -> Program:
-    """One of `bench.peers` that is a Bytewax flow; without a store, which is in its favour."""
+    """Start a Bytewax flow of `bench.peers`, without a store, which makes it faster."""
     run = ["-m", "bytewax.run", f"bench.peers.{name}", "-w", str(workers)]
     return Program(run, settings, _directory())
 
 
 def _directory() -> Path:
-    """An empty one, so that no `.env` of a user's is read."""
+    """Create an empty directory, so that the program reads no `.env`."""
     return Path(tempfile.mkdtemp(prefix="gibsey-bench-"))

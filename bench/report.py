@@ -1,4 +1,4 @@
-"""Results as a table on the terminal, as JSON and as Markdown."""
+"""Writes results as a table on the terminal, as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -12,123 +12,125 @@ from typing import ClassVar
 from rich.console import Console
 from rich.table import Table
 
-from bench.reading import Measurement
+from bench.measurement import Measurement
 
 RESULTS = Path(__file__).parent / "results"
-LEFT = ("figure", "target", "bound", "busiest stand-in")
+LEFT = ("figure", "target", "bound", "busiest fake")
 LIMIT_PERCENT = 80
-"""Of the core that a stand-in can use: beyond, it may have been the limit itself."""
+"""A fake that uses more of its core may have been the limit itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure, measured once or a few times.
+    """One figure, measured once or several times.
 
     Attributes:
-        readings: Its values, at least one.
+        measurements: The measurements, at least one.
     """
 
-    readings: Sequence[Measurement]
+    measurements: Sequence[Measurement]
     HEAD: ClassVar[tuple[str, ...]] = (
-        "figure", "median", "least", "most", "runs", "target", "busiest stand-in", "machine",
+        "figure", "median", "least", "most", "runs", "target", "busiest fake", "machine",
     )  # fmt: skip
 
     @property
     def name(self) -> str:
-        """What it is."""
-        return self.readings[0].name
+        """The name of the figure."""
+        return self.measurements[0].name
 
     @property
     def values(self) -> list[float]:
-        """One a run."""
-        return [reading.value for reading in self.readings]
+        """The values, one per round."""
+        return [measurement.value for measurement in self.measurements]
 
     @property
     def median(self) -> float:
-        """The middle one of its values."""
+        """The median of the values."""
         return statistics.median(self.values)
 
     @property
     def met(self) -> bool | None:
-        """Whether the median is within the target; None where there is none."""
-        target = self.readings[0].target
+        """Whether the median meets the target; None without a target."""
+        target = self.measurements[0].target
         return None if target is None else target.met(self.median)
 
     @property
-    def verdict(self) -> str:
-        """The target, and whether it is met."""
-        return "" if self.met is None else f"{self.readings[0].target}: {VERDICTS[self.met]}"
+    def target_result(self) -> str:
+        """The target and whether it is met."""
+        return (
+            "" if self.met is None else f"{self.measurements[0].target}: {TARGET_RESULTS[self.met]}"
+        )
 
     @property
     def fake(self) -> str:
-        """The busiest one, and how busy; with a warning where it may have been the limit."""
-        around = [reading.around for reading in self.readings if reading.around]
-        if not around:
+        """The busiest fake and its CPU, with a warning if it may have been the limit."""
+        known = [m.utilisation for m in self.measurements if m.utilisation]
+        if not known:
             return ""
-        most = max(around, key=lambda one: one.stand_in_percent)
-        warning = " **its limit?**" if most.stand_in_percent > LIMIT_PERCENT else ""
-        return f"{most.fake} {most.stand_in_percent:.0f} %{warning}"
+        busiest = max(known, key=lambda utilisation: utilisation.fake_percent)
+        warning = " **its limit?**" if busiest.fake_percent > LIMIT_PERCENT else ""
+        return f"{busiest.fake} {busiest.fake_percent:.0f} %{warning}"
 
     @property
     def machine(self) -> str:
-        """How much of all cores was used."""
-        used = [reading.around.machine_percent for reading in self.readings if reading.around]
+        """The share of all cores that was used."""
+        used = [m.utilisation.machine_percent for m in self.measurements if m.utilisation]
         return f"{statistics.median(used):.0f} %" if used else ""
 
     def cells(self) -> tuple[str, ...]:
-        """Its row in a table."""
+        """Return the row for a table."""
         median, least, most = rounded(self.median, min(self.values), max(self.values))
         runs = len(self.values)
         spread = (least, most) if runs > 1 else ("", "")
-        name = f"{self.name} ({self.readings[0].unit})"
-        return (name, median, *spread, str(runs), self.verdict, self.fake, self.machine)
+        name = f"{self.name} ({self.measurements[0].unit})"
+        return (name, median, *spread, str(runs), self.target_result, self.fake, self.machine)
 
     def as_json(self) -> dict[str, object]:
-        """Itself as JSON values."""
-        target = self.readings[0].target
+        """Return the figure as JSON values."""
+        target = self.measurements[0].target
         return {
             "name": self.name,
-            "unit": self.readings[0].unit,
+            "unit": self.measurements[0].unit,
             "median": self.median,
             "values": self.values,
             "target": None if target is None else str(target),
             "met": self.met,
-            "busiest_stand_in": self.fake,
+            "busiest_fake": self.fake,
             "machine": self.machine,
         }
 
 
-VERDICTS = {True: "met", False: "MISSED"}
+TARGET_RESULTS = {True: "met", False: "MISSED"}
 
 
 @dataclass(slots=True)
 class Results:
-    """What a run of the bench has found.
+    """The results of a run of the benchmark.
 
     Attributes:
-        facts: The machine.
-        kind: What the values of a figure are shown as.
-        readings: The values by figure, in the order in which they came first.
-        notes: What failed and what was left out.
+        facts: Facts about the machine.
+        kind: The class of the figures.
+        measurements: The measurements by figure, in the order of their first measurement.
+        notes: Failed and omitted measurements.
     """
 
     facts: dict[str, str]
     kind: type[Figure] = Figure
-    readings: dict[str, list[Measurement]] = field(default_factory=dict)
+    measurements: dict[str, list[Measurement]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, reading: Measurement) -> None:
-        """Take one more value."""
-        self.readings.setdefault(reading.name, []).append(reading)
+    def add(self, measurement: Measurement) -> None:
+        """Add a measurement."""
+        self.measurements.setdefault(measurement.name, []).append(measurement)
 
     @property
     def figures(self) -> list[Figure]:
-        """What has been measured so far."""
-        return [self.kind(readings) for readings in self.readings.values()]
+        """The figures so far."""
+        return [self.kind(measurements) for measurements in self.measurements.values()]
 
     def medians(self, names: Iterable[str]) -> list[float]:
-        """The medians of some figures, in order."""
-        return [Figure(self.readings[name]).median for name in names]
+        """Return the medians of some figures, in order."""
+        return [Figure(self.measurements[name]).median for name in names]
 
     def show(self) -> None:
         """Print the table."""
@@ -141,7 +143,7 @@ class Results:
         console.print(table, *self.notes, sep="\n")
 
     def write(self, path: Path) -> None:
-        """Write a file of JSON and, beside it, one of Markdown."""
+        """Write a JSON file and a Markdown file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         result = {
             "machine": self.facts,
@@ -165,7 +167,7 @@ def _line(facts: Mapping[str, str]) -> str:
 
 
 def rounded(*values: float) -> list[str]:
-    """Values as text, all with as many decimals as suit the first."""
+    """Format values with the number of decimals that suits the first value."""
     return [f"{value:,.{_decimals(values[0])}f}" for value in values]
 
 

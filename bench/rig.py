@@ -1,6 +1,6 @@
-"""The services round a program under measurement: stand-ins in processes of their own.
+"""The services of a program under measurement: fakes in processes of their own.
 
-Of them only the mock broker lives in this process, which otherwise sleeps.
+Only the mock broker runs in this process, which otherwise sleeps.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from bench.service import Service
 from gibsey_embedder.fakes.stargate.server import TOKEN
 
 PAGE_CHARS = 400
-PAGES_BETWEEN_LOOKS = 1000
-"""A backlog that the broker cannot hold at once is fed in such portions."""
+PORTION_PAGES = 1000
+"""The portion of a backlog that is too large for the broker."""
 PAGES_BETWEEN_FLUSHES = 20_000
 TIMEOUT_S = 300.0
-LOOK_EVERY_S = 0.05
+POLL_INTERVAL_S = 0.05
 WORDS = ("time", "page", "river", "stone", "light", "word", "hand", "night", "road", "glass")
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How long the services take.
+    """The durations and the concurrency of the services.
 
     Attributes:
-        request_s: The embedder, a request.
-        text_s: The embedder, a text.
-        embed_at_once: Requests that each embedder works on at once.
-        store_s: Stargate, a request.
-        store_row_s: Stargate, a row of a bulk.
-        store_at_once: Requests that Stargate works on at once; 0: any number.
-        notify_s: The RAG service, a request.
-        notify_at_once: Requests that it works on at once; 0: any number.
+        request_s: Seconds of the embedder per request.
+        text_s: Seconds of the embedder per text.
+        embed_at_once: Requests that each embedder serves at once.
+        store_s: Seconds of Stargate per request.
+        store_row_s: Seconds of Stargate per row of a bulk.
+        store_at_once: Requests that Stargate serves at once; 0 means no limit.
+        notify_s: Seconds of the RAG service per request.
+        notify_at_once: Requests that the RAG service serves at once; 0 means no limit.
     """
 
     request_s: float = 0.0
@@ -60,15 +60,15 @@ EMBEDDER_SLOWEST = Speed(request_s=0.005, text_s=0.003, store_s=0.020, notify_s=
 
 
 class Rig:
-    """Broker, embedders, Stargate and RAG service, new and empty.
+    """A new, empty broker, embedders, Stargate and RAG service.
 
     Args:
-        speed: How long they take.
-        kafka: Address of a real broker; None for the mock.
-        embedders: How many embedders there are.
+        speed: The durations of the services.
+        kafka: Address of a real broker; None means the mock.
+        embedders: Number of embedders.
 
     Attributes:
-        services: The stand-ins by name; the embedders first, the first of them as `embedder`.
+        services: The fakes by name, embedders first; the first embedder is `embedder`.
     """
 
     def __init__(self, speed: Speed, kafka: str | None = None, embedders: int = 1) -> None:
@@ -77,11 +77,11 @@ class Rig:
         self.services: dict[str, Service] = {}
 
     def __enter__(self) -> Rig:
-        with ThreadPoolExecutor() as pool:  # each takes most of a second to start
-            begun = [(name, pool.submit(start)) for name, start in self._services()]
+        with ThreadPoolExecutor() as pool:  # each fake takes most of a second to start
+            futures = [(name, pool.submit(start)) for name, start in self._services()]
         with ExitStack() as starting:
-            for name, started in begun:
-                self.services[name] = starting.enter_context(started.result())
+            for name, service in futures:
+                self.services[name] = starting.enter_context(service.result())
             self.broker: Broker = starting.enter_context(open_broker(self._kafka))
             self._running = starting.pop_all()
         return self
@@ -112,13 +112,13 @@ class Rig:
         self._running.close()
 
     def settings(self, **more: str) -> dict[str, str]:
-        """The environment of a program that uses these services."""
+        """Return the environment of a program that uses these services."""
         urls = {name: service.url for name, service in self.services.items()}
         stargate, rag = urls.pop("Stargate"), urls.pop("RAG")
         return service_settings(self.broker, ",".join(urls.values()), stargate, rag) | more
 
     def feed(self, pages: int) -> None:
-        """Put new pages into the topic; 20,000 are the most that the mock holds."""
+        """Send new pages to the topic; the mock holds up to 20,000."""
         for _ in range(pages):
             self._pages += 1
             send_page(self.broker, f"page-{self._pages}", self._pages)
@@ -127,11 +127,11 @@ class Rig:
         self.broker.flush()
 
     def feed_in_portions(self, pages: int) -> threading.Thread:
-        """Put new pages into the topic as there is room, from a thread."""
+        """Send new pages from a thread, as soon as the topic has room."""
 
         def run() -> None:
-            for _ in range(0, pages, PAGES_BETWEEN_LOOKS):
-                self.feed(min(PAGES_BETWEEN_LOOKS, pages - self._pages))
+            for _ in range(0, pages, PORTION_PAGES):
+                self.feed(min(PORTION_PAGES, pages - self._pages))
                 self.broker.wait_for_room()
 
         thread = threading.Thread(target=run, daemon=True)
@@ -139,20 +139,20 @@ class Rig:
         return thread
 
     def embedded(self) -> int:
-        """Pages that the first embedder has embedded."""
+        """Return the number of pages that the first embedder has embedded."""
         return self.services["embedder"].counts().items
 
     def delivered(self) -> int:
-        """Pages that both outputs have had."""
+        """Return the number of pages that both outputs have received."""
         return min(self.services[name].counts().items for name in ("Stargate", "RAG"))
 
     def wait_until_delivered(self, pages: float, program: Program | Processes) -> None:
-        """Wait until both outputs have had so many pages in all."""
+        """Wait until both outputs have received this total number of pages."""
         wait_until(lambda: self.delivered() >= pages, program)
 
 
 def service_settings(broker: Broker, embedder: str, stargate: str, rag: str) -> dict[str, str]:
-    """The environment of a program that uses services at these addresses."""
+    """Return the environment of a program that uses services at these URLs."""
     return {
         "KAFKA_BROKER": broker.address,
         "KAFKA_TOPIC": broker.topic,
@@ -169,13 +169,13 @@ def service_settings(broker: Broker, embedder: str, stargate: str, rag: str) -> 
 
 
 def send_page(broker: Broker, page_id: str, seed: int, op: str = "c") -> None:
-    """Put one page into the topic; another seed means another text."""
+    """Send one page to the topic; the seed determines its text."""
     change = {"page_id": page_id, "body": page_text(seed), "op": op}
     broker.send(page_id, orjson.dumps(change))
 
 
 def page_text(seed: int) -> str:
-    """A text of about `PAGE_CHARS` characters."""
+    """Return a text of about `PAGE_CHARS` characters."""
     words = random.Random(seed).choices(WORDS, k=PAGE_CHARS // 5)
     return f"Text {seed}: " + " ".join(words)
 
@@ -183,17 +183,17 @@ def page_text(seed: int) -> str:
 def wait_until(
     condition: Callable[[], bool],
     program: Program | Processes,
-    every_s: float = LOOK_EVERY_S,
+    interval_s: float = POLL_INTERVAL_S,
 ) -> None:
-    """Wait, as long as the program lives.
+    """Wait until the condition is true.
 
     Raises:
         RuntimeError: The program has ended.
-        TimeoutError: It does not come true.
+        TimeoutError: The condition is still false after `TIMEOUT_S`.
     """
-    ends = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not condition():
         program.check()
-        if time.monotonic() > ends:
-            raise TimeoutError(f"nothing came within {TIMEOUT_S:.0f} s")
-        time.sleep(every_s)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nothing arrived within {TIMEOUT_S:.0f} s")
+        time.sleep(interval_s)

@@ -1,4 +1,4 @@
-"""The steps of a run in order, with what is left of it; one that fails does not end the others."""
+"""Runs all steps in rounds; a failed step does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from bench import comparison, free, idle, live_edits, memory, scaling, slowest
-from bench.reading import Step
+from bench.measurement import Step
 from bench.report import Results
 from bench.scope import Scope
 
@@ -19,11 +19,11 @@ MEASURES = slowest, free, live_edits, idle, comparison, memory, scaling
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A step's turn in one round.
+class RoundStep:
+    """A step in one round.
 
     Attributes:
-        number: The round, from 1.
+        number: Number of the round; the first is 1.
         step: The step.
     """
 
@@ -32,43 +32,43 @@ class Turn:
 
 
 def all_steps(scope: Scope) -> list[Step]:
-    """What there is to measure."""
+    """Return the steps of all measures."""
     return [step for measure in MEASURES for step in measure.steps(scope)]
 
 
-def turns(steps: Sequence[Step], runs: Mapping[str, int]) -> list[Turn]:
-    """All steps round by round, so that a disturbance falls on all figures alike."""
-    most = max((runs.get(step.measure, 1) for step in steps), default=0)
+def round_steps(steps: Sequence[Step], runs: Mapping[str, int]) -> list[RoundStep]:
+    """Return all steps round by round, so that a disturbance affects all figures equally."""
+    rounds = max((runs.get(step.measure, 1) for step in steps), default=0)
     return [
-        Turn(number, step)
-        for number in range(1, most + 1)
+        RoundStep(number, step)
+        for number in range(1, rounds + 1)
         for step in steps
         if number <= runs.get(step.measure, 1)
     ]
 
 
 def run(
-    given: Sequence[Turn], results: Results, console: Console, limit_s: float = math.inf
+    given: Sequence[RoundStep], results: Results, console: Console, limit_s: float = math.inf
 ) -> bool:
-    """Measure all of it; returns whether nothing failed.
+    """Measure; return whether no step failed.
 
     Args:
-        given: What there is to do, in order.
-        results: Where the values go, and what failed.
-        console: Where it is told how things go.
-        limit_s: Seconds after which figures that have a value get no further one.
+        given: The steps, in order.
+        results: Receives the measurements and the failures.
+        console: Shows the progress.
+        limit_s: Seconds after which only figures without a value are measured.
     """
     good, ends = True, time.monotonic() + limit_s
-    for place, (turn, left_s) in enumerate(_timed(given), 1):
-        title = f"round {turn.number}: {turn.step.title}"
-        if turn.number > 1 and time.monotonic() + turn.step.seconds > ends:
-            results.notes.append(f"Left out for want of time: {title}.")
+    for position, (entry, left_s) in enumerate(_timed(given), 1):
+        title = f"round {entry.number}: {entry.step.title}"
+        if entry.number > 1 and time.monotonic() + entry.step.seconds > ends:
+            results.notes.append(f"Omitted because the time was up: {title}.")
             continue
-        console.print(f"{place}/{len(given)}, {_minutes(left_s)} left: {title}", style="dim")
+        console.print(f"{position}/{len(given)}, {_minutes(left_s)} left: {title}", style="dim")
         try:
-            for reading in turn.step.run():
-                results.add(reading)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others are still wanted
+            for measurement in entry.step.run():
+                results.add(measurement)
+        except Exception as error:  # noqa: BLE001 - the other steps still run
             good = False
             results.notes.append(f"FAILED: {title}: {_first_line(error)}")
             console.print(f"FAILED: {title}", style="bold red")
@@ -76,14 +76,14 @@ def run(
     return good
 
 
-def _timed(given: Sequence[Turn]) -> Iterator[tuple[Turn, float]]:
-    """Each turn with the seconds from its beginning to the end of all, as things go so far."""
-    expected_s = [turn.step.seconds for turn in given]
+def _timed(given: Sequence[RoundStep]) -> Iterator[tuple[RoundStep, float]]:
+    """Return each step with the estimated seconds from its beginning to the end of all steps."""
+    expected_s = [entry.step.seconds for entry in given]
     began = time.monotonic()
-    for place, turn in enumerate(given):
-        done_s = sum(expected_s[:place])
-        throughput = (time.monotonic() - began) / done_s if done_s else 1.0
-        yield turn, throughput * sum(expected_s[place:])
+    for index, entry in enumerate(given):
+        done_s = sum(expected_s[:index])
+        factor = (time.monotonic() - began) / done_s if done_s else 1.0
+        yield entry, factor * sum(expected_s[index:])
 
 
 def _minutes(seconds: float) -> str:

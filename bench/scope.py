@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""The scope of a measurement."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from bench.checkout import THIS, Checkout
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """How much is measured, and over which broker.
+    """The sizes of a measurement, and its broker.
 
     Attributes:
-        name: Of its files under `bench/results/`.
-        kafka: Address of a real Kafka; None is librdkafka's mock, in the bench's own process.
-        checkout: The revision of the stream that is measured.
-        runs: Runs of a measure; those that are not named are run once.
-        limit_s: Seconds after which figures that have a value get no further one.
-        epochs: Snapshot intervals (5 s each) that a slowest service is watched for.
-        warm_up_s: Seconds of a slowest service's capacity that do not count at the beginning.
-        free_pages: Backlog before services that take no time.
-        edits: Live edits on an idle stream.
+        name: Name of the files in `bench/results/`.
+        kafka: Address of a real Kafka; None means librdkafka's mock in the benchmark's process.
+        checkout: The revision to measure.
+        runs: Number of rounds by measure; default: 1.
+        limit_s: Seconds after which only figures without a value are measured.
+        epochs: Number of snapshot intervals (5 s each) for which the slowest service is measured.
+        warm_up_s: Seconds of the slowest service's capacity that do not count at the beginning.
+        free_pages: Backlog for services that respond at once.
+        edits: Number of live edits on an idle stream.
         loaded_s: Seconds of live edits under load.
-        settle_s: Seconds before an idle stream is watched; from five on, a slot looks more rarely.
-        idle_s: Seconds that it is watched.
-        memory_pages: The two backlogs that are compared.
-        peer_pages: Backlog for the other ways to do it.
-        delays: Whether services of few and of many milliseconds are the slowest, too.
-        scaling: Whether several embedders are measured.
+        settle_s: Seconds before an idle stream is measured; after five, a slot polls less often.
+        idle_s: Seconds for which an idle stream is measured.
+        memory_pages: The two backlogs of the memory figures.
+        peer_pages: Backlog for the comparison with other programs.
+        delays: Whether to measure very fast and very slow services too.
+        scaling: Whether to measure several embedders.
     """
 
     name: str = "core"
@@ -51,19 +51,19 @@ class Scope:
 
     @property
     def left_out(self) -> list[str]:
-        """What this scope does not measure, and what would."""
+        """The measures that this scope omits, and the commands that include them."""
         left = [] if self.scaling else ["scaling and other service times: `make bench-long`"]
         if self.kafka is None:
             left.append(
                 "a real Kafka: TEST_KAFKA_BROKER=host:port make bench-long. The mock broker holds "
-                "5 MB a partition: its larger backlog was sent in portions as it was worked off"
+                "5 MB per partition, so the larger backlog was sent in portions"
             )
         return left
 
 
 CORE = Scope(runs={"free": 4, "edits": 2, "start": 3}, limit_s=570)
 AGAINST = Scope(name="against", free_pages=20_000, settle_s=8.0)
-"""For a comparison of two revisions: as much as seven rounds of both can do in 25 minutes."""
+"""For a comparison of two revisions: seven rounds take 25 minutes."""
 LONG = Scope(
     name="long",
     runs=dict.fromkeys(("slowest", "cluster", "scaling", "idle", "peers", "loaded", "floor"), 3)
@@ -91,4 +91,4 @@ TINY = Scope(
     delays=True,
     scaling=True,
 )
-"""Only shows that every measure runs."""
+"""Only checks that every measure runs."""

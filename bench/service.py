@@ -1,4 +1,4 @@
-"""A stand-in in a process of its own, and what it has counted."""
+"""A fake in a process of its own, and its counters."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from gibsey_embedder.fakes.process import FakeProcess
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a stand-in had counted at a moment.
+    """The counters of a fake at one time.
 
     Attributes:
-        at: The moment, by the clock that all processes of this machine share.
-        requests: Requests that it has carried out.
-        items: Texts embedded, rows written or notifications taken.
-        taken_s: Seconds that its slots were taken, summed.
-        cpu_s: CPU of its process.
+        at: The time on the clock that all processes of this machine share.
+        requests: Completed requests.
+        items: Texts embedded, rows written or notifications accepted.
+        held_s: Seconds for which slots were held, summed over all slots.
+        cpu_s: CPU seconds of the process.
     """
 
     at: float
     requests: int
     items: int
-    taken_s: float
+    held_s: float
     cpu_s: float
 
 
 class Service:
-    """A stand-in's process, asked through one connection: a new one each time would cost more.
+    """A fake in a process of its own; one connection reads its counters, to save CPU.
 
     Args:
-        kind: Its module in `demo`.
-        options: Its command-line options.
+        kind: The module in `gibsey_embedder.fakes`.
+        options: Command-line options of the fake.
 
     Attributes:
-        url: Where it listens.
+        url: The URL of the fake.
     """
 
     def __init__(self, kind: str, **options: str | float | bool) -> None:
@@ -47,7 +47,7 @@ class Service:
         self._http = httpx.Client(base_url=self.url)
 
     def counts(self) -> Counts:
-        """What it has counted until now."""
+        """Return the current counters."""
         stats: dict[str, Any] = self._http.get("/__stats__").json()
         names = ("at", "completed", "items", "slots_s", "process_cpu_s")
         return Counts(*(stats[name] for name in names))

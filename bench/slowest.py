@@ -1,9 +1,8 @@
-"""Each service in turn as the slowest: how much of what it can do does the stream have it do?
+"""Makes each service the slowest, and measures which share of its capacity the stream uses.
 
-A slow stand-in works on a few requests at once and counts how long its slots are taken. That
-share of the time, times what the requests carried for it against full ones, is the share of its
-capacity. What does not count: the first second of work and the first request in every slot; the
-last request in every slot.
+A slow fake serves a few requests at once and counts for how long its slots are held. The share of
+the capacity is this share of the time, multiplied by the efficiency of the requests compared with
+full requests. The first second, and the first and last request of each slot, do not count.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from bench.launch import LAUNCHES
-from bench.reading import Measurement, Step, Target
+from bench.measurement import Measurement, Step, Target
 from bench.rig import Rig, Speed
 from bench.scope import Scope
+from bench.starts import STARTS
 from bench.steady import Part, Steady, work_off
 
 EPOCH_S = 5.0
@@ -23,7 +22,7 @@ EMBED_S = 0.002
 WINDOW_PAGES = 32
 BULK_ROWS = 100
 START_S = 4.0
-"""For starting and stopping everything of a run, about."""
+"""Approximate time for starting and stopping all processes of a run."""
 TARGET = Target(97, at_least=True)
 
 
@@ -32,14 +31,14 @@ class Slow:
     """A rig with one slow service.
 
     Attributes:
-        name: What is shown.
-        service: Which one it is, by its name in the rig.
-        speed: How long all services take.
-        slots: Requests that the slow service works on at once.
-        request_s: Seconds of a slot for a request.
-        page_s: Seconds of a slot for each page in it.
-        full: Pages of the largest request.
-        settings: What the stream is told besides.
+        name: The name in the results.
+        service: The name of the slow service in the rig.
+        speed: The durations of all services.
+        slots: Requests that the slow service serves at once.
+        request_s: Seconds of a slot per request.
+        page_s: Seconds of a slot per page.
+        full: Number of pages of the largest request.
+        settings: Additional settings of the stream.
     """
 
     name: str
@@ -52,27 +51,27 @@ class Slow:
     settings: dict[str, str] = field(default_factory=dict)
 
     def slot_s(self, pages: float) -> float:
-        """Seconds of a slot for a page, in requests of so many pages."""
+        """Return the seconds of a slot per page, in requests with this number of pages."""
         return self.request_s / pages + self.page_s
 
     @property
     def pages_per_s(self) -> float:
-        """Its capacity: all slots taken by full requests."""
+        """The capacity: all slots are held by full requests."""
         return self.slots / self.slot_s(self.full)
 
     @property
     def request_full_s(self) -> float:
-        """Seconds of a full request."""
+        """The seconds of a full request."""
         return self.full * self.slot_s(self.full)
 
     def percent(self, steady: Steady) -> float:
-        """How much of its capacity was used."""
-        taken = steady.taken_s(self.service) / steady.seconds(self.service) / self.slots
+        """Return the used share of the capacity."""
+        held = steady.held_s(self.service) / steady.seconds(self.service) / self.slots
         pages = steady.items(self.service) / steady.requests(self.service)
-        return 100 * taken * self.slot_s(self.full) / self.slot_s(pages)
+        return 100 * held * self.slot_s(self.full) / self.slot_s(pages)
 
     def part(self, epochs: float, warm_up_s: float) -> Part:
-        """A backlog that lasts so many epochs beside beginning and end."""
+        """Return a backlog for this number of epochs, plus its beginning and end."""
         in_slots = self.slots * self.full
         first = max(warm_up_s * self.pages_per_s, in_slots)
         last = first + epochs * EPOCH_S * self.pages_per_s
@@ -80,35 +79,35 @@ class Slow:
 
 
 def embedder(request_s: float, text_s: float) -> Slow:
-    """The embedder; one request at a time."""
+    """Return a slow embedder with one request at a time."""
     speed = Speed(request_s=request_s, text_s=text_s, store_s=0.02, notify_s=0.02)
     return Slow("embedder", "embedder", speed, 1, request_s, text_s, WINDOW_PAGES)
 
 
 def embedders(request_s: float, text_s: float, at_once: int) -> Slow:
-    """Several of them behind one address."""
+    """Return several slow embedders behind one address."""
     one = embedder(request_s, text_s)
     speed = replace(one.speed, embed_at_once=at_once)
-    told = {"EMBED_CONCURRENCY": str(at_once + 1)}
+    settings = {"EMBED_CONCURRENCY": str(at_once + 1)}
     name = f"of {at_once} embedders at one address"
-    return replace(one, name=name, speed=speed, slots=at_once, settings=told)
+    return replace(one, name=name, speed=speed, slots=at_once, settings=settings)
 
 
 def rest(delay_s: float, at_once: int) -> Slow:
-    """Stargate, a row a request."""
+    """Return a slow Stargate with one row per request."""
     speed = Speed(text_s=EMBED_S, store_s=delay_s, store_at_once=at_once)
     return Slow("Stargate rest", "Stargate", speed, at_once, delay_s)
 
 
 def graphql(delay_s: float, row_s: float, at_once: int) -> Slow:
-    """Stargate, as many rows a request as there are, up to a hundred."""
+    """Return a slow Stargate with up to a hundred rows per request."""
     speed = Speed(text_s=EMBED_S, store_s=delay_s, store_row_s=row_s, store_at_once=at_once)
     bulk = {"STARGATE_BULK": "graphql"}
     return Slow("Stargate graphql", "Stargate", speed, at_once, delay_s, row_s, BULK_ROWS, bulk)
 
 
 def rag(delay_s: float, at_once: int) -> Slow:
-    """The RAG service."""
+    """Return a slow RAG service."""
     speed = Speed(text_s=EMBED_S, notify_s=delay_s, notify_at_once=at_once)
     return Slow("RAG", "RAG", speed, at_once, delay_s)
 
@@ -132,40 +131,42 @@ OTHERS = (
 )
 
 
-def name(slow: Slow, launch: str) -> str:
-    """Of the figure."""
-    return f"slowest {slow.name}, {1000 * slow.request_s:g} ms, {launch}"
+def name(slow: Slow, start_name: str) -> str:
+    """Return the name of the figure."""
+    return f"slowest {slow.name}, {1000 * slow.request_s:g} ms, {start_name}"
 
 
 def steps(scope: Scope) -> list[Step]:
-    """Each service with each way to start; other service times too, if the scope has them."""
-    found = [
-        _step(scope, "cluster" if launch == "2 x 2" else "slowest", slow, launch)
+    """Return the steps for each service with each way to start the stream."""
+    steps = [
+        _step(scope, "cluster" if start_name == "2 x 2" else "slowest", slow, start_name)
         for slow in MEDIUM
-        for launch in LAUNCHES
+        for start_name in STARTS
     ]
     if scope.delays:
-        found += [
-            _step(scope, "delays", slow, launch) for slow in OTHERS for launch in ("-w 1", "-w 4")
+        steps += [
+            _step(scope, "delays", slow, start_name)
+            for slow in OTHERS
+            for start_name in ("-w 1", "-w 4")
         ]
-    return found
+    return steps
 
 
-def _step(scope: Scope, measure: str, slow: Slow, launch: str) -> Step:
+def _step(scope: Scope, measure: str, slow: Slow, start_name: str) -> Step:
     part = slow.part(scope.epochs, scope.warm_up_s)
-    title = name(slow, launch)
+    title = name(slow, start_name)
     return Step(
         measure,
         title,
         START_S + part.pages / slow.pages_per_s,
-        partial(_measure, scope, slow, launch, part, title),
+        partial(_measure, scope, slow, start_name, part, title),
     )
 
 
 def _measure(
-    scope: Scope, slow: Slow, launch: str, part: Part, title: str
+    scope: Scope, slow: Slow, start_name: str, part: Part, title: str
 ) -> Iterable[Measurement]:
     with Rig(slow.speed, scope.kafka) as rig:
-        steady = work_off(rig, LAUNCHES[launch](**slow.settings), part)
+        steady = work_off(rig, STARTS[start_name](**slow.settings), part)
     unit = f"% of {slow.pages_per_s:.0f} pages/s"
-    yield Measurement(title, unit, slow.percent(steady), TARGET, steady.around)
+    yield Measurement(title, unit, slow.percent(steady), TARGET, steady.utilisation)

@@ -1,1 +1,1 @@
-"""What the stream is compared with: other ways to do the same over the same stand-ins."""
+"""Simpler programs that do the same work with the same fakes, for the comparison."""

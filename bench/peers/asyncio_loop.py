@@ -1,7 +1,7 @@
-"""confluent-kafka and asyncio by hand: a batch of 32, then its outputs at once, then the next.
+"""confluent-kafka in an asyncio loop: embed a batch of 32, send its outputs concurrently, repeat.
 
-No checkpoints, no retries, no order of a page's writes: the least that could be called a worker.
-On aiohttp, since httpx's own transport would cost it two thirds of its speed.
+It is a minimal worker: no checkpoints, no retries, no order of the writes to a page. It uses
+aiohttp, because httpx would cost two thirds of its speed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WINDOW_PAGES = 32
 
 
 async def main() -> None:
-    """Read a batch, embed it, hand it to both outputs, and wait for them."""
+    """Read a batch, embed it, send it to both outputs, and wait for them."""
     consumer = Consumer({**CONSUMER, "enable.auto.commit": False})
     consumer.subscribe([TOPIC])
     async with aiohttp.ClientSession(raise_for_status=True) as http:
@@ -27,14 +27,14 @@ async def main() -> None:
             messages = await asyncio.to_thread(consumer.consume, WINDOW_PAGES, 0.01)
             pages = [orjson.loads(m.value() or b"{}") for m in messages if m.error() is None]
             if pages:
-                await _do(http, pages)
+                await _process(http, pages)
                 consumer.commit(asynchronous=True)
 
 
-async def _do(http: aiohttp.ClientSession, pages: list[dict[str, Any]]) -> None:
-    order = orjson.dumps({"model": MODEL, "input": [page["body"] for page in pages]})
-    async with http.post(f"{EMBED_URL}/api/embed", data=order) as answer:
-        vectors = orjson.loads(await answer.read())["embeddings"]
+async def _process(http: aiohttp.ClientSession, pages: list[dict[str, Any]]) -> None:
+    body = orjson.dumps({"model": MODEL, "input": [page["body"] for page in pages]})
+    async with http.post(f"{EMBED_URL}/api/embed", data=body) as response:
+        vectors = orjson.loads(await response.read())["embeddings"]
     ids = [page["page_id"] for page in pages]
     await asyncio.gather(*(_deliver(http, *row) for row in zip(ids, vectors, strict=True)))
 
@@ -50,8 +50,8 @@ async def _deliver(http: aiohttp.ClientSession, page_id: str, vector: list[float
 async def _send(
     http: aiohttp.ClientSession, method: str, url: str, body: bytes, headers: dict[str, str]
 ) -> None:
-    async with http.request(method, url, data=body, headers=headers) as answer:
-        await answer.read()
+    async with http.request(method, url, data=body, headers=headers) as response:
+        await response.read()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The Bytewax flow that one writes first: collect -> map -> sink, each step waited for.
+"""The obvious Bytewax flow: collect -> map -> sink, with blocking steps.
 
-It is given the same windows of 32 pages and 32 requests in flight for its outputs.
+Like the stream, it has windows of 32 pages and 32 requests in flight to its outputs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.peers.services import CONSUMER, TOPIC, embed_many, notify, store
 
 WINDOW_PAGES = 32
 IN_FLIGHT = 32
-PATIENCE = timedelta(milliseconds=10)
+WINDOW_TIMEOUT = timedelta(milliseconds=10)
 
 Row = tuple[str, list[float]]
 
@@ -55,7 +55,7 @@ def _decode(record: Any) -> Any:
 
 
 def flow() -> Dataflow:
-    """ConnectionPool the steps."""
+    """Connect the steps."""
     http = httpx.Client()
 
     def embed(item: tuple[str, list[dict[str, str]]]) -> list[Row]:
@@ -70,7 +70,7 @@ def flow() -> Dataflow:
     records = op.input("kafka", flow, source)
     pages = op.map("decode", records, _decode)
     keyed = op.key_on("key", pages, lambda _: "all")
-    windows = op.collect("window", keyed, timeout=PATIENCE, max_size=WINDOW_PAGES)
+    windows = op.collect("window", keyed, timeout=WINDOW_TIMEOUT, max_size=WINDOW_PAGES)
     rows = op.flat_map("embed", windows, embed)
     op.output("outputs", rows, _Sink())
     return flow

@@ -1,4 +1,4 @@
-"""A Bytewax flow that does nothing: what Bytewax itself costs."""
+"""A Bytewax flow that does nothing, to measure the cost of Bytewax itself."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _NoSink(DynamicSink[None]):
 
 
 def flow() -> Dataflow:
-    """A source that never has anything, and a sink."""
+    """Return a flow with a source that is always empty, and a sink."""
     flow = Dataflow("empty")
     op.output("out", op.input("in", flow, _NoSource()), _NoSink())
     return flow

@@ -1,7 +1,7 @@
-"""The least that any client needs: the stream's requests, by a bare asyncio loop on uvloop.
+"""The lower bound for any client: a bare asyncio loop on uvloop sends the stream's requests.
 
-No Kafka, no JSON, no look at any answer, no order, no retries; every body lies ready. Prints the
-CPU of a page in milliseconds, all threads, user and system.
+It has no Kafka, no JSON, no checks of responses, no order and no retries; every body is prepared.
+It prints the CPU per page in milliseconds, for all threads, user and system.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _row(number: int) -> bytes:
 
 
 async def main() -> None:
-    """Send everything, and say what it cost."""
+    """Send all requests and print the CPU per page."""
     bulk = os.environ.get("STARGATE_BULK") == "graphql"
     rows, at_once = (_bulks(), 4) if bulk else (_rows(), 32)
     windows, stored = await _open(EMBED_URL, 2), await _open(STARGATE_URL, at_once)

@@ -1,4 +1,4 @@
-"""One page at a time, each call waited for: how the replaced worker did it."""
+"""One page at a time with blocking calls, like the worker that this program replaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.peers.services import CONSUMER, TOPIC, embed_one, notify, store
 
 
 def main() -> None:
-    """Read, embed, store, notify, for ever."""
+    """Read, embed, store and notify in a loop."""
     consumer = Consumer(CONSUMER)
     consumer.subscribe([TOPIC])
     with httpx.Client() as http:

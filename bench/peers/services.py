@@ -1,4 +1,4 @@
-"""What the peers share: where the services are, and blocking requests to them."""
+"""The URLs of the services, and blocking requests to them, for all peers."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ CONSUMER: dict[str, str | int] = {
 
 
 def row_url(page_id: str) -> str:
-    """A row's address."""
+    """Return the URL of a row."""
     return f"{STARGATE_URL}/v2/keyspaces/gibsey/page_vectors/{quote(page_id, safe='')}"
 
 
 def embed_one(http: httpx.Client, text: str) -> list[float]:
-    """One text by Ollama's legacy endpoint."""
+    """Embed one text with Ollama's legacy endpoint."""
     body = {"model": MODEL, "prompt": text}
-    answer = http.post(f"{EMBED_URL}/api/embeddings", json=body).raise_for_status()
-    return list(orjson.loads(answer.content)["embedding"])
+    response = http.post(f"{EMBED_URL}/api/embeddings", json=body).raise_for_status()
+    return list(orjson.loads(response.content)["embedding"])
 
 
 def embed_many(http: httpx.Client, texts: list[str]) -> list[list[float]]:
-    """Texts in one request."""
+    """Embed texts in one request."""
     body = {"model": MODEL, "input": texts}
-    answer = http.post(f"{EMBED_URL}/api/embed", json=body, timeout=60).raise_for_status()
-    return list(orjson.loads(answer.content)["embeddings"])
+    response = http.post(f"{EMBED_URL}/api/embed", json=body, timeout=60).raise_for_status()
+    return list(orjson.loads(response.content)["embeddings"])
 
 
 def store(http: httpx.Client, page_id: str, vector: list[float]) -> None:
@@ -48,7 +48,7 @@ def store(http: httpx.Client, page_id: str, vector: list[float]) -> None:
 
 
 def notify(http: httpx.Client, page_id: str, vector: list[float]) -> None:
-    """Tell the RAG service of one page."""
+    """Notify the RAG service of one page."""
     body = orjson.dumps({"page_id": page_id, "vector": vector})
     headers = {"Content-Type": "application/json"}
     http.post(RAG_URL, content=body, headers=headers).raise_for_status()

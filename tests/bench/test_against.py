@@ -1,4 +1,4 @@
-"""Another revision beside this one: which it is, who comes first, and what their ratio means."""
+"""The comparison with another revision: its checkout, the order of a round, and the ratio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from bench import against, checkout
 from bench.against import Comparison, Row
 from bench.checkout import ROOT, Checkout, RevisionError, open_checkout, resolved
-from bench.reading import Measurement, Pair
+from bench.measurement import Measurement, Pair
 from bench.report import Results
 from bench.scope import AGAINST, TINY, Scope
 
@@ -55,7 +55,7 @@ def row(measure: Callable[[Scope], float], unit: str) -> Row:
     return Row("row", 1, lambda scope: [Measurement("row", unit, measure(scope))])
 
 
-def test_a_release_is_known_by_its_commit_where_the_clone_has_no_tags(
+def test_a_clone_without_tags_knows_the_commit_of_a_release(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert checkout.RELEASES["v0.2.0"].startswith("1753530")
@@ -67,12 +67,12 @@ def test_a_release_is_known_by_its_commit_where_the_clone_has_no_tags(
     assert resolved("v0.2.0", repository) == tagged
 
 
-def test_a_revision_that_does_not_exist_is_named(repository: Path) -> None:
+def test_a_revision_that_does_not_exist_is_reported(repository: Path) -> None:
     with pytest.raises(RevisionError, match="no revision nonsense"):
         resolved("nonsense", repository)
 
 
-def test_a_checkout_is_made_by_its_own_script_and_used_again(repository: Path) -> None:
+def test_a_checkout_is_created_by_its_own_script_and_reused(repository: Path) -> None:
     first = open_checkout("HEAD", repository)
     assert (first.directory / "scripts" / "setup-env").read_text() == SETUP
     assert first.python.exists()
@@ -80,7 +80,7 @@ def test_a_checkout_is_made_by_its_own_script_and_used_again(repository: Path) -
     assert (repository / ".bench" / "made").read_text() == "made\n"
 
 
-def test_a_checkout_whose_environment_was_not_completed_is_made_again(repository: Path) -> None:
+def test_a_checkout_with_an_incomplete_environment_is_created_again(repository: Path) -> None:
     first = open_checkout("HEAD", repository)
     (first.directory / checkout.READY).unlink()
     assert open_checkout("HEAD", repository) == first
@@ -88,11 +88,11 @@ def test_a_checkout_whose_environment_was_not_completed_is_made_again(repository
 
 
 @pytest.mark.parametrize(("unit", "ratio"), [("pages/s", 0.8), ("ms", 1.25), ("MB", 1.25)])
-def test_a_ratio_beyond_one_means_that_this_revision_is_better(unit: str, ratio: float) -> None:
+def test_a_ratio_above_one_means_that_this_revision_is_better(unit: str, ratio: float) -> None:
     assert against.ratio(unit, Pair(other=100, this=80)) == pytest.approx(ratio)
 
 
-def test_each_revision_comes_first_in_every_other_round() -> None:
+def test_the_order_of_the_revisions_alternates() -> None:
     order: list[str] = []
 
     def measure(scope: Scope) -> float:
@@ -105,29 +105,31 @@ def test_each_revision_comes_first_in_every_other_round() -> None:
     assert order == ["other", "this", "this", "other", "other", "this"]
 
 
-def test_the_median_of_the_paired_ratios_is_judged() -> None:
+def test_the_median_of_the_paired_ratios_must_meet_the_target() -> None:
     results = Results({}, Comparison)
     other = Checkout("other", ROOT, Path(sys.executable))
     for number, (old, new) in enumerate([(100, 94), (200, 188), (100, 120)], 1):
         values = {"other": old, "this": new}
         measured = row(lambda scope, values=values: values[scope.checkout.name], "pages/s")
-        for reading in against.pairs(measured, scopes(other), number, 0.95):
-            results.add(reading)
+        for measurement in against.pairs(measured, scopes(other), number, 0.95):
+            results.add(measurement)
     (figure,) = results.figures
     shown = ("row (pages/s)", "100", "120", "0.940", "0.940", "1.200", "3", "≥ 0.95: MISSED")
     assert figure.cells()[:8] == shown
     assert figure.met is False
 
 
-def test_rows_are_chosen_by_name_or_by_kind() -> None:
+def test_rows_are_selected_by_name_or_by_kind() -> None:
     rows = against.chosen(["rest", "edits-w4"])
     assert [row.name for row in rows] == ["rest-w1", "rest-w4", "edits-w4"]
     assert against.chosen([]) == list(against.ROWS)
 
 
 def test_rounds_follow_a_warm_up_that_does_not_count() -> None:
-    turns = against.turns(against.chosen(["idle", "start"]), AGAINST, checkout.THIS, 2, 0.95)
-    order = [(turn.number, turn.step.measure) for turn in turns]
+    round_steps = against.round_steps(
+        against.chosen(["idle", "start"]), AGAINST, checkout.THIS, 2, 0.95
+    )
+    order = [(entry.number, entry.step.measure) for entry in round_steps]
     assert order == [(1, "warm-up"), (1, "idle"), (1, "start"), (2, "idle"), (2, "start")]
 
 
@@ -135,9 +137,11 @@ def test_a_row_of_two_checkouts_is_measured(tmp_path: Path) -> None:
     link = tmp_path / "checkout"
     link.symlink_to(ROOT)
     (idle,) = against.chosen(["idle"])
-    (reading,) = against.pairs(idle, scopes(Checkout("link", link, Path(sys.executable))), 1, 0.95)
-    assert reading.pair is not None
-    assert min(reading.value, reading.pair.other, reading.pair.this) > 0
+    (measurement,) = against.pairs(
+        idle, scopes(Checkout("link", link, Path(sys.executable))), 1, 0.95
+    )
+    assert measurement.pair is not None
+    assert min(measurement.value, measurement.pair.other, measurement.pair.this) > 0
 
 
 def test_the_other_revision_runs_from_its_own_checkout_and_is_compiled_there(

@@ -1,6 +1,6 @@
-"""Measures of the bench, so small that they only show whether they still run.
+"""Some measures of the benchmark in the smallest scope, to check that they run.
 
-`python -m bench --tiny` does the same with all of them, in five minutes.
+`python -m bench --tiny` runs all measures like this, in five minutes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,6 @@ STEPS = {step.measure: step for step in reversed(rounds.all_steps(TINY))}
 
 @pytest.mark.parametrize("measure", ["slowest", "floor", "loaded"])
 def test_a_measure_runs(measure: str) -> None:
-    readings = list(STEPS[measure].run())
-    assert readings
-    assert all(math.isfinite(reading.value) for reading in readings)
+    measurements = list(STEPS[measure].run())
+    assert measurements
+    assert all(math.isfinite(measurement.value) for measurement in measurements)

@@ -1,4 +1,4 @@
-"""The ways in which the stream is started."""
+"""The ways to start the stream."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Start = Callable[[Rig], Program | Processes]
 
 
 def workers(number: int, checkout: Checkout = THIS, **settings: str) -> Start:
-    """One process with so many workers."""
+    """Start one process with this number of workers."""
     return partial(_stream, number, checkout, settings)
 
 
 def processes(number: int, checkout: Checkout = THIS, **settings: str) -> Start:
-    """So many processes with two workers each."""
+    """Start this number of processes with two workers each."""
     return partial(_cluster, number, checkout, settings)
 
 
-LAUNCHES: dict[str, Callable[..., Start]] = {
+STARTS: dict[str, Callable[..., Start]] = {
     "-w 1": partial(workers, 1),
     "-w 4": partial(workers, 4),
     "2 x 2": partial(processes, 2),

@@ -1,1 +1,1 @@
-"""`gibsey-embedder demo`: the real worker on fakes."""
+"""`gibsey-embedder demo`: the real worker with fakes of all services."""

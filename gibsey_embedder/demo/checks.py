@@ -1,4 +1,4 @@
-"""What must be true when the demo ends: nothing lost, nothing doubled, every vector right."""
+"""Checks the result of the demo: nothing is lost or doubled, and every vector is right."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ EXACT = 1e-6
 LONG_PAGE_COSINE = 0.8
 REAL_COSINE = 0.99
 REAL_SAMPLE = 20
-SHOWN = 5
+MAX_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must be true.
+    """A check and its result.
 
     Attributes:
-        name: What was looked at.
-        faults: What is wrong with it; nothing if all is right.
+        name: The name of the check.
+        problems: The problems; empty if the check passed.
     """
 
     name: str
-    faults: tuple[str, ...]
+    problems: tuple[str, ...]
 
     @property
-    def good(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.faults
+    def passed(self) -> bool:
+        """Whether there are no problems."""
+        return not self.problems
 
 
 def check_all(
     services: Services, pages: Mapping[str, str], changes: Mapping[str, int]
 ) -> list[Check]:
-    """Compares what the services hold with what was sent.
+    """Compare the data of the services with the changes.
 
     Args:
-        services: The stand-ins.
-        pages: Each page's newest text.
-        changes: How many changes of each page were sent.
+        services: The services.
+        pages: The newest text of each page.
+        changes: The number of changes of each page.
     """
     writes, notified = services.stargate.vectors.writes, services.rag.counts
     letters = services.kafka.read(DEAD_LETTERS)
@@ -61,15 +61,15 @@ def check_all(
 
 
 def cosine(left: list[float], right: list[float]) -> float:
-    """How near two vectors are, 1 for the same direction."""
+    """Return the cosine similarity of two vectors."""
     lengths = sqrt(fsum(map(mul, left, left)) * fsum(map(mul, right, right)))
     return fsum(map(mul, left, right)) / lengths if lengths else 0.0
 
 
-def _miscounted(wanted: Mapping[str, int], seen: Counter[str]) -> Iterator[str]:
-    for page_id in wanted.keys() | seen.keys():
-        if (found := seen[page_id]) != (expected := wanted.get(page_id, 0)):
-            yield f"{page_id}: {found} times instead of {expected}"
+def _miscounted(changes: Mapping[str, int], counts: Counter[str]) -> Iterator[str]:
+    for page_id in changes.keys() | counts.keys():
+        if (count := counts[page_id]) != (expected := changes.get(page_id, 0)):
+            yield f"{page_id}: {count} times instead of {expected}"
 
 
 def _wrong_vectors(services: Services, pages: Mapping[str, str]) -> Iterator[str]:
@@ -83,19 +83,19 @@ def _wrong_vectors(services: Services, pages: Mapping[str, str]) -> Iterator[str
             yield f"{page_id}: no vector"
         elif len(vector) != DIMENSIONS or abs(sqrt(fsum(map(mul, vector, vector))) - 1) > EXACT:
             yield f"{page_id}: not 768 numbers of unit length"
-        elif page_id in compared and not _right(services, body, vector):
+        elif page_id in compared and not _is_right(services, body, vector):
             yield f"{page_id}: not the vector of its text"
 
 
-def _right(services: Services, body: str, vector: list[float]) -> bool:
-    rights = services.page_vectors(body)
-    if any(_same(vector, right) for right in rights):
+def _is_right(services: Services, body: str, vector: list[float]) -> bool:
+    expected = services.page_vectors(body)
+    if any(_are_equal(vector, other) for other in expected):
         return True
-    nearness = max(cosine(vector, right) for right in rights)
+    similarity = max(cosine(vector, other) for other in expected)
     if services.is_long(body):
-        return nearness >= LONG_PAGE_COSINE
-    return bool(services.real_url) and nearness >= REAL_COSINE
+        return similarity >= LONG_PAGE_COSINE
+    return bool(services.real_url) and similarity >= REAL_COSINE
 
 
-def _same(left: list[float], right: list[float]) -> bool:
+def _are_equal(left: list[float], right: list[float]) -> bool:
     return max(abs(a - b) for a, b in zip(left, right, strict=True)) <= EXACT

@@ -1,4 +1,4 @@
-"""Feeds the stream: all pages as a backlog, then live edits, each timed to its last output."""
+"""Sends changes to the stream: all pages as a backlog, then live edits with their freshness."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import orjson
 from gibsey_embedder.demo.pages import Page
 from gibsey_embedder.demo.services import GROUP, TOPIC, Services
 
-ROOM_EVERY = 1000
+PAGES_PER_PORTION = 1000
 EDIT_TIMEOUT_S = 30.0
 
 
@@ -24,7 +24,7 @@ class Edit:
 
     Attributes:
         page_id: The page.
-        freshness_s: Seconds from sending it to its last output; None if it never received.
+        freshness_s: Seconds from the edit to its last output; None after a timeout.
     """
 
     page_id: str
@@ -32,14 +32,14 @@ class Edit:
 
 
 class Feed:
-    """What was sent, and the newest text of each page.
+    """Sends changes, and records the newest text of each page.
 
     Args:
-        services: The stand-ins.
+        services: The services.
 
     Attributes:
-        bodies: Each page's newest text.
-        changes: Changes sent, by page.
+        bodies: The newest text of each page.
+        changes: The number of changes of each page.
     """
 
     def __init__(self, services: Services) -> None:
@@ -50,21 +50,21 @@ class Feed:
         self.changes: Counter[str] = Counter()
 
     def backlog(self, pages: Sequence[Page]) -> None:
-        """Sends every page as a create."""
+        """Send each page as a create."""
         for number, page in enumerate(pages, 1):
             if self._stopped.is_set():
                 return
             self._send(page.page_id, page.body, "c")
-            if number % ROOM_EVERY == 0:
+            if number % PAGES_PER_PORTION == 0:
                 self._services.kafka.wait_for_room(TOPIC, GROUP, self._stopped)
         self._services.kafka.flush()
 
     def stop(self) -> None:
-        """Ends `backlog` early."""
+        """Stop `backlog` early."""
         self._stopped.set()
 
     def edit(self) -> Edit:
-        """Adds a sentence to some page and waits for its vector and its notification."""
+        """Add a sentence to a random page, and wait for its vector and its notification."""
         stored, rag = self._services.stargate.vectors, self._services.rag
         page_id = self._random.choice(sorted(self.bodies))
         count = self.changes[page_id] + 1
@@ -84,6 +84,6 @@ class Feed:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all are not above; 0 of none."""
+    """Return the percentile for a share between 0 and 1; 0 without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

@@ -1,7 +1,7 @@
-"""The demo's pages: the documentation that Python carries in its own standard library.
+"""The demo's pages: the docstrings of Python's standard library.
 
-One page a module, class or function that has a documentation text, read from the sources without
-running them; the same pages in the same order for one Python.
+There is one page for each module, class and function with a docstring. The docstrings are parsed
+from the source files. One version of Python always has the same pages in the same order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIN_CHARS = 120
-"""Shorter texts are no pages."""
+"""Shorter docstrings are skipped."""
 SKIPPED = ("test", "tests", "idlelib", "lib2to3", "turtledemo", "ensurepip", "site-packages")
 Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -26,8 +26,8 @@ class Page:
     """A page.
 
     Attributes:
-        page_id: The dotted name of what it documents, such as `json.dumps`.
-        body: Its text, a heading first.
+        page_id: The dotted name of the documented object, such as `json.dumps`.
+        body: The text, which begins with a heading.
     """
 
     page_id: str
@@ -35,7 +35,7 @@ class Page:
 
 
 def stdlib_pages(limit: int | None = None) -> list[Page]:
-    """The pages, at most `limit`; with a limit they are spread over the whole library."""
+    """Return up to `limit` pages, spread over the whole library."""
     pages = _all_pages()
     if limit is None or limit >= len(pages):
         return list(pages)

@@ -1,4 +1,4 @@
-"""What the demo shows: figures, counts, a search over the vectors, and the checks."""
+"""Shows the results of the demo: figures, counters, a search and the checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from operator import mul
 from rich.console import Console
 from rich.table import Table
 
-from gibsey_embedder.demo.checks import SHOWN, Check
+from gibsey_embedder.demo.checks import MAX_LINES, Check
 from gibsey_embedder.demo.feed import percentile
 from gibsey_embedder.demo.services import Services
 
@@ -24,13 +24,13 @@ BEST = 3
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured.
+    """The measured figures.
 
     Attributes:
-        pages: Pages of the backlog.
-        seconds: From the first request to the embedder to the last notification.
-        busy_share: Share of that time that the embedder computed; None if it is a real one.
-        freshness_s: Of each live edit.
+        pages: Number of pages in the backlog.
+        seconds: Seconds from the first request to the embedder to the last notification.
+        busy_share: Share of that time for which the embedder computed; None for a real Ollama.
+        freshness_s: The freshness of each live edit.
     """
 
     pages: int
@@ -40,23 +40,23 @@ class Figures:
 
 
 def show_figures(console: Console, services: Services, figures: Figures) -> None:
-    """Shows speed, freshness and each service's counts."""
+    """Show speed, freshness and the counters of each service."""
     table = Table(title="The stream", title_justify="left", show_header=False, box=None)
     table.add_column(style="bold")
     table.add_row("pages", f"{figures.pages:,} in {figures.seconds:.1f} s")
-    table.add_row("pages a second", f"{figures.pages / figures.seconds:,.0f}")
+    table.add_row("pages per second", f"{figures.pages / figures.seconds:,.0f}")
     if figures.busy_share is not None:
         table.add_row("embedder busy", f"{figures.busy_share:.1%} of that time")
     fresh = [f"{percentile(figures.freshness_s, share) * 1000:.0f}" for share in (0.5, 0.95, 0.99)]
     edits = len(figures.freshness_s)
     table.add_row("freshness", f"p50 {fresh[0]} ms, p95 {fresh[1]} ms, p99 {fresh[2]} ms")
-    table.add_row("", f"of {edits} live edits, from Kafka to the last service's answer")
+    table.add_row("", f"of {edits} live edits, from Kafka to the last service's response")
     console.print(table, "")
     _show_counts(console, services)
 
 
 def show_search(console: Console, services: Services) -> None:
-    """Shows the pages nearest to a few questions."""
+    """Show the nearest pages of some questions."""
     vectors = services.stargate.vectors
     stored = {page_id: vectors.vector(page_id) or [] for page_id in list(vectors.rows)}
     table = Table(title="A search over the vectors", title_justify="left")
@@ -71,32 +71,32 @@ def show_search(console: Console, services: Services) -> None:
 def nearest(
     question: list[float], stored: Mapping[str, list[float]], count: int = BEST
 ) -> list[tuple[float, str]]:
-    """The pages whose unit vectors are nearest to a question's, best first."""
+    """Return the pages with the nearest unit vectors, best first."""
     scored = ((fsum(map(mul, question, vector)), page_id) for page_id, vector in stored.items())
     return sorted(scored, reverse=True)[:count]
 
 
 def show_checks(console: Console, checks: Sequence[Check]) -> None:
-    """Shows each check, with what is wrong."""
+    """Show each check with its problems."""
     for check in checks:
-        console.print(f"[green]✓[/] {check.name}" if check.good else f"[red]✗ {check.name}[/]")
-        for fault in check.faults[:SHOWN]:
-            console.print(f"    {fault}", markup=False)
-        if (more := len(check.faults) - SHOWN) > 0:
+        console.print(f"[green]✓[/] {check.name}" if check.passed else f"[red]✗ {check.name}[/]")
+        for problem in check.problems[:MAX_LINES]:
+            console.print(f"    {problem}", markup=False)
+        if (more := len(check.problems) - MAX_LINES) > 0:
             console.print(f"    and {more} more")
 
 
 def _show_counts(console: Console, services: Services) -> None:
     table = Table(title="The services", title_justify="left")
-    for name in ("service", "requests", "carried out", "at once, at most"):
+    for name in ("service", "requests", "processed", "max. concurrent"):
         table.add_column(name, justify="left" if name == "service" else "right")
     rows = [
-        ("Ollama (stand-in)", services.ollama.stats, "texts"),
-        ("Stargate (stand-in)", services.stargate.stats, "rows"),
-        ("RAG service (stand-in)", services.rag.stats, "notifications"),
+        ("Ollama (fake)", services.ollama.stats, "texts"),
+        ("Stargate (fake)", services.stargate.stats, "rows"),
+        ("RAG service (fake)", services.rag.stats, "notifications"),
     ]
-    for name, stats, what in rows[1 if services.real_url else 0 :]:
+    for name, stats, items in rows[1 if services.real_url else 0 :]:
         table.add_row(
-            name, f"{stats.requests:,}", f"{stats.items:,} {what}", str(stats.max_in_flight)
+            name, f"{stats.requests:,}", f"{stats.items:,} {items}", str(stats.max_in_flight)
         )
     console.print(table, "")

@@ -1,4 +1,4 @@
-"""The demo: the real worker against the stand-ins, fed with Python's own documentation."""
+"""Runs the demo: the real worker, fakes of all services, and Python's own documentation."""
 
 from __future__ import annotations
 
@@ -24,49 +24,48 @@ from gibsey_embedder.demo.worker import Worker
 EDITS = 100
 REAL_PAGES = 150
 REAL_EDITS = 20
-STALLED_S = 90.0
+STALL_TIMEOUT_S = 90.0
 EDIT_PAUSE_S = 3.0
 REFRESH_S = 0.05
 
 
-class DemoFaultError(Exception):
-    """The demo cannot go on; the text says why."""
+class DemoError(Exception):
+    """The demo cannot continue; `str()` is the reason."""
 
 
 def main(once: bool) -> int:
-    """Runs the demo.
+    """Run the demo.
 
     Args:
-        once: End after the figures and the checks; so does a run without a terminal.
+        once: Exit after the figures and the checks, as without a terminal.
 
     Returns:
-        0 if every page has its right vector, every notification received and nothing was lost or
-        doubled; else 1.
+        0 if every page has the right vector and nothing was lost or doubled, else 1.
     """
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the worker ends, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the worker too
     directory = Path(tempfile.mkdtemp(prefix="gibsey-demo-"))
     try:
         with Services() as services:
             worker = Worker(directory, services.settings(), services.kept_settings())
-            good = Demo(console, services, worker).run(stay=console.is_terminal and not once)
+            passed = Demo(console, services, worker).run(stay=console.is_terminal and not once)
     except KeyboardInterrupt:
         console.print("\nInterrupted.")
-        good = False
-    if good:
+        passed = False
+    if passed:
         shutil.rmtree(directory, ignore_errors=True)
     else:
         console.print(f"The worker's log is {directory / 'worker.log'}", soft_wrap=True)
-    return 0 if good else 1
+    return 0 if passed else 1
 
 
 class Demo:
-    """One run.
+    """One run of the demo.
 
     Args:
-        console: Where it is shown.
-        services: The stand-ins, started.
-        worker: The worker, not yet started.
+        console: The console for the output.
+        services: The running services.
+        worker: The worker, which `run` starts.
     """
 
     def __init__(self, console: Console, services: Services, worker: Worker) -> None:
@@ -74,7 +73,7 @@ class Demo:
         self._feed = Feed(services)
 
     def run(self, *, stay: bool) -> bool:
-        """Runs it all; with `stay` until Ctrl-C. Returns whether all was right."""
+        """Run the demo, with `stay` until Ctrl-C; return whether all checks passed."""
         try:
             self._worker.start()
             figures = self._measure()
@@ -84,16 +83,16 @@ class Demo:
             if stay:
                 self._stay()
             code = self._worker.stop()
-        except DemoFaultError as fault:
-            self._console.print(f"[red]{fault}[/]")
+        except DemoError as error:
+            self._console.print(f"[red]{error}[/]")
             self._console.print(self._worker.last_lines(), markup=False, soft_wrap=True)
             return False
         finally:
             self._worker.stop()
-        ended = Check("the worker ended in order", () if code == 0 else (f"exit code {code}",))
-        checks = [*check_all(self._services, self._feed.bodies, self._feed.changes), ended]
+        stop = Check("the worker stopped cleanly", () if code == 0 else (f"exit code {code}",))
+        checks = [*check_all(self._services, self._feed.bodies, self._feed.changes), stop]
         show_checks(self._console, checks)
-        return all(check.good for check in checks)
+        return all(check.passed for check in checks)
 
     def _measure(self) -> Figures:
         pages = stdlib_pages(REAL_PAGES if self._services.real_url else None)
@@ -112,15 +111,16 @@ class Demo:
             f"the Ollama at {real}"
             if real
             else (
-                "a stand-in that hashes words (no model), as slow as one: "
-                f"{REQUEST_S * 1000:.0f} ms a request and {TEXT_S * 1000:.0f} ms a page"
+                "a fake that hashes words instead of using a model, and takes "
+                f"{REQUEST_S * 1000:.0f} ms per request and {TEXT_S * 1000:.0f} ms per page"
             )
         )
         self._console.print(
-            f"{pages:,} pages of Python's documentation, by Kafka, to vectors in Stargate.\n"
+            f"The stream reads {pages:,} pages of Python's documentation from Kafka, and stores "
+            "their vectors in Stargate.\n"
             f"Embedder: {embedder}.\n"
-            f"Worker: python -m bytewax.run dataflow.main -w 2; its status page is "
-            f"[bold]{self._worker.status_url}[/]\n",
+            "Worker: python -m bytewax.run dataflow.main -w 2\n"
+            f"Status page: [bold]{self._worker.status_url}[/]\n",
             soft_wrap=True,
         )
 
@@ -139,14 +139,14 @@ class Demo:
             sender.join()
 
     def _follow(self, title: str, total: int, done: Callable[[], int]) -> None:
-        seen, moved_at = 0, time.monotonic()
+        completed, progress_at = 0, time.monotonic()
         with self._progress() as progress:
             task = progress.add_task(title, total=total)
-            while (now := done()) < total:
-                if now > seen:
-                    seen, moved_at = now, time.monotonic()
-                self._check_worker(time.monotonic() - moved_at)
-                progress.update(task, completed=now)
+            while (current := done()) < total:
+                if current > completed:
+                    completed, progress_at = current, time.monotonic()
+                self._check_worker(time.monotonic() - progress_at)
+                progress.update(task, completed=current)
                 time.sleep(REFRESH_S)
             progress.update(task, completed=total)
 
@@ -159,34 +159,34 @@ class Demo:
         edit = self._feed.edit()
         self._check_worker(0.0)
         if edit.freshness_s is None:
-            raise DemoFaultError(f"A live edit of {edit.page_id} never received.")
+            raise DemoError(f"The live edit of {edit.page_id} did not arrive in time.")
         return edit.freshness_s
 
     def _stay(self) -> None:
         self._console.print(
-            "A page is edited every few seconds. Look at "
-            f"[bold]{self._worker.status_url}[/]; Ctrl-C ends the demo.\n"
-            "To try the commands meanwhile, in another terminal:\n"
-            f"  cd {self._worker.keep_settings()}\n"
+            "The demo edits a page every few seconds. Open the status page: "
+            f"[bold]{self._worker.status_url}[/]\n"
+            "To try the other commands, open another terminal:\n"
+            f"  cd {self._worker.write_settings()}\n"
             f'  {Path(sys.executable).parent}/gibsey-embedder search "how to parse a date"\n'
-            "and also: audit, doctor, dead-letters\n",
+            "You can also run audit, doctor and dead-letters there. Ctrl-C ends the demo.\n",
             soft_wrap=True,
         )
-        ended = threading.Event()  # not KeyboardInterrupt: an edit under way must be counted
+        stop = threading.Event()  # KeyboardInterrupt would abort an edit before it is counted
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: ended.set())
+            signal.signal(number, lambda *_: stop.set())
         with self._console.status("") as line:
-            while not ended.is_set():
+            while not stop.is_set():
                 edit = self._edit()
-                line.update(f"The last edit was in both services after {edit * 1000:.0f} ms")
-                ended.wait(EDIT_PAUSE_S)
-        self._console.print("Ending…")
+                line.update(f"The last edit reached both services after {edit * 1000:.0f} ms")
+                stop.wait(EDIT_PAUSE_S)
+        self._console.print("Stopping…")
 
-    def _check_worker(self, still_s: float) -> None:
+    def _check_worker(self, idle_s: float) -> None:
         if (code := self._worker.exit_code()) is not None:
-            raise DemoFaultError(f"The worker ended with {code}. Its last lines:")
-        if still_s > STALLED_S:
-            raise DemoFaultError(f"Nothing received for {still_s:.0f} s. The worker's last lines:")
+            raise DemoError(f"The worker exited with code {code}. Its last lines:")
+        if idle_s > STALL_TIMEOUT_S:
+            raise DemoError(f"No page arrived for {idle_s:.0f} s. The worker's last lines:")
 
     def _progress(self) -> Progress:
         columns = (

@@ -1,4 +1,4 @@
-"""All stand-ins of the demo together, and a real Ollama in place of one where there is one."""
+"""The services of the demo: fakes, or a real Ollama if EMBED_URL is set."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ GROUP = "gibsey-embedder"
 
 
 class Services:
-    """The stand-ins; the embedder takes 5 ms a request and 3 ms a page, the outputs 20 ms.
+    """The fakes: the embedder takes 5 ms per request and 3 ms per page, the outputs take 20 ms.
 
     Args:
-        environment: Where EMBED_URL and EMBED_MODEL of a real Ollama are looked up.
+        environment: May contain EMBED_URL and EMBED_MODEL of a real Ollama.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
@@ -59,7 +59,7 @@ class Services:
         self._open.close()
 
     def settings(self) -> dict[str, str]:
-        """The worker's settings; a real Ollama's are the caller's own."""
+        """Return the worker's settings, without those of a real Ollama."""
         settings = {
             "KAFKA_BROKER": self.kafka.broker,
             "KAFKA_TOPIC": TOPIC,
@@ -73,32 +73,32 @@ class Services:
         return settings if self.real_url else settings | {"EMBED_URL": self.ollama.embed_url}
 
     def kept_settings(self) -> tuple[str, ...]:
-        """Beginnings of the names of the caller's settings that the worker takes over."""
+        """Return prefixes of the settings in the environment that the worker uses too."""
         return ("LOG_", "EMBED_") if self.real_url else ("LOG_",)
 
     def page_vectors(self, body: str) -> list[list[float]]:
-        """The right vector of a page's text; a real model's also for the text in small letters."""
+        """Return the expected vectors of a text; a real model may get the text in lower case."""
         if not self.real_url:
             return [embed_text(body)]
         return [self._real(self._prefix + text) for text in (body, body.lower())]
 
     def question_vector(self, text: str) -> list[float]:
-        """The vector to search with."""
+        """Return the vector of a question."""
         return self._real(self._query_prefix + text) if self.real_url else embed_text(text)
 
     def is_long(self, body: str) -> bool:
-        """Whether a page may be embedded in parts, whose mean is near the whole's vector."""
+        """Whether a page may be embedded in chunks; their mean is similar to the page's vector."""
         return len(body) > self._model.context
 
     def _real(self, text: str) -> list[float]:
         parts = urlsplit(self.real_url)
         base = self.real_url[: -len(parts.path)] if parts.path else self.real_url
         headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
-        answer = httpx.post(
+        response = httpx.post(
             f"{base}/api/embed",
             json={"model": self.embed_model, "input": [text]},
             headers=headers,
             timeout=EMBED_TIMEOUT_S,
         )
-        answer.raise_for_status()
-        return list(answer.json()["embeddings"][0])
+        response.raise_for_status()
+        return list(response.json()["embeddings"][0])

@@ -1,4 +1,4 @@
-"""The real worker, as its own process, with the demo's settings."""
+"""The real worker in a process of its own, with the demo's settings."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ class Worker:
     """`python -m bytewax.run dataflow.main -w 2` with a recovery store.
 
     Args:
-        directory: Where the recovery store and the log go.
-        settings: Variables for the worker; the caller's own settings are kept from it, but for
-            those that begin with one of `kept`.
-        kept: Beginnings of the names of settings that the worker takes over from the caller.
+        directory: The directory of the recovery store and the log.
+        settings: The worker's settings.
+        kept: Prefixes of the settings in the environment that the worker uses too.
     """
 
     def __init__(
@@ -42,51 +41,52 @@ class Worker:
 
     @property
     def status_url(self) -> str:
-        """Where its status page is."""
+        """The URL of the status page."""
         return f"http://127.0.0.1:{self.status_port}/"
 
     def start(self) -> None:
-        """Makes the recovery store, if it is missing, and starts the worker."""
+        """Create the recovery store, if necessary, and start the worker."""
         store = self._directory / "recovery"
         if not store.exists():
             store.mkdir(mode=0o700)
-            make = [sys.executable, "-m", "bytewax.recovery", str(store), str(RECOVERY_PARTITIONS)]
-            subprocess.run(make, env=self._environment, cwd=self._directory, check=True)
+            create = [sys.executable, "-m", "bytewax.recovery", str(store)]
+            create.append(str(RECOVERY_PARTITIONS))
+            subprocess.run(create, env=self._environment, cwd=self._directory, check=True)
         options = ["-w", "2", "-r", str(store), "-s", "5", "-b", "0"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bytewax.run", "dataflow.main", *options],
                 env=self._environment,
-                cwd=self._directory,  # a .env of the caller's directory is not the demo's
+                cwd=self._directory,  # the demo must not read a .env in the current directory
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the demo alone, which ends it in order
+                start_new_session=True,  # Ctrl-C must reach only the demo, which stops the worker
             )
 
-    def keep_settings(self) -> Path:
-        """Writes its settings to a `.env`; commands that are run in that directory use them."""
+    def write_settings(self) -> Path:
+        """Write the settings to a `.env`, and return its directory, in which commands use it."""
         lines = [f"{name}='{value}'\n" for name, value in self._settings.items()]
         (self._directory / ".env").write_text("".join(lines), encoding="utf-8")
         return self._directory
 
     def exit_code(self) -> int | None:
-        """Its exit code; None while it runs."""
+        """Return the exit code; None while the worker runs."""
         return None if self._process is None else self._process.poll()
 
     def stop(self) -> int:
-        """Asks it to end, as a deployment would; returns its exit code."""
+        """Stop the worker with SIGTERM, as a deployment does; return its exit code."""
         return 0 if self._process is None else stop_process(self._process, STOP_TIMEOUT_S)
 
     def last_lines(self, count: int = 15) -> str:
-        """The end of its log."""
+        """Return the last lines of the log."""
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
 
 
-def free_port(wanted: int) -> int:
-    """`wanted` if nothing listens there, else a free port."""
-    for port in (wanted, 0):
+def free_port(preferred: int) -> int:
+    """Return the preferred port if it is free, else any free port."""
+    for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
@@ -96,12 +96,16 @@ def free_port(wanted: int) -> int:
 
 
 def _clean_environment(kept: tuple[str, ...]) -> dict[str, str]:
-    ours = {name.upper() for name in Settings.model_fields}
+    settings = {name.upper() for name in Settings.model_fields}
     environment = {
         name: value
         for name, value in os.environ.items()
         if name.startswith(kept)
-        or not (name in ours or name.removesuffix("_FILE") in ours or name.startswith("BYTEWAX_"))
+        or not (
+            name in settings
+            or name.removesuffix("_FILE") in settings
+            or name.startswith("BYTEWAX_")
+        )
     }
     paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
     return environment | {"PYTHONPATH": os.pathsep.join(paths)}

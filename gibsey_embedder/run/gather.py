@@ -44,7 +44,7 @@ def gather(
         typer.Option("--allow-missing", help="Treat a directory that does not exist as empty."),
     ] = False,
 ) -> None:
-    """Move all files of a recovery store into one directory, before you change the processes.
+    """Move all files of a recovery store into one directory, to change the number of processes.
 
     Stop all processes first. If the first directory already has all files, the command moves
     nothing. Exit code: 0 if the store is complete there (or does not exist yet), 1 if it is

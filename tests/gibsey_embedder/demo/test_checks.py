@@ -1,4 +1,4 @@
-"""The demo's checks find what is lost, doubled or wrong."""
+"""The checks of the demo find lost, doubled and wrong data."""
 
 from __future__ import annotations
 
@@ -25,44 +25,44 @@ def services() -> Iterator[Services]:
         yield started
 
 
-def faults(services: Services) -> list[str]:
-    return [fault for check in check_all(services, PAGES, CHANGES) for fault in check.faults]
+def problems(services: Services) -> list[str]:
+    return [problem for check in check_all(services, PAGES, CHANGES) for problem in check.problems]
 
 
-def test_nothing_is_wrong_where_all_arrived_once(services: Services) -> None:
-    assert faults(services) == []
+def test_a_complete_run_has_no_problems(services: Services) -> None:
+    assert problems(services) == []
 
 
 def test_a_lost_vector_is_found(services: Services) -> None:
     services.stargate.vectors.rows.pop("a")
-    assert faults(services) == ["a: no vector"]
+    assert problems(services) == ["a: no vector"]
 
 
 @pytest.mark.parametrize(
-    ("vector", "fault"),
+    ("vector", "problem"),
     [
         (embed_text("the old text"), "a: not the vector of its text"),
         (embed_text("the first page")[:767], "a: not 768 numbers of unit length"),
         ([0.5] * 768, "a: not 768 numbers of unit length"),
     ],
 )
-def test_a_wrong_vector_is_found(services: Services, vector: list[float], fault: str) -> None:
+def test_a_wrong_vector_is_found(services: Services, vector: list[float], problem: str) -> None:
     services.stargate.vectors.rows["a"] = orjson.dumps({"vector": vector})
-    assert faults(services) == [fault]
+    assert problems(services) == [problem]
 
 
-def test_what_is_doubled_or_unasked_for_is_found(services: Services) -> None:
+def test_doubled_and_unexpected_items_are_found(services: Services) -> None:
     services.stargate.vectors.writes["a"] += 1
     services.rag.counts["c"] += 1
-    assert faults(services) == ["a: 2 times instead of 1", "c: 1 times instead of 0"]
+    assert problems(services) == ["a: 2 times instead of 1", "c: 1 times instead of 0"]
 
 
 def test_a_dead_letter_is_found(services: Services) -> None:
     services.kafka.produce(DEAD_LETTERS, "a", b"x", headers=[("reason", b"undecodable")])
     services.kafka.flush()
-    assert faults(services) == ["undecodable"]
+    assert problems(services) == ["undecodable"]
 
 
-def test_percentiles_are_taken_from_the_values_themselves() -> None:
+def test_percentiles_are_existing_values() -> None:
     assert [percentile([3.0, 1.0, 2.0], share) for share in (0.0, 0.5, 0.99)] == [1.0, 2.0, 3.0]
     assert percentile([], 0.5) == 0.0

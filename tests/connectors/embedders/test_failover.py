@@ -4,8 +4,6 @@ import asyncio
 import time
 from itertools import chain
 
-import pytest
-
 from connectors.core.errors import ConfigurationError, RejectedError, TransientError
 from connectors.embedders.base import ModelInfo, TextTooLongError
 from connectors.embedders.batching.batch_queue import WindowLimits
@@ -70,16 +68,6 @@ class Pair:
     def recover_and_wait(self) -> None:
         self.recover()
         eventually(lambda: not self.fallback_status)
-
-
-@pytest.fixture
-def start(request):
-    def make(*embedders, **options) -> BatcherSetup:
-        setup = BatcherSetup(*embedders, **options)
-        request.addfinalizer(setup.event_loop.close)
-        return setup
-
-    return make
 
 
 # --- takeover and return ---

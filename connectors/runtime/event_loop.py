@@ -55,8 +55,12 @@ class EventLoop:
         """Call `function(*args)` on the loop soon; from any thread."""
         self.loop.call_soon_threadsafe(self._guarded, function, *args)
 
-    def call_at(self, when: float, function: Callable[[], object]) -> asyncio.TimerHandle:
-        """Call a function at a time of the loop's clock; from the loop's thread only."""
+    def call_at(self, when: float, function: Callable[[], object]) -> asyncio.Handle:
+        """Call a function at a time of the loop's clock; from the loop's thread only.
+
+        Returns:
+            A handle to cancel the call; uvloop's has no `when()` if the time has come.
+        """
         return asyncio.get_running_loop().call_at(when, self._guarded, function)
 
     def _guarded(self, function: Callable[..., object], *args: object) -> None:

@@ -77,7 +77,8 @@ class Batcher:
         self._queue = BatchQueue(primary)
         self._attribution = WindowErrorAttribution(self._queue, metrics, min_failing_s)
         self._failures = FailureRecorder(self._queue, fallback, stalls, metrics)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
         self._started = False
         self._halted: Future[None] | None = None
 
@@ -238,10 +239,11 @@ class Batcher:
     def _fill_windows_in(self, seconds: float) -> None:
         at = asyncio.get_running_loop().time() + max(seconds, 0.001)
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._timer_at <= at:
                 return
             self._timer.cancel()
         self._timer = self._event_loop.call_at(at, self._timer_fired)
+        self._timer_at = at
 
     def _timer_fired(self) -> None:
         self._timer = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from connectors.embedders.batching.batch_queue import WindowLimits
+from connectors.embedders.batching.batcher import OUTPUTS_POLL_S
 from connectors.embedders.endpoint import EndpointStatus
 from tests.connectors.embedders.manual_embedder import (
     VECTOR,
@@ -113,6 +114,26 @@ def test_no_window_is_sent_while_the_outputs_are_busy(start):
     assert setup.batcher.queued_texts == 2
     setup.outputs_busy = False
     assert embedder.request(1).texts == ["b", "c"]
+
+
+def test_a_loop_that_is_late_for_its_timer_sends_the_next_window_all_the_same(start, monkeypatch):
+    """For a time that has come, uvloop returns a handle without `when()`."""
+    embedder = ManualEmbedder()
+    setup = start(embedder)
+    call_at = setup.event_loop.call_at
+
+    def call_at_late(when, function):
+        time.sleep(OUTPUTS_POLL_S * 1.5)
+        return call_at(when, function)
+
+    monkeypatch.setattr(setup.event_loop, "call_at", call_at_late)
+    setup.outputs_busy = True
+    for text in "abc":
+        setup.submit(text)
+    setup.settle()
+    setup.outputs_busy = False
+    embedder.request(0).respond()
+    assert not setup.crashes
 
 
 def test_a_window_waits_for_more_pages_only_if_the_limits_allow_it(start):

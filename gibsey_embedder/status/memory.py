@@ -8,8 +8,8 @@ from pathlib import Path
 _STATM = Path("/proc/self/statm")
 
 
-def resident_bytes() -> int | None:
-    """Resident memory of this process; None if the system does not report it (not Linux)."""
+def memory_bytes() -> int | None:
+    """The memory of this process (RSS) in bytes; None if the system is not Linux."""
     try:
         pages = int(_STATM.read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

@@ -12,7 +12,7 @@ from connectors.delivery.write_queue import MAX_OPEN_ROWS
 from connectors.observability.stalls import Stall
 from gibsey_embedder.status import health, summary
 from gibsey_embedder.status.history import QUANTILES_OVER_S, RATES_OVER_S, SAMPLE_S, History
-from gibsey_embedder.status.memory import resident_bytes
+from gibsey_embedder.status.memory import memory_bytes
 from gibsey_embedder.status.metric_samples import HistogramSample, MetricReader, MetricSamples, Span
 from gibsey_embedder.status.view import OutputView, StatusView
 
@@ -217,7 +217,7 @@ class StatusData:
 
     def _process(self, samples: MetricSamples) -> Json:
         span = self._history.span(samples, RATES_OVER_S)
-        return {"cpu_share": _rounded(span.cpu_share), "memory_bytes": resident_bytes()}
+        return {"cpu_share": _rounded(span.cpu_share), "memory_bytes": memory_bytes()}
 
 
 def _stall(view: StatusView, stall: Stall, now: float) -> Json:

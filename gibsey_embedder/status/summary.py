@@ -153,7 +153,7 @@ def _slowest_stage(view: StatusView, stage: str | None) -> str:
 
 def _to_go_s(view: StatusView, stages: Stages, lag: int | None) -> float | None:
     if any(stall.service == "kafka" for stall in view.stalls.current()):
-        return None  # how many events have arrived since is unknown
+        return None  # the number of new events is unknown
     rate = stages["kafka"]["rate_per_s"]
     if not lag:
         return None if lag is None else 0.0

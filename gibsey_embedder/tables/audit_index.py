@@ -19,11 +19,11 @@ CACHE_KB = 8192
 _TABLES = """
 CREATE TABLE pages (page_id TEXT PRIMARY KEY, has_text INT NOT NULL) WITHOUT ROWID;
 CREATE TABLE vectors (page_id TEXT PRIMARY KEY, is_good INT NOT NULL) WITHOUT ROWID;
-CREATE TABLE suspects (page_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE candidates (page_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE problems (page_id TEXT PRIMARY KEY, kind TEXT, detail TEXT) WITHOUT ROWID;
 """
-_SUSPECTS = """
-INSERT INTO suspects
+_CANDIDATES = """
+INSERT INTO candidates
 SELECT page_id FROM pages WHERE has_text AND page_id NOT IN (SELECT page_id FROM vectors)
 UNION
 SELECT page_id FROM vectors WHERE NOT is_good OR page_id NOT IN (SELECT page_id FROM pages)
@@ -31,7 +31,7 @@ SELECT page_id FROM vectors WHERE NOT is_good OR page_id NOT IN (SELECT page_id 
 
 
 class AuditIds:
-    """The ids of both tables, the suspect ones, and the confirmed problems."""
+    """The ids of both tables, the candidates for a problem, and the confirmed problems."""
 
     def __init__(self) -> None:
         with tempfile.NamedTemporaryFile(prefix="gibsey-audit-") as file:
@@ -61,13 +61,13 @@ class AuditIds:
         self._database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", vectors)
 
     def compare(self) -> int:
-        """Find the suspect ids; returns how many there are."""
-        self._database.execute(_SUSPECTS)
-        return self._count("SELECT count(*) FROM suspects")
+        """Find the ids that may have a problem; returns how many there are."""
+        self._database.execute(_CANDIDATES)
+        return self._count("SELECT count(*) FROM candidates")
 
-    def suspects(self, size: int) -> Iterator[list[str]]:
-        """The suspect ids, in batches."""
-        return self._batches("suspects", size)
+    def candidates(self, size: int) -> Iterator[list[str]]:
+        """The ids that may have a problem, in batches."""
+        return self._batches("candidates", size)
 
     def set_problem(self, page_id: str, problem: RowProblem | None) -> None:
         """Set the confirmed problem of an id; None: it has none."""
@@ -77,8 +77,8 @@ class AuditIds:
         row = (page_id, problem.kind, problem.detail)
         self._database.execute("INSERT OR REPLACE INTO problems VALUES (?, ?, ?)", row)
 
-    def suspected_kind(self, page_id: str) -> Kind:
-        """The kind of problem that the scan suspects for an id."""
+    def candidate_kind(self, page_id: str) -> Kind:
+        """The kind of problem that the scan candidates for an id."""
         if not self._has("vectors", page_id):
             return "missing"
         return "bad-vector" if self._has("pages", page_id) else "orphan"

@@ -1,4 +1,4 @@
-"""Comparing the two tables: a scan finds suspects, and a second look confirms the problems."""
+"""Comparing the two tables: a scan finds candidates, and a second read confirms the problems."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Scan:
     """Scans both tables, and reads single rows again.
 
     Pages change during the scan, so a page may be in one table and not yet in the other. What the
-    scan finds is only suspect. It is a problem if both rows, read together afterwards, show it, and
-    show it again after `SETTLE_S`.
+    scan finds is only a candidate. It is a problem if both rows, read together afterwards, show it,
+    and show it again after `SETTLE_S`.
 
     Args:
         store: The tables.
@@ -68,9 +68,9 @@ class Scan:
         """
         await self._scan_pages(page_size)
         await self._scan_vectors(page_size)
-        suspects = self._ids.compare()
-        task = self._progress.add_task("Checking again", total=suspects)
-        for batch in self._ids.suspects(BATCH):
+        candidates = self._ids.compare()
+        task = self._progress.add_task("Checking again", total=candidates)
+        for batch in self._ids.candidates(BATCH):
             await self._check_again(batch)
             self._progress.advance(task, len(batch))
         problems = sum(self._ids.counts().values())
@@ -97,7 +97,7 @@ class Scan:
                 page = await self._store.pages.get(page_id)
                 row = await self._store.vectors.get(page_id)
             except UnaddressableIdError as error:
-                problem = RowProblem(self._ids.suspected_kind(page_id), str(error))
+                problem = RowProblem(self._ids.candidate_kind(page_id), str(error))
                 return CheckedId(page_id, None, problem, is_unaddressable=True)
         return CheckedId(page_id, page, self._check.pair(page, row))
 

@@ -1,4 +1,4 @@
-// Numbers as people read them. What is not known is a dash, never 0.
+// Numbers for people. An unknown number is a dash, never 0.
 
 const DASH = "–";
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });

@@ -47,7 +47,7 @@ function makeScale(since) {
   return { range, values };
 }
 
-/** Where seconds lie on the scale, 0 to 400. */
+/** The position of a number of seconds on the scale, 0 to 400. */
 function place(value) {
   const [low, high] = SCALE.map(Math.log10);
   const share = (Math.log10(Math.min(Math.max(value, SCALE[0]), SCALE[1])) - low) / (high - low);
@@ -71,10 +71,10 @@ function showFreshness(freshness) {
   const p95 = freshness.kafka.p95_s;
   const mood = p95 == null ? "none" : p95 <= FRESH_S ? "good" : p95 <= LATE_S ? "warn" : "bad";
   byId("fresh-figure").dataset.mood = mood;
-  put(byId("fresh-words"), inWords(mood));
+  put(byId("fresh-words"), moodText(mood));
 }
 
-function inWords(mood) {
+function moodText(mood) {
   return {
     none: "The bar shows p50 to p95; the marks are at 2 s and 5 s.",
     good: "Fresh: 95 of 100 pages are in their outputs within 2 s.",

@@ -1,4 +1,4 @@
-// The status page: asks /status.json each second while it is seen, and shows what came.
+// The status page: polls /status.json every second while it is visible, and shows the response.
 
 import { byId, put, putWords } from "./dom.js";
 import * as format from "./format.js";
@@ -8,7 +8,7 @@ import { showStream } from "./stream.js";
 import { initTheme } from "./theme-button.js";
 
 const EVERY_MS = 1000;
-const PATIENCE_MS = 4000;
+const TIMEOUT_MS = 4000;
 const HISTORY_EVERY_MS = 2000;
 const RESTART_SHOWN_MS = 15000;
 
@@ -33,7 +33,7 @@ let restartedAt = null;
 let historyAskedAt = -Infinity;
 let timer = 0;
 
-/** Ask once, show it, and come again. */
+/** Poll once, show the response, and schedule the next poll. */
 async function poll() {
   timer = 0;
   if (document.hidden) return;
@@ -49,15 +49,15 @@ async function poll() {
   }
 }
 
-/** Ask for the status, and for what is new in the history where it is due. */
+/** Request the status, with the new part of the history if it is due. */
 async function ask() {
   const now = performance.now();
   const withHistory = now - historyAskedAt >= HISTORY_EVERY_MS - 50;
   const address = withHistory ? `/status.json?history_since=${charts.newest}` : "/status.json";
-  const signal = AbortSignal.timeout(PATIENCE_MS);
-  const answer = await fetch(address, { cache: "no-store", signal });
-  if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
-  const data = await answer.json();
+  const signal = AbortSignal.timeout(TIMEOUT_MS);
+  const response = await fetch(address, { cache: "no-store", signal });
+  if (!response.ok) throw new Error(`HTTP ${response.status}`);
+  const data = await response.json();
   if (withHistory) historyAskedAt = now;
   return data;
 }
@@ -69,23 +69,23 @@ function show(data) {
   data.uptime_s = data.now - data.started_at;
   [data.store] = data.outputs; // one box shows the store, whichever it is
   data.stages.store = data.stages[data.store.stage];
-  showVerdict(data);
+  showSummary(data);
   showStream(data);
   showPanels(data);
   if (data.history) charts.add(data.history, data.now);
   put(byId("clock"), format.clock(data.now));
 }
 
-function showVerdict(data) {
+function showSummary(data) {
   const { level, text, to_go_s: toGo } = data.state;
   const stall = data.stalls[0];
   say(level, stall ? ` · ${format.span(stall.for_s)}` : "", text, stall?.remedy);
-  const isBlind = data.stalls.some(({ service }) => service === "kafka"); // what is new is not known
+  const isBlind = data.stalls.some(({ service }) => service === "kafka"); // the number of new events is unknown
   showBacklog(toGo, isBlind || data.lag.total === null);
   put(byId("lag-unit"), isBlind ? "last known" : "events");
 }
 
-/** How long it takes to work off what waits; null: it does not move. */
+/** The time until the backlog is processed; null: it does not move. */
 function showBacklog(toGo, isUnknown) {
   const [figure, unit] =
     toGo == null ? ["–", isUnknown ? "not known" : "not moving"]
@@ -95,7 +95,7 @@ function showBacklog(toGo, isUnknown) {
   put(byId("to-go-unit"), unit);
 }
 
-/** Say how it is in the one place that a person looks at first. */
+/** Show the state where a person looks first. */
 function say(level, since, text, remedy = "") {
   const [name, mood] = LEVELS[level] ?? [level, "neutral"];
   put(byId("level"), name + since);
@@ -109,7 +109,7 @@ function say(level, since, text, remedy = "") {
   document.title = `${name} – gibsey-embedder`;
 }
 
-/** The tab's icon, drawn here: one that had to be asked for would not come while the worker is away. */
+/** The tab's icon, drawn here because a request for one would fail while the worker is down. */
 function icon(colour) {
   const drawing =
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="${colour}"/>` +
@@ -117,7 +117,7 @@ function icon(colour) {
   return `data:image/svg+xml,${encodeURIComponent(drawing)}`;
 }
 
-/** Say that the worker is away, or that it came back as another process. */
+/** Show that the worker does not respond, or that it was restarted. */
 function showNotice() {
   const away = failedSince !== null;
   document.body.classList.toggle("offline", away);

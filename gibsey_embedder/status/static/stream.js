@@ -1,4 +1,4 @@
-// The stream as boxes with wires between them.
+// The stream as boxes with edges between them.
 
 import { at, byId, draw, put } from "./dom.js";
 import * as format from "./format.js";
@@ -35,10 +35,10 @@ export function showStream(data) {
     put(box.querySelector("[data-badge]"), STATES[state] ?? state);
   }
   showDetails(data.stages);
-  colourWires(data.stages);
+  colourEdges(data.stages);
 }
 
-function showDetails({ kafka, embedder, dead_letters: letters }) {
+function showDetails({ kafka, embedder, dead_letters: deadLetters }) {
   const all = kafka.topic_partitions;
   const own = kafka.partitions.length;
   put(byId("kafka-partitions"), all == null ? "not known" : all === own ? `${all}` : `${own} of ${all}`);
@@ -46,36 +46,36 @@ function showDetails({ kafka, embedder, dead_letters: letters }) {
   put(byId("embed-flight"), `${flying} of ${embedder.slots}`);
   const { hit = 0, miss = 0 } = embedder.cache;
   put(byId("embed-cache"), hit + miss ? format.share(hit / (hit + miss)) : "–");
-  const reasons = Object.entries(letters.by_reason).filter(([, n]) => n);
+  const reasons = Object.entries(deadLetters.by_reason).filter(([, n]) => n);
   put(
     byId("reasons"),
     reasons.length
-      ? `${reasons.map(([reason, n]) => `${format.count(n)} ${reason}`).join(" · ")}, in ${letters.topic}`
-      : `Events that can never be processed go to ${letters.topic || "the dead-letter topic"}.`,
+      ? `${reasons.map(([reason, n]) => `${format.count(n)} ${reason}`).join(" · ")}, in ${deadLetters.topic}`
+      : `Events that can never be processed go to ${deadLetters.topic || "the dead-letter topic"}.`,
   );
 }
 
-// --- wires ---
+// --- edges ---
 
-const WIRES = [
+const EDGES = [
   ["kafka", "filter", "main"],
   ["filter", "window", "main"],
   ["window", "embedder", "main"],
   ["embedder", "store", "main"],
   ["embedder", "rag", "main"],
-  ["filter", "letters", "letters"],
-  ["embedder", "letters", "letters"],
-  ["rag", "letters", "letters"],
+  ["filter", "dead-letters", "dead-letters"],
+  ["embedder", "dead-letters", "dead-letters"],
+  ["rag", "dead-letters", "dead-letters"],
 ];
-const drawing = byId("wires");
-const drawn = WIRES.map(([from, to, kind]) => {
-  const path = draw("path", { class: `wire ${kind}`, fill: "none" });
+const drawing = byId("edges");
+const drawn = EDGES.map(([from, to, kind]) => {
+  const path = draw("path", { class: `edge ${kind}`, fill: "none" });
   drawing.append(path);
   return { from: byId(`box-${from}`), to: byId(`box-${to}`), kind, path };
 });
 
-/** A wire is alive while something goes through it. */
-function colourWires(stages) {
+/** An edge is live while rows pass through it. */
+function colourEdges(stages) {
   for (const { to, kind, path } of drawn) {
     const stage = stages[to.dataset.stage];
     const blocked = stage.state === "waiting";
@@ -84,7 +84,7 @@ function colourWires(stages) {
   }
 }
 
-function layWires() {
+function layEdges() {
   const frame = drawing.parentElement.getBoundingClientRect();
   drawing.setAttribute("viewBox", `0 0 ${frame.width} ${frame.height}`);
   for (const { from, to, kind, path } of drawn) {
@@ -96,7 +96,7 @@ function layWires() {
 
 /** A curve from one box to the next: to the right where that is where it is, else down. */
 function route(a, b, frame, kind) {
-  if (kind === "letters") {
+  if (kind === "dead-letters") {
     if (b.top < a.bottom) return "";
     const x = Math.min(Math.max(a.left + a.width / 2, b.left + 12), b.right - 12) - frame.left;
     const straight = a.left < b.right && b.left < a.right;
@@ -116,6 +116,6 @@ function route(a, b, frame, kind) {
 
 const middle = (box) => box.top + box.height / 2;
 
-new ResizeObserver(layWires).observe(drawing.parentElement);
-document.fonts?.ready.then(layWires);
+new ResizeObserver(layEdges).observe(drawing.parentElement);
+document.fonts?.ready.then(layEdges);
 

@@ -43,7 +43,7 @@ def test_a_bulk_is_one_line_with_a_few_ids():
     assert desk.lines == [(100, "p0, p1, p2, +97")]
 
 
-def test_rows_of_the_same_second_are_summed():
+def test_rows_of_the_same_second_are_one_line():
     desk = Desk()
     for n in range(500):
         desk.log.add([f"p{n}"])
@@ -53,7 +53,7 @@ def test_rows_of_the_same_second_are_summed():
     assert desk.lines == [(1, "p0"), (499, "p1, p2, p3, +496")]
 
 
-def test_what_is_left_is_said_when_nothing_more_comes():
+def test_the_rest_is_logged_after_a_second():
     desk = Desk()
     desk.log.add(["a"])
     desk.log.add(["b"])
@@ -63,7 +63,7 @@ def test_what_is_left_is_said_when_nothing_more_comes():
     assert len(desk.lines) == 2
 
 
-def test_what_is_left_is_said_at_the_end():
+def test_the_rest_is_logged_at_the_end():
     desk = Desk()
     desk.log.add(["a"])
     desk.log.add(["b"])
@@ -83,7 +83,7 @@ def test_at_most_one_line_a_second_under_load():
     assert len(desk.lines) <= 12
 
 
-def test_a_long_id_does_not_fill_the_line():
+def test_a_long_id_is_cut():
     desk = Desk()
     desk.log.add(["x" * 10_000])
     assert len(desk.lines[0][1]) == 60

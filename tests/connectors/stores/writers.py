@@ -1,4 +1,4 @@
-"""How tests of the outputs write: rows, and a writer with connections of its own."""
+"""Rows and writers for the tests of the outputs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Writes(Protocol):
     async def write(self, rows: Sequence[PageVector]) -> dict[int, Rejection]: ...
 
 
-class HurriedClock:
-    """A clock on which every look costs seconds, so that patience ends within a test."""
+class FastClock:
+    """A clock that advances with every reading, so that long timeouts end within a test."""
 
     def __init__(self, step_s: float) -> None:
         self._now, self._step_s = 0.0, step_s
@@ -43,7 +43,7 @@ class HurriedClock:
 
 
 class Watched:
-    """What a writer reports to, to look at from a test."""
+    """The metrics and stalls of a writer, for assertions."""
 
     def __init__(self) -> None:
         self.metrics = Metrics([SERVICE])
@@ -60,7 +60,7 @@ class Watched:
         return self.count("gibsey_stage_seconds_count", stage=stage)
 
     def stall(self, service: str) -> str:
-        """Reason and remedy of a stall that is reported now."""
+        """Reason and remedy of the current stall of a service."""
         return "".join(
             f"{s.reason} / {s.remedy}" for s in self.stalls.current() if s.service == service
         )
@@ -101,16 +101,16 @@ def rest_of(
 ) -> Callable[[HttpClient], StargateRest]:
     def make(http: HttpClient) -> StargateRest:
         session = StargateSession(http, tokens or FixedToken(TOKEN), timeout_s, watched.metrics)
-        where = StargateTable(server.url, "gibsey", table, model_column)
+        target = StargateTable(server.url, "gibsey", table, model_column)
         return StargateRest(
-            session, watched.stalls, watched.metrics, where, concurrency, attribution
+            session, watched.stalls, watched.metrics, target, concurrency, attribution
         )
 
     return make
 
 
 def write(make: Callable[[HttpClient], Writes], *rows: PageVector) -> dict[int, Rejection]:
-    """Write rows in one call, with connections of its own."""
+    """Write rows in one call, with a client of its own."""
     return using(make, lambda writer: writer.write(rows))
 
 
@@ -118,25 +118,25 @@ def with_writer(make: Callable[[HttpClient], T], use: Callable[[T], Awaitable[R]
     return using(make, use)
 
 
-def heals(make, watched: Watched, heal: Callable[[], object], *rows: PageVector):
-    """Write rows to a Stargate that is out of order; heal it once the stall is reported.
+def write_and_repair(make, watched: Watched, repair: Callable[[], object], *rows: PageVector):
+    """Write rows to a broken Stargate, and repair it once the writer reports the stall.
 
     Returns:
-        The words of the stall, and what was refused in the end.
+        The text of the stall, and the rows that were rejected in the end.
     """
 
     async def use(writer: Writes) -> tuple[str, dict[int, Rejection]]:
         writing = asyncio.ensure_future(writer.write(rows))
-        words = await until(lambda: watched.stall("stargate"))
+        stall = await until(lambda: watched.stall("stargate"))
         assert not writing.done()
-        heal()
-        return words, await writing
+        repair()
+        return stall, await writing
 
     return with_writer(make, use)
 
 
-async def until(found: Callable[[], T]) -> T:
-    """Ask again and again until the answer is true; what changes it is another thread or task."""
-    while not (answer := found()):
+async def until(condition: Callable[[], T]) -> T:
+    """Wait until a condition is true; another thread or task changes it."""
+    while not (result := condition()):
         await asyncio.sleep(0.005)
-    return answer
+    return result

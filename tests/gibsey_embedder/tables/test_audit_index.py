@@ -17,7 +17,7 @@ TABLE = st.dictionaries(IDS, st.booleans(), max_size=20)
 
 
 @given(pages=TABLE, vectors=TABLE, chunk=st.integers(1, 5))
-def test_suspects_are_the_same_as_with_two_sets(
+def test_candidates_are_the_same_as_with_two_sets(
     pages: dict[str, bool], vectors: dict[str, bool], chunk: int
 ) -> None:
     with AuditIds() as ids:
@@ -27,7 +27,7 @@ def test_suspects_are_the_same_as_with_two_sets(
         missing = {page for page, has_text in pages.items() if has_text and page not in vectors}
         wrong = {page for page, is_good in vectors.items() if not is_good or page not in pages}
         assert ids.compare() == len(missing | wrong)
-        batches = list(ids.suspects(chunk))
+        batches = list(ids.candidates(chunk))
         assert all(len(batch) <= chunk for batch in batches)
         found = [page for batch in batches for page in batch]
         assert len(found) == len(set(found))

@@ -54,7 +54,7 @@ def test_a_token_is_fetched_once_and_kept(stargate):
     assert stargate.tokens.issued == 1
 
 
-def test_requests_at_the_same_time_share_one_asking(stargate):
+def test_concurrent_requests_share_one_fetch(stargate):
     stargate.delay_s = 0.02
 
     async def use(tokens):
@@ -64,7 +64,7 @@ def test_requests_at_the_same_time_share_one_asking(stargate):
     assert stargate.stats.requests == 1
 
 
-def test_a_refused_token_is_renewed_once_for_all_who_were_refused(stargate):
+def test_a_rejected_token_is_renewed_once_for_all_requests(stargate):
     clock = SetClock()
     stargate.delay_s = 0.02
 
@@ -79,7 +79,7 @@ def test_a_refused_token_is_renewed_once_for_all_who_were_refused(stargate):
     assert stargate.tokens.issued == 2
 
 
-def test_who_comes_late_with_an_old_token_gets_the_newer_one_without_asking(stargate):
+def test_a_late_request_with_an_old_token_gets_the_newer_one_without_a_fetch(stargate):
     clock = SetClock()
 
     async def use(tokens):
@@ -92,7 +92,7 @@ def test_who_comes_late_with_an_old_token_gets_the_newer_one_without_asking(star
     assert stargate.tokens.issued == 2
 
 
-def test_a_token_that_is_refused_right_away_is_not_renewed_before_a_pause(stargate):
+def test_a_new_token_that_is_rejected_is_not_renewed_before_a_pause(stargate):
     clock = SetClock()
 
     async def use(tokens):
@@ -106,7 +106,7 @@ def test_a_token_that_is_refused_right_away_is_not_renewed_before_a_pause(starga
     assert newer != token
 
 
-def test_a_wrong_password_names_the_settings_and_is_not_hammered(stargate):
+def test_a_wrong_password_names_the_settings_and_is_not_sent_repeatedly(stargate):
     clock = SetClock()
 
     async def use(tokens):
@@ -128,7 +128,7 @@ def test_a_wrong_password_names_the_settings_and_is_not_hammered(stargate):
 
 
 @pytest.mark.parametrize("path", ["/nothing/here", "/checker/readiness"])
-def test_what_is_no_auth_service_names_the_setting(stargate, path):
+def test_a_url_without_an_auth_service_names_the_setting(stargate, path):
     async def use(tokens):
         with pytest.raises(ConfigurationError) as caught:
             await tokens.current()
@@ -137,7 +137,7 @@ def test_what_is_no_auth_service_names_the_setting(stargate, path):
     assert "STARGATE_AUTH_URL" in using(fetched(stargate, url=stargate.url + path), use)
 
 
-def test_an_auth_service_in_hard_times_is_asked_again_after_the_pause(stargate):
+def test_a_busy_auth_service_is_retried_after_the_pause(stargate):
     clock = SetClock()
     stargate.faults.status(503, times=1)
 
@@ -150,7 +150,7 @@ def test_an_auth_service_in_hard_times_is_asked_again_after_the_pause(stargate):
     assert using(fetched(stargate, clock), use)
 
 
-def test_a_token_with_a_line_break_is_no_token(stargate):
+def test_a_token_with_a_line_break_is_not_accepted(stargate):
     stargate.faults.status(201, b'{"authToken":"a\\r\\nX-Other: b"}')
 
     async def use(tokens):
@@ -168,7 +168,7 @@ def test_secrets_are_not_shown():
     assert "hunter2" not in shown
 
 
-def test_a_token_that_expires_in_the_middle_costs_no_page_and_one_renewal(stargate):
+def test_a_token_that_expires_during_writes_costs_one_renewal_and_no_page(stargate):
     watched, clock = Watched(), SetClock()
     rows = [row_of(f"p{n}") for n in range(64)]
 
@@ -184,49 +184,49 @@ def test_a_token_that_expires_in_the_middle_costs_no_page_and_one_renewal(starga
     assert watched.count("gibsey_retries_total", service="stargate") == 0
 
 
-def until_stalled_then(stargate, watched, make, heal, within_requests=40):
+def until_stalled_then(stargate, watched, make, repair, within_requests=40):
     async def use(writer):
         writing = asyncio.ensure_future(writer.write([row_of(f"p{n}") for n in range(8)]))
-        words = await until(lambda: watched.stall("stargate"))
+        stall = await until(lambda: watched.stall("stargate"))
         assert stargate.stats.requests <= within_requests
-        heal()
-        return words, await writing
+        repair()
+        return stall, await writing
 
     return with_writer(make, use)
 
 
-def test_a_role_without_modify_is_said_and_waited_for_without_a_loop(stargate):
+def test_a_role_without_modify_is_reported_without_a_renewal_loop(stargate):
     watched = Watched()
-    words = b'{"description":"Role unauthorized for operation: MODIFY on gibsey","code":401}'
-    stargate.faults.status(401, words, when=lambda request: request.method == "PUT")
-    said, refused = until_stalled_then(
+    reply = b'{"description":"Role unauthorized for operation: MODIFY on gibsey","code":401}'
+    stargate.faults.status(401, reply, when=lambda request: request.method == "PUT")
+    stall, rejected = until_stalled_then(
         stargate, watched, rest_with_fetched(stargate, watched), stargate.faults.clear
     )
-    assert "MODIFY on gibsey" in said
-    assert "STARGATE_USERNAME" in said
-    assert refused == {}
+    assert "MODIFY on gibsey" in stall
+    assert "STARGATE_USERNAME" in stall
+    assert rejected == {}
     assert stargate.tokens.issued <= 2
 
 
-def test_a_fixed_token_that_is_refused_names_its_setting():
+def test_a_rejected_fixed_token_names_its_setting():
     watched = Watched()
     with Stargate(token="right-one") as server:
         make = rest_of(server, watched, tokens=FixedToken("wrong-one"))
 
-        def heal():
+        def repair():
             server.tokens.fixed = "wrong-one"
 
-        said, refused = until_stalled_then(server, watched, make, heal)
-    assert "STARGATE_AUTH_TOKEN" in said
-    assert "wrong-one" not in said
-    assert refused == {}
+        stall, rejected = until_stalled_then(server, watched, make, repair)
+    assert "STARGATE_AUTH_TOKEN" in stall
+    assert "wrong-one" not in stall
+    assert rejected == {}
 
 
-def test_a_stalled_permission_check_is_no_matter_of_the_token():
+def test_a_stalled_permission_check_is_transient():
     watched = Watched()
-    words = b'{"description":"Role unauthorized for operation: Operation timed out","code":401}'
+    reply = b'{"description":"Role unauthorized for operation: Operation timed out","code":401}'
     with Stargate() as server:
-        server.faults.status(401, words)
+        server.faults.status(401, reply)
 
         async def use(writer):
             with pytest.raises(TransientError) as caught:
@@ -238,7 +238,7 @@ def test_a_stalled_permission_check_is_no_matter_of_the_token():
     assert "timed out" in error.detail
 
 
-def test_without_any_token_no_header_is_sent(stargate):
+def test_without_a_token_no_header_is_sent(stargate):
     headers = []
 
     async def reply_to(request):
@@ -249,9 +249,9 @@ def test_without_any_token_no_header_is_sent(stargate):
     watched = Watched()
     make = rest_of(stargate, watched, tokens=FixedToken(""))
 
-    def heal():
+    def repair():
         stargate.tokens.error = lambda token: None
 
-    said, _ = until_stalled_then(stargate, watched, make, heal)
-    assert "MissingPathError token" in said
+    stall, _ = until_stalled_then(stargate, watched, make, repair)
+    assert "MissingPathError token" in stall
     assert not any("X-Cassandra-Token" in sent for sent in headers)

@@ -11,7 +11,7 @@ from connectors.stores.stargate.custom import StargateCustom
 from gibsey_embedder.fakes.message import Request
 from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.connectors.stores.writers import (
-    HurriedClock,
+    FastClock,
     Watched,
     delete_of,
     pages,
@@ -33,7 +33,7 @@ def holds(page_id: str):
     return lambda request: f'"{page_id}"'.encode() in request.body
 
 
-def test_rows_are_one_put_in_the_agreed_shape(stargate, watched):
+def test_rows_are_one_put_in_the_documented_form(stargate, watched):
     seen: list[Request] = []
 
     async def reply_to(request):
@@ -54,30 +54,30 @@ def test_rows_are_one_put_in_the_agreed_shape(stargate, watched):
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
-def test_any_2xx_means_that_all_are_stored(stargate, watched, status):
+def test_any_2xx_means_that_all_rows_are_stored(stargate, watched, status):
     stargate.faults.status(status, b"fine" if status != 204 else b"")
     assert write(custom_of(stargate, watched), *pages(3)) == {}
     assert watched.upserts == 3
 
 
-def test_a_gateways_page_is_no_acknowledgement(stargate, watched):
+def test_an_html_page_is_not_an_acknowledgement(stargate, watched):
     stargate.faults.html(times=1)
     assert write(custom_of(stargate, watched), *pages(3)) == {}
     assert len(stargate.vectors.rows) == 3
 
 
 @pytest.mark.parametrize("status", [400, 409, 413, 422])
-def test_a_refused_row_is_found_by_halving(stargate, watched, status):
+def test_a_rejected_row_is_found_by_halving(stargate, watched, status):
     stargate.faults.status(status, b"will not", when=holds("bad"))
     rows = pages(100)
     rows[63] = row_of("bad")
-    refused = write(custom_of(stargate, watched), *rows)
-    assert set(refused) == {63}
-    assert "will not" in refused[63].detail
+    rejected = write(custom_of(stargate, watched), *rows)
+    assert set(rejected) == {63}
+    assert "will not" in rejected[63].detail
     assert len(stargate.vectors.rows) == 99
 
 
-def test_a_refusal_of_everything_empties_nothing_into_dead_letters(stargate, watched):
+def test_a_rejection_of_every_row_causes_no_dead_letter(stargate, watched):
     stargate.faults.status(422, b"not like that")
 
     async def use(writer):
@@ -91,47 +91,47 @@ def test_a_refusal_of_everything_empties_nothing_into_dead_letters(stargate, wat
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_hard_times_are_waited_for(stargate, watched, status):
+def test_a_busy_service_is_retried(stargate, watched, status):
     stargate.faults.status(status, times=2)
     assert write(custom_of(stargate, watched), *pages(10)) == {}
     assert stargate.stats.requests == 3
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
-def test_a_service_that_is_not_there_or_closed_is_the_setups_fault(stargate, watched, status):
+def test_a_missing_or_forbidden_service_is_a_setup_error(stargate, watched, status):
     stargate.faults.status(status, b"no")
 
     async def use(writer):
         writing = asyncio.ensure_future(writer.write(pages(10)))
-        words = await until(lambda: watched.stall("stargate"))
+        stall = await until(lambda: watched.stall("stargate"))
         stargate.faults.clear()
-        return words, await writing
+        return stall, await writing
 
-    words, refused = with_writer(custom_of(stargate, watched), use)
-    assert ("STARGATE_AUTH_TOKEN" if status == 401 else "STARGATE_BULK_URL") in words
-    assert refused == {}
+    stall, rejected = with_writer(custom_of(stargate, watched), use)
+    assert ("STARGATE_AUTH_TOKEN" if status == 401 else "STARGATE_BULK_URL") in stall
+    assert rejected == {}
 
 
-def test_500s_that_never_heal_end_as_that_rows_refusal_alone(stargate, watched, monkeypatch):
+def test_a_row_that_always_gets_500_is_rejected_alone(stargate, watched, monkeypatch):
     monkeypatch.setattr("connectors.http.retry.LONGEST_WAIT_S", 0.02)
     stargate.faults.status(500, b"stumbled", when=holds("bad"))
     rows = pages(20)
     rows[4] = row_of("bad")
-    refused = write(
+    rejected = write(
         custom_of(
             stargate,
             watched,
             failing_s=0.05,
-            attribution=ErrorAttribution(HurriedClock(step_s=4)),
+            attribution=ErrorAttribution(FastClock(step_s=4)),
         ),
         *rows,
     )
-    assert set(refused) == {4}
-    assert "stumbled" in refused[4].detail
+    assert set(rejected) == {4}
+    assert "stumbled" in rejected[4].detail
     assert len(stargate.vectors.rows) == 19
 
 
-def test_deletes_go_by_rest(stargate, watched):
+def test_deletes_use_rest(stargate, watched):
     make = custom_of(stargate, watched)
     write(make, row_of("a"), row_of("b"))
     assert write(make, delete_of("a"), row_of("c")) == {}

@@ -71,12 +71,12 @@ def seed(stargate: Stargate, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 6, 7])
-def test_all_rows_are_listed_in_chunks(stargate: Stargate, count: int) -> None:
+def test_a_scan_reads_all_rows_in_pages(stargate: Stargate, count: int) -> None:
     ids = seed(stargate, count)
     assert over(stargate, listed(3)) == ids
 
 
-def test_a_listing_goes_on_behind_a_state(stargate: Stargate) -> None:
+def test_a_scan_continues_after_a_position(stargate: Stargate) -> None:
     ids = seed(stargate, 10)
 
     async def first_state(reader: StargateReader[str]) -> str | None:
@@ -87,26 +87,26 @@ def test_a_listing_goes_on_behind_a_state(stargate: Stargate) -> None:
     assert over(stargate, listed(4, over(stargate, first_state))) == ids[4:]
 
 
-def test_a_chunk_without_rows_is_not_the_end(stargate: Stargate) -> None:
+def test_an_empty_page_is_not_the_end(stargate: Stargate) -> None:
     ids = seed(stargate, 3)
     stargate.faults.status(200, b'{"count":0,"pageState":"1+0/==","data":[]}', times=1)
     assert over(stargate, listed(5)) == ids
 
 
-def test_a_state_that_comes_again_ends_the_listing(stargate: Stargate) -> None:
+def test_a_repeated_position_ends_the_scan(stargate: Stargate) -> None:
     stargate.faults.status(200, b'{"count":0,"pageState":"again","data":[]}')
     with pytest.raises(GaveUpError, match="again and again"):
         over(stargate, listed(5))
 
 
-def test_a_state_that_is_none_any_more_is_told(stargate: Stargate) -> None:
+def test_an_invalid_position_is_rejected(stargate: Stargate) -> None:
     seed(stargate, 3)
     with pytest.raises(PageStateError, match="page-state"):
         over(stargate, listed(5, "of another time"))
 
 
 @pytest.mark.parametrize("page_id", ["a/b", " x", "'a'", "..", "it's", "ü?#%", "rows"])
-def test_one_row_is_read_and_removed_whatever_its_id(stargate: Stargate, page_id: str) -> None:
+def test_one_row_is_read_and_deleted_whatever_its_id(stargate: Stargate, page_id: str) -> None:
     stargate.pages.seed([("other", {"body": "text"}), (page_id, {"body": "text"})])
     assert over(stargate, lambda reader: reader.get(page_id)) == page_id
     over(stargate, lambda reader: reader.delete(page_id))
@@ -114,28 +114,28 @@ def test_one_row_is_read_and_removed_whatever_its_id(stargate: Stargate, page_id
     assert list(stargate.pages.rows) == ["other"]
 
 
-def test_numbers_that_are_no_json_are_read_all_the_same(stargate: Stargate) -> None:
+def test_nan_without_quotes_is_read(stargate: Stargate) -> None:
     stargate.faults.status(200, b'{"count":1,"data":[{"page_id":"p","body":NaN}]}', times=1)
     assert over(stargate, listed(5)) == ["p"]
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
-def test_a_fault_that_passes_is_said_and_waited_for(stargate: Stargate, status: int) -> None:
+def test_a_transient_error_is_printed_and_retried(stargate: Stargate, status: int) -> None:
     ids = seed(stargate, 3)
     stargate.faults.status(status, b"overloaded", times=2)
     console = Console(width=200)
-    with console.capture() as said:
+    with console.capture() as stall:
         assert over(stargate, listed(5), console=console) == ids
-    assert f"answered {status}: overloaded" in said.get()
+    assert f"answered {status}: overloaded" in stall.get()
 
 
-def test_a_fault_that_does_not_pass_is_given_up_on(stargate: Stargate) -> None:
+def test_a_lasting_error_is_given_up(stargate: Stargate) -> None:
     stargate.faults.status(503, b"overloaded")
     with pytest.raises(GaveUpError, match=r"answered 503: overloaded \(retried for 0 s\)"):
         over(stargate, listed(5), limit_s=0.2)
 
 
-def test_what_will_not_heal_is_told_at_once_with_its_remedy(stargate: Stargate) -> None:
+def test_a_setup_error_has_a_remedy_at_once(stargate: Stargate) -> None:
     with pytest.raises(
         GaveUpError, match=r"no table gibsey.no_pages.*correct STARGATE_PAGES_TABLE"
     ):

@@ -12,15 +12,15 @@ from connectors.stores.error_attribution import ErrorAttribution
 from gibsey_embedder.fakes.message import Request
 from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.connectors.stores.writers import (
-    HurriedClock,
+    FastClock,
     Watched,
     delete_of,
-    heals,
     rest_of,
     row_of,
     until,
     with_writer,
     write,
+    write_and_repair,
 )
 
 ODD_IDS = [
@@ -53,7 +53,7 @@ ODD_IDS = [
 ]
 
 
-def test_a_row_is_put_with_its_vector_passed_through(stargate, watched):
+def test_a_row_is_put_with_its_vector_unchanged(stargate, watched):
     assert write(rest_of(stargate, watched), row_of("42", 7)) == {}
     assert stargate.vectors.rows["42"] == b'{"vector":' + row_of("42", 7).vector + b"}"
     assert watched.upserts == 1
@@ -61,7 +61,7 @@ def test_a_row_is_put_with_its_vector_passed_through(stargate, watched):
     assert watched.stall("stargate") == ""
 
 
-def test_the_model_is_written_where_a_column_is_named_for_it(watched):
+def test_the_model_is_written_if_it_has_a_column(watched):
     columns = {"vector": "frozen<list<float>>", "model": "text"}
     with Stargate(tables={"page_vectors": columns}) as server:
         make = rest_of(server, watched, model_column="model")
@@ -117,7 +117,7 @@ def test_rows_of_one_call_are_in_flight_together_up_to_the_limit(watched):
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_hard_times_are_waited_for(stargate, watched, status):
+def test_a_busy_service_is_retried(stargate, watched, status):
     stargate.faults.status(status, b'{"description":"later"}', times=3)
     assert write(rest_of(stargate, watched), row_of("a")) == {}
     assert set(stargate.vectors.rows) == {"a"}
@@ -131,129 +131,131 @@ def test_retry_after_is_honoured(stargate, watched):
     assert stargate.stats.last_at - stargate.stats.first_at >= 0.9
 
 
-def test_retry_after_zero_is_no_loop_without_pause(stargate, watched):
+def test_retry_after_zero_still_pauses(stargate, watched):
     stargate.faults.status(503, headers={"Retry-After": "0"}, times=4)
     write(rest_of(stargate, watched), row_of("a"))
     assert stargate.stats.last_at - stargate.stats.first_at >= 0.3
 
 
 @pytest.mark.parametrize("fault", ["cut", "drop", "garbage", "html"])
-def test_what_is_no_answer_is_asked_again(stargate, watched, fault):
+def test_a_missing_response_is_retried(stargate, watched, fault):
     getattr(stargate.faults, fault)(times=2)
     assert write(rest_of(stargate, watched), row_of("a")) == {}
     assert set(stargate.vectors.rows) == {"a"}
 
 
-def test_a_hanging_stargate_is_asked_again_after_the_time_limit(stargate, watched):
+def test_a_hanging_stargate_is_retried_after_the_timeout(stargate, watched):
     stargate.faults.hang(times=1)
     assert write(rest_of(stargate, watched, timeout_s=0.2), row_of("a")) == {}
     assert set(stargate.vectors.rows) == {"a"}
 
 
-def test_a_write_that_was_answered_500_and_stored_is_harmless_again(stargate, watched):
-    words = b'{"description":"Server error: WriteTimeoutException: received only 0 responses"}'
-    stargate.faults.status(500, words, times=2, done=True)
+def test_a_stored_write_that_was_answered_with_500_may_be_repeated(stargate, watched):
+    reply = b'{"description":"Server error: WriteTimeoutException: received only 0 responses"}'
+    stargate.faults.status(500, reply, times=2, done=True)
     assert write(rest_of(stargate, watched), row_of("a")) == {}
     assert stargate.vectors.writes["a"] == 3
 
 
-def test_a_stargate_that_is_not_there_yet_is_waited_for(watched):
+def test_the_writer_waits_until_stargate_starts(watched):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     server = Stargate(port=port)
-    words, refused = heals(rest_of(server, watched), watched, server.start, row_of("a"))
+    stall, rejected = write_and_repair(rest_of(server, watched), watched, server.start, row_of("a"))
     server.stop()
-    assert "cannot connect" in words
-    assert refused == {}
+    assert "cannot connect" in stall
+    assert rejected == {}
 
 
-def test_a_missing_table_is_named_with_its_cql_and_heals(stargate, watched):
+def test_a_missing_table_is_reported_with_its_cql_until_it_exists(stargate, watched):
     table = stargate.drop_table("page_vectors")
-    words, refused = heals(
+    stall, rejected = write_and_repair(
         rest_of(stargate, watched), watched, lambda: stargate.add_table(table), row_of("a")
     )
-    assert "CREATE TABLE gibsey.page_vectors (page_id text PRIMARY KEY, vector" in words
-    assert "STARGATE_TABLE" in words
-    assert refused == {}
+    assert "CREATE TABLE gibsey.page_vectors (page_id text PRIMARY KEY, vector" in stall
+    assert "STARGATE_TABLE" in stall
+    assert rejected == {}
     assert set(table.rows) == {"a"}
 
 
-def test_a_missing_keyspace_is_named_with_its_cql(watched):
+def test_a_missing_keyspace_is_reported_with_its_cql(watched):
     with Stargate(keyspace="other") as server:
 
-        def heal():
+        def repair():
             server.keyspace = "gibsey"
 
-        words, _ = heals(rest_of(server, watched), watched, heal, row_of("a"))
-    assert "CREATE KEYSPACE gibsey" in words
-    assert "STARGATE_KEYSPACE" in words
+        stall, _ = write_and_repair(rest_of(server, watched), watched, repair, row_of("a"))
+    assert "CREATE KEYSPACE gibsey" in stall
+    assert "STARGATE_KEYSPACE" in stall
 
 
 def test_a_port_without_rest_is_recognised(watched):
     with Stargate(rest_on_wrong_port=True) as server:
 
-        def heal():
+        def repair():
             server.rest_on_wrong_port = False
 
-        words, refused = heals(rest_of(server, watched), watched, heal, row_of("a"))
-    assert "STARGATE_URL" in words
-    assert "8082" in words
-    assert refused == {}
+        stall, rejected = write_and_repair(rest_of(server, watched), watched, repair, row_of("a"))
+    assert "STARGATE_URL" in stall
+    assert "8082" in stall
+    assert rejected == {}
 
 
 @pytest.mark.parametrize("column", ["vector", "model"])
-def test_a_missing_column_is_the_setups_fault_from_the_first_row_on(watched, column):
+def test_a_missing_column_is_a_setup_error_from_the_first_row_on(watched, column):
     columns = {"vector": "frozen<list<float>>", "model": "text"}
     with Stargate(tables={"page_vectors": columns}) as server:
         kind = server.vectors.columns.pop(column)
 
-        def heal():
+        def repair():
             server.vectors.columns[column] = kind
 
         make = rest_of(server, watched, model_column="model")
-        words, refused = heals(make, watched, heal, row_of("a"))
-    assert f"ALTER TABLE gibsey.page_vectors ADD {column} " in words
-    assert refused == {}
+        stall, rejected = write_and_repair(make, watched, repair, row_of("a"))
+    assert f"ALTER TABLE gibsey.page_vectors ADD {column} " in stall
+    assert rejected == {}
 
 
-def test_the_separate_rest_service_has_its_own_words_for_a_missing_column(stargate, watched):
+def test_the_separate_rest_services_message_about_a_missing_column_is_recognised(stargate, watched):
     stargate.vectors.columns["model"] = "text"
-    words = (
+    reply = (
         b'{"description":"Invalid path for row to update, problem: Unknown field name \'model\' '
         b'(table \'page_vectors\'); known fields: [page_id, vector]","code":400}'
     )
-    stargate.faults.status(400, words)
+    stargate.faults.status(400, reply)
     make = rest_of(stargate, watched, model_column="model")
-    said, refused = heals(make, watched, stargate.faults.clear, row_of("a"))
-    assert "ALTER TABLE gibsey.page_vectors ADD model text" in said
-    assert refused == {}
+    stall, rejected = write_and_repair(make, watched, stargate.faults.clear, row_of("a"))
+    assert "ALTER TABLE gibsey.page_vectors ADD model text" in stall
+    assert rejected == {}
 
 
-def test_a_redirect_is_not_followed_and_said(stargate, watched):
+def test_a_redirect_is_reported_and_not_followed(stargate, watched):
     stargate.faults.status(308, headers={"Location": "http://elsewhere/"})
-    words, refused = heals(rest_of(stargate, watched), watched, stargate.faults.clear, row_of("a"))
-    assert "redirects" in words
-    assert "STARGATE_URL" in words
-    assert refused == {}
+    stall, rejected = write_and_repair(
+        rest_of(stargate, watched), watched, stargate.faults.clear, row_of("a")
+    )
+    assert "redirects" in stall
+    assert "STARGATE_URL" in stall
+    assert rejected == {}
 
 
 def is_for(page_id: str):
     return lambda request: request.path.endswith("/" + page_id)
 
 
-def test_a_refused_row_does_not_take_its_neighbours_along(stargate, watched):
-    words = b'{"description":"Bad request: odd","code":400}'
-    stargate.faults.status(400, words, when=is_for("bad"))
-    refused = write(rest_of(stargate, watched), row_of("bad"), row_of("a"), row_of("b"))
+def test_a_rejected_row_does_not_affect_its_neighbours(stargate, watched):
+    reply = b'{"description":"Bad request: odd","code":400}'
+    stargate.faults.status(400, reply, when=is_for("bad"))
+    rejected = write(rest_of(stargate, watched), row_of("bad"), row_of("a"), row_of("b"))
     assert set(stargate.vectors.rows) == {"a", "b"}
-    assert list(refused) == [0]
-    assert refused[0].reason == "refused-by-stargate"
-    assert "Bad request: odd" in refused[0].detail
+    assert list(rejected) == [0]
+    assert rejected[0].reason == "refused-by-stargate"
+    assert "Bad request: odd" in rejected[0].detail
     assert watched.stall("stargate") == ""
 
 
-def test_a_400_that_passes_costs_no_row(stargate, watched):
+def test_a_transient_400_costs_no_row(stargate, watched):
     async def use(writer):
         await writer.write([row_of("before")])
         stargate.faults.status(400, b'{"description":"Bad request: not now","code":400}', times=3)
@@ -263,34 +265,34 @@ def test_a_400_that_passes_costs_no_row(stargate, watched):
     assert set(stargate.vectors.rows) == {"before", "a", "b", "c"}
 
 
-def test_a_400_that_every_row_gets_empties_nothing_into_dead_letters(stargate, watched):
+def test_a_400_for_every_row_causes_no_dead_letter(stargate, watched):
     stargate.faults.status(400, b'{"description":"Bad request: beyond us","code":400}')
     rows = [row_of(f"p{n}") for n in range(50)]
 
     async def use(writer):
         writing = asyncio.ensure_future(writer.write(rows))
         await until(lambda: "every row is rejected" in watched.stall("stargate"))
-        words = watched.stall("stargate")
+        stall = watched.stall("stargate")
         stargate.faults.clear()
-        return words, await writing
+        return stall, await writing
 
-    words, refused = with_writer(rest_of(stargate, watched), use)
-    assert "beyond us" in words
-    assert "CREATE TABLE" in words
-    assert refused == {}
+    stall, rejected = with_writer(rest_of(stargate, watched), use)
+    assert "beyond us" in stall
+    assert "CREATE TABLE" in stall
+    assert rejected == {}
     assert len(stargate.vectors.rows) == 50
 
 
-def test_an_empty_and_a_huge_id_are_refused_at_once(stargate, watched):
-    refused = write(rest_of(stargate, watched), row_of(""), row_of("x" * 70_000), row_of("a"))
-    assert set(refused) == {0, 1}
-    assert "empty" in refused[0].detail
-    assert "too long" in refused[1].detail
+def test_an_empty_and_a_huge_id_are_rejected_at_once(stargate, watched):
+    rejected = write(rest_of(stargate, watched), row_of(""), row_of("x" * 70_000), row_of("a"))
+    assert set(rejected) == {0, 1}
+    assert "empty" in rejected[0].detail
+    assert "too long" in rejected[1].detail
 
 
-def test_a_lone_surrogate_is_refused_without_a_request(stargate, watched):
-    refused = write(rest_of(stargate, watched), row_of("\ud800"))
-    assert "surrogate" in refused[0].detail
+def test_a_lone_surrogate_is_rejected_without_a_request(stargate, watched):
+    rejected = write(rest_of(stargate, watched), row_of("\ud800"))
+    assert "surrogate" in rejected[0].detail
     assert stargate.stats.requests == 0
 
 
@@ -298,20 +300,20 @@ def is_bad_put(request: Request) -> bool:
     return request.method == "PUT" and request.path.endswith("/bad")
 
 
-def test_500s_that_never_heal_end_as_that_rows_refusal_alone(stargate, watched, monkeypatch):
+def test_a_row_that_always_gets_500_is_rejected_alone(stargate, watched, monkeypatch):
     monkeypatch.setattr("connectors.http.retry.LONGEST_WAIT_S", 0.05)
     stargate.faults.status(500, b'{"description":"Server error: index 1"}', when=is_bad_put)
-    make = rest_of(stargate, watched, attribution=ErrorAttribution(HurriedClock(step_s=4)))
-    refused = write(make, row_of("bad"), row_of("a"), row_of("b"))
+    make = rest_of(stargate, watched, attribution=ErrorAttribution(FastClock(step_s=4)))
+    rejected = write(make, row_of("bad"), row_of("a"), row_of("b"))
     assert set(stargate.vectors.rows) == {"a", "b"}
-    assert list(refused) == [0]
-    assert "Server error: index 1" in refused[0].detail
+    assert list(rejected) == [0]
+    assert "Server error: index 1" in rejected[0].detail
 
 
-def test_500s_to_everybody_are_waited_for_however_long(stargate, watched, monkeypatch):
+def test_500s_for_every_row_are_retried_however_long(stargate, watched, monkeypatch):
     monkeypatch.setattr("connectors.http.retry.LONGEST_WAIT_S", 0.02)
     stargate.faults.status(500, b'{"description":"Server error: boom"}')
-    make = rest_of(stargate, watched, attribution=ErrorAttribution(HurriedClock(step_s=60)))
+    make = rest_of(stargate, watched, attribution=ErrorAttribution(FastClock(step_s=60)))
     rows = [row_of(f"p{n}") for n in range(10)]
 
     async def use(writer):

@@ -50,7 +50,7 @@ def test_no_id_leaves_its_segment_or_breaks_a_line(page_id):
 @given(ids | awkward)
 @example("..")
 @example(".")
-def test_the_path_stays_one_segment_even_for_a_library_that_folds_dot_segments(page_id):
+def test_the_path_is_one_segment_even_for_a_library_that_removes_dot_segments(page_id):
     url = URL(BASE).joinpath(path_segment(page_id), encoded=True)
     folded = URL(BASE + path_segment(page_id))
     assert len(url.raw_parts) == len(folded.raw_parts) == 6
@@ -90,6 +90,6 @@ def test_only_ids_that_stargate_would_change_are_quoted(page_id, segment):
     assert path_segment(page_id) == segment
 
 
-def test_a_lone_surrogate_cannot_be_said():
+def test_a_lone_surrogate_cannot_be_encoded():
     with pytest.raises(UnicodeEncodeError):
         path_segment("\ud800")

@@ -1,4 +1,4 @@
-"""The stand-ins, as fixtures: real sockets, a fresh one for each test."""
+"""Fixtures with the fakes: real sockets, new for each test."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gibsey_embedder.fakes.stargate.server import Stargate
 
 HISTORY = 100_000
 
-# An example may take as long as it likes on a machine that is busy with other things.
+# An example may take any time, because the machine may be busy.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True)
 def log_as_it_was() -> Iterator[None]:
-    """Commands that run in a test's own process set up the log, for the tests that follow too."""
+    """Restore the log, which commands in the test's process configure."""
     before = structlog.get_config()
     yield
     structlog.configure(**before)
@@ -31,7 +31,7 @@ def log_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def ollama() -> Iterator[Ollama]:
-    """An Ollama 0.24 that takes no time; its attributes may be changed at any moment."""
+    """An Ollama 0.24 that responds at once; tests may change its attributes at any time."""
     with Ollama() as fake:
         yield fake
 
@@ -59,6 +59,6 @@ def mock_kafka() -> Iterator[MockKafka]:
 
 @pytest.fixture
 def fake_openai() -> Iterator[OpenAI]:
-    """An OpenAI-compatible server; key `sk-demo`, answers out of order."""
+    """An OpenAI-compatible server with the key `sk-demo` and vectors out of order."""
     with OpenAI() as fake:
         yield fake

@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process does, without guessing how long it takes."""
+"""Waits for a condition that another thread or process makes true."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def eventually(found: Callable[[], T], within_s: float = 10.0) -> T:
-    """Ask again and again until the answer is true, and return it.
+    """Poll a function until its result is true, and return the result.
 
     Raises:
-        AssertionError: It was not within the time.
+        AssertionError: The result is still false at the timeout.
     """
     give_up = time.monotonic() + within_s
     while not (answer := found()):

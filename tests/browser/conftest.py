@@ -1,7 +1,7 @@
-"""A stream, and the status page of its worker in a browser.
+"""Fixtures with a stream, and with the status page of its worker in a browser.
 
-TEST_BROWSER, TEST_BROWSER_DRIVER   Chromium's program and its driver's
-TEST_BROWSER_PICTURES               a folder where pictures of the page are kept; none: not kept
+TEST_BROWSER, TEST_BROWSER_DRIVER   the paths of Chromium and of its driver
+TEST_BROWSER_PICTURES               a directory for pictures of the page; empty: none
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["keep", "page", "stream"]
 
 @pytest.fixture
 def page() -> Iterator[StatusPage]:
-    """An empty tab of its own."""
+    """A new, empty tab."""
     page = StatusPage(given("TEST_BROWSER"), given("TEST_BROWSER_DRIVER"))
     try:
         yield page
@@ -31,7 +31,7 @@ def page() -> Iterator[StatusPage]:
 
 @pytest.fixture
 def keep(page: StatusPage) -> Callable[[str], None]:
-    """Keeps a picture of the page under a name, where a folder for it is given."""
+    """Return a function that saves a picture of the page, if there is a directory for it."""
     folder = os.environ.get("TEST_BROWSER_PICTURES", "")
 
     def keep(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The status page in a real browser: Chromium without a window, by its driver."""
+"""The status page in a real browser: headless Chromium, controlled by its driver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.eventually import eventually
 
 WITHIN_S = 20.0
 UNKNOWN = "\N{EN DASH}"
-"""What stands where there is no figure."""
+"""The text of a missing figure."""
 SHIFTS = """
 window.shifts = [];
 new PerformanceObserver((list) => {
@@ -28,15 +28,15 @@ new PerformanceObserver((list) => {
   }
 }).observe({ type: "layout-shift", buffered: true });
 """
-"""Runs before the page's own scripts, and notes whatever moves without having been asked to."""
+"""Runs before the page's own scripts, and records unexpected layout shifts."""
 
 
 class StatusPage:
     """One tab.
 
     Args:
-        browser: The browser's program.
-        driver: The driver's program.
+        browser: The path of the browser.
+        driver: The path of the driver.
     """
 
     def __init__(self, browser: str, driver: str) -> None:
@@ -45,7 +45,7 @@ class StatusPage:
         options.binary_location = browser
         for argument in (
             "--headless=new",
-            "--no-sandbox",  # a container's root has none, and only our own page is opened
+            "--no-sandbox",  # root in a container has no sandbox, and the tests open only our own page
             "--disable-dev-shm-usage",
             "--disable-gpu",
             "--hide-scrollbars",
@@ -57,23 +57,23 @@ class StatusPage:
         self._tell("Page.addScriptToEvaluateOnNewDocument", source=SHIFTS)
 
     def close(self) -> None:
-        """End the browser."""
+        """Close the browser."""
         self._driver.quit()
         self._profile.cleanup()
 
-    # --- what a person does
+    # --- actions
 
     def open(self, url: str) -> None:
-        """Go to an address, and wait until the page has figures."""
+        """Open a URL, and wait until the page has figures."""
         self._driver.get(url)
         eventually(lambda: self.text("clock") != UNKNOWN, WITHIN_S)
 
     def leave(self) -> None:
-        """Go to an empty page."""
+        """Open an empty page."""
         self._driver.get("about:blank")
 
     def resize(self, width: int, height: int = 900) -> None:
-        """Make the window so wide and high, in CSS pixels."""
+        """Resize the window, in CSS pixels."""
         self._tell(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -83,40 +83,40 @@ class StatusPage:
         )
 
     def prefer(self, scheme: str) -> None:
-        """Have the system prefer `light` or `dark`."""
+        """Set the system's preferred colour scheme: `light` or `dark`."""
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self._tell("Emulation.setEmulatedMedia", features=[feature])
 
     def press(self, *keys: str) -> None:
-        """Type on the keyboard, wherever the focus is."""
+        """Press keys on the focused element."""
         self._driver.switch_to.active_element.send_keys(*keys)
 
     def tab(self) -> str:
-        """Go on to the next element that takes keys; returns what it is for."""
+        """Move the focus to the next element, and return its label."""
         self.press(Keys.TAB)
         return str(self.run("const e = document.activeElement; return e.id || e.innerText || ''"))
 
-    # --- what a person sees
+    # --- visible content
 
     def text(self, element: str) -> str:
-        """The text that an element shows, by its id."""
+        """Return the text of an element, by its id."""
         return str(self.run("return document.getElementById(arguments[0]).textContent", element))
 
     def field(self, path: str) -> str:
-        """The text of the first element for a field of `/status.json`."""
+        """Return the text of the first element for a field of `/status.json`."""
         find = "return document.querySelector(`[data-field='${arguments[0]}']`).textContent"
         return str(self.run(find, path))
 
     def number(self, path: str) -> int:
-        """The count in a field."""
+        """Return the number in a field."""
         return int(self.field(path).replace(",", ""))
 
     def wait(self, found: Callable[[], object], within_s: float = WITHIN_S) -> None:
-        """Wait until the page shows something."""
+        """Wait until a condition on the page is true."""
         eventually(found, within_s)
 
     def colour(self) -> str:
-        """The colour of the ground."""
+        """Return the background colour."""
         return str(self.run("return getComputedStyle(document.body).backgroundColor"))
 
     def run(self, script: str, *arguments: object) -> Any:
@@ -124,7 +124,7 @@ class StatusPage:
         return self._driver.execute_script(script, *arguments)
 
     def overflowing(self) -> Sequence[str]:
-        """Elements that stick out of the window, which a person would have to scroll for."""
+        """Return the elements that overflow the window horizontally."""
         found: Sequence[str] = self.run("""
             const width = document.documentElement.clientWidth;
             const inside = (e) => e.closest(".scroll, svg, .hidden-text, .skip, .u-wrap") === null;
@@ -135,20 +135,20 @@ class StatusPage:
         return found
 
     def shifts(self) -> list[Any]:
-        """What moved by itself since the page was opened, and by how much of the window."""
+        """Return the layout shifts since the page was opened, as shares of the window."""
         return list(self.run("return window.shifts"))
 
-    # --- what a person does not see
+    # --- actions not see
 
     def errors(self) -> list[str]:
-        """What the console has got since it was last asked: errors and warnings."""
+        """Return the errors and warnings in the console since the last call."""
         lines = self._driver.get_log("browser")
         return [line["message"] for line in lines if line["level"] in ("SEVERE", "WARNING")]
 
     def hosts(self) -> set[str]:
-        """Hosts that the page has asked for anything since this was last called.
+        """Return the hosts of the page's requests since the last call.
 
-        The browser's own pages (`chrome:`), such as the empty tab it began with, are left out.
+        The browser's own pages (`chrome:`), such as the first empty tab, are excluded.
         """
         events = [
             json.loads(line["message"])["message"] for line in self._driver.get_log("performance")
@@ -158,7 +158,7 @@ class StatusPage:
         return {url.netloc for url in urls if url.scheme not in ("chrome", "data")}
 
     def save(self, path: Path, *, whole: bool = True) -> None:
-        """Keep a picture of the page, or of the window alone."""
+        """Save a picture of the page, or of the window only."""
         picture = self._tell(
             "Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._clip(whole)
         )

@@ -1,4 +1,4 @@
-"""What a person sees who opens the status page, in each state of the stream."""
+"""The status page in each state of the stream."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Keep = Callable[[str], None]
 
 
 def opened(stream: Stream, page: StatusPage, workers: int = 2, **settings: Any) -> Worker:
-    """A worker that has begun, and its page, open."""
+    """A running worker with its open page."""
     worker = stream.start(workers, **settings)
     worker.wait_started()
     worker.wait_for("status port")
@@ -51,7 +51,7 @@ def url(worker: Worker) -> str:
 
 @contextmanager
 def edits(stream: Stream, a_second: float) -> Iterator[None]:
-    """Pages that change all the time, as a live system's do."""
+    """Change pages all the time, like a live system."""
     over = threading.Event()
 
     def edit() -> None:
@@ -70,7 +70,7 @@ def edits(stream: Stream, a_second: float) -> Iterator[None]:
         stream.kafka.flush()
 
 
-def test_the_numbers_are_those_of_the_services(stream: Stream, page: StatusPage, keep: Keep):
+def test_the_numbers_match_those_of_the_services(stream: Stream, page: StatusPage, keep: Keep):
     opened(stream, page)
     stream.feed(200)
     stream.wait_complete()
@@ -82,7 +82,7 @@ def test_the_numbers_are_those_of_the_services(stream: Stream, page: StatusPage,
     stream.raw(b"no JSON")
     stream.wait_committed()
     page.wait(lambda: page.field("counts.events.skipped_unchanged") == "100")
-    page.wait(lambda: page.number("stages.dead_letters.total") == len(stream.letters()) == 2)
+    page.wait(lambda: page.number("stages.dead_letters.total") == len(stream.dead_letters()) == 2)
     page.wait(lambda: page.number("lag.total") == 0)
     assert page.text("reasons") == "2 undecodable, in cdc.pages.dlq"
     assert isinstance(stream.kafka, MockKafka)
@@ -95,7 +95,7 @@ def test_the_numbers_are_those_of_the_services(stream: Stream, page: StatusPage,
     assert page.errors() == []
 
 
-def test_a_stall_is_named_with_its_remedy_where_a_person_looks_first(
+def test_a_stall_and_its_remedy_are_at_the_top_of_the_page(
     stream: Stream, page: StatusPage, keep: Keep
 ):
     opened(stream, page)
@@ -116,7 +116,7 @@ def test_a_stall_is_named_with_its_remedy_where_a_person_looks_first(
     assert page.errors() == []
 
 
-def test_the_stage_that_holds_a_backlog_up_is_marked(stream: Stream, page: StatusPage, keep: Keep):
+def test_the_slowest_stage_of_a_backlog_is_marked(stream: Stream, page: StatusPage, keep: Keep):
     stream.ollama.text_s = 0.02
     opened(stream, page)
     stream.feed(BACKLOG)
@@ -129,11 +129,11 @@ def test_the_stage_that_holds_a_backlog_up_is_marked(stream: Stream, page: Statu
     keep("backlog-dark")
 
 
-def test_it_fits_every_width_in_both_themes(stream: Stream, page: StatusPage, keep: Keep):
+def test_the_page_fits_every_width_in_both_themes(stream: Stream, page: StatusPage, keep: Keep):
     opened(stream, page)
     stream.feed(50)
     stream.raw(b"{}")
-    stream.wait_letters(1)
+    stream.wait_dead_letters(1)
     page.wait(lambda: page.text("reasons").startswith("1 undecodable"))
     for width in WIDTHS:
         page.resize(width)
@@ -145,7 +145,7 @@ def test_it_fits_every_width_in_both_themes(stream: Stream, page: StatusPage, ke
     assert page.errors() == []
 
 
-def test_the_keyboard_alone_reaches_all_of_it(stream: Stream, page: StatusPage):
+def test_the_keyboard_reaches_all_of_the_page(stream: Stream, page: StatusPage):
     opened(stream, page)
     page.prefer("light")
     reached = [page.tab() for _ in range(9)]
@@ -164,7 +164,7 @@ def test_the_keyboard_alone_reaches_all_of_it(stream: Stream, page: StatusPage):
     assert page.run("return document.activeElement.id") == "stream"
 
 
-def test_a_killed_worker_is_said_to_be_away_and_its_return_needs_no_reload(
+def test_a_killed_worker_is_reported_and_its_restart_needs_no_reload(
     stream: Stream, page: StatusPage, keep: Keep
 ):
     port = str(free_port())
@@ -184,23 +184,23 @@ def test_a_killed_worker_is_said_to_be_away_and_its_return_needs_no_reload(
     page.wait(lambda: page.text("level") in ("Idle", "Keeping up"))
     keep("restarted")
     assert page.run("return window.sameTab")
-    # What could not be asked for while nobody answered is all that the console may have.
+    # The console may only have errors about requests while the worker was down.
     assert [line for line in page.errors() if "ERR_CONNECTION" not in line] == []
 
 
-def test_what_pages_contain_stays_text(stream: Stream, page: StatusPage):
+def test_the_content_of_pages_is_shown_as_text(stream: Stream, page: StatusPage):
     opened(stream, page)
     stream.ollama.add_quirk("rejected", "poison")
     stream.write(EVIL, "poison")
     stream.raw(b'{"' + EVIL.encode() + b'": 1}')
-    stream.wait_letters(2)
+    stream.wait_dead_letters(2)
     page.wait(lambda: page.number("stages.dead_letters.total") == 2)
     page.wait(lambda: "<script>" in page.text("recent"))
     assert page.run("return document.querySelectorAll('#recent img, #recent script').length") == 0
     assert page.errors() == []
 
 
-def test_nothing_jumps_while_the_stream_goes_through_its_states(stream: Stream, page: StatusPage):
+def test_the_layout_does_not_shift_in_any_state_of_the_stream(stream: Stream, page: StatusPage):
     stream.ollama.text_s = 0.005
     opened(stream, page)
     with edits(stream, 20):
@@ -218,13 +218,13 @@ def test_nothing_jumps_while_the_stream_goes_through_its_states(stream: Stream, 
     assert [shift for shift in page.shifts() if shift[0] > UNCOMFORTABLE] == []
 
 
-def test_it_asks_nobody_but_the_worker(stream: Stream, page: StatusPage):
+def test_the_page_sends_requests_only_to_the_worker(stream: Stream, page: StatusPage):
     worker = opened(stream, page)
     page.wait(lambda: page.run("return document.querySelectorAll('canvas').length") == 4)
     assert page.hosts() == {f"127.0.0.1:{worker.status_port}"}
 
 
-def test_an_open_page_costs_the_worker_next_to_nothing(
+def test_an_open_page_costs_the_worker_almost_no_cpu(
     stream: Stream, page: StatusPage, capsys: pytest.CaptureFixture[str]
 ):
     worker = opened(stream, page)
@@ -233,10 +233,10 @@ def test_an_open_page_costs_the_worker_next_to_nothing(
         page.open(url(worker))
         first = page.text("clock")
         opened_s.append(_processor_s(worker))
-        assert page.text("clock") != first  # it was asking all the time
+        assert page.text("clock") != first  # the page sent requests all the time
         page.leave()
         closed_s.append(_processor_s(worker))
-    # Whatever else the machine does can only add to a round: the least of each are compared.
+    # Other processes can only add CPU to a round, so the minima are compared.
     share = (min(opened_s) - min(closed_s)) / COST_OVER_S
     with capsys.disabled():
         print(f"\nan open page costs {share:.2%} of a core")
@@ -244,7 +244,7 @@ def test_an_open_page_costs_the_worker_next_to_nothing(
 
 
 def _processor_s(worker: Worker) -> float:
-    """Processor seconds that an idle worker uses in `COST_OVER_S`."""
+    """Return the CPU seconds that an idle worker uses in `COST_OVER_S`."""
     stat = Path(f"/proc/{worker.pid}/stat")
     ticks = os.sysconf("SC_CLK_TCK")
 

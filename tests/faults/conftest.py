@@ -1,4 +1,4 @@
-"""The same streams as in tests/flow."""
+"""The streams of tests/flow."""
 
 from tests.flow.conftest import stream
 

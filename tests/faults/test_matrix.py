@@ -1,4 +1,4 @@
-"""Every fault of every service: named, healed by itself, nothing lost, nothing given up."""
+"""Every fault of every service: the stream reports it, recovers, and loses nothing."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 
 from gibsey_embedder.fakes.kafka import MockKafka
 from tests.eventually import eventually
-from tests.faults.fault_orders import (
+from tests.faults.service_faults import (
     FAULTS,
     WRONG_VECTORS,
-    accounted_for,
-    bulk_orders,
-    go_through,
-    service_of,
-    wait_named,
+    all_are_notified_or_dead_letters,
+    bulk_faults,
+    check_faults,
+    fake_of,
+    wait_reported,
 )
-from tests.flow.recovery_checks import assert_healed, feed_through
+from tests.flow.service_recovery import assert_recovered, process_first_pages
 from tests.flow.stream import DONE_S, Stream
 
 pytestmark = pytest.mark.timeout(400)
@@ -26,37 +26,35 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", ["embedder", "stargate"])
-def test_a_fault_is_named_and_heals(stream: Stream, name: str, fault: str) -> None:
-    worker = feed_through(stream)
-    undo = FAULTS[fault](service_of(stream, name))
+def test_the_stream_reports_a_fault_and_recovers(stream: Stream, name: str, fault: str) -> None:
+    worker = process_first_pages(stream)
+    undo = FAULTS[fault](fake_of(stream, name))
     stream.feed(100, start=100)
-    wait_named(worker, name)
+    wait_reported(worker, name)
     undo()
-    assert_healed(stream, worker, name)
+    assert_recovered(stream, worker, name)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_of_rag_costs_its_notifications_and_nothing_else(
-    stream: Stream, fault: str
-) -> None:
-    worker = feed_through(stream, RAG_TIMEOUT="1")
+def test_a_fault_of_rag_costs_only_its_notifications(stream: Stream, fault: str) -> None:
+    worker = process_first_pages(stream, RAG_TIMEOUT="1")
     undo = FAULTS[fault](stream.rag)
     stream.feed(50, start=100)
     stream.wait_rows(150)
-    if fault == "404":  # a few may speak of pages that the service does not know
+    if fault == "404":  # a few may be about pages that the service does not know
         worker.wait_for("dead letter .*refused-by-rag .*answered 404")
     else:
-        wait_named(worker, "rag")
+        wait_reported(worker, "rag")
     eventually(lambda: worker.status()["lag"]["total"] == 0, DONE_S)
     undo()
     if fault != "404":
         worker.wait_for(r"answers again +service=rag")
     stream.feed(20, start=200)
     stream.wait_rows(170)
-    eventually(lambda: accounted_for(stream), DONE_S)
+    eventually(lambda: all_are_notified_or_dead_letters(stream), DONE_S)
     if fault != "404":
         assert all(stream.rag.vector(f"page {number}") for number in range(200, 220))
-    reasons = {letter.headers["reason"].decode() for letter in stream.letters()}
+    reasons = {letter.headers["reason"].decode() for letter in stream.dead_letters()}
     assert reasons <= {"rag-unreachable", "refused-by-rag"}
     assert not [fault for fault in stream.missing() if "notified" not in fault]
     stream.wait_committed()
@@ -64,64 +62,64 @@ def test_a_fault_of_rag_costs_its_notifications_and_nothing_else(
 
 
 @pytest.mark.parametrize("bulk", ["graphql", "custom"])
-def test_faults_of_writing_many_rows_at_once_are_named_and_heal(stream: Stream, bulk: str) -> None:
-    worker = feed_through(stream, STARGATE_BULK=bulk, STARGATE_BULK_URL=stream.stargate.bulk_url)
-    go_through(stream, worker, "stargate", bulk_orders(stream, bulk))
+def test_the_stream_reports_faults_of_bulk_writes_and_recovers(stream: Stream, bulk: str) -> None:
+    worker = process_first_pages(
+        stream, STARGATE_BULK=bulk, STARGATE_BULK_URL=stream.stargate.bulk_url
+    )
+    check_faults(stream, worker, "stargate", bulk_faults(stream, bulk))
     worker.stop()
 
 
 @pytest.mark.parametrize("name", ["embedder", "stargate", "rag"])
-def test_a_slow_service_gets_everything(stream: Stream, name: str) -> None:
-    worker = feed_through(stream)
-    service = service_of(stream, name)
+def test_a_slow_service_receives_all_pages(stream: Stream, name: str) -> None:
+    worker = process_first_pages(stream)
+    service = fake_of(stream, name)
     service.faults.slow(1.0)
     stream.feed(100, start=100)
     stream.wait_complete()
     service.faults.clear()
-    assert not stream.letters()
+    assert not stream.dead_letters()
     assert set(stream.rag.counts.values()) == {1}
     stream.wait_committed()
     worker.stop()
 
 
 @pytest.mark.parametrize("quirk", WRONG_VECTORS)
-def test_an_embedder_that_is_wrong_about_every_text_is_waited_for(
+def test_the_stream_waits_for_an_embedder_that_returns_only_wrong_vectors(
     stream: Stream, quirk: str
 ) -> None:
-    worker = feed_through(stream)
+    worker = process_first_pages(stream)
     stream.ollama.add_quirk(quirk)  # type: ignore[arg-type]
     stream.feed(100, start=100)
-    wait_named(worker, "embedder")
+    wait_reported(worker, "embedder")
     stream.ollama.clear_quirks()
-    assert_healed(stream, worker, "embedder")
+    assert_recovered(stream, worker, "embedder")
 
 
 @pytest.mark.parametrize("quirk", ["nan", "nan_literal", "infinity", "zero", "rejected"])
-def test_a_page_of_which_no_vector_comes_takes_none_of_the_others_along(
-    stream: Stream, quirk: str
-) -> None:
+def test_a_page_without_a_vector_does_not_affect_its_neighbours(stream: Stream, quirk: str) -> None:
     stream.ollama.add_quirk(quirk, "number 77")  # type: ignore[arg-type]
     stream.feed(100)
     stream.start()
-    (letter,) = stream.wait_letters(1)
+    (letter,) = stream.wait_dead_letters(1)
     assert letter.headers["reason"] == b"refused-by-embedder"
     assert letter.key == b"page 77"
     del stream.texts["page 77"]
     stream.wait_complete()
-    assert len(stream.letters()) == 1
+    assert len(stream.dead_letters()) == 1
     stream.wait_committed()
 
 
-def test_a_model_that_is_missing_is_named_until_it_is_pulled(stream: Stream) -> None:
-    worker = feed_through(stream)
+def test_a_missing_model_is_reported_until_it_is_pulled(stream: Stream) -> None:
+    worker = process_first_pages(stream)
     stream.ollama.remove("nomic-embed-text")
     stream.feed(100, start=100)
     worker.wait_for(r"waiting +service=embedder .*ollama pull nomic-embed-text")
     stream.ollama.pull("nomic-embed-text")
-    assert_healed(stream, worker, "embedder")
+    assert_recovered(stream, worker, "embedder")
 
 
-def test_a_model_whose_process_dies_again_and_again_loses_no_page(stream: Stream) -> None:
+def test_a_model_that_crashes_repeatedly_loses_no_page(stream: Stream) -> None:
     stream.ollama.text_s = 0.01
     stream.start()
     stream.feed(300)
@@ -129,22 +127,20 @@ def test_a_model_whose_process_dies_again_and_again_loses_no_page(stream: Stream
         stream.wait_rows(rows)
         stream.ollama.kill_runner(0.3)
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
-def test_a_table_that_is_missing_is_named_with_its_cql_until_it_is_made(stream: Stream) -> None:
-    worker = feed_through(stream)
+def test_a_missing_table_is_reported_with_its_cql_until_it_is_created(stream: Stream) -> None:
+    worker = process_first_pages(stream)
     table = stream.stargate.drop_table("page_vectors")
     stream.feed(50, start=100)
     worker.wait_for(r"waiting +service=stargate .*CREATE TABLE gibsey.page_vectors")
     stream.stargate.add_table(table)
-    assert_healed(stream, worker, "stargate")
+    assert_recovered(stream, worker, "stargate")
 
 
 @pytest.mark.parametrize("bulk", ["rest", "graphql"])
-def test_a_model_column_that_is_missing_is_named_until_it_is_made(
-    stream: Stream, bulk: str
-) -> None:
+def test_a_missing_model_column_is_reported_until_it_is_added(stream: Stream, bulk: str) -> None:
     column: dict[str, Any] = {"STARGATE_MODEL_COLUMN": "model", "STARGATE_BULK": bulk}
     worker = stream.start(**column, STARGATE_GRAPHQL_URL=stream.stargate.graphql_url)
     stream.feed(50)
@@ -153,15 +149,15 @@ def test_a_model_column_that_is_missing_is_named_until_it_is_made(
         r"ALTER TABLE gibsey.page_vectors ADD model text;"
     )
     stream.stargate.vectors.columns["model"] = "text"
-    assert_healed(stream, worker, "stargate")
+    assert_recovered(stream, worker, "stargate")
     assert {stream.stargate.vectors.text(page, "model") for page in stream.texts} == {
         "nomic-embed-text"
     }
 
 
-def test_a_token_that_expires_is_renewed(stream: Stream) -> None:
+def test_an_expired_token_is_renewed(stream: Stream) -> None:
     stream.stargate.tokens.fixed = None
-    worker = feed_through(
+    worker = process_first_pages(
         stream,
         STARGATE_AUTH_TOKEN="",
         STARGATE_USERNAME="cassandra",
@@ -173,30 +169,30 @@ def test_a_token_that_expires_is_renewed(stream: Stream) -> None:
         stream.feed(100, start=start)
         stream.wait_complete()
     assert stream.stargate.tokens.issued >= 4
-    assert not stream.letters()
+    assert not stream.dead_letters()
     worker.stop()
 
 
 # --- Kafka
 
 
-def test_a_broker_that_goes_away_and_comes_back_costs_nothing(stream: Stream) -> None:
-    worker = feed_through(stream)
+def test_a_broker_outage_loses_nothing(stream: Stream) -> None:
+    worker = process_first_pages(stream)
     stream.feed(50, start=100)
     stream.kafka.down()
-    wait_named(worker, "kafka")
+    wait_reported(worker, "kafka")
     stream.kafka.up()
     stream.feed(50, start=200)
-    assert_healed(stream, worker, "kafka")
+    assert_recovered(stream, worker, "kafka")
 
 
-def test_a_broker_that_is_not_there_at_the_start_is_waited_for(stream: Stream) -> None:
+def test_the_stream_waits_for_a_broker_that_is_down_at_the_start(stream: Stream) -> None:
     stream.feed(50)
     stream.kafka.down()
     worker = stream.start()
-    wait_named(worker, "kafka")
+    wait_reported(worker, "kafka")
     stream.kafka.up()
-    assert_healed(stream, worker, "kafka")
+    assert_recovered(stream, worker, "kafka")
 
 
 def test_a_slow_broker_delivers_everything(stream: Stream, mock_kafka: MockKafka) -> None:
@@ -213,23 +209,23 @@ def _open_pages(stream: Stream) -> int:
 
 
 def test_dead_letters_wait_for_the_broker(stream: Stream) -> None:
-    feed_through(stream)
+    process_first_pages(stream)
     stream.ollama.faults.slow(3.0, when=lambda request: request.mentions("number 10"))
     stream.ollama.add_quirk("rejected", "number 105")
     stream.feed(10, start=100)
     eventually(lambda: stream.ollama.stats.faults, DONE_S)
     eventually(lambda: len(stream.stargate.vectors.rows) + _open_pages(stream) == 110, DONE_S)
     stream.kafka.down()
-    wait_named(stream.workers[-1], "dead-letters")
+    wait_reported(stream.workers[-1], "dead-letters")
     stream.kafka.up()
     stream.wait_rows(109)
-    (letter,) = stream.wait_letters(1)
+    (letter,) = stream.wait_dead_letters(1)
     assert letter.key == b"page 105"
     stream.wait_committed()
 
 
 @pytest.mark.parametrize("store", [True, False])
-def test_records_deleted_before_they_were_read_are_said_to_be_lost(
+def test_records_deleted_before_they_were_read_are_reported_as_lost(
     stream: Stream, store: bool
 ) -> None:
     worker = stream.start(store=store)
@@ -251,48 +247,48 @@ def test_records_deleted_before_they_were_read_are_said_to_be_lost(
     stream.wait_committed()
 
 
-# --- stops and kills while something is wrong
+# --- stops and kills during a fault
 
 
 @pytest.mark.parametrize("fault", ["refused", "hanging", "500", "401"])
 @pytest.mark.parametrize("name", ["embedder", "stargate"])
 def test_a_stop_during_a_stall_loses_nothing(stream: Stream, name: str, fault: str) -> None:
-    worker = feed_through(stream)
-    service = service_of(stream, name)
+    worker = process_first_pages(stream)
+    service = fake_of(stream, name)
     undo = FAULTS[fault](service)
     stream.feed(100, start=100)
-    if fault == "hanging":  # it is named only after its time limit
+    if fault == "hanging":  # it is reported only after its timeout
         eventually(lambda: service.stats.faults, DONE_S)
     else:
-        wait_named(worker, name)
+        wait_reported(worker, name)
     worker.signal()
     assert worker.wait(40) == 0
     undo()
     stream.start(4)
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()
     stream.wait_committed()
 
 
 @pytest.mark.parametrize("name", ["embedder", "stargate"])
 def test_a_kill_during_a_stall_loses_nothing(stream: Stream, name: str) -> None:
-    worker = feed_through(stream)
-    undo = FAULTS["500"](service_of(stream, name))
+    worker = process_first_pages(stream)
+    undo = FAULTS["500"](fake_of(stream, name))
     stream.feed(100, start=100)
-    wait_named(worker, name)
+    wait_reported(worker, name)
     worker.kill()
     undo()
     stream.start(2)
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()
     stream.wait_committed()
 
 
-def test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(stream: Stream) -> None:
-    worker = feed_through(stream)
+def test_a_stop_while_the_broker_is_down_loses_nothing(stream: Stream) -> None:
+    worker = process_first_pages(stream)
     stream.feed(50, start=100)
     stream.kafka.down()
-    wait_named(worker, "kafka")
+    wait_reported(worker, "kafka")
     worker.signal()
     assert worker.wait(40) == 0
     stream.kafka.up()
@@ -308,7 +304,7 @@ time.time = lambda: real() + (3600, -3600, 0)[next(calls) // 50 % 3]
 """
 
 
-def test_a_clock_that_jumps_stops_nothing(stream: Stream) -> None:
+def test_a_clock_that_jumps_does_not_stop_the_stream(stream: Stream) -> None:
     worker = stream.start(code=CLOCK_JUMPS)
     stream.feed(100)
     stream.wait_complete()
@@ -317,13 +313,13 @@ def test_a_clock_that_jumps_stops_nothing(stream: Stream) -> None:
     worker.wait_for(r"waiting +service=embedder ")
     stream.ollama.faults.clear()
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()
     worker.stop()
     assert not re.search("fatal|Traceback", worker.log)
 
 
-def test_a_second_signal_ends_at_once_and_loses_nothing(stream: Stream) -> None:
-    worker = feed_through(stream)
+def test_a_second_signal_ends_the_program_at_once_and_nothing_is_lost(stream: Stream) -> None:
+    worker = process_first_pages(stream)
     stream.stargate.faults.hang()
     stream.feed(50, start=100)
     eventually(lambda: stream.stargate.stats.faults, DONE_S)

@@ -1,4 +1,4 @@
-"""A stream of its own for each test."""
+"""Fixtures with a new stream for each test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.flow.stream import Stream
 def stream(
     tmp_path: Path, mock_kafka: MockKafka, ollama: Ollama, stargate: Stargate, rag: Rag
 ) -> Iterator[Stream]:
-    """Stand-ins, and workers that end with the test; their logs are shown when it fails."""
+    """Fakes, and workers that end with the test; a failed test shows their logs."""
     stream = Stream(tmp_path, mock_kafka, ollama, stargate, rag)
     try:
         yield stream

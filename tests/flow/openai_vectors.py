@@ -1,4 +1,4 @@
-"""Which pages have OpenAI's vectors in the store."""
+"""Finds the pages with OpenAI's vectors in the store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.flow.stream import TOLERANCE, Stream
 
 
 def of_openai(stream: Stream, openai: OpenAI) -> set[str]:
-    """The pages whose rows hold OpenAI's vector of their newest text."""
+    """Return the pages whose rows have OpenAI's vector of the newest text."""
     rows = stream.stargate.vectors.rows
     return {
         page

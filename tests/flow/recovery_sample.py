@@ -1,4 +1,4 @@
-"""A recovery store that some version has written, and the topic that it was written from."""
+"""A recovery store of an older version, and the topic of its events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STORE = "store"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of the topic, and what the store has of it.
+    """One event of the topic, and its state in the store.
 
     Attributes:
         state: `settled`, `unsettled` (in the snapshot of an output), `open` (in the snapshot of
@@ -48,7 +48,7 @@ class Event:
 
     @property
     def origin(self) -> tuple[int, int]:
-        """Its partition and offset."""
+        """The partition and offset."""
         return self.partition, self.offset
 
 
@@ -58,11 +58,11 @@ class Sample:
 
     Attributes:
         version: The version that wrote the store.
-        workers: How many worker threads that version ran with.
-        settings: Its settings, beside the addresses of the services.
-        next_epoch: The epoch that the store resumes with: all before it are committed.
+        workers: Number of worker threads of that version.
+        settings: The settings, without the addresses of the services.
+        next_epoch: The resume epoch; all earlier epochs are committed.
         topic: The topic.
-        partitions: How many partitions the topic has.
+        partitions: Number of partitions of the topic.
         events: All events of the topic, in the order in which they were produced.
         vectors: The vectors of long pages, as that version stored them: by page.
     """
@@ -85,7 +85,7 @@ class Sample:
         return cls(**found | {"events": [Event(**event) for event in found["events"]]})
 
     def save(self, directory: Path) -> None:
-        """Write `expected.json`, with one event a line."""
+        """Write `expected.json`, with one event per line."""
         plain = dataclasses.asdict(self)
         lines = [json.dumps(event) for event in plain.pop("events")]
         vectors = [
@@ -105,15 +105,15 @@ class Sample:
         assert kafka.ends(self.topic) == Counter(event.partition for event in self.events)
 
     def awaiting(self, what: str) -> list[Event]:
-        """The events for which something is still to be done."""
+        """Return the events with remaining work."""
         return [event for event in self.events if what in event.awaits]
 
     def newest(self, page_id: str) -> Event:
-        """The last event of a page."""
+        """Return the last event of a page."""
         return [event for event in self.events if event.page_id == page_id][-1]
 
     def stored_texts(self) -> dict[str, str]:
-        """The texts of the rows that were stored when the program was killed, by page."""
+        """Return the texts of the rows that were stored before the kill, by page."""
         texts: dict[str, str] = {}
         for event in self.events:
             if event.page_id is None or event.state not in ("settled", "unsettled"):
@@ -138,12 +138,12 @@ def produce(kafka: MockKafka, topic: str, event: Event) -> None:
 
 
 def copy_store(sample: Path, directory: Path) -> None:
-    """Copy the store of a sample, which no worker may change."""
+    """Copy the store of a sample, because no worker may change the original."""
     directory.mkdir()
     for file in partition_files(sample / STORE):
         shutil.copy(file, directory)
 
 
 def partition_files(store: Path) -> Iterable[Path]:
-    """The files of a recovery store."""
+    """Return the files of a recovery store."""
     return sorted(store.glob("part-*.sqlite3"))

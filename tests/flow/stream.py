@@ -1,4 +1,4 @@
-"""A whole stream for tests: stand-ins, workers, and a model of what the store must hold."""
+"""A complete stream for tests: fakes, workers, and the expected content of the store."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ TOLERANCE = 1e-6
 
 @functools.lru_cache(10_000)
 def expected_vector(text: str) -> list[float]:
-    """The vector that a text must have; it is asked for again at each look."""
+    """Return the expected vector of a text, from a cache."""
     return embed_text(text)
 
 
 def same(found: list[float] | None, text: str) -> bool:
-    """Whether a vector is the right one of a text."""
+    """Whether a vector is the expected one of a text."""
     if found is None:
         return False
     right = expected_vector(text)
@@ -42,31 +42,31 @@ def same(found: list[float] | None, text: str) -> bool:
 
 
 class Offsets(Protocol):
-    """Where a Kafka's partitions end, and how far a group is."""
+    """The end offsets of partitions, and the committed offsets of a group."""
 
     def ends(self, topic: str) -> dict[int, int]:
-        """The offset after the last record, by partition."""
+        """Return the end offset of each partition."""
 
     def committed(self, topic: str, group: str) -> dict[int, int]:
-        """A group's committed offsets, by partition."""
+        """Return the committed offsets of a group, by partition."""
 
 
 def wait_committed(kafka: Offsets, topic: str, group: str, within_s: float) -> None:
-    """Wait until a group has committed the end of every partition: then all of it is done."""
+    """Wait until a group has committed the end of every partition."""
 
     def at_end() -> bool:
         committed = kafka.committed(topic, group)
-        ends = kafka.ends(topic)  # each time anew: more may come
+        ends = kafka.ends(topic)  # read each time, because more records may arrive
         return all(committed.get(partition) == end for partition, end in ends.items() if end)
 
     eventually(at_end, within_s)
 
 
 class Broker(Offsets, Protocol):
-    """A Kafka as these tests use it: the stand-in, or a real one (`tests.real.kafka`).
+    """A Kafka for these tests: the fake, or a real one (`tests.real.kafka`).
 
     Attributes:
-        broker: Its address.
+        broker: The address of the broker.
     """
 
     broker: str
@@ -79,32 +79,32 @@ class Broker(Offsets, Protocol):
         *,
         partition: int | None,
     ) -> None:
-        """Send one record, later where the broker is away."""
+        """Send one record; if the broker is down, send it later."""
 
     def flush(self, timeout_s: float = ...) -> None:
-        """Wait until everything sent is in the broker."""
+        """Wait until the broker has all records."""
 
     def read(self, topic: str) -> list[Record]:
-        """Every record that a topic holds."""
+        """Return all records of a topic."""
 
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         """Delete the records before an offset."""
 
     def down(self) -> None:
-        """Take the broker away."""
+        """Stop the broker."""
 
     def up(self) -> None:
-        """Bring it back."""
+        """Start the broker again."""
 
 
 class Stream:
-    """Stand-ins on real sockets, the program beside them, and what must come of it.
+    """Fakes on real sockets, the program, and the expected results.
 
     Attributes:
-        texts: The newest text of each page; None where it was deleted.
-        workers: All that were started, the last one last.
+        texts: The newest text of each page; None for a deleted page.
+        workers: All workers, in the order of their starts.
         topic: The topic of the changes.
-        letter_topic: Where dead letters go.
+        dead_letter_topic: The topic of the dead letters.
         group: The consumer group.
     """
 
@@ -117,11 +117,11 @@ class Stream:
         rag: Rag,
         *,
         topic: str = TOPIC,
-        letter_topic: str = LETTERS,
+        dead_letter_topic: str = LETTERS,
         group: str = GROUP,
     ) -> None:
         self.directory = directory
-        self.topic, self.letter_topic, self.group = topic, letter_topic, group
+        self.topic, self.dead_letter_topic, self.group = topic, dead_letter_topic, group
         self.kafka, self.ollama, self.stargate, self.rag = kafka, ollama, stargate, rag
         self.texts: dict[str, str | None] = {}
         self.workers: list[Worker] = []
@@ -130,12 +130,12 @@ class Stream:
     # --- workers
 
     def settings(self, **more: str) -> dict[str, str]:
-        """Settings that lead to the stand-ins."""
+        """Return the settings for the fakes."""
         return {
             "KAFKA_BROKER": self.kafka.broker,
             "KAFKA_TOPIC": self.topic,
             "KAFKA_GROUP": self.group,
-            "DEAD_LETTER_TOPIC": self.letter_topic,
+            "DEAD_LETTER_TOPIC": self.dead_letter_topic,
             "KAFKA_OPTIONS": '{"fetch.wait.max.ms": 5}',
             "EMBED_URL": self.ollama.embed_url,
             "STARGATE_URL": self.stargate.url,
@@ -147,7 +147,7 @@ class Stream:
 
     @property
     def store(self) -> Path:
-        """The recovery store; made when first asked for."""
+        """The recovery store, which the first use creates."""
         directory = self.directory / "recovery"
         return directory if directory.is_dir() else create_store(directory)
 
@@ -178,13 +178,13 @@ class Stream:
         ]
 
     def kill_all(self) -> None:
-        """Kill what still runs."""
+        """Kill all running workers."""
         for worker in self.workers:
             if worker.is_running:
                 worker.kill()
 
     def end(self) -> None:
-        """Kill what still runs, and show every log for a test that failed."""
+        """Kill all running workers, and print all logs for a failed test."""
         self.kill_all()
         for number, worker in enumerate(self.workers):
             print(f"--- worker {number}", worker.log, sep="\n")
@@ -202,23 +202,23 @@ class Stream:
         self.send(page_id, {"page_id": page_id, "op": "d"})
 
     def feed(self, count: int, start: int = 0) -> None:
-        """Create pages `page start` to `page start+count-1`, each with a text of its own."""
+        """Create pages `page start` to `page start+count-1`, each with its own text."""
         for number in range(start, start + count):
             self.write(f"page {number}", f"the text of page number {number}", "c")
         self.kafka.flush()
 
     def raw(self, value: bytes | None, key: bytes | None = None, partition: int = 0) -> None:
-        """Send an event as it is."""
+        """Send an event unchanged."""
         self.kafka.produce(self.topic, key, value, partition=partition)
 
     def send(self, page_id: str, event: object, partition: int | None = None) -> None:
         """Send an event; by default to the partition of its page."""
         self.kafka.produce(self.topic, page_id, json.dumps(event), partition=partition)
 
-    # --- what came of it
+    # --- results
 
     def missing(self, *, deletes: bool = False) -> list[str]:
-        """What is wrong in the store and in the notifications, in words; empty if all is well.
+        """Return the problems of the store and of the notifications; empty without problems.
 
         Args:
             deletes: Whether rows of deleted pages must be gone (ON_DELETE=delete).
@@ -242,7 +242,7 @@ class Stream:
             yield f"{page_id}: not notified of its last vector"
 
     def _is_right(self, state: str, text: str, vector: Callable[[], list[float] | None]) -> bool:
-        """Whether there is the vector of a text; looked at once in each state that has it."""
+        """Whether the row has the vector of a text; the result is cached."""
         if (state, text) in self._right:
             return True
         is_right = same(vector(), text)
@@ -251,10 +251,10 @@ class Stream:
         return is_right
 
     def wait_complete(self, within_s: float = DONE_S, *, deletes: bool = False) -> None:
-        """Wait until the store and the notifications are as they must be.
+        """Wait until the store and the notifications are complete.
 
         Raises:
-            AssertionError: They are not in time; says what is missing.
+            AssertionError: With what is missing at the timeout.
         """
         give_up = time.monotonic() + within_s
         while True:
@@ -267,7 +267,7 @@ class Stream:
             time.sleep(0.02)
 
     def wait_rows(self, count: int, within_s: float = DONE_S) -> None:
-        """Wait until so many rows are in the store."""
+        """Wait until the store has this number of rows."""
         vectors = self.stargate.vectors
         eventually(lambda: len(vectors.rows) >= count or not self.workers[-1].is_running, within_s)
         assert len(vectors.rows) >= count, "the worker has ended"
@@ -276,16 +276,18 @@ class Stream:
         """Wait until the group has committed the end of every partition."""
         wait_committed(self.kafka, self.topic, self.group, within_s)
 
-    def letters(self) -> list[Record]:
-        """All dead letters."""
-        return self.kafka.read(self.letter_topic)
+    def dead_letters(self) -> list[Record]:
+        """Return all dead letters."""
+        return self.kafka.read(self.dead_letter_topic)
 
-    def wait_letters(self, count: int, within_s: float = DONE_S) -> list[Record]:
-        """Wait until there are so many dead letters."""
-        return eventually(lambda: found if len(found := self.letters()) >= count else [], within_s)
+    def wait_dead_letters(self, count: int, within_s: float = DONE_S) -> list[Record]:
+        """Wait until there are this number of dead letters."""
+        return eventually(
+            lambda: found if len(found := self.dead_letters()) >= count else [], within_s
+        )
 
     def embedded(self) -> Counter[str]:
-        """How often each page's text was embedded; what the program asks by itself left out."""
+        """Return how often each page's text was embedded, without the program's own texts."""
         sent = Counter(self.ollama.texts or ())
         wanted = {text for text in self.texts.values() if text}
         return Counter({text: count for text, count in sent.items() if text in wanted})

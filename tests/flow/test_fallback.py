@@ -1,4 +1,4 @@
-"""EMBED_FALLBACK=openai over real sockets: an outage, its vectors, and their replay."""
+"""EMBED_FALLBACK=openai: an outage, its vectors, and their replay."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fallback(fake_openai: OpenAI) -> Settings:
 
 @pytest.fixture
 def replay(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> Replay:
-    """Gives the letters `other-space` another chance, as a person does."""
+    """Replay the dead letters `other-space`."""
     monkeypatch.setenv("COLUMNS", "200")
 
     def run() -> str:
@@ -43,17 +43,17 @@ def replay(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> Replay:
 
 
 def wait_for_fallback(stream: Stream, openai: OpenAI, pages: set[str]) -> None:
-    """Wait until these pages, and no others, have a vector of the fallback and a letter."""
+    """Wait until exactly these pages have a vector of the fallback and a dead letter."""
     eventually(lambda: of_openai(stream, openai) == pages, DONE_S)
-    stream.wait_letters(len(pages))
-    assert {letter.headers["reason"] for letter in stream.letters()} == {b"other-space"}
+    stream.wait_dead_letters(len(pages))
+    assert {letter.headers["reason"] for letter in stream.dead_letters()} == {b"other-space"}
 
 
 def named(start: int, count: int) -> set[str]:
     return {f"page {n}" for n in range(start, start + count)}
 
 
-def test_an_outage_is_bridged_and_its_pages_are_embedded_again_by_a_replay(
+def test_the_fallback_bridges_an_outage_and_a_replay_embeds_its_pages_again(
     stream: Stream, fake_openai: OpenAI, fallback: Settings, replay: Replay
 ) -> None:
     vectors = stream.stargate.vectors
@@ -79,22 +79,22 @@ def test_an_outage_is_bridged_and_its_pages_are_embedded_again_by_a_replay(
     stream.write("page 100", "changed since by the embedder itself")
     stream.feed(20, start=300)
     eventually(lambda: worker.metric("gibsey_other_space_pages") == 99, DONE_S)
-    assert fake_openai.stats.items == 101  # the pages, and the word that it was asked first
+    assert fake_openai.stats.items == 101  # the pages and the canary
     assert "99 to send" in replay()
     stream.wait_complete()
     eventually(lambda: worker.metric("gibsey_other_space_pages") == 0, DONE_S)
     assert {vectors.text(page, "model") for page in stream.texts} == {"nomic-embed-text"}
     assert "0 to send" in replay()
-    assert len(stream.letters()) == 100
+    assert len(stream.dead_letters()) == 100
     stream.wait_committed()
     worker.stop()
 
 
 @pytest.mark.parametrize("store", [True, False])
-def test_a_kill_while_the_fallback_works_loses_neither_a_page_nor_a_letter(
+def test_a_kill_during_the_fallback_loses_neither_a_page_nor_a_dead_letter(
     stream: Stream, fake_openai: OpenAI, fallback: Settings, replay: Replay, store: bool
 ) -> None:
-    """Ollama is away from the very start: the fallback has to do without its facts."""
+    """Ollama is down from the start, so the fallback does not know its context."""
     stream.ollama.refuse()
     fake_openai.text_s = 0.005
     stream.feed(200)
@@ -105,10 +105,10 @@ def test_a_kill_while_the_fallback_works_loses_neither_a_page_nor_a_letter(
     worker = stream.start(store=store, **fallback)
     eventually(lambda: of_openai(stream, fake_openai) == named(0, 200), DONE_S)
     stream.wait_committed()
-    origins = {letter.headers["origin"] for letter in stream.letters()}
+    origins = {letter.headers["origin"] for letter in stream.dead_letters()}
     assert len(origins) == 200
     if store:
-        # how many it remembers after two kills has been seen to vary; the letters are exact
+        # the gauge may vary after two kills; the dead letters are exact
         eventually(lambda: worker.metric("gibsey_other_space_pages") == 200, DONE_S)
     stream.ollama.accept()
     worker.wait_for("the fallback.s work ends")
@@ -129,13 +129,13 @@ def test_a_cluster_settles_the_pages_of_its_fallback_once(
         worker.wait_for("the fallback.s work ends")
     replay()
     stream.wait_complete()
-    assert len(stream.letters()) == 100
+    assert len(stream.dead_letters()) == 100
     for worker in workers:
         worker.signal()
     assert [worker.wait() for worker in workers] == [0, 0]
 
 
-def test_a_fallback_without_credit_is_named_beside_the_embedder_and_nothing_is_lost(
+def test_a_fallback_without_credit_is_reported_and_nothing_is_lost(
     stream: Stream, fake_openai: OpenAI, fallback: Settings
 ) -> None:
     fake_openai.exhaust()
@@ -150,12 +150,12 @@ def test_a_fallback_without_credit_is_named_beside_the_embedder_and_nothing_is_l
     stream.ollama.accept()
     stream.wait_complete()
     eventually(lambda: not worker.stalled(), DONE_S)
-    assert not stream.letters()
+    assert not stream.dead_letters()
     assert API_KEY not in worker.log
     worker.stop()
 
 
-def test_a_fallback_with_a_wrong_key_is_named_and_its_key_is_not(
+def test_a_fallback_with_a_wrong_key_is_reported_without_the_key(
     stream: Stream, fake_openai: OpenAI, fallback: Settings
 ) -> None:
     stream.ollama.refuse()
@@ -165,4 +165,4 @@ def test_a_fallback_with_a_wrong_key_is_named_and_its_key_is_not(
     assert "s3cret" not in worker.log + str(worker.status())
     stream.ollama.accept()
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()

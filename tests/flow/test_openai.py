@@ -1,4 +1,4 @@
-"""EMBED_PROVIDER=openai through the whole stream: its limits, and a vector for each page."""
+"""EMBED_PROVIDER=openai in the complete stream: its limits, and a vector for each page."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def start(stream: Stream, openai: OpenAI, *, code: str = "", **settings: Any) ->
 
 
 def wait_right(stream: Stream, openai: OpenAI) -> None:
-    """Wait until each page has OpenAI's vector of its own text; no page was given up."""
+    """Wait until each page has OpenAI's vector of its text, without dead letters."""
     eventually(lambda: of_openai(stream, openai) == set(stream.texts), DONE_S)
     stream.wait_committed()
-    assert not stream.letters()
+    assert not stream.dead_letters()
     assert not stream.ollama.stats.requests
 
 
 def at_once(stream: Stream, openai: OpenAI, pages: int, **settings: str) -> Worker:
-    """Start with so many pages waiting, so that windows are as large as they can be."""
+    """Start with a backlog, so that windows are as large as possible."""
     openai.refuse()
     worker = start(stream, openai, **settings)
     eventually(lambda: worker.has_begun and worker.status()["tasks"]["open_pages"] == pages, DONE_S)
@@ -44,10 +44,10 @@ def at_once(stream: Stream, openai: OpenAI, pages: int, **settings: str) -> Work
     return worker
 
 
-def test_a_window_beyond_the_limits_of_a_request_goes_in_several(
+def test_a_window_beyond_the_limits_of_a_request_is_split(
     stream: Stream, fake_openai: OpenAI
 ) -> None:
-    """Forty pages of 8,000 tokens among short ones; answers come out of order."""
+    """Forty pages of 8,000 tokens between short ones, with vectors out of order."""
     for number in range(40):
         stream.write(f"long {number}", f"page{number} " + "w " * 7990)
     stream.feed(1000)
@@ -72,7 +72,7 @@ def test_several_requests_are_in_flight(
         worker.stop()
 
 
-def test_a_server_with_smaller_limits_is_asked_in_smaller_requests(stream: Stream) -> None:
+def test_a_server_with_smaller_limits_gets_smaller_requests(stream: Stream) -> None:
     with OpenAI(max_inputs=20, max_request_tokens=100) as server:
         stream.feed(200)
         worker = at_once(stream, server, 200)
@@ -81,7 +81,7 @@ def test_a_server_with_smaller_limits_is_asked_in_smaller_requests(stream: Strea
         worker.stop()
 
 
-def test_a_rate_limit_is_waited_for_and_nobody_comes_before_it_is_over(
+def test_no_request_is_sent_before_a_rate_limit_is_over(
     stream: Stream, fake_openai: OpenAI
 ) -> None:
     rate = fake_openai.rate = Rate(requests=4, seconds=0.5)
@@ -93,7 +93,7 @@ def test_a_rate_limit_is_waited_for_and_nobody_comes_before_it_is_over(
     worker.stop()
 
 
-def test_an_account_without_credit_is_left_alone_until_there_is_some(
+def test_an_account_without_credit_gets_few_requests_until_it_has_credit(
     stream: Stream, fake_openai: OpenAI
 ) -> None:
     worker = start(stream, fake_openai, code=QUOTA_PAUSE_OF_1_S)

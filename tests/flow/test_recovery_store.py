@@ -72,7 +72,7 @@ def test_a_store_is_finished_and_its_page_versions_still_count(
     worker.stop()
     assert stream.stargate.vectors.writes == counted(sample.awaiting("store"), new)
     assert stream.rag.counts == counted(sample.awaiting("notify"), new)
-    assert len(stream.letters()) == len(LETTERS)
+    assert len(stream.dead_letters()) == len(LETTERS)
 
 
 def resume(stream: Stream, sample: Sample, workers: int) -> Worker:
@@ -88,7 +88,7 @@ def wait_finished(stream: Stream, sample: Sample) -> None:
     stored, notified = len(sample.awaiting("store")), len(sample.awaiting("notify"))
     eventually(lambda: stream.stargate.vectors.writes.total() >= stored, DONE_S)
     eventually(lambda: stream.rag.stats.items >= notified, DONE_S)
-    stream.wait_letters(len(LETTERS))
+    stream.wait_dead_letters(len(LETTERS))
     stream.wait_committed()
 
 
@@ -129,9 +129,9 @@ def assert_embedded(stream: Stream, sample: Sample) -> None:
 def assert_letters(stream: Stream, sample: Sample) -> None:
     found = {
         letter.headers["origin"].decode(): (letter.headers["reason"].decode(), letter.value)
-        for letter in stream.letters()
+        for letter in stream.dead_letters()
     }
-    assert len(found) == len(stream.letters())
+    assert len(found) == len(stream.dead_letters())
     assert found == {
         f"{sample.topic}:{event.partition}:{event.offset}": (reason, event.value.encode())
         for reason in LETTERS
@@ -211,7 +211,7 @@ def test_a_store_of_a_newer_layout_is_rejected_before_anything_is_read_or_commit
     assert worker.wait() == 1
     assert_rejected(worker)
     assert not {*stream.ollama.texts} & {event.text for event in sample.events}
-    assert not stream.letters()
+    assert not stream.dead_letters()
     assert snapshots(stream.store, sample.next_epoch) == before
     assert not stream.kafka.committed(stream.topic, stream.group)
     assert not stream.stargate.vectors.history

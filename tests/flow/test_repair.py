@@ -1,4 +1,4 @@
-"""A store that was damaged, and one of another model, brought right by the commands and the stream."""
+"""Repairs of a damaged store and of a store of another model, with commands and stream."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def command(stream: Stream, *arguments: str, **settings: str) -> subprocess.Pope
 
 
 def run(stream: Stream, *arguments: str, **settings: str) -> Result:
-    """Run a command to its end, in this process."""
+    """Run a command in this process."""
     environment = stream.settings(RECOVERY_DIR=str(stream.store), **settings)
     return CliRunner().invoke(app, list(arguments), env=environment)
 
 
 def audit(stream: Stream, *arguments: str, code: int, **settings: str) -> dict[str, Any]:
-    """Run an audit; returns what it reports."""
+    """Run an audit, and return its report."""
     result = run(stream, "audit", "--json", "--skew", "0", *arguments, **settings)
     assert result.exit_code == code, result.output
     report: dict[str, Any] = json.loads(result.stdout)
@@ -51,12 +51,12 @@ def audit(stream: Stream, *arguments: str, code: int, **settings: str) -> dict[s
 
 
 def write_pages(stream: Stream, count: int = PAGES) -> None:
-    """Write pages into the database, and their changes into the topic."""
+    """Write pages to the database, and their changes to the topic."""
     stream.feed(count)
     stream.stargate.pages.seed((page, {"body": text}) for page, text in stream.texts.items())
 
 
-def test_a_store_damaged_in_known_ways_is_found_out_and_mended(stream: Stream) -> None:
+def test_an_audit_finds_and_repairs_known_damage(stream: Stream) -> None:
     vectors = stream.stargate.vectors
     vectors.columns["model"] = "text"
     model: dict[str, Any] = {"STARGATE_MODEL_COLUMN": "model"}
@@ -87,7 +87,7 @@ def test_a_store_damaged_in_known_ways_is_found_out_and_mended(stream: Stream) -
     stream.wait_committed()
     assert set(vectors.rows) == set(stream.texts)
     assert audit(stream, code=0, **model)["result"] == "clean"
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
 ODD_IDS = (
@@ -95,11 +95,11 @@ ODD_IDS = (
     '"q"', "line\nbreak", "tab\t", "rows", "\u6771\u4eac \U0001f469\u200d\U0001f680", "\u00a0", "-0", "null",
 )  # fmt: skip
 LOOKALIKES = ("edge", "quoted", " it's", "a", "b", "'..'")
-"""Rows without a page that a careless hand would take for one of the others, or remove with it."""
+"""Rows without a page, whose ids are similar to those of other pages."""
 
 
 def damaged(right: dict[str, Any]) -> list[dict[str, Any] | None]:
-    """A row in every wrong form that a store can hold; None: gone."""
+    """Return a row in every wrong form; None means that the row is missing."""
     vector = right["vector"]
     return [
         None,
@@ -117,7 +117,7 @@ def damaged(right: dict[str, Any]) -> list[dict[str, Any] | None]:
     ]
 
 
-def test_every_form_of_damage_is_mended_whatever_the_id_of_its_page(
+def test_an_audit_repairs_every_form_of_damage_for_every_form_of_id(
     stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_scan, "SETTLE_S", 0.0)
@@ -131,7 +131,7 @@ def test_every_form_of_damage_is_mended_whatever_the_id_of_its_page(
     stream.wait_complete()
     stream.wait_committed()
     rows = {page: orjson.loads(vectors.rows[page]) for page in ODD_IDS}
-    for turn in range(3):  # each id meets three of the twelve forms, each form five ids
+    for turn in range(3):  # each id has three of the twelve forms, and each form five ids
         for number, (page, right) in enumerate(rows.items()):
             forms = damaged(right)
             row = forms[(number + 5 * turn) % len(forms)]
@@ -146,10 +146,10 @@ def test_every_form_of_damage_is_mended_whatever_the_id_of_its_page(
         stream.wait_committed()
         assert audit(stream, code=0, **model)["result"] == "clean"
         assert {page: orjson.loads(row) for page, row in vectors.rows.items()} == rows
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
-def test_a_model_is_changed_in_place_by_the_steps_of_docs_models(stream: Stream) -> None:
+def test_the_steps_of_docs_models_change_the_model_in_place(stream: Stream) -> None:
     vectors, new = stream.stargate.vectors, "another-model"
     write_pages(stream)
     worker = stream.start()
@@ -181,7 +181,7 @@ def test_a_model_is_changed_in_place_by_the_steps_of_docs_models(stream: Stream)
     assert (found["compared"], found["matches"][0]["page_id"]) == (60, "page 7")
 
 
-def test_a_backfill_that_was_killed_goes_on_and_every_page_is_embedded_anew(
+def test_a_killed_backfill_continues_and_embeds_every_page_again(
     stream: Stream,
 ) -> None:
     write_pages(stream, 200)
@@ -216,7 +216,7 @@ def test_a_backfill_that_was_killed_goes_on_and_every_page_is_embedded_anew(
 
 
 def test_a_change_that_is_written_during_a_backfill_wins(stream: Stream) -> None:
-    """The backfill has read the old text and sends it after the new one has come."""
+    """The backfill has read the old text, and sends it after the new text."""
     write_pages(stream, 10)
     stream.start()
     stream.wait_complete()

@@ -1,4 +1,4 @@
-"""No secret appears in anything that the program puts out."""
+"""No output of the program contains a secret."""
 
 from __future__ import annotations
 
@@ -53,29 +53,27 @@ def _assert_hidden(told: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-def test_secrets_are_in_no_log_line_and_on_no_page_of_the_status_port(
-    stream: Stream, form: str
-) -> None:
+def test_no_secret_is_in_the_log_or_on_the_status_port(stream: Stream, form: str) -> None:
     with Stargate(users={"alice": SECRETS["STARGATE_PASSWORD"]}) as stargate:
         worker = stream.start(**_settings(stream, stargate), LOG_FORMAT=form)
-        # services that quote what they were sent
+        # services that quote the request
         quote = " ".join([*SECRETS.values(), *WITHIN]).encode()
         stream.rag.faults.status(401, b'{"error":"who are you, ' + quote + b'"}')
         stream.write("a", "a page")
         stream.raw(b"garbage")
         stream.kafka.flush()
-        eventually(lambda: len(stream.letters()) == 2, DONE_S)
+        eventually(lambda: len(stream.dead_letters()) == 2, DONE_S)
         eventually(lambda: stargate.vectors.vector("a") is not None, DONE_S)
         answers = [httpx.get(f"http://127.0.0.1:{worker.status_port}/{page}") for page in PAGES]
         worker.stop()
-        details = [letter.headers["detail"].decode() for letter in stream.letters()]
+        details = [letter.headers["detail"].decode() for letter in stream.dead_letters()]
     told = "\n".join([worker.log, *(answer.text for answer in answers), *details])
     assert "Upsert OK" in told
     assert "who are you" in told
     _assert_hidden(told)
 
 
-def test_secrets_are_in_nothing_that_a_command_prints(stream: Stream) -> None:
+def test_no_secret_is_in_the_output_of_a_command(stream: Stream) -> None:
     stream.raw(b"garbage")
     with Stargate(users={"alice": "another password"}) as stargate:
         environment = passed_on() | stream.settings(**_settings(stream, stargate))

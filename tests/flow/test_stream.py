@@ -1,4 +1,4 @@
-"""The real program over real sockets: what comes in, what comes out, how it ends and goes on."""
+"""The real program with fakes of all services: events, results, stops and restarts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.flow.stream import DONE_S, TOPIC, Stream
 from tests.flow.worker import free_port
 
 SOON_S = 10.0
-"""How long SIGTERM may take where services answer."""
+"""The maximum duration of a stop while all services respond."""
 
 
-# --- what comes out
+# --- results of events
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -32,7 +32,7 @@ def test_every_page_becomes_the_right_row_and_one_notification(
     assert set(stream.rag.counts.values()) == {1}
     assert set(stream.stargate.vectors.writes.values()) == {1}
     assert set(stream.embedded().values()) == {1}
-    assert not stream.letters()
+    assert not stream.dead_letters()
     stream.wait_committed()
     assert "Upsert OK" in worker.log
     eventually(lambda: worker.status()["lag"]["total"] == 0, DONE_S)
@@ -42,7 +42,7 @@ def test_every_page_becomes_the_right_row_and_one_notification(
 
 
 @pytest.mark.parametrize("on_delete", ["ignore", "delete"])
-def test_the_newest_text_wins_and_a_deleted_row_goes_only_where_that_is_set(
+def test_the_newest_text_wins_and_a_row_is_deleted_only_with_the_setting(
     stream: Stream, on_delete: str
 ) -> None:
     stream.start(2, ON_DELETE=on_delete)
@@ -59,7 +59,7 @@ def test_the_newest_text_wins_and_a_deleted_row_goes_only_where_that_is_set(
     stream.wait_complete(deletes=on_delete == "delete")
     kept = [f"page {n}" in stream.stargate.vectors.rows for n in range(10, 14)]
     assert kept == [on_delete == "ignore"] * 4
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
 # --- bad input
@@ -119,10 +119,10 @@ ODD = {
         b'{"value":"in another form","deletion_ts":7,"set":true},"body":"written at time 0"}}}'
     ),
 }
-"""Events that look bad and are not, by the page that they are about."""
+"""Valid events that look invalid, by page."""
 
 
-def test_bad_events_become_dead_letters_and_their_neighbours_are_unharmed(stream: Stream) -> None:
+def test_bad_events_become_dead_letters_and_do_not_affect_their_neighbours(stream: Stream) -> None:
     stream.feed(1)
     for number, value in enumerate([*BAD.values(), *SKIPPED.values()]):
         stream.raw(value, f"key {number}".encode())
@@ -130,8 +130,8 @@ def test_bad_events_become_dead_letters_and_their_neighbours_are_unharmed(stream
     stream.kafka.flush()
     worker = stream.start()
     stream.wait_complete()
-    letters = {letter.key: letter for letter in stream.wait_letters(len(BAD))}
-    assert len(stream.letters()) == len(BAD)
+    letters = {letter.key: letter for letter in stream.wait_dead_letters(len(BAD))}
+    assert len(stream.dead_letters()) == len(BAD)
     sent = {record.key: record for record in stream.kafka.read(TOPIC)}
     for number, (name, value) in enumerate(BAD.items()):
         letter = letters[f"key {number}".encode()]
@@ -148,31 +148,31 @@ def test_bad_events_become_dead_letters_and_their_neighbours_are_unharmed(stream
 
 def test_events_that_only_look_bad_become_rows(stream: Stream) -> None:
     for page, value in ODD.items():
-        body = json.loads(value.replace(b"9" * 5000, b"9"))  # Python reads no longer numbers
+        body = json.loads(value.replace(b"9" * 5000, b"9"))  # Python does not parse longer numbers
         body = body.get("payload", {}).get("after", body)["body"]
         stream.texts[page] = body
         stream.raw(value, b"key")
     stream.kafka.flush()
     stream.start()
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()
     assert len(stream.stargate.vectors.rows) == len(ODD)
 
 
-def test_a_page_id_too_long_for_stargate_costs_its_row_alone(stream: Stream) -> None:
+def test_a_page_id_that_is_too_long_for_stargate_costs_only_its_own_row(stream: Stream) -> None:
     page = "long " * 14_000
     stream.raw(json.dumps({"page_id": page, "body": "of 70 kB", "op": "c"}).encode(), b"long")
     stream.feed(10)
     stream.start()
     stream.wait_complete()
-    (letter,) = stream.wait_letters(1)
+    (letter,) = stream.wait_dead_letters(1)
     assert letter.key == b"long"
     assert letter.headers["reason"] == b"refused-by-stargate"
     assert b"too long" in letter.headers["detail"]
     stream.wait_committed()
 
 
-def test_a_dead_letter_too_large_for_its_topic_goes_without_its_value(stream: Stream) -> None:
+def test_a_dead_letter_that_is_too_large_for_its_topic_has_no_value(stream: Stream) -> None:
     large = b'{"page_id":"large","op":"c","body":"' + b"a" * 1_100_000 + b'"}'
     producer = Producer({"bootstrap.servers": stream.kafka.broker, "message.max.bytes": 4_000_000})
     producer.produce(TOPIC, key=b"large", value=large, partition=0)
@@ -181,14 +181,14 @@ def test_a_dead_letter_too_large_for_its_topic_goes_without_its_value(stream: St
     options = {"fetch.wait.max.ms": 5, "message.max.bytes": 1_000_000}
     stream.start(KAFKA_OPTIONS=json.dumps(options))
     stream.wait_complete()
-    (letter,) = stream.wait_letters(1)
+    (letter,) = stream.wait_dead_letters(1)
     assert (letter.key, letter.value) == (b"large", None)
     assert letter.headers["original-size"] == str(len(large)).encode()
     assert letter.headers["reason"] == b"undecodable"
     stream.wait_committed()
 
 
-def test_a_topic_of_schema_registry_frames_stalls_until_a_good_event_comes(
+def test_a_topic_of_schema_registry_frames_stalls_the_stream_until_a_valid_event(
     stream: Stream,
 ) -> None:
     for number in range(150):
@@ -197,31 +197,31 @@ def test_a_topic_of_schema_registry_frames_stalls_until_a_good_event_comes(
     worker = stream.start()
     worker.wait_for(r"waiting .*schema-registry frames.*JsonConverter")
     assert "kafka" in worker.stalled()
-    assert not stream.letters()
+    assert not stream.dead_letters()
     stream.feed(20)
     stream.wait_complete()
-    assert len(stream.wait_letters(150)) == 150
+    assert len(stream.wait_dead_letters(150)) == 150
     eventually(lambda: not worker.stalled(), DONE_S)
     stream.wait_committed()
 
 
-def test_a_hundred_events_without_a_good_one_stall_the_stream(stream: Stream) -> None:
+def test_a_hundred_invalid_events_in_a_row_stall_the_stream(stream: Stream) -> None:
     for number in range(300):
         stream.raw(b"<xml/>", partition=number % 3)
     stream.kafka.flush()
-    for _ in range(2):  # what is stored or committed meanwhile must not move it on
+    for _ in range(2):  # rows and commits in the meantime must not end the stall
         worker = stream.start()
         worker.wait_for(r"waiting .*none of the first 100 events.*KAFKA_TOPIC")
         worker.wait_for("status port")
         assert "kafka" in worker.stalled()
         worker.stop()
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
-# --- ends, and goes on
+# --- stops and restarts
 
 
-def test_a_restart_on_other_worker_counts_embeds_nothing_again_and_misses_nothing(
+def test_a_restart_with_another_number_of_workers_embeds_nothing_again_and_misses_nothing(
     stream: Stream,
 ) -> None:
     stream.ollama.text_s = 0.003
@@ -235,10 +235,10 @@ def test_a_restart_on_other_worker_counts_embeds_nothing_again_and_misses_nothin
     stream.wait_complete(1)
     assert set(stream.embedded().values()) == {1}
     assert set(stream.rag.counts.values()) == {1}
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
-def test_nothing_is_missing_after_kills_in_the_middle(stream: Stream) -> None:
+def test_nothing_is_missing_after_kills(stream: Stream) -> None:
     stream.ollama.text_s = 0.003
     stream.feed(300)
     for workers, rows in ((1, 80), (4, 180)):
@@ -247,10 +247,10 @@ def test_nothing_is_missing_after_kills_in_the_middle(stream: Stream) -> None:
         worker.kill()
     stream.start(2)
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
-def test_without_a_store_it_resumes_from_what_the_group_has_committed(stream: Stream) -> None:
+def test_without_a_store_the_stream_resumes_from_the_committed_offsets(stream: Stream) -> None:
     stream.feed(100)
     worker = stream.start(store=False)
     stream.wait_complete()
@@ -283,7 +283,7 @@ def test_a_store_of_another_version_is_rejected_in_one_line(stream: Stream) -> N
     assert "Traceback" not in worker.log
 
 
-def test_a_store_with_the_buckets_of_version_0_1_is_refused_in_one_line(stream: Stream) -> None:
+def test_a_store_with_the_buckets_of_version_0_1_is_rejected_in_one_line(stream: Stream) -> None:
     stream.feed(5)
     names = "import connectors.core.buckets as b; b.BUCKET_KEYS = [f'{n:02d}' for n in range(16)]"
     old = stream.start(code=names)
@@ -296,7 +296,7 @@ def test_a_store_with_the_buckets_of_version_0_1_is_refused_in_one_line(stream: 
     assert "remove the store" in line
 
 
-def test_broken_settings_are_all_named_at_once_and_the_exit_code_is_2(stream: Stream) -> None:
+def test_all_problems_of_settings_are_reported_at_once_with_exit_code_2(stream: Stream) -> None:
     worker = stream.start(store=False, WINDOW_PAGES="no", ON_DELETE="maybe", EMBED_URL="gopher:x")
     assert worker.wait() == 2
     for name in ("WINDOW_PAGES", "ON_DELETE", "EMBED_URL"):
@@ -304,7 +304,7 @@ def test_broken_settings_are_all_named_at_once_and_the_exit_code_is_2(stream: St
     assert "Traceback" not in worker.log
 
 
-def test_a_second_worker_on_the_same_store_is_refused_in_one_line(stream: Stream) -> None:
+def test_a_second_worker_on_the_same_store_is_rejected_in_one_line(stream: Stream) -> None:
     first = stream.start().wait_started()
     second = stream.start()
     assert second.wait() == 1
@@ -313,16 +313,16 @@ def test_a_second_worker_on_the_same_store_is_refused_in_one_line(stream: Stream
     assert first.is_running
 
 
-def test_bytewax_s_own_server_is_warned_about(stream: Stream) -> None:
+def test_bytewaxs_own_web_server_gets_a_warning(stream: Stream) -> None:
     worker = stream.start(store=False, BYTEWAX_DATAFLOW_API_ENABLED="0")
     worker.wait_for("port 3030 of all addresses.*remedy=.*even 0, turns it on")
-    worker.kill()  # before or after that server has its port: it is not ours to test
+    worker.kill()  # with or without a free port for that server, which this test does not check
 
 
 # --- clusters
 
 
-def test_a_cluster_whose_member_dies_ends_and_gets_all_pages_right_when_restarted(
+def test_a_cluster_ends_when_a_process_dies_and_completes_all_pages_after_a_restart(
     stream: Stream,
 ) -> None:
     stream.ollama.text_s = 0.002
@@ -335,10 +335,10 @@ def test_a_cluster_whose_member_dies_ends_and_gets_all_pages_right_when_restarte
     assert codes[0] != 0
     stream.start_cluster()
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
-def test_an_address_of_the_cluster_that_is_taken_is_told(stream: Stream) -> None:
+def test_a_cluster_address_that_is_in_use_is_reported(stream: Stream) -> None:
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         addresses = f"127.0.0.1:{taken.getsockname()[1]};127.0.0.1:{free_port()}"
         worker = stream.start(arguments=["-i", "0", "-a", addresses], STATUS_PORT="0")
@@ -347,7 +347,7 @@ def test_an_address_of_the_cluster_that_is_taken_is_told(stream: Stream) -> None
     assert "BYTEWAX_ADDRESSES" in worker.log
 
 
-def test_a_cluster_without_a_store_is_refused(stream: Stream) -> None:
+def test_a_cluster_without_a_store_is_rejected(stream: Stream) -> None:
     addresses = f"127.0.0.1:{free_port()};127.0.0.1:{free_port()}"
     worker = stream.start(store=False, arguments=["-i", "0", "-a", addresses])
     assert worker.wait() == 1

@@ -1,4 +1,4 @@
-"""The real program as a process of its own, for tests: started, watched, stopped, killed."""
+"""The real program in a process of its own, for tests."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
-"""Of the environment of the tests; settings that somebody has set must not reach the worker."""
+"""Variables of the tests' environment for the worker; it must not get other settings."""
 BYTEWAX_RUN = ("-m", "bytewax.run", "dataflow.main")
 PORTS = range(10_000, 20_000)
-"""Below those that the system takes for connections and for servers that ask for any."""
+"""Below the ports that the system assigns to connections and servers."""
 PORTS_A_TURN = 4
 START_S = 60.0
 SNAPSHOT_S = 1
@@ -34,18 +34,18 @@ SNAPSHOT_S = 1
 
 
 def passed_on() -> dict[str, str]:
-    """What of the tests' environment the program is given."""
+    """Return the variables of the tests' environment for the program."""
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
 def free_port(in_a_row: int = 1) -> int:
-    """A port that nobody listens on, and that no server is given which asks for any.
+    """Return a free port that the system does not assign to other servers.
 
-    What one call gave, no other gives, here or in a neighbour of a parallel run, before all have
-    had their turn: two drawn at random are the same once in some thousand starts.
+    No other call, also in a parallel test process, returns the same port before all ports
+    were used. Two random ports would be equal once in some thousand starts.
 
     Args:
-        in_a_row: How many to have: the first is told, the others follow it.
+        in_a_row: Number of consecutive ports, of which the first is returned.
     """
     assert in_a_row <= PORTS_A_TURN
     while True:
@@ -65,7 +65,7 @@ def _ports() -> Iterator[int]:
 
 
 def create_store(directory: Path) -> Path:
-    """Make a recovery store: a copy of an empty one, since to make one costs a process."""
+    """Create a recovery store as a copy of an empty one, which is faster than a process."""
     shutil.copytree(_empty_store().name, directory)
     return directory
 
@@ -82,14 +82,14 @@ class Worker:
     """One process of the program.
 
     Args:
-        directory: Its working directory, where its log is kept; no `.env` should be there.
+        directory: The working directory, with the log; it should not contain a `.env`.
         settings: Its settings.
         arguments: Further arguments of `bytewax.run`.
-        code: Python to run before the program, in its process: to make it another version.
-        program: What runs it, if not `bytewax.run`.
+        code: Python code that runs before the program, in the same process.
+        program: The module to run; default: `bytewax.run`.
 
     Attributes:
-        status_port: Where its status port is.
+        status_port: The status port.
     """
 
     def __init__(
@@ -125,29 +125,29 @@ class Worker:
 
     @property
     def log(self) -> str:
-        """All that it has written."""
+        """The complete log."""
         return self._path.read_text(errors="replace")
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process runs."""
         return self._process.poll() is None
 
     @property
     def has_begun(self) -> bool:
-        """Whether it has got as far as to look for its topic; in a cluster, all have met then."""
+        """Whether it reads its topic; in a cluster, all processes are connected by then."""
         return "topic=" in self.log.partition("rag=")[2]
 
     @property
     def is_ordinary_end(self) -> bool:
-        """Whether it ended by itself, with 0."""
+        """Whether it ended by itself with exit code 0."""
         return self._process.poll() == 0
 
     def wait_for(self, pattern: str, within_s: float = START_S) -> re.Match[str]:
-        """Wait until a regular expression is found in its log.
+        """Wait until the log matches a regular expression.
 
         Raises:
-            AssertionError: It was not found in time, or the process ended without.
+            AssertionError: There is no match at the timeout or at the end of the process.
         """
         give_up = time.monotonic() + within_s
         while True:
@@ -159,28 +159,28 @@ class Worker:
             time.sleep(0.01)
 
     def wait_started(self) -> Worker:
-        """Wait until it has found the topic."""
+        """Wait until the process reads its topic."""
         self.wait_for(r"topic=\S+ partitions=")
         return self
 
     def status(self) -> dict[str, Any]:
-        """What `/status.json` says."""
+        """Return `/status.json`."""
         answer = httpx.get(f"http://127.0.0.1:{self.status_port}/status.json", timeout=10)
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
     def metrics(self) -> str:
-        """What `/metrics` says."""
+        """Return `/metrics`."""
         return httpx.get(f"http://127.0.0.1:{self.status_port}/metrics", timeout=10).text
 
     def metric(self, name: str) -> float:
-        """The value of a metric without labels."""
+        """Return the value of a metric without labels."""
         found = re.search(rf"^{name} (\S+)$", self.metrics(), re.MULTILINE)
         assert found, name
         return float(found[1])
 
     def stalled(self) -> set[str]:
-        """Names of the services that the status port says are waited for."""
+        """Return the services that stall the stream, from the status port."""
         return {stall["service"] for stall in self.status()["stalls"]}
 
     def signal(self, number: int = signal.SIGTERM) -> None:
@@ -188,10 +188,10 @@ class Worker:
         self._process.send_signal(number)
 
     def wait(self, within_s: float = START_S) -> int:
-        """Wait for its end; returns its exit code.
+        """Wait for the end of the process; return the exit code.
 
         Raises:
-            AssertionError: It has not ended in time.
+            AssertionError: The process still runs at the timeout.
         """
         try:
             return self._process.wait(within_s)
@@ -199,17 +199,17 @@ class Worker:
             raise AssertionError(f"still running after {within_s:.0f} s") from None
 
     def stop(self, within_s: float = 30.0) -> None:
-        """End it by SIGTERM, the ordinary way.
+        """Stop the process with SIGTERM.
 
         Raises:
-            AssertionError: It does not end in time, or not with 0.
+            AssertionError: It does not end in time, or its exit code is not 0.
         """
-        self.wait_for("starting")  # until then it cannot have taken over the signals
+        self.wait_for("starting")  # before that, it may not have installed its signal handlers
         self.signal()
         code = self.wait(within_s)
         assert code == 0, f"ended with {code}"
 
     def kill(self) -> None:
-        """End it as a power failure would."""
+        """Kill the process, like a power failure."""
         self._process.kill()
         self._process.wait()

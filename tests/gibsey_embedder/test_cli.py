@@ -1,4 +1,4 @@
-"""The command line: its help, its exit codes, and what `run` makes and starts."""
+"""The command line: help, exit codes, and the store and process of `run`."""
 
 import logging
 import os
@@ -57,12 +57,12 @@ def command(*arguments, **variables):
 
 
 class Started(Exception):
-    """What `run` would have become."""
+    """The process that `run` would have become."""
 
 
 @pytest.fixture
 def started(monkeypatch):
-    """Run `gibsey-embedder run` here, and return what it would become."""
+    """Run `gibsey-embedder run` here, and return the command that it would execute."""
 
     def execv(_path, argv):
         raise Started(argv)
@@ -93,7 +93,7 @@ def test_each_command_explains_itself(name):
 
 
 @pytest.mark.parametrize("name", [None, *cli.COMMANDS])
-def test_help_speaks_no_python(name):
+def test_help_contains_no_python_types(name):
     told = CliRunner().invoke(cli.app, [name, "--help"] if name else ["--help"]).output
     for of_python in ("<", "{", "range", "Path", "None"):
         assert of_python not in told
@@ -109,7 +109,7 @@ def test_help_speaks_no_python(name):
         ("audit --skew -1", "-1.0 is too small; it must be 0 or more"),
     ],
 )
-def test_a_wrong_number_is_refused_in_words(arguments, what):
+def test_a_wrong_number_is_rejected_with_a_sentence(arguments, what):
     result = CliRunner().invoke(cli.app, arguments.split(), env={"COLUMNS": "100"})
     assert result.exit_code == 2
     assert what in result.output
@@ -125,7 +125,7 @@ def test_wrong_usage_exits_2():
     assert CliRunner().invoke(cli.app, ["fly"]).exit_code == 2
 
 
-def test_the_version_is_said():
+def test_the_version_is_printed():
     assert CliRunner().invoke(cli.app, ["--version"]).exit_code == 0
 
 
@@ -138,29 +138,29 @@ def test_wrong_settings_exit_2_with_their_list_and_no_traceback(tmp_path):
     assert not (tmp_path / "recovery").exists()
 
 
-def test_a_slip_in_a_name_is_told_beside_wrong_values():
+def test_a_misspelt_setting_is_reported_with_the_wrong_values():
     ended = command("run", WORKERS="x", KAFKA_GRUOP="pages")
     assert "2 settings are wrong" in ended.stderr
     assert "KAFKA_GRUOP is not a setting; did you mean KAFKA_GROUP?" in ended.stderr
 
 
-def test_half_a_cluster_exits_2_in_one_line():
+def test_an_incomplete_cluster_exits_2_in_one_line():
     ended = command("run", "-i", "1")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "-a ADDRESSES" in ended.stderr
 
 
-def test_a_recovery_directory_that_cannot_be_made_exits_1_in_one_line(tmp_path):
+def test_a_recovery_directory_that_cannot_be_created_exits_1_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     ended = command("run", RECOVERY_DIR=str(tmp_path / "file"))
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert "give the path of a directory" in ended.stderr
 
 
-# --- what run starts
+# --- the process of run
 
 
-def test_run_makes_the_store_and_starts_bytewax_on_it(started, tmp_path):
+def test_run_creates_the_store_and_starts_bytewax_with_it(started, tmp_path):
     argv = started()
     assert argv == [
         *(sys.executable, "-m", "bytewax.run", f"{FLOW}:flow"),
@@ -173,7 +173,7 @@ def test_run_makes_the_store_and_starts_bytewax_on_it(started, tmp_path):
     lock.release()
 
 
-def test_run_takes_the_settings(started, tmp_path, monkeypatch):
+def test_run_uses_the_settings(started, tmp_path, monkeypatch):
     monkeypatch.setenv("WORKERS", "3")
     monkeypatch.setenv("RECOVERY_DIR", str(tmp_path / "deep" / "store"))
     monkeypatch.setenv("RECOVERY_PARTITIONS", "2")
@@ -185,7 +185,7 @@ def test_run_takes_the_settings(started, tmp_path, monkeypatch):
     assert len(partitions(tmp_path / "deep" / "store")) == 2
 
 
-def test_an_option_wins_over_a_setting_and_that_over_bytewax_s_own_variable():
+def test_an_option_takes_precedence_over_a_setting_and_a_setting_over_bytewaxs_variable():
     environ = {"BYTEWAX_WORKERS_PER_PROCESS": "8", "BYTEWAX_RECOVERY_DIRECTORY": "theirs"}
 
     def read(options, **given):
@@ -211,7 +211,7 @@ def test_bytewax_finds_the_program_from_any_directory(tmp_path, monkeypatch):
 # --- the store
 
 
-def test_a_process_whose_own_name_is_not_known_yet_waits_for_it(monkeypatch):
+def test_a_process_waits_until_its_own_name_resolves(monkeypatch):
     asked = []
 
     def resolve(host, _port):
@@ -227,21 +227,21 @@ def test_a_process_whose_own_name_is_not_known_yet_waits_for_it(monkeypatch):
     assert asked == ["pages-1.pages"] * 3
 
 
-def test_a_name_that_nobody_knows_is_told_with_the_settings_to_correct():
+def test_a_name_that_does_not_resolve_is_reported_with_the_settings_to_correct():
     started = Launch(addresses=("no-such-host.invalid:1", "localhost:2"))
     with pytest.raises(LaunchError, match=r"no-such-host\.invalid:1 is not known.*HOSTFILE"):
         wait_for_own_name(started, timeout_s=0)
     wait_for_own_name(Launch(process_id=1, addresses=started.addresses), timeout_s=0)
 
 
-def test_the_store_is_for_its_owner_only(started, tmp_path):
+def test_only_the_owner_can_read_the_store(started, tmp_path):
     started()
     directory = tmp_path / "recovery"
     assert directory.stat().st_mode & 0o777 == 0o700
     assert not any(file.stat().st_mode & 0o077 for file in directory.iterdir())
 
 
-def test_an_empty_volume_is_made_private_and_used(tmp_path):
+def test_an_empty_volume_becomes_private(tmp_path):
     volume = tmp_path / "volume"
     volume.mkdir(0o755)
     create_store(Launch(recovery_dir=volume), 3)
@@ -249,14 +249,14 @@ def test_an_empty_volume_is_made_private_and_used(tmp_path):
     assert len(partitions(volume)) == 3
 
 
-def test_a_directory_with_other_things_keeps_its_rights(tmp_path):
+def test_a_directory_with_other_files_keeps_its_permissions(tmp_path):
     (tmp_path / "other").write_text("")
     tmp_path.chmod(0o755)
     create_store(Launch(recovery_dir=tmp_path), 1)
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
-def test_a_store_that_is_there_is_kept_with_its_partitions_and_that_is_said(tmp_path):
+def test_an_existing_store_keeps_its_partitions_with_a_warning(tmp_path):
     directory = tmp_path / "recovery"
     create_store(Launch(recovery_dir=directory), 3)
     before = {file.name: file.read_bytes() for file in directory.glob("*.sqlite3")}
@@ -278,7 +278,7 @@ def test_a_store_that_is_there_is_kept_with_its_partitions_and_that_is_said(tmp_
     assert "RECOVERY_PARTITIONS=5" in ended.stderr
 
 
-def test_only_process_0_of_a_cluster_makes_the_store(tmp_path):
+def test_only_process_0_of_a_cluster_creates_the_store(tmp_path):
     addresses = ("a:1", "b:1")
     create_store(Launch(process_id=1, addresses=addresses, recovery_dir=tmp_path / "one"), 4)
     create_store(Launch(process_id=0, addresses=addresses, recovery_dir=tmp_path / "zero"), 4)
@@ -286,7 +286,7 @@ def test_only_process_0_of_a_cluster_makes_the_store(tmp_path):
     assert len(partitions(tmp_path / "zero")) == 4
 
 
-def test_what_a_killed_start_left_half_made_is_made_anew(tmp_path):
+def test_a_store_that_a_killed_start_left_incomplete_is_created_again(tmp_path):
     (tmp_path / ".being-made").mkdir()
     (tmp_path / ".being-made" / "part-0.sqlite3").write_bytes(b"half")
     create_store(Launch(recovery_dir=tmp_path), 2)
@@ -294,7 +294,7 @@ def test_what_a_killed_start_left_half_made_is_made_anew(tmp_path):
     assert not (tmp_path / ".being-made").exists()
 
 
-def test_a_store_in_use_by_another_process_is_not_touched(tmp_path):
+def test_a_store_in_use_by_another_process_is_not_changed(tmp_path):
     holder = (
         "import sys; from pathlib import Path; from dataflow.startup.recovery import lock_store; "
         "held = lock_store(Path(sys.argv[1]), 0); print('held', flush=True); sys.stdin.read()"
@@ -313,12 +313,12 @@ def test_a_store_in_use_by_another_process_is_not_touched(tmp_path):
         other.kill()
 
 
-def test_the_lock_is_free_again_for_the_worker(tmp_path):
+def test_the_lock_is_released_for_the_worker(tmp_path):
     create_store(Launch(recovery_dir=tmp_path), 1)
     lock_store(tmp_path, 0).release()
 
 
-def test_no_secret_shows_anywhere_in_what_a_command_prints(tmp_path):
+def test_no_command_prints_a_secret(tmp_path):
     secrets = {name.upper(): f"s3cret-{name}" for name in SECRETS}
     (tmp_path / "file").write_text("")
     others = {

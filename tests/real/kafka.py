@@ -79,26 +79,26 @@ class RealKafka(KafkaContents):
 
     Attributes:
         topic: For the changes; three partitions.
-        letter_topic: For the dead letters; one.
+        dead_letter_topic: For the dead letters; one.
         group: A consumer group.
     """
 
     def __init__(self, broker: str) -> None:
         super().__init__(broker)
         mark = uuid.uuid4().hex[:12]
-        self.topic, self.letter_topic = f"test.faults.{mark}", f"test.faults.{mark}.dlq"
+        self.topic, self.dead_letter_topic = f"test.faults.{mark}", f"test.faults.{mark}.dlq"
         self.group = f"test-{mark}"
         self._admin = AdminClient(self._config)
         self._producer = self._new_producer()
         self._server: Server | None = None
         self.make_topic(self.topic, 3)
-        self.make_topic(self.letter_topic, 1)
+        self.make_topic(self.dead_letter_topic, 1)
 
     def remove(self) -> None:
         """Start the broker, if it is away, and delete the topics."""
         if self._server is not None:
             self._server.start()
-        for done in self._admin.delete_topics([self.topic, self.letter_topic]).values():
+        for done in self._admin.delete_topics([self.topic, self.dead_letter_topic]).values():
             done.result(ANSWER_S)
 
     @property

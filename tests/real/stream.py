@@ -298,7 +298,7 @@ class RealStream:
         """
         wait_committed(self.topic.contents, self.topic.name, self._group, within_s)
 
-    def letters(self) -> list[tuple[str, dict[str, object]]]:
+    def dead_letters(self) -> list[tuple[str, dict[str, object]]]:
         """Each dead letter's reason, and its event."""
         return self.topic.read_letters()
 

@@ -77,7 +77,7 @@ def test_two_processes_share_six_partitions_and_each_tells_its_own_share(
     ollama.pull(MODEL)
     tell_their_shares(stream, pods)
     stop(pods)
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
 def tell_their_shares(stream: RealStream, pods: Sequence[Worker]) -> None:
@@ -120,7 +120,7 @@ def test_a_killed_process_takes_the_other_along_and_three_go_on_without_loss(
     eventually(lambda: lag(pods) == 0, AWAY_S)
     assert {pod.status()["tasks"]["processes"] for pod in pods} == {3}
     stop(pods)
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
 def test_a_process_that_is_stopped_alone_ends_the_others_and_all_go_on(stream: RealStream):

@@ -267,7 +267,7 @@ def test_the_store_ends_as_cassandra_does_whatever_was_written(
     wait_as_in(pages, stream, run)
     kept = sum(text is not None for text in stream.texts.values())
     assert kept > len(CASES) / 2
-    assert not [letter for letter in stream.letters() if run in str(letter)]
+    assert not [letter for letter in stream.dead_letters() if run in str(letter)]
 
 
 def test_page_ids_arrive_as_they_are(pages: Pages, stream: RealStream, run: str):
@@ -346,7 +346,7 @@ def test_an_insert_without_a_body_is_a_dead_letter(pages: Pages, stream: RealStr
     start(stream)
     pages.run(f"INSERT INTO pages (page_id, title) VALUES ('bare {run}', 'A title')")
     wait_as_in(pages, stream, run)
-    letters = [letter for letter in stream.letters() if f"bare {run}" in str(letter)]
+    letters = [letter for letter in stream.dead_letters() if f"bare {run}" in str(letter)]
     assert [reason for reason, _ in letters] == ["undecodable"]
 
 

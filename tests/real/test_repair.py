@@ -59,7 +59,7 @@ def other_model(stream: RealStream) -> str:
     return copy
 
 
-def test_a_model_is_changed_in_place_by_the_steps_of_docs_models(stream: RealStream):
+def test_the_steps_of_docs_models_change_the_model_in_place(stream: RealStream):
     write_pages(stream)
     worker = stream.start()
     stream.wait_complete()

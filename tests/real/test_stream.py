@@ -32,7 +32,7 @@ def test_a_backlog_and_live_edits_become_rows_and_notifications(stream: RealStre
     stream.write("a/b ü 漢 'x'", "An id that needs care.", "c")
     stream.wait_complete()
     assert stream.rag.stats.items == 221
-    assert not stream.letters()
+    assert not stream.dead_letters()
     eventually(lambda: worker.status()["lag"]["total"] == 0, 30)
     worker.stop()
 
@@ -68,7 +68,7 @@ def test_nothing_is_lost_over_a_kill_and_restarts_with_other_numbers_of_workers(
     worker = stream.start(1)
     stream.wait_complete()
     worker.stop()
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
 def test_a_clean_end_repeats_nothing(stream: RealStream):
@@ -126,7 +126,7 @@ def test_an_ollama_that_is_stopped_and_comes_back_loses_nothing(
     ollama_server.start()
     assert before < 300
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()
     worker.stop()
 
 
@@ -138,7 +138,7 @@ def test_a_killed_model_process_costs_no_page(stream: RealStream, ollama_server:
         for runner in ollama_server.children():
             os.kill(runner, signal.SIGKILL)
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()
     worker.stop()
 
 
@@ -151,7 +151,7 @@ def test_a_missing_model_is_waited_for_by_name(stream: RealStream):
         assert stream.rows == 0
         stream.embedder.copy(late)
         stream.wait_complete()
-        assert not stream.letters()
+        assert not stream.dead_letters()
         worker.stop()
     finally:
         stream.embedder.remove(late)

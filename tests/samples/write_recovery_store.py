@@ -246,7 +246,7 @@ class Run:
         topic.raw("settled", None, None, value=cut_off, key="cut off")
         stream.wait_rows(len({event.page_id for event in topic.events} - {None}))
         topic.debezium("settled", "deleted in Cassandra", None, op="d")
-        stream.wait_letters(2)
+        stream.wait_dead_letters(2)
         stream.wait_committed()
         stream.rag.faults.clear()
         return replayed

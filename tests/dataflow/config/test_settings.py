@@ -1,4 +1,4 @@
-"""The settings: what is accepted, what is refused and how, and that no secret ever shows."""
+"""The settings: valid and invalid values, error messages, and secrets."""
 
 import json
 import os
@@ -22,7 +22,7 @@ OURS = {*Settings.names(), *(f"{name.upper()}_FILE" for name in SECRETS)}
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch, tmp_path):
-    """Start each test in an empty directory with none of our variables set."""
+    """Start each test in an empty directory without the program's variables."""
     for name in OURS & set(os.environ):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -44,7 +44,7 @@ def faults():
 
 
 def refusal(parse, text):
-    """Return why a text is refused, or None."""
+    """Return the reason why a text is rejected, or None."""
     try:
         parse(text)
     except ValueError as error:
@@ -55,7 +55,7 @@ def refusal(parse, text):
 # --- defaults and sources
 
 
-def test_without_any_variable_the_defaults_hold():
+def test_without_variables_the_defaults_apply():
     settings = load_settings()
     assert settings.brokers == "kafka:9092"
     assert settings.kafka_topic == "cdc.pages"
@@ -80,14 +80,14 @@ def test_graphql_follows_stargate(env):
     assert settings.stargate_graphql_url == "https://stargate.example/base/graphql"
 
 
-def test_the_environment_wins_over_dot_env(env, tmp_path):
+def test_the_environment_takes_precedence_over_dot_env(env, tmp_path):
     (tmp_path / ".env").write_text("KAFKA_TOPIC=from-file\nWORKERS=3\nOTHER=1\n")
     env(KAFKA_TOPIC="from-environment")
     settings = load_settings()
     assert (settings.kafka_topic, settings.workers) == ("from-environment", 3)
 
 
-def test_an_empty_variable_counts_as_not_given(env):
+def test_an_empty_variable_counts_as_not_set(env):
     env(**dict.fromkeys(OURS, ""))
     assert load_settings() == Settings()
     assert load_settings().stargate_bulk_url is None
@@ -101,12 +101,12 @@ def test_spaces_in_a_prefix_are_kept(env, tmp_path):
     assert settings.embed_query_prefix == "search_query: "
 
 
-def test_a_dot_env_that_is_no_text_is_a_fault_without_a_traceback(tmp_path):
+def test_a_dot_env_that_is_not_text_is_reported_without_a_traceback(tmp_path):
     (tmp_path / ".env").write_bytes(b"KAFKA_TOPIC=\xff\xfe\n")
     assert ".env" in faults()
 
 
-def test_choices_are_told_apart_without_regard_to_case(env):
+def test_choices_are_not_case_sensitive(env):
     env(ON_DELETE="Delete", LOG_LEVEL="WARNING", KAFKA_SASL_MECHANISM="scram-sha-256")
     env(KAFKA_USERNAME="u", KAFKA_PASSWORD="pppp")
     settings = load_settings()
@@ -123,7 +123,7 @@ def test_settings_cannot_be_changed():
 
 
 @pytest.mark.parametrize("field", SECRETS)
-def test_every_secret_can_be_in_a_file(env, tmp_path, field):
+def test_every_secret_can_be_read_from_a_file(env, tmp_path, field):
     (tmp_path / "secret").write_text("from file\n")
     env(**{f"{field.upper()}_FILE": str(tmp_path / "secret")})
     env(KAFKA_USERNAME="u", STARGATE_USERNAME="u", STARGATE_AUTH_URL="http://auth:8081")
@@ -132,7 +132,7 @@ def test_every_secret_can_be_in_a_file(env, tmp_path, field):
     assert getattr(load_settings(), field).get_secret_value() == "from file"
 
 
-def test_a_missing_secret_file_is_named(env):
+def test_a_missing_secret_file_is_reported(env):
     env(STARGATE_AUTH_TOKEN_FILE="/run/secrets/nowhere")
     sentence = faults()["STARGATE_AUTH_TOKEN"]
     assert "/run/secrets/nowhere" in sentence
@@ -140,19 +140,19 @@ def test_a_missing_secret_file_is_named(env):
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xff", b"a\nb\n", b"x" * 100_000])
-def test_a_secret_file_without_one_line_of_text_is_a_fault(env, tmp_path, content):
+def test_a_secret_file_must_contain_one_line_of_text(env, tmp_path, content):
     (tmp_path / "secret").write_bytes(content)
     env(RAG_AUTH_TOKEN_FILE=str(tmp_path / "secret"))
     assert set(faults()) == {"RAG_AUTH_TOKEN"}
 
 
-def test_a_secret_given_twice_is_a_fault(env, tmp_path):
+def test_a_secret_that_is_set_twice_is_rejected(env, tmp_path):
     (tmp_path / "secret").write_text("one")
     env(RAG_AUTH_TOKEN="two", RAG_AUTH_TOKEN_FILE=str(tmp_path / "secret"))
     assert "RAG_AUTH_TOKEN_FILE" in faults()["RAG_AUTH_TOKEN"]
 
 
-def test_a_secret_of_the_environment_wins_over_a_file_named_in_dot_env(env, tmp_path):
+def test_a_secret_in_the_environment_takes_precedence_over_a_file_in_dot_env(env, tmp_path):
     (tmp_path / ".env").write_text("RAG_AUTH_TOKEN_FILE=/nowhere\nEMBED_API_KEY=plain\n")
     (tmp_path / "key").write_text("file")
     env(RAG_AUTH_TOKEN="mine", EMBED_API_KEY_FILE=str(tmp_path / "key"))
@@ -176,7 +176,7 @@ def test_a_secret_of_the_environment_wins_over_a_file_named_in_dot_env(env, tmp_
         ("10.0.0.1:09092", "10.0.0.1:9092", False),
     ],
 )
-def test_brokers_are_read_with_and_without_scheme(env, text, brokers, tls):
+def test_brokers_are_parsed_with_and_without_a_scheme(env, text, brokers, tls):
     env(KAFKA_BROKER=text)
     assert (load_settings().brokers, load_settings().kafka_tls) == (brokers, tls)
 
@@ -197,12 +197,12 @@ def test_brokers_are_read_with_and_without_scheme(env, text, brokers, tls):
         "kafka://a:1/path",
     ],
 )
-def test_brokers_that_cannot_be_are_refused(env, text):
+def test_invalid_brokers_are_rejected(env, text):
     env(KAFKA_BROKER=text)
     assert set(faults()) == {"KAFKA_BROKER"}
 
 
-def test_a_broker_with_a_password_is_refused_without_repeating_it(env):
+def test_a_broker_with_a_password_is_rejected_without_repeating_it(env):
     env(KAFKA_BROKER="kafka://user:hunter22@host:1")
     sentence = faults()["KAFKA_BROKER"]
     assert "hunter22" not in sentence
@@ -211,7 +211,7 @@ def test_a_broker_with_a_password_is_refused_without_repeating_it(env):
 
 @given(st.text())
 @example("kafka://[")
-def test_any_broker_text_is_read_or_refused_with_a_sentence(text):
+def test_any_broker_text_is_parsed_or_rejected_with_a_sentence(text):
     sentence = refusal(parse_brokers, text)
     if sentence is not None:
         assert sentence.startswith(("is ", "has ", "mixes ", "contains "))
@@ -234,7 +234,7 @@ def test_kafka_options_are_a_json_object_of_scalars(env):
 @pytest.mark.parametrize(
     "text", ["[]", "5", "{", '{"a": []}', '{"a": null}', '{"group.id": "x"}', "[" * 100_000]
 )
-def test_other_kafka_options_are_refused(env, text):
+def test_invalid_kafka_options_are_rejected(env, text):
     env(KAFKA_OPTIONS=text)
     assert set(faults()) == {"KAFKA_OPTIONS"}
 
@@ -247,7 +247,7 @@ def test_other_kafka_options_are_refused(env, text):
         ({"KAFKA_SASL_MECHANISM": "PLAIN"}, "KAFKA_SASL_MECHANISM"),
     ],
 )
-def test_half_a_kafka_login_is_a_fault(env, given_, missing):
+def test_a_user_name_without_a_password_is_rejected(env, given_, missing):
     env(**given_)
     assert set(faults()) == {missing}
 
@@ -257,7 +257,7 @@ def test_a_user_name_alone_means_plain(env):
     assert load_settings().sasl_mechanism == "PLAIN"
 
 
-def test_a_ca_file_for_brokers_without_tls_is_a_fault(env, tmp_path):
+def test_a_ca_file_for_brokers_without_tls_is_rejected(env, tmp_path):
     (tmp_path / "ca.pem").write_text("")
     env(KAFKA_CA_FILE=str(tmp_path / "ca.pem"))
     assert "kafka+ssl://" in faults()["KAFKA_CA_FILE"]
@@ -266,7 +266,7 @@ def test_a_ca_file_for_brokers_without_tls_is_a_fault(env, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["KAFKA_CA_FILE", "HTTP_CA_FILE"])
-def test_a_ca_file_that_is_not_there_is_a_fault(env, name):
+def test_a_ca_file_that_does_not_exist_is_rejected(env, name):
     env(KAFKA_BROKER="kafka+ssl://kafka", **{name: "/nowhere.pem"})
     assert "/nowhere.pem" in faults()[name]
 
@@ -277,7 +277,7 @@ def test_dead_letters_cannot_go_to_the_topic_itself(env):
 
 
 @pytest.mark.parametrize("topic", ["a b", "a/b", "..", "x" * 250, "é"])
-def test_a_topic_that_kafka_would_refuse_is_a_fault(env, topic):
+def test_a_topic_name_that_kafka_does_not_allow_is_rejected(env, topic):
     env(KAFKA_TOPIC=topic)
     assert set(faults()) == {"KAFKA_TOPIC"}
 
@@ -296,7 +296,7 @@ def test_a_topic_that_kafka_would_refuse_is_a_fault(env, topic):
         ("http://a/api/embed,http://a", ("http://a",)),
     ],
 )
-def test_embedders_are_found_by_any_of_their_urls(env, text, endpoints):
+def test_an_ollama_server_may_be_given_by_any_of_its_urls(env, text, endpoints):
     env(EMBED_URL=text)
     assert load_settings().embed_endpoints == endpoints
 
@@ -316,18 +316,18 @@ def test_embedders_are_found_by_any_of_their_urls(env, text, endpoints):
         "http://[::1",
     ],
 )
-def test_a_url_that_cannot_be_is_refused(env, text):
+def test_an_invalid_url_is_rejected(env, text):
     env(EMBED_URL=text)
     assert set(faults()) == {"EMBED_URL"}
 
 
-def test_an_openai_url_in_embed_url_is_told_where_it_belongs(env):
+def test_an_openai_url_in_embed_url_is_rejected_with_the_right_setting(env):
     env(EMBED_URL="http://vllm:8000/v1/embeddings")
     assert "OPENAI_URL" in faults()["EMBED_URL"]
 
 
 @given(st.text().map(lambda text: "http://" + text))
-def test_any_url_is_read_or_refused_with_a_sentence(text):
+def test_any_url_is_parsed_or_rejected_with_a_sentence(text):
     sentence = refusal(parse_embed_urls, text)
     assert sentence is None or sentence.startswith(("is ", "has ", "names "))
 
@@ -341,7 +341,7 @@ def test_any_url_is_read_or_refused_with_a_sentence(text):
         ("http://gateway/auth", "http://gateway/auth"),
     ],
 )
-def test_the_auth_url_gets_its_path_where_none_is_given(env, given_, used):
+def test_the_auth_url_gets_a_default_path(env, given_, used):
     env(STARGATE_USERNAME="u", STARGATE_PASSWORD="p", STARGATE_AUTH_URL=given_)
     assert load_settings().stargate_auth_url == used
 
@@ -349,7 +349,7 @@ def test_the_auth_url_gets_its_path_where_none_is_given(env, given_, used):
 @pytest.mark.parametrize(
     "url", ["https://api.openai.com/v1/", "https://api.openai.com/v1/embeddings"]
 )
-def test_the_openai_url_may_name_its_path(env, url):
+def test_the_openai_url_may_include_its_path(env, url):
     env(OPENAI_URL=url)
     assert load_settings().openai_url == "https://api.openai.com/v1"
 
@@ -358,20 +358,20 @@ def test_the_openai_url_may_name_its_path(env, url):
 
 
 @pytest.mark.parametrize("variable", ["EMBED_PROVIDER", "EMBED_FALLBACK"])
-def test_openai_needs_a_key_unless_another_server_is_asked(env, variable):
+def test_openai_needs_a_key_unless_the_url_is_another_server(env, variable):
     env(**{variable: "openai"})
     assert variable in faults()["OPENAI_API_KEY"]
     env(OPENAI_URL="http://vllm:8000/v1")
     assert load_settings().openai_api_key is None
 
 
-def test_openai_cannot_stand_in_for_itself(env):
+def test_openai_cannot_be_its_own_fallback(env):
     env(EMBED_PROVIDER="openai", EMBED_FALLBACK="openai", OPENAI_API_KEY="k")
     assert set(faults()) == {"EMBED_FALLBACK"}
     assert "EMBED_PROVIDER=ollama" in faults()["EMBED_FALLBACK"]
 
 
-def test_a_fallback_on_the_embedders_own_server_is_refused(env):
+def test_a_fallback_on_the_embedders_own_server_is_rejected(env):
     env(EMBED_FALLBACK="openai", OPENAI_URL="http://two:11434/v1")
     assert load_settings().embed_fallback == "openai"
     env(EMBED_URL="http://one:11434,http://two:11434/api/embed")
@@ -388,7 +388,7 @@ def test_custom_bulk_needs_its_url(env):
 
 
 @pytest.mark.parametrize("left_out", ["USERNAME", "PASSWORD", "AUTH_URL"])
-def test_part_of_a_stargate_login_is_a_fault(env, left_out):
+def test_an_incomplete_stargate_login_is_rejected(env, left_out):
     parts = {"USERNAME": "u", "PASSWORD": "p", "AUTH_URL": "http://auth"}
     del parts[left_out]
     env(**{f"STARGATE_{part}": value for part, value in parts.items()})
@@ -412,7 +412,7 @@ def test_part_of_a_stargate_login_is_a_fault(env, left_out):
         ("EMBED_LOWERCASE", ["yes"]),
     ],
 )
-def test_a_value_out_of_range_is_a_fault_that_says_what_is_in_it(env, name, values):
+def test_a_value_out_of_range_is_rejected_with_the_valid_range(env, name, values):
     for value in values:
         env(**{name: value})
         found = faults()
@@ -420,7 +420,7 @@ def test_a_value_out_of_range_is_a_fault_that_says_what_is_in_it(env, name, valu
         assert "; " in found[name] or "give" in found[name]
 
 
-def test_all_faults_are_reported_at_once_in_order(env):
+def test_all_problems_are_reported_at_once_in_order(env):
     env(RAG_TIMEOUT="0", KAFKA_BROKER="x://", STARGATE_BULK="custom", WORKERS="0")
     env(EMBED_FALLBACK="openai", ON_DELETE="maybe", STARGATE_USERNAME="u")
     with pytest.raises(SettingsError) as refused:
@@ -444,7 +444,7 @@ def test_all_faults_are_reported_at_once_in_order(env):
 # --- misspelt names
 
 
-def test_misspelt_names_are_found_with_the_nearest_real_one(env, tmp_path):
+def test_misspelt_names_are_found_with_the_most_similar_setting(env, tmp_path):
     env(STARGATE_TOKN="x", EMBED_URLS="x", RAG_URL="x", KAFKA_BROKERS="x")
     (tmp_path / ".env").write_text("WINDOW_PAGE=3\nRAG_AUTH_TOKEN_FILES=x\n")
     found = dict(Settings.unknown_names())
@@ -456,7 +456,7 @@ def test_misspelt_names_are_found_with_the_nearest_real_one(env, tmp_path):
     assert found["RAG_AUTH_TOKEN_FILES"] == "RAG_AUTH_TOKEN_FILE"
 
 
-def test_real_names_and_those_of_others_are_not_called_misspelt(env):
+def test_settings_and_variables_of_other_programs_are_not_misspelt(env):
     env(RAG_AUTH_TOKEN_FILE="x", PATHS="x", KAFKA_PORT_9092_TCP_ADDR="x", STARGATE_SERVICE_HOST="x")
     env(STARGATE_PORT="tcp://10.0.0.1:8080", BYTEWAX_WORKERS_PER_PROCESS="2")
     assert not {name for name, _ in Settings.unknown_names()} & {
@@ -497,7 +497,7 @@ OTHERS = {
 }
 
 
-def test_no_secret_is_in_repr_str_or_the_masked_settings(env):
+def test_no_secret_is_in_repr_str_or_the_redacted_settings(env):
     env(**HIDDEN, **OTHERS)
     settings = load_settings()
     shown = [
@@ -513,7 +513,7 @@ def test_no_secret_is_in_repr_str_or_the_masked_settings(env):
     assert "user" in settings.redacted()["KAFKA_USERNAME"]
 
 
-def test_the_log_is_told_every_secret(env):
+def test_the_log_gets_all_secrets_to_redact(env):
     env(**HIDDEN, **OTHERS)
     told = set(load_settings().secret_values())
     words = [
@@ -534,7 +534,7 @@ def test_the_log_is_told_every_secret(env):
 
 
 @pytest.mark.parametrize("name", HIDDEN)
-def test_no_secret_is_in_the_faults(env, name):
+def test_no_secret_is_in_the_problems(env, name):
     env(**OTHERS, **{other: value for other, value in HIDDEN.items() if other != name})
     env(**{name: HIDDEN[name] + "\n"}, WORKERS="0", WINDOW_MS="x")
     with pytest.raises(SettingsError) as refused:
@@ -557,12 +557,12 @@ def test_no_secret_is_in_the_faults(env, name):
         ("KAFKA_OPTIONS", '{"sasl.password": ["s3cret"]}'),
     ],
 )
-def test_no_fault_repeats_a_password_within_a_value(env, name, value):
+def test_no_problem_repeats_a_password_in_a_value(env, name, value):
     env(**{name: value})
     assert "s3cret" not in str(faults())
 
 
-def test_a_traceback_of_a_settings_error_holds_no_secret(tmp_path):
+def test_a_traceback_of_a_settings_error_contains_no_secret(tmp_path):
     script = "from dataflow.config.settings import load_settings; load_settings()"
     ended = subprocess.run(
         [sys.executable, "-c", script],
@@ -579,11 +579,11 @@ def test_a_traceback_of_a_settings_error_holds_no_secret(tmp_path):
 # --- .env.example
 
 
-def test_env_example_is_what_the_settings_say():
+def test_env_example_is_up_to_date():
     assert (ROOT / ".env.example").read_text() == env_example()
 
 
-def test_env_example_taken_as_it_is_changes_nothing(tmp_path):
+def test_the_unchanged_env_example_sets_nothing(tmp_path):
     text = (ROOT / ".env.example").read_text()
     active = "\n".join(
         line[1:] if line.startswith("#") and line[1:2].isupper() else line
@@ -594,7 +594,7 @@ def test_env_example_taken_as_it_is_changes_nothing(tmp_path):
     assert load_settings() == Settings(_env_file=None)
 
 
-def test_every_setting_is_explained_and_its_default_is_real(env):
+def test_every_setting_has_an_explanation_and_a_valid_default(env):
     for name in Settings.names():
         field = Settings.model_fields[name.lower()]
         assert field.description, name
@@ -603,5 +603,5 @@ def test_every_setting_is_explained_and_its_default_is_real(env):
     assert load_settings() == Settings(_env_file=None)
 
 
-def test_docs_settings_has_every_setting_with_its_default_and_meaning() -> None:
+def test_docs_settings_is_up_to_date() -> None:
     assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == markdown()

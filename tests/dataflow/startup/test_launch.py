@@ -1,4 +1,4 @@
-"""What `launch` reads is what `bytewax.run` reads, and a store that cannot work is refused."""
+"""The command line is parsed like by `bytewax.run`, and unusable stores are rejected."""
 
 import os
 import sqlite3
@@ -39,7 +39,7 @@ OPTIONS = {
 
 @st.composite
 def starts(draw):
-    """Draw a command line and an environment that say the same kind of things."""
+    """Draw a command line and an environment with the same kinds of options."""
     argv, environ = [], {}
     for (short, long, variable), values in OPTIONS.items():
         spelling = draw(
@@ -68,7 +68,7 @@ def started_with(argv, environ):
 
 
 def by_bytewax(argv, environ):
-    """Return what `bytewax.run` itself makes of it, as its `__main__` part does; None if refused."""
+    """Return the result of `bytewax.run` itself; None if it rejects the arguments."""
     with started_with(argv, environ):
         try:
             args = bytewax.run._parse_args()
@@ -88,7 +88,7 @@ def by_bytewax(argv, environ):
 
 
 @given(starts())
-def test_it_reads_what_bytewax_reads(start):
+def test_the_command_line_is_parsed_like_bytewax_does(start):
     argv, environ = start
     expected = by_bytewax(argv, environ)
     if expected is None or not 0 <= expected.process_id < expected.process_count:
@@ -99,7 +99,7 @@ def test_it_reads_what_bytewax_reads(start):
 
 
 @pytest.mark.parametrize("text", ["a:1\nb:2\n", "\n a:1 \n\n b:2", "a:1;b:2\n"])
-def test_a_host_file_gives_the_addresses(tmp_path, text):
+def test_the_host_file_contains_the_addresses(tmp_path, text):
     (tmp_path / "hosts").write_text(text)
     argv = [RUN, "dataflow.main", "-i", "1"]
     environ = {"BYTEWAX_HOSTFILE_PATH": str(tmp_path / "hosts")}
@@ -108,7 +108,7 @@ def test_a_host_file_gives_the_addresses(tmp_path, text):
     assert started.addresses == ("a:1", "b:2")
 
 
-def test_the_pod_name_gives_the_process_id():
+def test_the_pod_name_contains_the_process_id():
     environ = {
         "BYTEWAX_POD_NAME": "gibsey-embedder-2",
         "BYTEWAX_STATEFULSET_NAME": "gibsey-embedder",
@@ -117,7 +117,7 @@ def test_the_pod_name_gives_the_process_id():
     assert parse_launch([RUN, "dataflow.main"], environ).process_id == 2
 
 
-def test_a_pod_name_without_a_number_is_refused_by_name():
+def test_a_pod_name_without_a_number_is_rejected():
     environ = {"BYTEWAX_POD_NAME": "x", "BYTEWAX_STATEFULSET_NAME": "y"}
     with pytest.raises(LaunchError, match="BYTEWAX_POD_NAME"):
         parse_launch([RUN, "dataflow.main"], environ)
@@ -137,7 +137,7 @@ def test_another_program_counts_as_one_process_with_one_worker():
         (["-i", "0"], "-a ADDRESSES"),
     ],
 )
-def test_what_bytewax_would_wait_on_for_ever_is_refused(arguments, words):
+def test_arguments_with_which_bytewax_would_wait_for_ever_are_rejected(arguments, words):
     with pytest.raises(LaunchError, match=words):
         parse_launch([RUN, "dataflow.main", *arguments], {})
 
@@ -150,7 +150,7 @@ def test_what_bytewax_would_wait_on_for_ever_is_refused(arguments, words):
         ("a:1;b:1;A:2;[::1]:1;b:2;[::1]:2", [0, 0, 1, 0, 1, 1]),
     ],
 )
-def test_processes_on_one_host_have_status_ports_of_their_own(hosts, offsets):
+def test_processes_on_one_host_have_different_status_ports(hosts, offsets):
     found = [
         Launch(process_id=number, addresses=tuple(hosts.split(";"))).status_port_offset
         for number in range(len(offsets))
@@ -164,7 +164,10 @@ def test_processes_on_one_host_have_status_ports_of_their_own(hosts, offsets):
     [
         (Launch(), False),
         (Launch(workers=2), True),
-        (Launch(addresses=("a:1",)), True),  # Bytewax then runs its one worker as a cluster's
+        (
+            Launch(addresses=("a:1",)),
+            True,
+        ),  # Bytewax then runs its single worker as part of a cluster
     ],
 )
 def test_a_single_worker_is_the_main_thread(started, own):
@@ -181,19 +184,19 @@ def test_one_process_needs_no_store():
     assert check_recovery_store(Launch(workers=4)) is None
 
 
-def test_several_processes_without_a_store_are_refused():
+def test_several_processes_without_a_store_are_rejected():
     with pytest.raises(RecoveryError, match=r"2 processes need a recovery store.*-r DIR"):
         check_recovery_store(Launch(addresses=("a:1", "b:1")))
 
 
-def test_a_store_that_is_not_there_is_refused_with_how_to_make_it(tmp_path):
+def test_a_store_that_does_not_exist_is_rejected_with_the_command_that_creates_it(tmp_path):
     missing = tmp_path / "missing"
     with pytest.raises(RecoveryError, match=f"{missing}.*gibsey-embedder run"):
         check_recovery_store(Launch(recovery_dir=missing))
     assert not missing.exists()
 
 
-def test_an_empty_store_is_refused_and_stays_free(tmp_path):
+def test_an_empty_store_is_rejected_and_stays_unlocked(tmp_path):
     with pytest.raises(RecoveryError, match=r"is empty.*bytewax\.recovery"):
         check_recovery_store(Launch(recovery_dir=tmp_path))
     store(tmp_path)
@@ -202,7 +205,7 @@ def test_an_empty_store_is_refused_and_stays_free(tmp_path):
     lock.release()
 
 
-def test_a_missing_partition_is_named(tmp_path):
+def test_a_missing_partition_is_reported(tmp_path):
     (store(tmp_path) / "part-2.sqlite3").unlink()
     with pytest.raises(RecoveryError, match=r"lacks part-2\.sqlite3"):
         check_recovery_store(Launch(recovery_dir=tmp_path))
@@ -215,7 +218,7 @@ def write(file, step, key):
 
 
 @pytest.mark.parametrize("step", ["window", "dead_letters"])
-def test_a_store_with_other_buckets_is_refused_with_the_remedy(tmp_path, step):
+def test_a_store_with_other_buckets_is_rejected_with_a_remedy(tmp_path, step):
     write(store(tmp_path) / "part-1.sqlite3", "pages.kafka", "slot-01")
     write(tmp_path / "part-2.sqlite3", "pages.window", BUCKET_KEYS[3])
     check_recovery_store(Launch(recovery_dir=tmp_path)).release()
@@ -224,27 +227,27 @@ def test_a_store_with_other_buckets_is_refused_with_the_remedy(tmp_path, step):
         check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
-def test_a_partition_whose_snapshots_cannot_be_read_is_named(tmp_path):
+def test_a_partition_with_unreadable_snapshots_is_reported(tmp_path):
     with closing(sqlite3.connect(store(tmp_path) / "part-1.sqlite3")) as database, database:
         database.execute("DROP TABLE snaps")
     with pytest.raises(RecoveryError, match=r"part-1\.sqlite3 is not a recovery partition"):
         check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
-def test_partitions_of_different_stores_are_refused(tmp_path):
+def test_partitions_of_different_stores_are_rejected(tmp_path):
     store(tmp_path / "other", 3)
     (tmp_path / "other" / "part-1.sqlite3").replace(store(tmp_path) / "part-1.sqlite3")
     with pytest.raises(RecoveryError, match="different stores"):
         check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
-def test_a_file_that_is_no_partition_is_named(tmp_path):
+def test_a_file_that_is_not_a_partition_is_reported(tmp_path):
     (store(tmp_path) / "part-3.sqlite3").write_bytes(b"not a database" * 100)
     with pytest.raises(RecoveryError, match=r"part-3\.sqlite3 is not a recovery partition"):
         check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
-def test_a_process_of_a_cluster_may_come_with_no_partitions_of_its_own(tmp_path):
+def test_a_process_of_a_cluster_may_have_no_partitions(tmp_path):
     lock = check_recovery_store(
         Launch(process_id=1, addresses=("a:1", "b:1"), recovery_dir=tmp_path)
     )
@@ -254,21 +257,21 @@ def test_a_process_of_a_cluster_may_come_with_no_partitions_of_its_own(tmp_path)
 
 
 @pytest.mark.parametrize("process_id", [0, 1])
-def test_a_process_of_a_cluster_with_a_part_of_the_store_is_refused(tmp_path, process_id):
+def test_a_process_of_a_cluster_with_part_of_the_store_is_rejected(tmp_path, process_id):
     (store(tmp_path) / "part-2.sqlite3").unlink()
     started = Launch(process_id=process_id, addresses=("a:1", "b:1"), recovery_dir=tmp_path)
     with pytest.raises(RecoveryError, match=r"lacks part-2\.sqlite3.*gibsey-embedder gather"):
         check_recovery_store(started)
 
 
-def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
+def test_a_directory_that_is_not_writable_is_rejected(tmp_path):
     (store(tmp_path) / "worker-0.lock").mkdir()
     with pytest.raises(RecoveryError, match="cannot be written"):
         check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_directory_is_refused(tmp_path):
+def test_a_read_only_directory_is_rejected(tmp_path):
     store(tmp_path).chmod(0o500)
     with pytest.raises(RecoveryError, match="cannot be written: Permission denied"):
         check_recovery_store(Launch(recovery_dir=tmp_path))
@@ -297,7 +300,7 @@ def another_worker_on(directory):
         holder.kill()
 
 
-def test_a_second_worker_on_the_same_store_is_refused_in_one_line_naming_the_first(tmp_path):
+def test_a_second_worker_on_the_same_store_is_rejected_with_the_process_id_of_the_first(tmp_path):
     store(tmp_path)
     with another_worker_on(tmp_path) as holder:
         with pytest.raises(RecoveryError, match=f"in use by process {holder.pid} ") as refused:
@@ -305,7 +308,7 @@ def test_a_second_worker_on_the_same_store_is_refused_in_one_line_naming_the_fir
         assert "\n" not in str(refused.value)
 
 
-def test_a_killed_worker_leaves_the_store_free(tmp_path):
+def test_a_killed_worker_releases_the_store(tmp_path):
     store(tmp_path)
     with another_worker_on(tmp_path) as holder:
         holder.kill()
@@ -315,7 +318,7 @@ def test_a_killed_worker_leaves_the_store_free(tmp_path):
     lock.release()
 
 
-def test_the_same_process_may_ask_twice(tmp_path):
+def test_a_process_may_check_its_store_twice(tmp_path):
     started = Launch(recovery_dir=store(tmp_path))
     lock = check_recovery_store(started)
     assert lock is not None

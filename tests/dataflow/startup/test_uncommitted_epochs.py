@@ -21,7 +21,7 @@ def files(store: Path) -> list[Path]:
 
 
 def ask(store: Path, query: str, *values: object) -> list[tuple]:
-    """What all partitions together answer."""
+    """Return the rows of a query from all partitions."""
     found = []
     for file in files(store):
         with closing(sqlite3.connect(file)) as database, database:
@@ -35,13 +35,13 @@ def store(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_store_that_was_never_used_holds_nothing_to_forget(store: Path):
+def test_a_store_that_was_never_used_has_no_uncommitted_snapshots(store: Path):
     assert find_resume_epoch(files(store)) is None
     assert delete_uncommitted_snapshots(store) == 0
 
 
 @pytest.mark.parametrize(("end", "workers"), [(EOF, (1, 3, 2)), (ABORT, (1, 1, 1))])
-def test_the_next_epoch_is_the_one_that_bytewax_resumes_with(store: Path, end, workers):
+def test_the_resume_epoch_is_the_one_that_bytewax_resumes_with(store: Path, end, workers):
     world = World()
     events = [*pages(30), end(), *pages(30, 30), end(), *pages(30, 60), end(), *pages(3, 90)]
     world.run(events, store)
@@ -51,7 +51,7 @@ def test_the_next_epoch_is_the_one_that_bytewax_resumes_with(store: Path, end, w
         assert max(ask(store, "SELECT ex_num, resume_epoch FROM exs"))[1] == expected
 
 
-def test_snapshots_of_an_epoch_that_was_not_committed_go_and_all_others_stay(store: Path):
+def test_only_snapshots_of_uncommitted_epochs_are_deleted(store: Path):
     World().run(pages(50), store)
     resume = find_resume_epoch(files(store))
     assert resume is not None
@@ -63,12 +63,12 @@ def test_snapshots_of_an_epoch_that_was_not_committed_go_and_all_others_stay(sto
                 ("pages.window", f"{number:02d}", resume + number, b"of a run that was killed"),
             )
     prepare_store(Launch(recovery_dir=store, process_id=1))
-    assert len(ask(store, "SELECT * FROM snaps")) == len(before) + 3  # process 0's to do
+    assert len(ask(store, "SELECT * FROM snaps")) == len(before) + 3  # only process 0 deletes them
     prepare_store(Launch(recovery_dir=store))
     assert sorted(ask(store, "SELECT * FROM snaps")) == before
 
 
-def test_a_store_of_several_ages_which_bytewax_refuses_is_left_as_it_is(store: Path):
+def test_a_store_with_files_of_different_ages_is_not_changed(store: Path):
     World().run(pages(50), store)
     old = {file: file.read_bytes() for file in files(store)}
     World().run(pages(80), store)
@@ -85,7 +85,7 @@ def test_a_store_of_several_ages_which_bytewax_refuses_is_left_as_it_is(store: P
     assert sorted(ask(store, "SELECT * FROM snaps")) == before
 
 
-def test_bytewax_caches_little_of_each_partition(store: Path):
+def test_the_cache_of_each_partition_is_limited(store: Path):
     prepare_store(Launch(recovery_dir=store))
     before = [file.stat().st_mtime_ns for file in files(store)]
     prepare_store(Launch(recovery_dir=store))

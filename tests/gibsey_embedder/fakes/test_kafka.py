@@ -1,4 +1,4 @@
-"""The mock broker: partitions, records, committed offsets, and its broker going away."""
+"""The fake Kafka: partitions, records, committed offsets and outages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def consumer_of(kafka: MockKafka, group: str = "g") -> Consumer:
     return Consumer({**options, **CLIENT_OPTIONS, "enable.auto.commit": False})
 
 
-def test_topics_have_the_partitions_asked_for_and_others_four(mock_kafka: MockKafka) -> None:
+def test_topics_have_the_given_partitions_or_else_four(mock_kafka: MockKafka) -> None:
     assert mock_kafka.partitions("cdc.pages") == 3
     assert mock_kafka.partitions("cdc.pages.dlq") == 1
     assert mock_kafka.partitions("made.when.first.used") == 4
 
 
-def test_records_are_read_back_as_they_were_sent(mock_kafka: MockKafka) -> None:
+def test_records_are_returned_as_sent(mock_kafka: MockKafka) -> None:
     mock_kafka.produce(
         "cdc.pages", "k", b"v", partition=2, timestamp_ms=1234, headers=[("h", b"1")]
     )
@@ -35,7 +35,7 @@ def test_records_are_read_back_as_they_were_sent(mock_kafka: MockKafka) -> None:
     assert mock_kafka.ends("cdc.pages") == {0: 0, 1: 0, 2: 2}
 
 
-def test_a_groups_committed_offsets_can_be_asked_for(mock_kafka: MockKafka) -> None:
+def test_the_committed_offsets_of_a_group_are_returned(mock_kafka: MockKafka) -> None:
     mock_kafka.produce("cdc.pages", "k", b"v", partition=1)
     mock_kafka.flush()
     consumer = consumer_of(mock_kafka)
@@ -45,7 +45,9 @@ def test_a_groups_committed_offsets_can_be_asked_for(mock_kafka: MockKafka) -> N
     assert mock_kafka.committed("cdc.pages", "other") == {}
 
 
-def test_a_waiting_consumer_gets_a_live_record_within_milliseconds(mock_kafka: MockKafka) -> None:
+def test_a_waiting_consumer_receives_a_new_record_within_milliseconds(
+    mock_kafka: MockKafka,
+) -> None:
     consumer = consumer_of(mock_kafka)
     consumer.assign([TopicPartition("cdc.pages", 0, 0)])
     consumer.poll(0.3)
@@ -59,7 +61,7 @@ def test_a_waiting_consumer_gets_a_live_record_within_milliseconds(mock_kafka: M
     assert took < 0.15
 
 
-def test_records_outlive_a_broker_that_goes_away_and_comes_back(mock_kafka: MockKafka) -> None:
+def test_records_survive_an_outage_of_the_broker(mock_kafka: MockKafka) -> None:
     mock_kafka.produce("cdc.pages", "k", b"v")
     mock_kafka.flush()
     mock_kafka.down()
@@ -78,7 +80,7 @@ def test_deleted_records_leave_a_gap_at_the_beginning(mock_kafka: MockKafka) -> 
     assert [record.offset for record in mock_kafka.read("cdc.pages")] == [3, 4]
 
 
-def test_feeding_waits_while_a_partition_is_nearly_full(mock_kafka: MockKafka) -> None:
+def test_wait_for_room_waits_while_a_partition_is_nearly_full(mock_kafka: MockKafka) -> None:
     for _ in range(45):
         mock_kafka.produce("cdc.pages", "k", b"x" * 100_000, partition=0)
     mock_kafka.flush()
@@ -90,7 +92,7 @@ def test_feeding_waits_while_a_partition_is_nearly_full(mock_kafka: MockKafka) -
     assert mock_kafka.unread_bytes("cdc.pages", "g") < 4_000_000
 
 
-def test_a_broker_serves_other_processes() -> None:
+def test_the_broker_serves_other_processes() -> None:
     with FakeProcess("kafka", partitions=2) as process:
         client = Producer({"bootstrap.servers": process.url, "log_level": 0})
         assert len(client.list_topics("cdc.pages", timeout=5).topics["cdc.pages"].partitions) == 2

@@ -1,4 +1,4 @@
-"""The hashed n-grams: deterministic, unit length, and near where words are shared."""
+"""The hashed n-grams: deterministic, unit length, and similar for shared words."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def test_every_text_has_a_unit_vector_of_short_numbers(text: str) -> None:
     assert vector == [float(f"{x:.7f}") for x in array.array("f", vector)]
 
 
-def test_shared_words_bring_texts_together() -> None:
+def test_texts_with_shared_words_are_similar() -> None:
     question = embed_text("How do I decode a JSON document?")
     near = embed_text("Decoding JSON: the document is decoded into objects.")
     far = embed_text("A window manager draws buttons on the screen.")
     assert cosine(question, near) > 0.3 > cosine(question, far)
 
 
-def test_capitals_do_not_matter() -> None:
+def test_vectors_are_not_case_sensitive() -> None:
     assert embed_text("JSON Decoder") == embed_text("json decoder")
 
 
-def test_pages_are_many_unique_in_one_order_and_found_by_a_question() -> None:
+def test_the_pages_are_unique_ordered_and_found_by_a_question() -> None:
     pages = stdlib_pages()
     assert len(pages) > 1000
     assert len({page.page_id for page in pages}) == len(pages)

@@ -1,4 +1,4 @@
-"""Ollama's stand-in answers as the real 0.13 and 0.24 do."""
+"""The fake Ollama responds like the real versions 0.13 and 0.24."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def length(vector: list[float]) -> float:
     return math.sqrt(math.fsum(x * x for x in vector))
 
 
-def test_texts_come_back_in_order_as_unit_vectors_like_single_calls(ollama: Ollama) -> None:
+def test_a_batch_returns_the_unit_vectors_of_single_requests_in_order(ollama: Ollama) -> None:
     texts = ["json decoding", "a thread pool", "?!", " "]
     answer = embed(ollama, texts).json()
     assert answer["model"] == MODEL
@@ -47,14 +47,14 @@ def test_texts_come_back_in_order_as_unit_vectors_like_single_calls(ollama: Olla
     assert list(ollama.texts or ()) == texts * 2
 
 
-def test_the_legacy_endpoint_is_longer_in_the_same_direction(ollama: Ollama) -> None:
+def test_the_legacy_endpoint_returns_longer_vectors_in_the_same_direction(ollama: Ollama) -> None:
     vector = legacy(ollama, "a page").json()["embedding"]
     assert length(vector) == pytest.approx(22.5, abs=1e-3)
     assert [x / length(vector) for x in vector] == pytest.approx(embed_text("a page"), abs=1e-7)
 
 
 @pytest.mark.parametrize("given", ["", [], None])
-def test_no_input_is_no_embeddings(ollama: Ollama, given: object) -> None:
+def test_no_input_returns_no_embeddings(ollama: Ollama, given: object) -> None:
     answer = embed(ollama, given)
     assert (answer.status_code, answer.json()["embeddings"]) == (200, [])
     assert legacy(ollama, "").json() == {"embedding": []}
@@ -65,13 +65,13 @@ def test_a_null_among_the_texts_is_an_invalid_input_type(ollama: Ollama) -> None
     assert (answer.status_code, answer.json()) == (400, {"error": "invalid input type"})
 
 
-def test_dimensions_cut_and_normalise_but_never_lengthen(ollama: Ollama) -> None:
+def test_dimensions_shorten_vectors_but_do_not_extend_them(ollama: Ollama) -> None:
     cut = embed(ollama, "one two three four", dimensions=256).json()["embeddings"][0]
     assert (len(cut), length(cut)) == (256, pytest.approx(1.0, abs=1e-6))
     assert len(embed(ollama, "one", dimensions=1024).json()["embeddings"][0]) == 768
 
 
-def test_long_texts_are_truncated_in_silence_or_refused_when_asked(versioned: Ollama) -> None:
+def test_long_texts_are_truncated_or_rejected_on_request(versioned: Ollama) -> None:
     words = " ".join(f"w{n}" for n in range(3000))
     answer = embed(versioned, words)
     kept = versioned.model.truncate(words)
@@ -110,7 +110,7 @@ def test_show_tags_and_version_describe_the_model(ollama: Ollama) -> None:
     assert "version" in httpx.get(f"{ollama.url}/api/version").json()
 
 
-def test_an_old_server_has_no_embed() -> None:
+def test_an_old_server_has_no_embed_endpoint() -> None:
     with Ollama(legacy_only=True) as ollama:
         answer = embed(ollama, "a")
         assert (answer.status_code, answer.text) == (404, "404 page not found")
@@ -124,7 +124,7 @@ def test_keep_alive_needs_a_unit(ollama: Ollama, keep_alive: object, status: int
     assert embed(ollama, "a", keep_alive=keep_alive).status_code == status
 
 
-def test_several_servers_behind_one_address_compute_at_the_same_time() -> None:
+def test_several_servers_behind_one_address_compute_concurrently() -> None:
     with Ollama(request_s=0.5, servers=4) as ollama, ThreadPoolExecutor(4) as pool:
         began = time.monotonic()
         list(pool.map(lambda text: embed(ollama, text), "abcd"))
@@ -132,7 +132,7 @@ def test_several_servers_behind_one_address_compute_at_the_same_time() -> None:
         assert ollama.stats.busy_s == pytest.approx(2.0)
 
 
-def test_a_killed_runner_fails_what_is_in_flight_and_the_next_request_works(
+def test_a_killed_runner_fails_requests_in_flight_and_the_next_request_succeeds(
     versioned: Ollama,
 ) -> None:
     versioned.text_s = 5.0
@@ -152,7 +152,7 @@ def test_a_killed_runner_fails_what_is_in_flight_and_the_next_request_works(
     assert time.monotonic() - began >= 0.1
 
 
-def test_a_full_queue_is_503() -> None:
+def test_a_full_queue_returns_503() -> None:
     with Ollama(queue=0, request_s=2.0) as ollama:
         first = threading.Thread(target=embed, args=(ollama, "a"))
         first.start()
@@ -163,13 +163,13 @@ def test_a_full_queue_is_503() -> None:
     assert "maximum pending requests exceeded" in answer.json()["error"]
 
 
-def test_capitals_become_unknown_where_the_version_has_the_defect() -> None:
+def test_words_with_capitals_become_unknown_with_the_defect() -> None:
     with Ollama(capitals_defect=True) as ollama:
         paris, london, small = embed(ollama, ["Paris", "London", "paris"]).json()["embeddings"]
         assert paris == london != small
 
 
-def test_a_key_is_asked_for_where_one_is_set() -> None:
+def test_the_server_requires_its_api_key() -> None:
     with Ollama(api_key="k") as ollama:
         assert embed(ollama, "a").status_code == 401
         order = {"model": MODEL, "input": "a"}
@@ -178,7 +178,7 @@ def test_a_key_is_asked_for_where_one_is_set() -> None:
         assert answer.status_code == 200
 
 
-def test_nan_is_an_error_that_says_so(versioned: Ollama) -> None:
+def test_nan_returns_an_error(versioned: Ollama) -> None:
     versioned.add_quirk("nan", "poison")
     answer = embed(versioned, ["good", "poison"])
     assert answer.status_code in (400, 500)
@@ -186,7 +186,7 @@ def test_nan_is_an_error_that_says_so(versioned: Ollama) -> None:
     assert embed(versioned, "good").status_code == 200
 
 
-def test_vectors_can_be_spoiled_for_single_texts(ollama: Ollama) -> None:
+def test_quirks_apply_to_single_texts(ollama: Ollama) -> None:
     for quirk in ("zero", "short", "nan_literal", "infinity", "unnormalised"):
         ollama.add_quirk(quirk, quirk)
     ollama.add_quirk("few", "few", times=1)

@@ -1,4 +1,4 @@
-"""OpenAI's stand-in keeps the documented limits."""
+"""The fake OpenAI has the documented limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def embed(server: OpenAI, given: object, **more: object) -> httpx.Response:
     return httpx.post(f"{server.openai_url}/embeddings", json=order, headers=KEY, timeout=60)
 
 
-def test_vectors_come_out_of_order_with_their_index(fake_openai: OpenAI) -> None:
+def test_vectors_are_out_of_order_with_their_index(fake_openai: OpenAI) -> None:
     texts = [f"text {n}" for n in range(10)]
     data = embed(fake_openai, texts).json()["data"]
     assert [item["index"] for item in data] != list(range(10))
@@ -26,17 +26,17 @@ def test_vectors_come_out_of_order_with_their_index(fake_openai: OpenAI) -> None
         assert len(item["embedding"]) == 768
 
 
-def test_its_space_is_not_ollamas(fake_openai: OpenAI) -> None:
+def test_the_vector_space_differs_from_ollamas(fake_openai: OpenAI) -> None:
     assert fake_openai.expected_vector("a page") != embed_text("a page")
 
 
-def test_without_dimensions_it_is_the_models_own_size(fake_openai: OpenAI) -> None:
+def test_without_dimensions_the_vectors_have_the_models_size(fake_openai: OpenAI) -> None:
     order = {"model": MODEL, "input": "a"}
     answer = httpx.post(f"{fake_openai.openai_url}/embeddings", json=order, headers=KEY)
     assert len(answer.json()["data"][0]["embedding"]) == 1536
 
 
-def test_a_wrong_key_or_model_is_said(fake_openai: OpenAI) -> None:
+def test_a_wrong_key_or_model_is_reported(fake_openai: OpenAI) -> None:
     url = f"{fake_openai.openai_url}/embeddings"
     answer = httpx.post(url, json={"model": MODEL, "input": "a"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -49,16 +49,16 @@ def test_a_wrong_key_or_model_is_said(fake_openai: OpenAI) -> None:
     [[], "", ["a", ""], ["a", None], ["a"] * 2049, "w " * 8193, ["w " * 8000] * 38],
     ids=["none", "empty", "one empty", "null", "2049", "long", "300,000 tokens"],
 )
-def test_what_is_beyond_the_limits_is_400(fake_openai: OpenAI, given: object) -> None:
+def test_input_beyond_the_limits_returns_400(fake_openai: OpenAI, given: object) -> None:
     answer = embed(fake_openai, given)
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
-def test_the_most_inputs_are_taken(fake_openai: OpenAI) -> None:
+def test_the_maximum_number_of_inputs_is_accepted(fake_openai: OpenAI) -> None:
     assert len(embed(fake_openai, ["a"] * 2048, dimensions=8).json()["data"]) == 2048
 
 
-def test_a_rate_limit_says_when_to_come_again(fake_openai: OpenAI) -> None:
+def test_a_rate_limit_reports_the_time_until_a_retry(fake_openai: OpenAI) -> None:
     fake_openai.limit(0.25, times=1)
     fake_openai.limit(2, times=1, header="retry-after")
     first, second, third = (embed(fake_openai, "a") for _ in range(3))

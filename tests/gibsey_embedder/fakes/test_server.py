@@ -1,4 +1,4 @@
-"""What every stand-in does: faults on order, counts, starting and stopping."""
+"""The base class of the fakes: faults, counters, start and stop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def refresh(rag: Rag, page_id: str = "p", timeout: float = 5.0) -> httpx.Respons
     return httpx.post(rag.refresh_url, json={"page_id": page_id, "vector": VECTOR}, timeout=timeout)
 
 
-def test_a_status_is_answered_for_as_many_requests_as_asked_for(rag: Rag) -> None:
+def test_a_status_applies_to_the_given_number_of_requests(rag: Rag) -> None:
     rag.faults.status(429, b"slow down", {"Retry-After": "2"}, times=2)
     answers = [refresh(rag) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [429, 429, 200]
@@ -29,7 +29,7 @@ def test_a_status_is_answered_for_as_many_requests_as_asked_for(rag: Rag) -> Non
     assert rag.counts["p"] == 1
 
 
-def test_a_fault_for_one_page_leaves_its_neighbours_alone(rag: Rag) -> None:
+def test_a_fault_for_one_page_does_not_affect_other_pages(rag: Rag) -> None:
     rag.faults.status(500, when=lambda request: request.mentions("bad/é"))
     assert refresh(rag, "bad/é").status_code == 500
     assert refresh(rag, "good").status_code == 200
@@ -37,27 +37,27 @@ def test_a_fault_for_one_page_leaves_its_neighbours_alone(rag: Rag) -> None:
     assert refresh(rag, "bad/é").status_code == 200
 
 
-def test_a_status_may_hide_that_the_request_was_carried_out(rag: Rag) -> None:
+def test_a_request_may_be_executed_before_the_status(rag: Rag) -> None:
     rag.faults.status(500, times=1, done=True)
     assert refresh(rag).status_code == 500
     assert rag.counts["p"] == 1
 
 
-def test_a_cut_answer_was_carried_out_and_ends_in_its_middle(rag: Rag) -> None:
+def test_a_request_is_executed_before_its_reply_is_cut(rag: Rag) -> None:
     rag.faults.cut(times=1)
     with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
         refresh(rag)
     assert rag.counts["p"] == 1
 
 
-def test_a_dropped_connection_has_no_answer_and_no_effect(rag: Rag) -> None:
+def test_a_dropped_request_has_no_reply_and_is_not_executed(rag: Rag) -> None:
     rag.faults.drop(times=1)
     with pytest.raises(httpx.RemoteProtocolError):
         refresh(rag)
     assert not rag.counts
 
 
-def test_garbage_and_html_are_no_json(rag: Rag) -> None:
+def test_garbage_and_html_are_not_json(rag: Rag) -> None:
     rag.faults.garbage(times=1)
     rag.faults.html(502, times=1)
     with pytest.raises(ValueError):
@@ -66,7 +66,7 @@ def test_garbage_and_html_are_no_json(rag: Rag) -> None:
     assert (page.status_code, page.headers["content-type"]) == (502, "text/html")
 
 
-def test_a_hanging_request_gets_nothing_until_the_faults_are_cleared(rag: Rag) -> None:
+def test_a_request_hangs_until_the_faults_are_cleared(rag: Rag) -> None:
     rag.faults.hang(times=1)
     with pytest.raises(httpx.ReadTimeout):
         refresh(rag, timeout=0.1)
@@ -91,7 +91,7 @@ def test_a_slow_request_is_served_late(rag: Rag) -> None:
     assert time.monotonic() - began >= 0.1
 
 
-def test_a_refusing_server_accepts_again_at_the_same_address(rag: Rag) -> None:
+def test_a_server_accepts_connections_again_at_the_same_address(rag: Rag) -> None:
     rag.refuse()
     with pytest.raises(httpx.ConnectError):
         refresh(rag)
@@ -99,7 +99,7 @@ def test_a_refusing_server_accepts_again_at_the_same_address(rag: Rag) -> None:
     assert refresh(rag).status_code == 200
 
 
-def test_a_refusal_may_end_by_itself(rag: Rag) -> None:
+def test_refused_connections_may_end_after_a_time(rag: Rag) -> None:
     rag.refuse(seconds=1.0)
 
     def again() -> bool:
@@ -112,7 +112,7 @@ def test_a_refusal_may_end_by_itself(rag: Rag) -> None:
     eventually(again)
 
 
-def test_a_stand_in_starts_again_on_its_port_with_what_it_held() -> None:
+def test_a_fake_restarts_on_its_port_with_its_data() -> None:
     rag = Rag()
     rag.start()
     url = rag.url
@@ -125,12 +125,12 @@ def test_a_stand_in_starts_again_on_its_port_with_what_it_held() -> None:
     assert rag.counts["p"] == 2
 
 
-def test_a_taken_port_is_an_error_at_start(rag: Rag) -> None:
+def test_a_port_in_use_is_an_error_at_the_start(rag: Rag) -> None:
     with pytest.raises(OSError):
         Rag(port=rag.port).start()
 
 
-def test_only_so_many_requests_are_served_at_once() -> None:
+def test_the_number_of_concurrent_requests_is_limited() -> None:
     with Rag(delay_s=0.2, workers=2) as rag:
         threads = [threading.Thread(target=refresh, args=(rag, str(n))) for n in range(6)]
         began = time.monotonic()
@@ -140,10 +140,10 @@ def test_only_so_many_requests_are_served_at_once() -> None:
             thread.join()
         assert time.monotonic() - began >= 0.6
         assert rag.stats.max_in_flight > 2
-        assert rag.stats.slots_s == pytest.approx(1.2, abs=1e-4)  # whatever the timers took beside
+        assert rag.stats.slots_s == pytest.approx(1.2, abs=1e-4)  # regardless of late timers
 
 
-def test_faults_and_delays_are_set_over_http_while_faults_are_on(rag: Rag) -> None:
+def test_faults_and_delays_can_be_set_over_http_during_a_fault(rag: Rag) -> None:
     order = {"fault": {"kind": "status", "status": 503, "match": "bad"}, "delay_s": 0.05}
     assert httpx.post(f"{rag.url}/__control__", json=order).status_code == 200
     assert refresh(rag, "bad").status_code == 503
@@ -156,11 +156,11 @@ def test_faults_and_delays_are_set_over_http_while_faults_are_on(rag: Rag) -> No
 
 
 @pytest.mark.parametrize("order", [{"nothing": 1}, {"fault": {"kind": "wrong"}}, {"fault": {}}])
-def test_a_wrong_order_is_refused(rag: Rag, order: object) -> None:
+def test_invalid_control_values_are_rejected(rag: Rag, order: object) -> None:
     assert httpx.post(f"{rag.url}/__control__", json=order).status_code == 400
 
 
-def test_a_stand_in_runs_as_a_process_of_its_own() -> None:
+def test_a_fake_runs_in_a_process_of_its_own() -> None:
     with FakeProcess("rag", delay_s=0.01) as process:
         answer = httpx.post(f"{process.url}/refresh", json={"page_id": "p", "vector": VECTOR})
         assert answer.status_code == 200
@@ -169,7 +169,7 @@ def test_a_stand_in_runs_as_a_process_of_its_own() -> None:
         assert process.stats()["items"] == 1
 
 
-def test_the_rag_service_takes_768_numbers_and_its_token_only() -> None:
+def test_the_rag_service_accepts_only_768_numbers_and_its_token() -> None:
     with Rag(token="t") as rag:
         assert refresh(rag).status_code == 401
         bearer = {"Authorization": "Bearer t"}

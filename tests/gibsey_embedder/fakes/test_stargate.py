@@ -1,4 +1,4 @@
-"""Stargate's stand-in answers as the real 2.0.51 does."""
+"""The fake Stargate responds like the real version 2.0.51."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VECTOR = [0.6, -0.8, 1e-07]
 async def send(
     stargate: Stargate, method: str, path: str, body: bytes | None = None
 ) -> tuple[int, bytes]:
-    """Sends a path exactly as it is written, which httpx would not."""
+    """Send a path unchanged, which httpx would not do."""
     url = URL(stargate.url + path, encoded=True)
     async with (
         aiohttp.ClientSession(headers=TOKEN) as session,
@@ -50,14 +50,14 @@ def bulk(stargate: Stargate, rows: Sequence[object], keyspace: str = "gibsey") -
     return httpx.post(f"{stargate.graphql_url}/{keyspace}", json=order, headers=TOKEN)
 
 
-def test_a_put_echoes_the_row_and_raw_drops_the_wrapper(stargate: Stargate) -> None:
+def test_a_put_returns_the_row_and_raw_omits_the_wrapper(stargate: Stargate) -> None:
     assert put(stargate, "a").json() == {"data": {"vector": VECTOR}}
     assert put(stargate, "a?raw=true").json() == {"vector": VECTOR}
     assert stargate.vectors.writes["a"] == 2
     assert [write.page_id for write in stargate.vectors.history] == ["a", "a"]
 
 
-def test_a_row_is_read_with_its_count_and_an_absent_one_is_none(stargate: Stargate) -> None:
+def test_a_row_is_returned_with_a_count_which_is_0_for_a_missing_row(stargate: Stargate) -> None:
     put(stargate, "a")
     row = {"page_id": "a", "vector": VECTOR}
     assert get(stargate, f"{TABLE}/a").json() == {"count": 1, "data": [row]}
@@ -65,14 +65,14 @@ def test_a_row_is_read_with_its_count_and_an_absent_one_is_none(stargate: Starga
     assert get(stargate, f"{TABLE}/b").json() == {"count": 0, "data": []}
 
 
-def test_deleting_is_204_even_where_nothing_is(stargate: Stargate) -> None:
+def test_deleting_returns_204_even_without_a_row(stargate: Stargate) -> None:
     put(stargate, "a")
     for _ in range(2):
         assert httpx.delete(f"{stargate.url}{TABLE}/a", headers=TOKEN).status_code == 204
     assert not stargate.vectors.rows
 
 
-def test_a_post_of_a_whole_row_is_201(stargate: Stargate) -> None:
+def test_a_post_of_a_row_returns_201(stargate: Stargate) -> None:
     row = {"page_id": "a", "vector": VECTOR}
     answer = httpx.post(f"{stargate.url}{TABLE}", json=row, headers=TOKEN)
     assert (answer.status_code, answer.json()) == (201, {"page_id": "a"})
@@ -94,13 +94,13 @@ def test_rows_are_listed_page_by_page(stargate: Stargate) -> None:
     assert ids[0] == {"page_id": "p0"}
 
 
-def test_floats_come_back_as_float32s_shortest(stargate: Stargate) -> None:
+def test_floats_are_returned_as_the_shortest_text_of_their_float32(stargate: Stargate) -> None:
     put(stargate, "a", {"vector": [0.1234567890123, 0.1, 1e39, "NaN"]})
     row = get(stargate, f"{TABLE}/a").json()["data"][0]
     assert row["vector"] == [0.12345679, 0.1, "Infinity", "NaN"]
 
 
-def test_the_stand_ins_own_vectors_come_back_unchanged(stargate: Stargate) -> None:
+def test_vectors_of_the_fake_embedder_are_returned_unchanged(stargate: Stargate) -> None:
     vector = embed_text("some page about compressing archives")
     put(stargate, "a", {"vector": [*vector, 0.12345678901]})
     assert get(stargate, f"{TABLE}/a").json()["data"][0]["vector"][:768] == vector
@@ -118,7 +118,7 @@ def test_the_stand_ins_own_vectors_come_back_unchanged(stargate: Stargate) -> No
         ),
     ],
 )
-def test_a_wrong_token_is_401_with_its_reason(
+def test_a_wrong_token_returns_401_with_the_reason(
     stargate: Stargate, headers: dict[str, str], fault: str
 ) -> None:
     answer = httpx.get(f"{stargate.url}{TABLE}/a", headers=headers)
@@ -128,7 +128,7 @@ def test_a_wrong_token_is_401_with_its_reason(
     assert (answer.status_code, answer.json()) == (401, {"errors": ["Authentication required"]})
 
 
-def test_tokens_are_given_and_expire() -> None:
+def test_tokens_are_issued_and_expire() -> None:
     with Stargate(token=None, users={"u": "p"}) as stargate:
         wrong = httpx.post(stargate.auth_url, json={"username": "u", "password": "x"})
         assert wrong.status_code == 401
@@ -145,7 +145,7 @@ def test_tokens_are_given_and_expire() -> None:
         assert status() == 401
 
 
-def test_a_token_lives_longer_when_it_is_used() -> None:
+def test_each_use_extends_a_token() -> None:
     now = 0.0
     tokens = IssuedTokens(None, {"u": "p"}, clock=lambda: now)
     token = tokens.issue("u", "p")
@@ -156,7 +156,7 @@ def test_a_token_lives_longer_when_it_is_used() -> None:
     assert tokens.error(token) == "authorization failed"
 
 
-def test_unknown_keyspaces_tables_and_paths_are_404(stargate: Stargate) -> None:
+def test_unknown_keyspaces_tables_and_paths_return_404(stargate: Stargate) -> None:
     for path in ("/v2/keyspaces/no/page_vectors/a", "/v2/keyspaces/gibsey/no/a", "/else"):
         assert get(stargate, path).status_code == 404
     assert bulk(stargate, [], keyspace="no").status_code == 404
@@ -166,7 +166,7 @@ def test_unknown_keyspaces_tables_and_paths_are_404(stargate: Stargate) -> None:
     assert put(stargate, "a").status_code == 200
 
 
-def test_rest_on_the_graphql_port_is_404_whatever_is_asked() -> None:
+def test_the_graphql_port_returns_404_for_all_rest_requests() -> None:
     with Stargate(rest_on_wrong_port=True) as stargate:
         answer = put(stargate, "a")
     assert (answer.status_code, answer.json()) == (
@@ -192,7 +192,7 @@ def test_rest_on_the_graphql_port_is_404_whatever_is_asked() -> None:
         (b'{"vector":[]}', 200),
     ],
 )
-def test_bodies_are_refused_or_swallowed_like_stargate_does(
+def test_bodies_are_rejected_or_accepted_as_by_stargate(
     stargate: Stargate, body: bytes, status: int
 ) -> None:
     answer = httpx.put(f"{stargate.url}{TABLE}/a", content=body, headers=TOKEN)
@@ -224,7 +224,7 @@ def encoded(page_id: str) -> str:
 
 
 @pytest.mark.parametrize("page_id", EXACT)
-def test_most_ids_are_exact_in_the_path(stargate: Stargate, page_id: str) -> None:
+def test_most_ids_are_unchanged_in_the_path(stargate: Stargate, page_id: str) -> None:
     status, _ = asyncio.run(
         send(stargate, "PUT", f"{TABLE}/{encoded(page_id)}", b'{"vector":[1.0]}')
     )
@@ -236,7 +236,7 @@ def test_most_ids_are_exact_in_the_path(stargate: Stargate, page_id: str) -> Non
     ("sent", "stored"),
     [(" x", "x"), ("x\n", "x"), ("'a'", "a"), ("' x'", " x"), ("'it''s'", "it's"), ("''''", "'")],
 )
-def test_ids_are_trimmed_and_an_outer_pair_of_quotes_is_taken_off(
+def test_ids_are_trimmed_and_outer_quotes_are_removed(
     stargate: Stargate, sent: str, stored: str
 ) -> None:
     asyncio.run(send(stargate, "PUT", f"{TABLE}/{encoded(sent)}", b'{"vector":[1.0]}'))
@@ -244,7 +244,7 @@ def test_ids_are_trimmed_and_an_outer_pair_of_quotes_is_taken_off(
 
 
 @pytest.mark.parametrize("page_id", [" lead", "  ", "'", "''", "'a'", "..", ".", "it's", "x'"])
-def test_an_id_wrapped_in_quotes_is_exact(stargate: Stargate, page_id: str) -> None:
+def test_an_id_in_quotes_is_unchanged(stargate: Stargate, page_id: str) -> None:
     wrapped = "'" + page_id.replace("'", "''") + "'"
     path = f"{TABLE}/{quote(wrapped, safe='')}"
     assert asyncio.run(send(stargate, "PUT", path, b'{"vector":[1.0]}'))[0] == 200
@@ -256,17 +256,17 @@ def test_an_id_wrapped_in_quotes_is_exact(stargate: Stargate, page_id: str) -> N
     ("segment", "status"),
     [("", 405), ("%00", 400), ("%27", 500), ("a/b", 400), ("x" * 70_000, 414)],
 )
-def test_ids_that_cannot_be_are_refused(stargate: Stargate, segment: str, status: int) -> None:
+def test_invalid_ids_are_rejected(stargate: Stargate, segment: str, status: int) -> None:
     path = f"{TABLE}/{segment}"
     assert asyncio.run(send(stargate, "PUT", path, b'{"vector":[1.0]}'))[0] == status
 
 
-def test_literal_dot_segments_are_folded_away(stargate: Stargate) -> None:
+def test_literal_dot_segments_are_resolved(stargate: Stargate) -> None:
     assert asyncio.run(send(stargate, "PUT", f"{TABLE}/..", b'{"vector":[1.0]}'))[0] != 200
     assert not stargate.vectors.rows
 
 
-def test_a_graphql_bulk_stores_ids_exactly(stargate: Stargate) -> None:
+def test_a_graphql_bulk_stores_ids_unchanged(stargate: Stargate) -> None:
     rows = [{"page_id": page_id, "vector": VECTOR} for page_id in (" x", "'a'", "..")]
     answer = bulk(stargate, rows)
     done = answer.json()["data"]["bulkInsertpage_vectors"]
@@ -284,7 +284,7 @@ def test_a_graphql_bulk_stores_ids_exactly(stargate: Stargate) -> None:
         {"page_id": None, "vector": VECTOR},
     ],
 )
-def test_one_bad_row_in_a_bulk_stores_none_and_names_no_index(
+def test_one_invalid_row_rejects_the_whole_bulk_without_an_index(
     stargate: Stargate, bad: object
 ) -> None:
     answer = bulk(stargate, [{"page_id": "a", "vector": VECTOR}, bad])
@@ -294,16 +294,14 @@ def test_one_bad_row_in_a_bulk_stores_none_and_names_no_index(
 
 
 @pytest.mark.parametrize("page_id", ["", "x" * 70_000])
-def test_an_impossible_id_in_a_bulk_lets_the_others_be_stored(
-    stargate: Stargate, page_id: str
-) -> None:
+def test_an_invalid_id_rejects_only_its_own_row_of_a_bulk(stargate: Stargate, page_id: str) -> None:
     rows = [{"page_id": name, "vector": VECTOR} for name in ("a", page_id, "c")]
     answer = bulk(stargate, rows)
     assert (answer.status_code, "errors" in answer.json()) == (200, True)
     assert sorted(stargate.vectors.rows) == ["a", "c"]
 
 
-def test_of_one_id_twice_in_a_bulk_an_arbitrary_row_wins(stargate: Stargate) -> None:
+def test_either_of_two_rows_with_one_id_wins_in_a_bulk(stargate: Stargate) -> None:
     winners = set()
     for _ in range(20):
         bulk(stargate, [{"page_id": "a", "vector": [float(n)]} for n in range(2)])
@@ -322,7 +320,7 @@ def test_the_custom_bulk_stores_all_or_nothing(stargate: Stargate) -> None:
     assert "c" not in stargate.vectors.rows
 
 
-def test_the_schema_names_columns_and_key(stargate: Stargate) -> None:
+def test_the_schema_contains_columns_and_key(stargate: Stargate) -> None:
     table = get(stargate, "/v2/schemas/keyspaces/gibsey/tables/page_vectors").json()["data"]
     types = {column["name"]: column["typeDefinition"] for column in table["columnDefinitions"]}
     assert types == {"page_id": "text", "vector": "frozen<list<float>>"}
@@ -332,10 +330,10 @@ def test_the_schema_names_columns_and_key(stargate: Stargate) -> None:
     assert httpx.get(f"{stargate.url}/checker/readiness").status_code == 200
 
 
-def test_a_column_that_is_none_is_refused_in_the_words_of_each_way_to_ask(
+def test_an_unknown_column_is_rejected_with_the_message_of_each_request(
     stargate: Stargate,
 ) -> None:
-    """By its source: to read one is a null pointer there, to write one is told."""
+    """According to its source code: a read fails with a null pointer, a write with a message."""
     put(stargate, "a")
     for path in ("a", "rows"):
         answer = get(stargate, f"{TABLE}/{path}", fields="page_id,model")
@@ -351,7 +349,7 @@ def test_a_column_that_is_none_is_refused_in_the_words_of_each_way_to_ask(
     assert list(stargate.vectors.rows) == ["a"]
 
 
-def test_columns_that_are_not_named_keep_their_values() -> None:
+def test_other_columns_keep_their_values() -> None:
     tables = {"page_vectors": {"vector": "list<float>", "model": "text"}}
     with Stargate(tables=tables) as stargate:
         put(stargate, "a", {"vector": [1.0], "model": "m"})

@@ -1,4 +1,4 @@
-"""A recovery store that lies in several directories becomes one, or stays as it was."""
+"""A recovery store in several directories is moved together, or not changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARTITIONS = 4
 
 @pytest.fixture
 def spread(tmp_path: Path) -> tuple[Path, Path]:
-    """Directories of two processes, with two partitions each."""
+    """Directories of two processes with two partitions each."""
     directories = (tmp_path / "0", tmp_path / "1")
     init_db_dir(_made(tmp_path / "whole"), PARTITIONS)
     for number in range(PARTITIONS):
@@ -40,7 +40,7 @@ def _made(directory: Path) -> Path:
 
 
 def snapshot(file: Path, epoch: int) -> None:
-    """What a run writes into a partition at the end of an epoch."""
+    """Write to a partition what a run writes at the end of an epoch."""
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("DELETE FROM commits")
@@ -76,9 +76,9 @@ def test_partitions_of_all_directories_are_moved_into_the_first(
     lock.release()
 
 
-def test_what_a_killed_process_left_in_its_log_comes_along(spread: tuple[Path, Path]) -> None:
+def test_the_write_ahead_log_of_a_killed_process_is_moved_too(spread: tuple[Path, Path]) -> None:
     file = spread[1] / "part-1.sqlite3"
-    held = sqlite3.connect(file)  # keeps the log: the last to close would bring it in
+    held = sqlite3.connect(file)  # keeps the log, which the last close would write into the file
     held.execute("PRAGMA journal_mode=WAL").fetchall()
     held.execute("SELECT * FROM parts").fetchall()
     snapshot(file, 9)
@@ -92,18 +92,18 @@ def test_what_a_killed_process_left_in_its_log_comes_along(spread: tuple[Path, P
     assert epoch_of(spread[0] / "part-1.sqlite3") == 9
 
 
-def test_a_whole_store_stays_as_it_is(spread: tuple[Path, Path]) -> None:
+def test_a_complete_store_is_not_changed(spread: tuple[Path, Path]) -> None:
     gather_store(spread[0], [spread[1]])
     assert gather_store(spread[0], [spread[1]]) == []
 
 
-def test_where_there_is_no_store_yet_nothing_is_to_be_done(tmp_path: Path) -> None:
+def test_without_a_store_there_is_nothing_to_do(tmp_path: Path) -> None:
     result = run(_made(tmp_path / "0"), _made(tmp_path / "1"))
     assert result.exit_code == 0
     assert "no recovery store yet" in result.stdout
 
 
-def test_a_directory_that_is_not_there_is_a_slip_unless_that_is_allowed(
+def test_a_missing_directory_is_an_error_unless_it_is_allowed(
     spread: tuple[Path, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -118,14 +118,14 @@ def test_a_directory_that_is_not_there_is_a_slip_unless_that_is_allowed(
     assert not (tmp_path / "nope").exists()
 
 
-def test_a_missing_partition_is_named_and_nothing_is_moved(spread: tuple[Path, Path]) -> None:
+def test_a_missing_partition_is_reported_and_nothing_is_moved(spread: tuple[Path, Path]) -> None:
     (spread[1] / "part-3.sqlite3").unlink()
     with pytest.raises(RecoveryError, match=r"part-3\.sqlite3 is in none"):
         gather_store(spread[0], [spread[1]])
     assert (spread[1] / "part-1.sqlite3").exists()
 
 
-def test_an_old_copy_of_a_partition_is_refused_and_the_newer_one_named(
+def test_an_old_copy_of_a_partition_is_rejected_and_the_newer_one_reported(
     spread: tuple[Path, Path],
 ) -> None:
     ours, theirs = spread[0] / "part-1.sqlite3", spread[1] / "part-1.sqlite3"
@@ -137,7 +137,7 @@ def test_an_old_copy_of_a_partition_is_refused_and_the_newer_one_named(
     assert (epoch_of(ours), epoch_of(theirs)) == (3, 8)
 
 
-def test_a_move_that_was_killed_in_the_middle_is_ended_by_another_call(
+def test_another_call_completes_a_killed_move(
     spread: tuple[Path, Path],
 ) -> None:
     shutil.copy(spread[1] / "part-1.sqlite3", spread[0])
@@ -149,7 +149,9 @@ def test_a_move_that_was_killed_in_the_middle_is_ended_by_another_call(
     assert not (spread[0] / ".being-gathered").exists()
 
 
-def test_partitions_of_another_store_are_refused(spread: tuple[Path, Path], tmp_path: Path) -> None:
+def test_partitions_of_another_store_are_rejected(
+    spread: tuple[Path, Path], tmp_path: Path
+) -> None:
     init_db_dir(_made(tmp_path / "other"), 2)
     with pytest.raises(RecoveryError, match="different stores"):
         gather_store(spread[0], [spread[1], tmp_path / "other"])

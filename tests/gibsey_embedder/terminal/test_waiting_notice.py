@@ -1,4 +1,4 @@
-"""A command says what it waits for before the answer comes: on a terminal, and in a log."""
+"""A command shows what it waits for, on a terminal and in a log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMANDS = [
 
 @pytest.fixture
 def broker() -> Iterator[str]:
-    """What takes connections and never answers."""
+    """A server that accepts connections and never responds."""
     with listeners.listening(silent) as address:
         yield address
 
@@ -49,34 +49,34 @@ def start(command: str, broker: str, folder: Path, stderr: int) -> subprocess.Po
 
 
 @pytest.mark.parametrize(("command", "words"), COMMANDS, ids=[c for c, _ in COMMANDS])
-def test_in_a_log_it_is_a_line_before_the_answer(broker, tmp_path, command, words):
+def test_a_log_gets_a_line_before_the_response(broker, tmp_path, command, words):
     process = start(command, broker, tmp_path, subprocess.PIPE)
     try:
         assert process.stderr is not None
         line = process.stderr.readline().decode()
         assert words.format(broker=broker) in line
-        assert process.poll() is None, "said when all was over"
+        assert process.poll() is None, "the notice must be there before the end"
     finally:
         process.kill()
         process.communicate()
 
 
-def test_on_a_terminal_it_is_there_at_once(broker, tmp_path):
+def test_a_terminal_shows_the_notice_at_once(broker, tmp_path):
     ours, theirs = pty.openpty()
     process = start("doctor", broker, tmp_path, theirs)
     os.close(theirs)
     try:
         seen = ""
-        while f"asking Kafka at {broker}" not in re.sub(r"\x1b\[[0-9;]*m", "", seen):
+        while f"checking Kafka at {broker}" not in re.sub(r"\x1b\[[0-9;]*m", "", seen):
             seen += os.read(ours, 4096).decode(errors="replace")
-        assert process.poll() is None, "said when all was over"
+        assert process.poll() is None, "the notice must be there before the end"
     finally:
         process.kill()
         process.wait()
         os.close(ours)
 
 
-def test_in_a_log_nothing_is_said_of_what_is_quick(capsys):
+def test_a_log_gets_no_line_for_a_quick_command(capsys):
     with waiting_notice.waiting_notice("asking"):
         pass
     assert capsys.readouterr().err == ""

@@ -34,7 +34,7 @@ def stream(
         stargate,
         rag,
         topic=kafka.topic,
-        letter_topic=kafka.letter_topic,
+        dead_letter_topic=kafka.dead_letter_topic,
         group=kafka.group,
     )
     try:

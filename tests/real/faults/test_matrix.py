@@ -16,14 +16,14 @@ import pytest
 
 from tests.eventually import eventually
 from tests.faults import test_matrix as matrix
-from tests.faults.fault_orders import (
+from tests.faults.service_faults import (
     SHORT_LIMITS,
-    accounted_for,
-    bulk_orders,
-    go_through,
-    orders_for,
+    all_are_notified_or_dead_letters,
+    bulk_faults,
+    check_faults,
+    faults_of,
 )
-from tests.flow.recovery_checks import assert_healed, feed_through
+from tests.flow.service_recovery import assert_recovered, process_first_pages
 from tests.flow.stream import DONE_S, Stream
 from tests.real.kafka import RealKafka
 
@@ -39,8 +39,8 @@ FROZEN_S = 8.0
 
 @pytest.mark.parametrize("name", ["embedder", "stargate"])
 def test_each_fault_of_a_service_is_named_and_heals(stream: Stream, name: str) -> None:
-    worker = feed_through(stream, code=SHORT_LIMITS)
-    go_through(stream, worker, name, orders_for(stream, name))
+    worker = process_first_pages(stream, code=SHORT_LIMITS)
+    check_faults(stream, worker, name, faults_of(stream, name))
     worker.stop()
 
 
@@ -48,18 +48,20 @@ def test_each_fault_of_a_service_is_named_and_heals(stream: Stream, name: str) -
 def test_each_fault_of_writing_many_rows_at_once_is_named_and_heals(
     stream: Stream, bulk: str
 ) -> None:
-    worker = feed_through(stream, STARGATE_BULK=bulk, STARGATE_BULK_URL=stream.stargate.bulk_url)
-    go_through(stream, worker, "stargate", bulk_orders(stream, bulk, BULK_FAULTS))
+    worker = process_first_pages(
+        stream, STARGATE_BULK=bulk, STARGATE_BULK_URL=stream.stargate.bulk_url
+    )
+    check_faults(stream, worker, "stargate", bulk_faults(stream, bulk, BULK_FAULTS))
     worker.stop()
 
 
 def test_each_fault_of_rag_costs_its_notifications_and_nothing_else(stream: Stream) -> None:
-    worker = feed_through(stream, RAG_TIMEOUT="1")
-    for number, order in enumerate(orders_for(stream, "rag", RAG_FAULTS).values(), 1):
+    worker = process_first_pages(stream, RAG_TIMEOUT="1")
+    for number, order in enumerate(faults_of(stream, "rag", RAG_FAULTS).values(), 1):
         undo = order()
         stream.feed(10, start=1000 * number)
         stream.wait_rows(100 + 10 * number)
-        eventually(lambda: accounted_for(stream), DONE_S)
+        eventually(lambda: all_are_notified_or_dead_letters(stream), DONE_S)
         undo()
         eventually(lambda: not worker.stalled(), DONE_S)
     assert not [fault for fault in stream.missing() if "notified" not in fault]
@@ -68,16 +70,16 @@ def test_each_fault_of_rag_costs_its_notifications_and_nothing_else(stream: Stre
 
 
 @pytest.mark.parametrize("name", ["embedder", "stargate", "rag"])
-def test_a_slow_service_gets_everything(stream: Stream, name: str) -> None:
-    matrix.test_a_slow_service_gets_everything(stream, name)
+def test_a_slow_service_receives_all_pages(stream: Stream, name: str) -> None:
+    matrix.test_a_slow_service_receives_all_pages(stream, name)
 
 
-def test_a_token_that_expires_is_renewed(stream: Stream) -> None:
-    matrix.test_a_token_that_expires_is_renewed(stream)
+def test_an_expired_token_is_renewed(stream: Stream) -> None:
+    matrix.test_an_expired_token_is_renewed(stream)
 
 
-def test_a_clock_that_jumps_stops_nothing(stream: Stream) -> None:
-    matrix.test_a_clock_that_jumps_stops_nothing(stream)
+def test_a_clock_that_jumps_does_not_stop_the_stream(stream: Stream) -> None:
+    matrix.test_a_clock_that_jumps_does_not_stop_the_stream(stream)
 
 
 @pytest.mark.parametrize("name", ["embedder", "stargate"])
@@ -123,23 +125,23 @@ def test_a_broker_that_is_away_costs_nothing(
     stream: Stream, kafka: RealKafka, fault: Callable[[RealKafka], Iterator[None]]
 ) -> None:
     stream.ollama.text_s = 0.02
-    worker = feed_through(stream)
+    worker = process_first_pages(stream)
     stream.feed(200, start=100)
     stream.wait_rows(150)
     with fault(kafka):  # type: ignore[attr-defined]
         eventually(lambda: "kafka" in worker.stalled(), DONE_S)
     stream.feed(50, start=300)
-    assert_healed(stream, worker, "kafka")
+    assert_recovered(stream, worker, "kafka")
 
 
-def test_a_broker_that_is_not_there_at_the_start_is_waited_for(
+def test_the_stream_waits_for_a_broker_that_is_down_at_the_start(
     stream: Stream, kafka: RealKafka
 ) -> None:
-    matrix.test_a_broker_that_is_not_there_at_the_start_is_waited_for(stream)
+    matrix.test_the_stream_waits_for_a_broker_that_is_down_at_the_start(stream)
 
 
-def test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(stream: Stream) -> None:
-    matrix.test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(stream)
+def test_a_stop_while_the_broker_is_down_loses_nothing(stream: Stream) -> None:
+    matrix.test_a_stop_while_the_broker_is_down_loses_nothing(stream)
 
 
 def test_dead_letters_wait_for_the_broker(stream: Stream) -> None:
@@ -147,10 +149,10 @@ def test_dead_letters_wait_for_the_broker(stream: Stream) -> None:
 
 
 @pytest.mark.parametrize("store", [True, False])
-def test_records_deleted_before_they_were_read_are_said_to_be_lost(
+def test_records_deleted_before_they_were_read_are_reported_as_lost(
     stream: Stream, store: bool
 ) -> None:
-    matrix.test_records_deleted_before_they_were_read_are_said_to_be_lost(stream, store)
+    matrix.test_records_deleted_before_they_were_read_are_reported_as_lost(stream, store)
 
 
 @pytest.mark.parametrize("store", [True, False])
@@ -158,7 +160,7 @@ def test_records_deleted_before_they_were_read_are_said_to_be_lost(
 def test_a_topic_that_is_made_anew_is_read_from_its_beginning(
     stream: Stream, kafka: RealKafka, store: bool, running: bool
 ) -> None:
-    worker = feed_through(stream, store=store)
+    worker = process_first_pages(stream, store=store)
     stream.wait_committed()
     if not running:
         worker.stop()
@@ -170,6 +172,6 @@ def test_a_topic_that_is_made_anew_is_read_from_its_beginning(
         worker = stream.start(store=store)
     stream.wait_complete()
     eventually(lambda: not worker.stalled(), DONE_S)
-    assert not stream.letters()
+    assert not stream.dead_letters()
     stream.wait_committed()
     worker.stop()

@@ -1,7 +1,7 @@
-"""Random faults and kills while pages change, then a count of what was lost.
+"""Causes random faults and kills while pages change, and then counts lost pages.
 
-Run by `make torture SEED=… MINUTES=…`. The seed decides everything that is done and for how long,
-so a failing seed can be run again; how far the program was at each moment, it cannot decide.
+`make random-faults SEED=… MINUTES=…` runs it. The seed determines all faults and their durations,
+so a failing seed can be repeated. It does not determine the program's progress at each fault.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from tests.flow.worker import ROOT, Worker, passed_on
 
 PAGES = 150
 PARTITIONS = 3
-REST_EVERY_S = 20.0
-"""How often all faults end and everything is counted, so that a loss is seen near its cause."""
-PATIENCE_S = 120.0
-PROBED_S = 16.0
+CHECK_INTERVAL_S = 20.0
+"""Interval of the checks, so that a loss is found near its cause."""
+END_TIMEOUT_S = 120.0
+RAG_PROBE_S = 16.0
 REPLAYS = 3
-"""A RAG service that is given up is probed each 15 s at least."""
+"""The program probes an abandoned RAG service at least every 15 s."""
 LONGEST_FAULT_S = 3.0
-LAYOUTS = ("1", "2", "4", "2x2")
-PASSING_LETTERS = ("rag-unreachable", "refused-by-rag")
-"""Reasons that a fault which passes may leave: RAG is the one output that is given up on."""
+WORKER_LAYOUTS = ("1", "2", "4", "2x2")
+EXPECTED_REASONS = ("rag-unreachable", "refused-by-rag")
+"""Reasons that a temporary fault may cause, because only RAG is abandoned."""
 ODD_IDS = ("a/b", "..", " edge ", "it's", "'quoted'", "ü/ß%20", "42", "x" * 200)
 
 
 def envelope(page_id: str, text: str | None, written_us: int) -> object:
-    """A change as Debezium tells it."""
+    """Return a change in Debezium's format."""
     cells = {
         name: {"value": value, "deletion_ts": None, "set": True}
         for name, value in (("page_id", page_id), ("body", text))
@@ -56,24 +56,24 @@ def envelope(page_id: str, text: str | None, written_us: int) -> object:
 
 
 class LostError(AssertionError):
-    """Something is missing, wrong, or was given up without need."""
+    """Something is missing or wrong, or an event was given up without need."""
 
 
 @dataclass(slots=True)
-class Torture:
+class RandomFaults:
     """One run.
 
     Attributes:
-        stream: Stand-ins and workers.
-        seed: What decides.
-        minutes: How long.
-        say: Where each step is told.
+        stream: Fakes and workers.
+        seed: The seed of the random numbers.
+        minutes: The duration.
+        log: Receives a line for each step.
     """
 
     stream: Stream
     seed: int
     minutes: float
-    say: Callable[[str], None] = print
+    log: Callable[[str], None] = print
     rng: random.Random = field(init=False)
     keeps_store: bool = field(init=False)
     deletes: bool = field(init=False)
@@ -93,19 +93,19 @@ class Torture:
         self.bulk = self.rng.choice(("rest", "graphql", "custom"))
 
     def run(self) -> Counter[str]:
-        """Torture the program; returns how often each thing was done.
+        """Run the test; return how often each fault and each end occurred.
 
         Raises:
-            LostError: What was found missing, with the seed.
+            LostError: With the seed, and what is missing.
         """
-        self.say(
+        self.log(
             f"seed {self.seed}: store={self.keeps_store} deletes={self.deletes} "
             f"debezium={self.debezium} bulk={self.bulk}"
         )
         self._start()
         ends = time.monotonic() + self.minutes * 60
         while time.monotonic() < ends:
-            rest = min(time.monotonic() + REST_EVERY_S, ends)
+            rest = min(time.monotonic() + CHECK_INTERVAL_S, ends)
             while time.monotonic() < rest:
                 self._step()
             self._count_all()
@@ -113,7 +113,7 @@ class Torture:
         self._stop()
         if found := self._missing(set()):
             raise LostError(f"seed {self.seed}: at the end {len(found)} faults: {found[:5]}")
-        self._look_at_logs()
+        self._check_logs()
         return self.done
 
     # --- steps
@@ -123,7 +123,7 @@ class Torture:
         ending, end = self.rng.choice(list(self._endings()))
         seconds = self.rng.uniform(0.1, LONGEST_FAULT_S)
         self.done.update((name, ending))
-        self.say(f"  {name} for {seconds:.1f} s, {ending}")
+        self.log(f"  {name} for {seconds:.1f} s, {ending}")
         self._write(self.rng.randrange(40))
         undo = fault()
         self._write(self.rng.randrange(40))
@@ -134,7 +134,7 @@ class Torture:
             undo()
 
     def _endings(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """What happens to the program while a fault is on."""
+        """Return the ways to end the program during a fault."""
         yield "kill", self._kill
         yield "kill twice", self._kill_twice
         yield "stop", self._stop_and_start
@@ -142,7 +142,7 @@ class Torture:
             yield "runs on", lambda: None
 
     def _faults(self) -> Iterator[tuple[str, Callable[[], Callable[[], None] | None]]]:
-        """What can be done to the services, each with what undoes it."""
+        """Return the faults of the services."""
         yield "no fault", lambda: None
         yield "kafka down", self._kafka_down
         yield "runner killed", lambda: self.stream.ollama.kill_runner(0.5)
@@ -194,12 +194,14 @@ class Torture:
 
     def _kill(self) -> None:
         self.rng.choice(self.workers).kill()
-        if len(self.workers) > 1:  # one that waits for a service learns of it when that answers
-            self._heal()
+        if (
+            len(self.workers) > 1
+        ):  # a process that waits for a service notices the end when the service responds
+            self._clear_faults()
         for worker in self.workers:
-            if worker.has_begun:  # of a cluster the others end by themselves
-                worker.wait(PATIENCE_S)
-            else:  # still waits for the one that was killed
+            if worker.has_begun:  # the other processes of a cluster end by themselves
+                worker.wait(END_TIMEOUT_S)
+            else:  # it still waits for the killed process
                 worker.kill()
         self._start()
 
@@ -216,12 +218,12 @@ class Torture:
         begun = [worker.has_begun for worker in self.workers]
         for worker in self.workers:
             worker.signal()
-        for worker, had_begun in zip(self.workers, begun, strict=True):
-            if (code := worker.wait(PATIENCE_S)) and had_begun:
+        for worker, had_started in zip(self.workers, begun, strict=True):
+            if (code := worker.wait(END_TIMEOUT_S)) and had_started:
                 raise LostError(f"seed {self.seed}: SIGTERM ended with {code}")
 
     def _start(self) -> None:
-        layout = self.rng.choice(LAYOUTS if self.keeps_store else LAYOUTS[:-1])
+        layout = self.rng.choice(WORKER_LAYOUTS if self.keeps_store else WORKER_LAYOUTS[:-1])
         settings = self._settings()
         if layout == "2x2":
             self.workers = self.stream.start_cluster(**settings)
@@ -239,7 +241,7 @@ class Torture:
         }
 
     def _live(self, seconds: float) -> None:
-        """Change pages while time passes."""
+        """Change pages for some seconds."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self._write(self.rng.randrange(4))
@@ -268,42 +270,42 @@ class Torture:
         self.stream.texts[page_id] = text
         self.written_us += 1
         event = envelope(page_id, text, self.written_us)
-        # without a store nothing remembers what another partition has brought
+        # without a store, the versions from another partition are unknown
         partition = self.rng.randrange(PARTITIONS) if self.keeps_store else None
         self.stream.send(page_id, event, partition)
         self.sent.append((page_id, event))
         if (
             self.keeps_store and self.rng.random() < 0.2
-        ):  # late, or twice; the memory is the store's
+        ):  # late, or twice; the store has the page versions
             late_id, late = self.rng.choice(self.sent)
             self.stream.send(late_id, late, self.rng.randrange(PARTITIONS))
 
-    # --- counting
+    # --- checks
 
     def _count_all(self) -> None:
-        self._heal()
+        self._clear_faults()
         self.stream.kafka.flush(60)
         self._wait_until_none(lambda: self._missing(self._given_up()))
 
     def _replay(self) -> None:
-        """Give dead letters another chance: then nothing may be missing any more.
+        """Replay dead letters, after which nothing may be missing.
 
-        A RAG service that is sound again is given up for until its next probe, and a replay before
-        that ends as letters again, which the next one sends.
+        A recovered RAG service is abandoned until its next probe, and a replay before
+        that creates dead letters again, which the next replay sends.
         """
         for _ in range(REPLAYS - 1):
-            self._send_letters()
-            again = time.monotonic() + PROBED_S
+            self._send_dead_letters()
+            again = time.monotonic() + RAG_PROBE_S
             while (missing := self._missing(set())) and time.monotonic() < again:
                 time.sleep(0.3)
             if not missing:
                 break
         else:
-            self._send_letters()
+            self._send_dead_letters()
         self.done["replay"] += 1
         self._wait_until_none(lambda: self._missing(set()))
 
-    def _send_letters(self) -> None:
+    def _send_dead_letters(self) -> None:
         settings = self._settings() | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "gibsey_embedder.cli", "replay", "--yes"]
         done = subprocess.run(
@@ -312,13 +314,13 @@ class Torture:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE_S,
+            timeout=END_TIMEOUT_S,
         )
         if done.returncode:
             raise LostError(f"seed {self.seed}: the replay failed: {done.stdout}")
 
     def _wait_until_none(self, missing: Callable[[], list[str]]) -> None:
-        give_up = time.monotonic() + PATIENCE_S
+        give_up = time.monotonic() + END_TIMEOUT_S
         while found := missing():
             for worker in self.workers:
                 if not worker.is_running:
@@ -326,9 +328,9 @@ class Torture:
             if time.monotonic() > give_up:
                 raise LostError(f"seed {self.seed}: {len(found)} faults: {found[:5]}")
             time.sleep(0.3)
-        self.say(f"  all right: {len(self.stream.texts)} pages, {sum(self.done.values())} steps")
+        self.log(f"  all right: {len(self.stream.texts)} pages, {sum(self.done.values())} steps")
 
-    def _heal(self) -> None:
+    def _clear_faults(self) -> None:
         for service in (self.stream.ollama, self.stream.stargate, self.stream.rag):
             service.faults.clear()
             service.accept()
@@ -355,12 +357,12 @@ class Torture:
         return found
 
     def _given_up(self) -> set[tuple[str, str]]:
-        """Pages and texts whose notification became a dead letter; any other letter is a fault."""
+        """Return the pages and texts of dead notifications; any other dead letter is an error."""
         given_up = set()
-        for letter in self.stream.letters():
+        for letter in self.stream.dead_letters():
             reason = letter.headers["reason"].decode()
             event = json.loads(letter.value or b"{}")
-            if reason not in PASSING_LETTERS:
+            if reason not in EXPECTED_REASONS:
                 detail = letter.headers["detail"].decode()
                 raise LostError(f"seed {self.seed}: dead letter {reason} ({detail}): {event}")
             if "after" in event:
@@ -368,17 +370,17 @@ class Torture:
             given_up.add((event["page_id"], event["body"]))
         return given_up
 
-    def _look_at_logs(self) -> None:
+    def _check_logs(self) -> None:
         for worker in self.stream.workers:
             for sign in ("Traceback", " fatal ", "panicked"):
                 if sign in worker.log and worker.is_ordinary_end:
                     raise LostError(f"seed {self.seed}: {sign.strip()} in a log")
 
 
-def torture(
-    seed: int, minutes: float, directory: Path, say: Callable[[str], None] = print
+def run_random_faults(
+    seed: int, minutes: float, directory: Path, log: Callable[[str], None] = print
 ) -> Counter[str]:
-    """Run with stand-ins of its own; returns how often each thing was done."""
+    """Run the test with its own fakes; return how often each fault and each end occurred."""
     with ExitStack() as stack:
         kafka = stack.enter_context(MockKafka())
         ollama = stack.enter_context(Ollama(request_s=0.002, text_s=0.002, servers=3))
@@ -386,18 +388,20 @@ def torture(
         rag = stack.enter_context(Rag(delay_s=0.005))
         stream = Stream(directory, kafka, ollama, stargate, rag)
         stack.callback(stream.kill_all)
-        return Torture(stream, seed, minutes, say).run()
+        return RandomFaults(stream, seed, minutes, log).run()
 
 
 def main() -> None:
-    """Torture the program from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.torture", description=__doc__)
+    """Run the test from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults.random_faults", description=__doc__
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10.0)
     given = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="torture-"))
+    directory = Path(tempfile.mkdtemp(prefix="random-faults-"))
     try:
-        done = torture(given.seed, given.minutes, directory)
+        done = run_random_faults(given.seed, given.minutes, directory)
     except AssertionError as error:
         print(f"FAILED: {error}\nlogs and recovery store: {directory}")
         sys.exit(1)

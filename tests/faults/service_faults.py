@@ -1,4 +1,4 @@
-"""Faults by name: what is done to a service, and what undoes it."""
+"""The faults of services by name: functions that inject and remove them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tests.eventually import eventually
 from tests.flow.stream import DONE_S, Stream
 from tests.flow.worker import Worker
 
-NAMED_S = 150.0
-"""A service that hangs is named when its time limit is over: 30 s, at the embedder 60 s."""
+REPORT_TIMEOUT_S = 150.0
+"""A service that hangs is reported after its timeout: 30 s, or 60 s for the embedder."""
 
 SHORT_LIMITS = """
 import connectors.embedders.batching.throughput, connectors.stores.stargate.session
 connectors.embedders.batching.throughput.SLOWEST_START_S = 4.0
 connectors.stores.stargate.session.StargateSession.__init__.__defaults__ = (4.0, None)
 """
-"""Run before the program: what hangs is given up after 4 s instead."""
+"""Code that runs before the program and sets the timeouts to 4 s."""
 
 Undo = Callable[[], object]
-Order = Callable[[FakeServer], Undo]
+InjectFault = Callable[[FakeServer], Undo]
 
 
 def _refuse(service: FakeServer) -> Undo:
@@ -29,7 +29,7 @@ def _refuse(service: FakeServer) -> Undo:
     return service.accept
 
 
-def _status(code: int, **headers: str) -> Order:
+def _status(code: int, **headers: str) -> InjectFault:
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
 
     def order(service: FakeServer) -> Undo:
@@ -39,7 +39,7 @@ def _status(code: int, **headers: str) -> Order:
     return order
 
 
-def _ordered(name: str, *arguments: int) -> Order:
+def _ordered(name: str, *arguments: int) -> InjectFault:
     def order(service: FakeServer) -> Undo:
         getattr(service.faults, name)(*arguments)
         return service.faults.clear
@@ -47,7 +47,7 @@ def _ordered(name: str, *arguments: int) -> Order:
     return order
 
 
-FAULTS: dict[str, Order] = {
+FAULTS: dict[str, InjectFault] = {
     "refused": _refuse,
     "hanging": _ordered("hang"),
     "429": _status(429, Retry_After="1"),
@@ -65,25 +65,25 @@ FAULTS: dict[str, Order] = {
 }
 
 WRONG_VECTORS = ("few", "many", "short", "nan", "nan_literal", "infinity", "zero", "rejected")
-"""How an embedder can be wrong about every text."""
+"""The quirks with which an embedder returns only wrong vectors."""
 
 
-def service_of(stream: Stream, name: str) -> FakeServer:
-    """The stand-in behind a service's name."""
+def fake_of(stream: Stream, name: str) -> FakeServer:
+    """Return the fake of a service."""
     return {"embedder": stream.ollama, "stargate": stream.stargate, "rag": stream.rag}[name]
 
 
-def wait_named(worker: Worker, service: str) -> None:
-    """Wait until the log and the status port say what the stream waits for."""
-    worker.wait_for(rf"waiting +service={service} ", NAMED_S)
+def wait_reported(worker: Worker, service: str) -> None:
+    """Wait until the log and the status port report a service."""
+    worker.wait_for(rf"waiting +service={service} ", REPORT_TIMEOUT_S)
     eventually(lambda: service in worker.stalled(), DONE_S)
 
 
-def orders_for(
+def faults_of(
     stream: Stream, name: str, faults: Iterable[str] = FAULTS
 ) -> dict[str, Callable[[], Undo]]:
-    """What can be done to a service of this stream, by name, each with what undoes it."""
-    service = service_of(stream, name)
+    """Return functions that inject the faults of a service of this stream, by name."""
+    service = fake_of(stream, name)
     orders: dict[str, Callable[[], Undo]] = {
         fault: partial(FAULTS[fault], service) for fault in faults
     }
@@ -95,13 +95,13 @@ def orders_for(
     return orders
 
 
-def bulk_orders(
+def bulk_faults(
     stream: Stream, bulk: str, faults: Iterable[str] = FAULTS
 ) -> dict[str, Callable[[], Undo]]:
-    """The same for STARGATE_BULK=graphql or custom; to hang takes no other way than rest."""
-    orders = orders_for(stream, "stargate", faults)
+    """Return those of Stargate with STARGATE_BULK=graphql or custom, without a hang as in rest."""
+    orders = faults_of(stream, "stargate", faults)
     left_out = ["hanging"]
-    if bulk == "custom":  # it has no tables, and any 2xx, even cut, means that all rows are stored
+    if bulk == "custom":  # it has no tables, and any 2xx, even a cut one, means success
         left_out += ["cut", "garbage", "HTML", "table dropped"]
     return {fault: order for fault, order in orders.items() if fault not in left_out}
 
@@ -121,31 +121,31 @@ def _drop_table(stream: Stream) -> Undo:
     return lambda: stream.stargate.add_table(table)
 
 
-def go_through(
+def check_faults(
     stream: Stream,
     worker: Worker,
     name: str,
     orders: dict[str, Callable[[], Undo]],
     pages: int = 10,
 ) -> None:
-    """Do one thing after another to a service, and see each named and healed by one worker.
+    """Inject one fault after the other, and check that the worker reports it and recovers.
 
     Raises:
-        AssertionError: It was not named, not healed, or cost a page or a dead letter.
+        AssertionError: A fault was not reported, did not end, or cost a page or a dead letter.
     """
     for number, (fault, order) in enumerate(orders.items(), 1):
         undo = order()
         stream.feed(pages, start=1000 * number)
-        eventually(lambda: name in worker.stalled(), NAMED_S)
+        eventually(lambda: name in worker.stalled(), REPORT_TIMEOUT_S)
         undo()
         stream.wait_complete()
         eventually(lambda: not worker.stalled(), DONE_S)
-        assert not stream.letters(), fault
+        assert not stream.dead_letters(), fault
     stream.wait_committed()
 
 
-def accounted_for(stream: Stream) -> bool:
+def all_are_notified_or_dead_letters(stream: Stream) -> bool:
     """Whether each page was notified of its text, or its notification is a dead letter."""
     notified = {page for page in stream.texts if stream.rag.vector(page)}
-    given_up = {letter.key.decode() for letter in stream.letters() if letter.key}
+    given_up = {letter.key.decode() for letter in stream.dead_letters() if letter.key}
     return notified | given_up == set(stream.texts)

@@ -1,4 +1,4 @@
-"""How the program ends where that takes long, and how it goes on in another shape."""
+"""Slow stops, and restarts with other numbers of workers and processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.flow.stream import DONE_S, Stream
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_a_stop_while_the_embedder_hangs_is_ended_by_the_watchdog_and_loses_nothing(
+def test_the_watchdog_ends_a_stop_while_the_embedder_hangs_and_nothing_is_lost(
     stream: Stream,
 ) -> None:
     stream.feed(50)
@@ -28,10 +28,10 @@ def test_a_stop_while_the_embedder_hangs_is_ended_by_the_watchdog_and_loses_noth
     stream.ollama.faults.clear()
     stream.start(1)
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
-def test_a_store_goes_on_with_any_number_of_workers_and_processes(stream: Stream) -> None:
+def test_a_store_works_with_any_number_of_workers_and_processes(stream: Stream) -> None:
     stream.ollama.text_s = 0.003
     stream.feed(1000)
     for shape, rows in (("1", 150), ("4", 350), ("2x2", 550), ("3x1", 750), ("1", 1000)):
@@ -47,10 +47,10 @@ def test_a_store_goes_on_with_any_number_of_workers_and_processes(stream: Stream
     stream.wait_complete(1)
     assert set(stream.embedded().values()) == {1}
     assert set(stream.rag.counts.values()) == {1}
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
-def test_a_member_of_a_cluster_that_is_stopped_alone_ends_and_all_go_on_together(
+def test_a_process_of_a_cluster_can_stop_alone_and_all_resume_together(
     stream: Stream,
 ) -> None:
     stream.feed(100)
@@ -65,7 +65,7 @@ def test_a_member_of_a_cluster_that_is_stopped_alone_ends_and_all_go_on_together
     for member in members:
         member.signal()
     assert [member.wait(30) for member in members] == [0, 0]
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
 FULL_DISK = """
@@ -76,7 +76,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_a_recovery_store_that_cannot_grow_ends_in_one_line_and_nothing_is_lost(
+def test_a_full_disk_of_the_recovery_store_ends_the_program_in_one_line_and_nothing_is_lost(
     stream: Stream, workers: int
 ) -> None:
     stream.ollama.text_s = 0.001
@@ -87,4 +87,4 @@ def test_a_recovery_store_that_cannot_grow_ends_in_one_line_and_nothing_is_lost(
     assert "Traceback" not in worker.log
     stream.start(workers)
     stream.wait_complete()
-    assert not stream.letters()
+    assert not stream.dead_letters()

@@ -1,4 +1,4 @@
-"""Moments in which a page could slip through, or be stored older over newer."""
+"""Kills and stops with pages, rows and dead letters in flight."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import pytest
 from connectors.delivery.backpressure import MAX_OPEN_PAGES
 from connectors.delivery.write_queue import BACKLOG_ROWS
 from tests.eventually import eventually
-from tests.faults.fault_orders import SHORT_LIMITS, service_of
-from tests.flow.recovery_checks import feed_through
+from tests.faults.service_faults import SHORT_LIMITS, fake_of
+from tests.flow.service_recovery import process_first_pages
 from tests.flow.stream import DONE_S, Stream
 from tests.flow.worker import ROOT, Worker, passed_on
 
 pytestmark = pytest.mark.timeout(400)
 
 NEVER = ("-s", "3600")
-"""No snapshot while the test lasts: what was acknowledged is in no store yet."""
+"""Longer than a test, so that there is no snapshot after an acknowledgement."""
 
 
 def replay(stream: Stream) -> subprocess.Popen[str]:
-    """Begin to give all dead letters another chance."""
+    """Start a replay of all dead letters."""
     return subprocess.Popen(
         [sys.executable, "-m", "gibsey_embedder.cli", "replay", "--yes"],
         env=passed_on() | stream.settings() | {"PYTHONPATH": str(ROOT)},
@@ -39,13 +39,13 @@ def replay(stream: Stream) -> subprocess.Popen[str]:
 
 
 def kept_rows(stream: Stream, output: str) -> int:
-    """Rows on their way to an output that a start at this moment would send again."""
+    """Return the rows in flight that a start would send again now."""
     ended = "SELECT worker_frontier FROM fronts WHERE ex_num = (SELECT max(ex_num) FROM fronts)"
     newest = (
         "SELECT ser_change, max(snap_epoch) FROM snaps "
         "WHERE step_id = ? AND snap_epoch < ? GROUP BY state_key"
     )
-    # a snapshot counts only once its epoch is closed by all workers
+    # a snapshot counts as soon as all workers have closed its epoch
     before = min((epoch for (epoch,) in in_store(stream, ended)), default=0)
     snapshots = in_store(stream, newest, f"pages.{output}", before)
     return sum(len(pickle.loads(change)[1]) for change, _ in snapshots)
@@ -84,10 +84,10 @@ def test_a_stop_with_two_thousand_open_pages_keeps_them_all_and_embeds_none_agai
     stream.start(4)
     stream.wait_complete()
     assert set(stream.embedded().values()) == {1}
-    assert not stream.letters()
+    assert not stream.dead_letters()
 
 
-def test_a_kill_after_the_acknowledgement_and_before_the_snapshot_stores_nothing_older(
+def test_a_kill_between_acknowledgement_and_snapshot_stores_no_older_vector(
     stream: Stream,
 ) -> None:
     worker = stream.start(arguments=NEVER)
@@ -106,23 +106,23 @@ def test_a_kill_after_the_acknowledgement_and_before_the_snapshot_stores_nothing
 
 
 @pytest.mark.parametrize("name", ["stargate", "rag"])
-def test_a_kill_with_rows_on_their_way_sends_them_again_and_embeds_none_again(
+def test_a_kill_with_rows_in_flight_sends_them_again_without_embedding(
     stream: Stream, name: str
 ) -> None:
-    worker = feed_through(stream)
-    service_of(stream, name).faults.slow(3.0)
+    worker = process_first_pages(stream)
+    fake_of(stream, name).faults.slow(3.0)
     stream.feed(300, start=100)
     eventually(lambda: sum(stream.embedded().values()) == 400, DONE_S)
     eventually(lambda: 100 < kept_rows(stream, name) == open_pages(worker), DONE_S)
     worker.kill()
-    service_of(stream, name).faults.clear()
+    fake_of(stream, name).faults.clear()
     stream.start(2)
     stream.wait_complete()
     assert set(stream.embedded().values()) == {1}
     stream.wait_committed()
 
 
-def test_rows_on_their_way_outlive_kills_and_changes_of_workers_and_processes(
+def test_rows_in_flight_survive_kills_and_changes_of_workers_and_processes(
     stream: Stream,
 ) -> None:
     stream.stargate.delay_s = 25.0  # so nothing is acknowledged
@@ -140,10 +140,10 @@ def test_rows_on_their_way_outlive_kills_and_changes_of_workers_and_processes(
 
 
 @pytest.mark.parametrize("name", ["stargate", "rag"])
-def test_a_slow_output_is_embedded_ahead_of_no_further_than_it_needs(
+def test_the_embedder_runs_ahead_of_a_slow_output_only_as_far_as_needed(
     stream: Stream, name: str
 ) -> None:
-    service = service_of(stream, name)
+    service = fake_of(stream, name)
     service.delay_s = 0.5  # 64 rows a second
     stream.ollama.text_s = 0.002  # 500: few of them are between embedder and outputs at a time
     stream.feed(1500)
@@ -152,7 +152,7 @@ def test_a_slow_output_is_embedded_ahead_of_no_further_than_it_needs(
     assert sum(stream.embedded().values()) < service.stats.items + 2 * (32 + BACKLOG_ROWS)
 
 
-def test_while_an_output_is_away_the_embedder_goes_on(stream: Stream) -> None:
+def test_the_embedder_continues_while_an_output_is_down(stream: Stream) -> None:
     stream.stargate.refuse()
     stream.feed(1500)
     stream.start()
@@ -160,7 +160,7 @@ def test_while_an_output_is_away_the_embedder_goes_on(stream: Stream) -> None:
     assert not stream.stargate.stats.items
 
 
-def test_rows_that_were_on_their_way_are_not_sent_again_by_later_starts(stream: Stream) -> None:
+def test_later_starts_do_not_send_acknowledged_rows_again(stream: Stream) -> None:
     stream.stargate.delay_s = 0.5
     worker = stream.start()
     stream.feed(300)
@@ -176,7 +176,7 @@ def test_rows_that_were_on_their_way_are_not_sent_again_by_later_starts(stream: 
     assert stream.stargate.stats.items == written + 1
 
 
-def test_rows_that_were_on_their_way_leave_the_snapshots_although_another_page_stays_open(
+def test_acknowledged_rows_leave_the_snapshots_while_another_page_stays_open(
     stream: Stream,
 ) -> None:
     stream.stargate.delay_s = 0.5
@@ -190,8 +190,8 @@ def test_rows_that_were_on_their_way_leave_the_snapshots_although_another_page_s
     eventually(lambda: kept_rows(stream, "stargate") == kept_rows(stream, "rag") == 0, DONE_S)
 
 
-def test_a_write_that_hangs_is_not_overtaken_by_a_newer_one_of_its_page(stream: Stream) -> None:
-    worker = feed_through(stream, code=SHORT_LIMITS)
+def test_a_newer_write_of_a_page_waits_for_a_write_that_hangs(stream: Stream) -> None:
+    worker = process_first_pages(stream, code=SHORT_LIMITS)
     hung = stream.stargate.stats.faults
     stream.stargate.faults.hang(times=1, when=lambda request: "page%207" in request.path)
     stream.write("page 7", "text two of page seven")
@@ -205,15 +205,13 @@ def test_a_write_that_hangs_is_not_overtaken_by_a_newer_one_of_its_page(stream: 
 
 
 @pytest.mark.parametrize("store", [True, False])
-def test_a_replay_outlives_a_kill_in_its_middle_and_changes_no_newer_page(
-    stream: Stream, store: bool
-) -> None:
-    worker = feed_through(stream, store=store, RAG_TIMEOUT="1")
+def test_a_replay_survives_a_kill_and_changes_no_newer_page(stream: Stream, store: bool) -> None:
+    worker = process_first_pages(stream, store=store, RAG_TIMEOUT="1")
     stream.rag.refuse()
-    stream.feed(200)  # the same texts again: all of them are notified anew
+    stream.feed(200)  # the same texts again, which are all notified again
     for number in range(200):
         stream.write(f"page {number}", f"another text of page number {number}")
-    stream.wait_letters(200)
+    stream.wait_dead_letters(200)
     stream.wait_committed()
     stream.rag.accept()
     worker.wait_for("answers again +service=rag")
@@ -231,11 +229,11 @@ def test_a_replay_outlives_a_kill_in_its_middle_and_changes_no_newer_page(
     assert "0 to send" in replay(stream).communicate(timeout=DONE_S)[0]
 
 
-def test_two_replays_at_once_leave_every_page_right(stream: Stream) -> None:
-    worker = feed_through(stream, RAG_TIMEOUT="1")
+def test_two_concurrent_replays_leave_all_pages_right(stream: Stream) -> None:
+    worker = process_first_pages(stream, RAG_TIMEOUT="1")
     stream.rag.refuse()
     stream.feed(50, start=100)
-    stream.wait_letters(50)
+    stream.wait_dead_letters(50)
     stream.rag.accept()
     worker.wait_for("answers again +service=rag")
     both = [replay(stream), replay(stream)]
@@ -244,5 +242,5 @@ def test_two_replays_at_once_leave_every_page_right(stream: Stream) -> None:
         assert one.returncode == 0, told
     stream.wait_complete()
     stream.wait_committed()
-    assert len(stream.letters()) == 50
+    assert len(stream.dead_letters()) == 50
     assert max(stream.rag.counts.values()) <= 3

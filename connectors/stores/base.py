@@ -291,3 +291,7 @@ class VectorStore(ABC):
             dimensions: The size of a vector.
             write: Whether to write and delete a row of the doctor's own.
         """
+
+    async def close(self) -> None:
+        """Close the store's own connections; a store that uses the caller's client has none."""
+        return

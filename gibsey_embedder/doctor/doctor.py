@@ -107,6 +107,7 @@ async def run_checks(
             *(_guarded(name, findings, timeout_s) for name, findings in checks.items())
         )
     finally:
+        await store.close()
         await http.close()
     kafka, *others = results
     return [

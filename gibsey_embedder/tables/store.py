@@ -24,9 +24,11 @@ async def open_store(
         http: A client to share, which is closed at the end too.
     """
     http = http or HttpClient(settings.http_ca_file)
+    store = vector_store(settings, http, retry_policy.call)
     try:
-        yield vector_store(settings, http, retry_policy.call)
+        yield store
     finally:
+        await store.close()
         await http.close()
 
 

@@ -204,7 +204,7 @@ def test_a_killed_backfill_continues_and_embeds_every_page_again(
     resumed = run(stream, "backfill", "--skew", "0", **prefix)
     assert resumed.exit_code == 0, resumed.output
     assert resumed.stdout == "200 sent, 2 without text, 0 not accepted.\n"
-    assert f"{before} were sent" in resumed.stderr
+    assert f"{before} pages were sent" in resumed.stderr
     assert not position.exists()
     stream.wait_committed()
     worker.stop()

@@ -1,6 +1,6 @@
 """The message for each error of librdkafka: what happened, and which setting to change.
 
-The patterns were recorded from a real broker (tests/connectors/kafka/test_error_monitor.py has the
+The patterns were recorded from a real broker (tests/connectors/kafka/error_texts.py has the
 texts). librdkafka does not report every cause as an error: for a plaintext client at a TLS port,
 the only trace is a log line about a closed connection.
 """

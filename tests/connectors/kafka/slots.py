@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from confluent_kafka import Consumer, TopicPartition
+
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.records import Record
 from connectors.delivery.backpressure import Backpressure
@@ -19,10 +21,26 @@ from connectors.runtime.shutdown import Shutdown
 from connectors.runtime.tuning.epoch_schedule import EpochSchedule
 from connectors.runtime.tuning.timer_slack import TimerSlack
 from dataflow.events.decoder import decode
+from gibsey_embedder.fakes.kafka import MockKafka
 from tests.eventually import eventually
 
 TOPIC = "cdc.pages"
 MOCK_OPTIONS = {"fetch.wait.max.ms": 5}
+GOOD = b'{"page_id":"1","body":"x","op":"c"}'
+FRAME = b"\0\0\0\0\1avro"
+
+
+def fill(kafka: MockKafka, count: int, *, partition: int = 0, value: bytes | None = GOOD) -> None:
+    for number in range(count):
+        kafka.produce(TOPIC, str(number), value, partition=partition)
+    kafka.flush()
+
+
+def commit(kafka: MockKafka, group: str, offsets: dict[int, int]) -> None:
+    consumer = Consumer({"bootstrap.servers": kafka.broker, "group.id": group, "log_level": 0})
+    partitions = [TopicPartition(TOPIC, p, offset) for p, offset in offsets.items()]
+    consumer.commit(offsets=partitions, asynchronous=False)
+    consumer.close()
 
 
 class Process:

@@ -83,29 +83,29 @@ def dead_letters(
     try:
         reader = TopicReader(config, f"{settings.kafka_group}-replay")
         with waiting_notice(f"reading {settings.dead_letter_topic} from Kafka at {config.brokers}"):
-            letters = read_dead_letters(reader, settings.dead_letter_topic)
-            for letter in filter(selected.matches, letters):
-                counts[letter.reason] += 1
-                newest.append(letter)
+            entries = read_dead_letters(reader, settings.dead_letter_topic)
+            for dead_letter in filter(selected.matches, entries):
+                counts[dead_letter.reason] += 1
+                newest.append(dead_letter)
         reader.close()
     except KafkaUnavailableError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     if as_json:
-        entries = [_as_json(letter) for letter in newest]
-        typer.echo(json.dumps({"by_reason": counts, "letters": entries}))
+        details = [_as_json(dead_letter) for dead_letter in newest]
+        typer.echo(json.dumps({"by_reason": counts, "letters": details}))
     else:
         _show(settings.dead_letter_topic, counts, list(newest), is_all=selected == Selection())
 
 
-def _as_json(letter: DeadLetter) -> dict[str, str | int | None]:
+def _as_json(dead_letter: DeadLetter) -> dict[str, str | int | None]:
     return {
-        "failed_at": letter.failed_at,
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "origin": letter.original.origin,
-        "page_id": letter.page_id,
-        "original_size": letter.original_size,
+        "failed_at": dead_letter.failed_at,
+        "reason": dead_letter.reason,
+        "detail": dead_letter.detail,
+        "origin": dead_letter.original.origin,
+        "page_id": dead_letter.page_id,
+        "original_size": dead_letter.original_size,
     }
 
 
@@ -121,12 +121,12 @@ def _show(topic: str, counts: Counter[str], newest: list[DeadLetter], *, is_all:
         console.print(f"{count:>8,}  {escape(printable(reason))}", highlight=False)
 
 
-def dead_letter_table(letters: list[DeadLetter]) -> Table:
+def dead_letter_table(entries: list[DeadLetter]) -> Table:
     """Return a table of dead letters for the terminal."""
     table = Table("when", "reason", "page", "origin", "detail")
-    for letter in letters:
-        values = (letter.reason, letter.page_id, letter.original.origin)
+    for dead_letter in entries:
+        values = (dead_letter.reason, dead_letter.page_id, dead_letter.original.origin)
         cells = [escape(printable(value, 40)) for value in values]
-        when = letter.failed_at[:19].replace("T", " ")
-        table.add_row(escape(printable(when)), *cells, escape(printable(letter.detail, 120)))
+        when = dead_letter.failed_at[:19].replace("T", " ")
+        table.add_row(escape(printable(when)), *cells, escape(printable(dead_letter.detail, 120)))
     return table

@@ -56,9 +56,9 @@ def read_dead_letters(
     ends = reader.ends(topic)
     begin = {n: (starts or {}).get(n, first) for n, (first, _) in ends.items()}
     for message in reader.read(topic, begin, ends):
-        letter = _parse(message)
-        if letter is not None:
-            yield letter
+        dead_letter = _parse(message)
+        if dead_letter is not None:
+            yield dead_letter
 
 
 def _parse(message: Message) -> DeadLetter | None:
@@ -98,18 +98,18 @@ class Selection:
     since: dt.datetime | None = None
     page: str | None = None
 
-    def matches(self, letter: DeadLetter) -> bool:
+    def matches(self, dead_letter: DeadLetter) -> bool:
         """Whether the selection includes a dead letter."""
-        if self.reason is not None and letter.reason != self.reason:
+        if self.reason is not None and dead_letter.reason != self.reason:
             return False
-        if self.page is not None and letter.page_id != self.page:
+        if self.page is not None and dead_letter.page_id != self.page:
             return False
-        return self.since is None or self._failed_at(letter) >= self.since
+        return self.since is None or self._failed_at(dead_letter) >= self.since
 
     @staticmethod
-    def _failed_at(letter: DeadLetter) -> dt.datetime:
+    def _failed_at(dead_letter: DeadLetter) -> dt.datetime:
         try:
-            when = dt.datetime.fromisoformat(letter.failed_at.replace("Z", "+00:00"))
+            when = dt.datetime.fromisoformat(dead_letter.failed_at.replace("Z", "+00:00"))
         except ValueError:
             return dt.datetime.max.replace(tzinfo=dt.timezone.utc)
         return when if when.tzinfo else when.replace(tzinfo=dt.timezone.utc)

@@ -77,17 +77,17 @@ def _plan(
     reader = TopicReader(config, f"{settings.kafka_group}-replay")
     try:
         with waiting_notice(f"reading {settings.dead_letter_topic} from Kafka at {config.brokers}"):
-            letters = [
-                letter
-                for letter in read_dead_letters(reader, settings.dead_letter_topic)
-                if selected.matches(letter) and letter.original.topic == config.topic
+            dead_letters = [
+                dead_letter
+                for dead_letter in read_dead_letters(reader, settings.dead_letter_topic)
+                if selected.matches(dead_letter) and dead_letter.original.topic == config.topic
             ]
-        if not letters:
+        if not dead_letters:
             return ReplayPlan()
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("Searching for newer events", total=None)
             return plan_replay(
-                letters,
+                dead_letters,
                 reader,
                 config.topic,
                 delete_rows=settings.on_delete == "delete",
@@ -108,7 +108,7 @@ def _show(plan: ReplayPlan, limit: int, console: Console) -> None:
     )
 
 
-def send(config: KafkaConfig, letters: list[DeadLetter], console: Console) -> int:
+def send(config: KafkaConfig, dead_letters: list[DeadLetter], console: Console) -> int:
     """Send originals to their own partitions; return how many the broker did not confirm."""
     producer = Producer({**config.producer_config(), "message.timeout.ms": 30_000})
     confirmed = 0
@@ -118,9 +118,9 @@ def send(config: KafkaConfig, letters: list[DeadLetter], console: Console) -> in
         confirmed += error is None
 
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("Sending", total=len(letters))
-        for letter in letters:
-            original = letter.original
+        task = progress.add_task("Sending", total=len(dead_letters))
+        for dead_letter in dead_letters:
+            original = dead_letter.original
             producer.produce(
                 config.topic,
                 key=original.key,
@@ -129,7 +129,7 @@ def send(config: KafkaConfig, letters: list[DeadLetter], console: Console) -> in
                 timestamp=original.timestamp_ms,
                 headers=[
                     (REPLAY_HEADER, original.origin.encode()),
-                    (FAILED_AT_HEADER, letter.failed_at.encode()),
+                    (FAILED_AT_HEADER, dead_letter.failed_at.encode()),
                     (TIMESTAMP_HEADER, str(original.timestamp_ms).encode()),
                 ],
                 on_delivery=on_delivery,
@@ -137,4 +137,4 @@ def send(config: KafkaConfig, letters: list[DeadLetter], console: Console) -> in
             producer.poll(0)
             progress.advance(task)
         producer.flush(FLUSH_TIMEOUT_S)
-    return len(letters) - confirmed
+    return len(dead_letters) - confirmed

@@ -38,17 +38,19 @@ class ReplayPlan:
 class _TopicScan:
     """The events in the topic that concern the dead letters, from one pass over the topic."""
 
-    def __init__(self, letters: Iterable[DeadLetter], *, delete_rows: bool) -> None:
+    def __init__(self, dead_letters: Iterable[DeadLetter], *, delete_rows: bool) -> None:
         self._delete_rows = delete_rows
         self.newest: dict[str, Change | None] = {}
         self.replays: dict[str, str] = {}  # origin -> latest `failed-at` among the replays
         self.completed: dict[str, DeadLetter] = {}  # origin -> with the value from the topic
         self._without_value = {
-            letter.original.origin: letter for letter in letters if letter.original_size is not None
+            dead_letter.original.origin: dead_letter
+            for dead_letter in dead_letters
+            if dead_letter.original_size is not None
         }
-        for letter in letters:
-            if letter.page_id:
-                self.newest[letter.page_id] = None
+        for dead_letter in dead_letters:
+            if dead_letter.page_id:
+                self.newest[dead_letter.page_id] = None
 
     def add(self, message: Message, topic: str) -> None:
         record = record_of(message, topic, 0)
@@ -68,22 +70,26 @@ class _TopicScan:
 
     def _complete(self, record: Record) -> None:
         """Add the value to a dead letter without one, unless the topic was created again."""
-        letter = self._without_value.get(record.origin)
-        if letter is None or record.value is None or len(record.value) != letter.original_size:
+        dead_letter = self._without_value.get(record.origin)
+        if (
+            dead_letter is None
+            or record.value is None
+            or len(record.value) != dead_letter.original_size
+        ):
             return
-        if letter.original.timestamp_ms not in (0, record.timestamp_ms):
+        if dead_letter.original.timestamp_ms not in (0, record.timestamp_ms):
             return
-        original = replace(letter.original, key=record.key, value=record.value)
-        completed = self.completed[record.origin] = replace(letter, original=original)
+        original = replace(dead_letter.original, key=record.key, value=record.value)
+        completed = self.completed[record.origin] = replace(dead_letter, original=original)
         if completed.page_id:
             self.newest.setdefault(completed.page_id, None)
 
-    def overtakes(self, letter: DeadLetter) -> bool:
+    def overtakes(self, dead_letter: DeadLetter) -> bool:
         """Whether the page has a newer event with another text.
 
         The stream skips an event with the same text as unchanged, so it replaces nothing.
         """
-        change = letter.change
+        change = dead_letter.change
         newest = self.newest.get(change.page_id) if change else None
         if change is None or newest is None or newest.version.compare(change.version) <= 0:
             return False
@@ -91,7 +97,7 @@ class _TopicScan:
 
 
 def plan_replay(
-    letters: list[DeadLetter],
+    dead_letters: list[DeadLetter],
     reader: TopicReader,
     topic: str,
     *,
@@ -104,32 +110,35 @@ def plan_replay(
     an earlier or equal time were sent. If the event failed again, its dead letter has a later time.
 
     Args:
-        letters: Dead letters of `topic`, oldest first.
+        dead_letters: Dead letters of `topic`, oldest first.
         reader: Reads the topic.
         topic: The topic of the changes.
         delete_rows: Whether the stream deletes the row of a deleted page (ON_DELETE).
         on_read: Called with each record of the topic.
     """
     ends = reader.ends(topic)
-    scan = _TopicScan(letters, delete_rows=delete_rows)
-    for message in reader.read(topic, _starts(letters, reader, topic, ends), ends):
+    scan = _TopicScan(dead_letters, delete_rows=delete_rows)
+    for message in reader.read(topic, _starts(dead_letters, reader, topic, ends), ends):
         on_read(message)
         scan.add(message, topic)
-    latest = {letter.original.origin: letter for letter in letters}
+    latest = {dead_letter.original.origin: dead_letter for dead_letter in dead_letters}
     plan = ReplayPlan()
-    for letter in latest.values():
-        _decide(letter, scan, plan)
+    for dead_letter in latest.values():
+        _decide(dead_letter, scan, plan)
     return plan
 
 
 def _starts(
-    letters: list[DeadLetter], reader: TopicReader, topic: str, ends: Mapping[int, tuple[int, int]]
+    dead_letters: list[DeadLetter],
+    reader: TopicReader,
+    topic: str,
+    ends: Mapping[int, tuple[int, int]],
 ) -> dict[int, int]:
     """Return the first offset, by partition, at which a newer event of a page can be."""
-    oldest = min((letter.original.timestamp_ms for letter in letters), default=0)
+    oldest = min((dead_letter.original.timestamp_ms for dead_letter in dead_letters), default=0)
     starts = reader.offsets_at(topic, list(ends), oldest)
-    for letter in letters:
-        partition, offset = letter.original.partition, letter.original.offset
+    for dead_letter in dead_letters:
+        partition, offset = dead_letter.original.partition, dead_letter.original.offset
         first, end = ends.get(partition, (0, 0))
         if offset >= end:  # the topic was created again, so any of its events may be newer
             offset = first
@@ -137,14 +146,14 @@ def _starts(
     return starts
 
 
-def _decide(letter: DeadLetter, scan: _TopicScan, plan: ReplayPlan) -> None:
-    origin = letter.original.origin
-    completed = letter if letter.original_size is None else scan.completed.get(origin)
-    if scan.replays.get(origin, "") >= letter.failed_at:
-        plan.sent.append(letter)
+def _decide(dead_letter: DeadLetter, scan: _TopicScan, plan: ReplayPlan) -> None:
+    origin = dead_letter.original.origin
+    completed = dead_letter if dead_letter.original_size is None else scan.completed.get(origin)
+    if scan.replays.get(origin, "") >= dead_letter.failed_at:
+        plan.sent.append(dead_letter)
     elif completed is None:
-        plan.lost.append(letter)
+        plan.lost.append(dead_letter)
     elif scan.overtakes(completed):
-        plan.overtaken.append(letter)
+        plan.overtaken.append(dead_letter)
     else:
         plan.send.append(completed)

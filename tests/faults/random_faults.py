@@ -112,7 +112,7 @@ class RandomFaults:
             self._replay()
         self._stop()
         if found := self._missing(set()):
-            raise LostError(f"seed {self.seed}: at the end {len(found)} faults: {found[:5]}")
+            raise LostError(f"seed {self.seed}: at the end {len(found)} problems: {found[:5]}")
         self._check_logs()
         return self.done
 
@@ -326,7 +326,7 @@ class RandomFaults:
                 if not worker.is_running:
                     raise LostError(f"seed {self.seed}: a worker has ended; {found[:5]}")
             if time.monotonic() > give_up:
-                raise LostError(f"seed {self.seed}: {len(found)} faults: {found[:5]}")
+                raise LostError(f"seed {self.seed}: {len(found)} problems: {found[:5]}")
             time.sleep(0.3)
         self.log(f"  all right: {len(self.stream.texts)} pages, {sum(self.done.values())} steps")
 
@@ -359,11 +359,11 @@ class RandomFaults:
     def _given_up(self) -> set[tuple[str, str]]:
         """Return the pages and texts of dead notifications; any other dead letter is an error."""
         given_up = set()
-        for letter in self.stream.dead_letters():
-            reason = letter.headers["reason"].decode()
-            event = json.loads(letter.value or b"{}")
+        for dead_letter in self.stream.dead_letters():
+            reason = dead_letter.headers["reason"].decode()
+            event = json.loads(dead_letter.value or b"{}")
             if reason not in EXPECTED_REASONS:
-                detail = letter.headers["detail"].decode()
+                detail = dead_letter.headers["detail"].decode()
                 raise LostError(f"seed {self.seed}: dead letter {reason} ({detail}): {event}")
             if "after" in event:
                 event = {name: cell["value"] for name, cell in event["after"].items()}

@@ -32,33 +32,33 @@ def _refuse(service: FakeServer) -> Undo:
 def _status(code: int, **headers: str) -> InjectFault:
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
 
-    def order(service: FakeServer) -> Undo:
+    def inject(service: FakeServer) -> Undo:
         service.faults.status(code, b'{"error":"out of order"}', fields)
         return service.faults.clear
 
-    return order
+    return inject
 
 
-def _ordered(name: str, *arguments: int) -> InjectFault:
-    def order(service: FakeServer) -> Undo:
+def _fault(name: str, *arguments: int) -> InjectFault:
+    def inject(service: FakeServer) -> Undo:
         getattr(service.faults, name)(*arguments)
         return service.faults.clear
 
-    return order
+    return inject
 
 
 FAULTS: dict[str, InjectFault] = {
     "refused": _refuse,
-    "hanging": _ordered("hang"),
+    "hanging": _fault("hang"),
     "429": _status(429, Retry_After="1"),
     "429 with a date": _status(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"),
     "500": _status(500),
     "503": _status(503),
-    "cut": _ordered("cut"),
-    "dropped": _ordered("drop"),
-    "garbage": _ordered("garbage"),
-    "HTML": _ordered("html"),
-    "HTML 502": _ordered("html", 502),
+    "cut": _fault("cut"),
+    "dropped": _fault("drop"),
+    "garbage": _fault("garbage"),
+    "HTML": _fault("html"),
+    "HTML 502": _fault("html", 502),
     "redirect": _status(302, Location="http://127.0.0.1:9/login"),
     "401": _status(401),
     "404": _status(404),
@@ -84,29 +84,29 @@ def faults_of(
 ) -> dict[str, Callable[[], Undo]]:
     """Return functions that inject the faults of a service of this stream, by name."""
     service = fake_of(stream, name)
-    orders: dict[str, Callable[[], Undo]] = {
+    injections: dict[str, Callable[[], Undo]] = {
         fault: partial(FAULTS[fault], service) for fault in faults
     }
     if name == "embedder":
-        orders |= {quirk: partial(_spoil, stream, quirk) for quirk in WRONG_VECTORS}
-        orders["model removed"] = partial(_remove_model, stream)
+        injections |= {quirk: partial(_add_quirk, stream, quirk) for quirk in WRONG_VECTORS}
+        injections["model removed"] = partial(_remove_model, stream)
     if name == "stargate":
-        orders["table dropped"] = partial(_drop_table, stream)
-    return orders
+        injections["table dropped"] = partial(_drop_table, stream)
+    return injections
 
 
 def bulk_faults(
     stream: Stream, bulk: str, faults: Iterable[str] = FAULTS
 ) -> dict[str, Callable[[], Undo]]:
     """Return those of Stargate with STARGATE_BULK=graphql or custom, without a hang as in rest."""
-    orders = faults_of(stream, "stargate", faults)
+    injections = faults_of(stream, "stargate", faults)
     left_out = ["hanging"]
     if bulk == "custom":  # it has no tables, and any 2xx, even a cut one, means success
         left_out += ["cut", "garbage", "HTML", "table dropped"]
-    return {fault: order for fault, order in orders.items() if fault not in left_out}
+    return {fault: inject for fault, inject in injections.items() if fault not in left_out}
 
 
-def _spoil(stream: Stream, quirk: str) -> Undo:
+def _add_quirk(stream: Stream, quirk: str) -> Undo:
     stream.ollama.add_quirk(quirk)  # type: ignore[arg-type]
     return stream.ollama.clear_quirks
 
@@ -125,7 +125,7 @@ def check_faults(
     stream: Stream,
     worker: Worker,
     name: str,
-    orders: dict[str, Callable[[], Undo]],
+    injections: dict[str, Callable[[], Undo]],
     pages: int = 10,
 ) -> None:
     """Inject one fault after the other, and check that the worker reports it and recovers.
@@ -133,8 +133,8 @@ def check_faults(
     Raises:
         AssertionError: A fault was not reported, did not end, or cost a page or a dead letter.
     """
-    for number, (fault, order) in enumerate(orders.items(), 1):
-        undo = order()
+    for number, (fault, inject) in enumerate(injections.items(), 1):
+        undo = inject()
         stream.feed(pages, start=1000 * number)
         eventually(lambda: name in worker.stalled(), REPORT_TIMEOUT_S)
         undo()
@@ -147,5 +147,7 @@ def check_faults(
 def all_are_notified_or_dead_letters(stream: Stream) -> bool:
     """Whether each page was notified of its text, or its notification is a dead letter."""
     notified = {page for page in stream.texts if stream.rag.vector(page)}
-    given_up = {letter.key.decode() for letter in stream.dead_letters() if letter.key}
+    given_up = {
+        dead_letter.key.decode() for dead_letter in stream.dead_letters() if dead_letter.key
+    }
     return notified | given_up == set(stream.texts)

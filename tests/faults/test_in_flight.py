@@ -221,8 +221,8 @@ def test_a_replay_survives_a_kill_and_changes_no_newer_page(stream: Stream, stor
     sending = replay(stream)
     eventually(lambda: replayed(stream) > 0, DONE_S)
     worker.kill()
-    told = sending.communicate(timeout=DONE_S)[0]
-    assert sending.returncode == 0, told
+    output = sending.communicate(timeout=DONE_S)[0]
+    assert sending.returncode == 0, output
     stream.ollama.faults.clear()
     stream.start(store=store)
     stream.wait_complete()
@@ -238,8 +238,8 @@ def test_two_concurrent_replays_leave_all_pages_right(stream: Stream) -> None:
     worker.wait_for("answers again +service=rag")
     both = [replay(stream), replay(stream)]
     for one in both:
-        told = one.communicate(timeout=DONE_S)[0]
-        assert one.returncode == 0, told
+        output = one.communicate(timeout=DONE_S)[0]
+        assert one.returncode == 0, output
     stream.wait_complete()
     stream.wait_committed()
     assert len(stream.dead_letters()) == 50

@@ -54,7 +54,7 @@ def test_a_fault_of_rag_costs_only_its_notifications(stream: Stream, fault: str)
     eventually(lambda: all_are_notified_or_dead_letters(stream), DONE_S)
     if fault != "404":
         assert all(stream.rag.vector(f"page {number}") for number in range(200, 220))
-    reasons = {letter.headers["reason"].decode() for letter in stream.dead_letters()}
+    reasons = {dead_letter.headers["reason"].decode() for dead_letter in stream.dead_letters()}
     assert reasons <= {"rag-unreachable", "refused-by-rag"}
     assert not [fault for fault in stream.missing() if "notified" not in fault]
     stream.wait_committed()
@@ -101,9 +101,9 @@ def test_a_page_without_a_vector_does_not_affect_its_neighbours(stream: Stream, 
     stream.ollama.add_quirk(quirk, "number 77")  # type: ignore[arg-type]
     stream.feed(100)
     stream.start()
-    (letter,) = stream.wait_dead_letters(1)
-    assert letter.headers["reason"] == b"refused-by-embedder"
-    assert letter.key == b"page 77"
+    (dead_letter,) = stream.wait_dead_letters(1)
+    assert dead_letter.headers["reason"] == b"refused-by-embedder"
+    assert dead_letter.key == b"page 77"
     del stream.texts["page 77"]
     stream.wait_complete()
     assert len(stream.dead_letters()) == 1
@@ -219,8 +219,8 @@ def test_dead_letters_wait_for_the_broker(stream: Stream) -> None:
     wait_reported(stream.workers[-1], "dead-letters")
     stream.kafka.up()
     stream.wait_rows(109)
-    (letter,) = stream.wait_dead_letters(1)
-    assert letter.key == b"page 105"
+    (dead_letter,) = stream.wait_dead_letters(1)
+    assert dead_letter.key == b"page 105"
     stream.wait_committed()
 
 

@@ -19,7 +19,7 @@ from tests.eventually import eventually
 from tests.flow.worker import SNAPSHOT_S, Worker, create_store, free_port
 
 TOPIC = "cdc.pages"
-LETTERS = "cdc.pages.dlq"
+DEAD_LETTER_TOPIC = "cdc.pages.dlq"
 GROUP = "gibsey-embedder"
 DONE_S = 60.0
 TOLERANCE = 1e-6
@@ -117,7 +117,7 @@ class Stream:
         rag: Rag,
         *,
         topic: str = TOPIC,
-        dead_letter_topic: str = LETTERS,
+        dead_letter_topic: str = DEAD_LETTER_TOPIC,
         group: str = GROUP,
     ) -> None:
         self.directory = directory
@@ -226,10 +226,10 @@ class Stream:
         return [
             fault
             for page_id, text in self.texts.items()
-            for fault in self._faults_of(page_id, text, deletes)
+            for fault in self._problems_of(page_id, text, deletes)
         ]
 
-    def _faults_of(self, page_id: str, text: str | None, deletes: bool) -> Iterable[str]:
+    def _problems_of(self, page_id: str, text: str | None, deletes: bool) -> Iterable[str]:
         if text is None:
             if deletes and page_id in self.stargate.vectors.rows:
                 yield f"{page_id}: its row is still there"
@@ -237,8 +237,8 @@ class Stream:
         row = self.stargate.vectors.rows.get(page_id, b"").decode()
         if not self._is_right(row, text, lambda: self.stargate.vectors.vector(page_id)):
             yield f"{page_id}: {'another vector' if row else 'no row'}"
-        told = f"{page_id}, told {self.rag.counts[page_id]} times"
-        if not self._is_right(told, text, lambda: self.rag.vector(page_id)):
+        key = f"{page_id}, notified {self.rag.counts[page_id]} times"
+        if not self._is_right(key, text, lambda: self.rag.vector(page_id)):
             yield f"{page_id}: not notified of its last vector"
 
     def _is_right(self, state: str, text: str, vector: Callable[[], list[float] | None]) -> bool:
@@ -261,7 +261,7 @@ class Stream:
             can_change = any(worker.is_running for worker in self.workers)
             if not (missing := self.missing(deletes=deletes)):
                 return
-            found = f"{len(missing)} faults in {len(self.texts)} pages: {missing[:5]}"
+            found = f"{len(missing)} problems in {len(self.texts)} pages: {missing[:5]}"
             assert can_change, f"no worker runs; {found}"
             assert time.monotonic() < give_up, found
             time.sleep(0.02)

@@ -46,7 +46,9 @@ def wait_for_fallback(stream: Stream, openai: OpenAI, pages: set[str]) -> None:
     """Wait until exactly these pages have a vector of the fallback and a dead letter."""
     eventually(lambda: of_openai(stream, openai) == pages, DONE_S)
     stream.wait_dead_letters(len(pages))
-    assert {letter.headers["reason"] for letter in stream.dead_letters()} == {b"other-space"}
+    assert {dead_letter.headers["reason"] for dead_letter in stream.dead_letters()} == {
+        b"other-space"
+    }
 
 
 def named(start: int, count: int) -> set[str]:
@@ -105,7 +107,7 @@ def test_a_kill_during_the_fallback_loses_neither_a_page_nor_a_dead_letter(
     worker = stream.start(store=store, **fallback)
     eventually(lambda: of_openai(stream, fake_openai) == named(0, 200), DONE_S)
     stream.wait_committed()
-    origins = {letter.headers["origin"] for letter in stream.dead_letters()}
+    origins = {dead_letter.headers["origin"] for dead_letter in stream.dead_letters()}
     assert len(origins) == 200
     if store:
         # the gauge may vary after two kills; the dead letters are exact

@@ -45,13 +45,13 @@ def test_an_ollama_that_restarts_with_the_capitals_defect_makes_no_wrong_vector(
 def test_a_busy_stargate_gets_its_retry_after_the_given_time(stream: Stream) -> None:
     worker = process_first_pages(stream)
     stream.stargate.faults.status(429, b"slow down", {"Retry-After": "2"})
-    asked = stream.stargate.stats.requests
+    requests = stream.stargate.stats.requests
     stream.feed(20, start=100)
-    eventually(lambda: stream.stargate.stats.requests >= asked + 20, DONE_S)
+    eventually(lambda: stream.stargate.stats.requests >= requests + 20, DONE_S)
     began = time.monotonic()
     worker.wait_for(r"waiting +service=stargate .*429")
     assert time.monotonic() - began > 1.0
-    assert stream.stargate.stats.requests <= asked + 60
+    assert stream.stargate.stats.requests <= requests + 60
     stream.stargate.faults.clear()
     assert_recovered(stream, worker, "stargate")
 
@@ -71,8 +71,8 @@ def test_a_hanging_rag_service_costs_dead_letters_but_does_not_slow_the_stream(
     worker = process_first_pages(stream, RAG_TIMEOUT="1")
     stream.rag.faults.hang()
     stream.feed(100, start=100)
-    letters = stream.wait_dead_letters(100)
-    assert {letter.headers["reason"] for letter in letters} == {b"rag-unreachable"}
+    dead_letters = stream.wait_dead_letters(100)
+    assert {dead_letter.headers["reason"] for dead_letter in dead_letters} == {b"rag-unreachable"}
     stream.wait_rows(200)
     worker.wait_for(r"waiting +service=rag")
     began = time.monotonic()

@@ -100,13 +100,13 @@ def test_an_account_without_credit_gets_few_requests_until_it_has_credit(
     stream.feed(50)
     wait_right(stream, fake_openai)
     fake_openai.exhaust()
-    asked, began = fake_openai.stats.requests, time.monotonic()
+    requests, began = fake_openai.stats.requests, time.monotonic()
     stream.feed(50, start=100)
     worker.wait_for(
         r"waiting +service=embedder reason=.*exceeded your current quota.*"
         r"remedy=\"add credit to the account, or set OPENAI_API_KEY"
     )
-    eventually(lambda: fake_openai.stats.requests >= asked + 6, DONE_S)
+    eventually(lambda: fake_openai.stats.requests >= requests + 6, DONE_S)
     assert time.monotonic() - began > 1.5, "four may be in flight; then it is one a pause"
     fake_openai.faults.clear()
     wait_right(stream, fake_openai)

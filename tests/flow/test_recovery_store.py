@@ -28,7 +28,7 @@ from tests.flow.worker import ROOT, Worker
 SAMPLE = ROOT / "tests/samples/recovery-0.2.0"
 LONG_CHARS = 500
 """Only long pages, and the parts in which they are embedded, have more characters."""
-LETTERS = ("undecodable", "refused-by-rag")
+DEAD_LETTER_REASONS = ("undecodable", "refused-by-rag")
 """The reasons of the dead letters that are still to be written, one of each."""
 
 
@@ -72,13 +72,13 @@ def test_a_store_is_finished_and_its_page_versions_still_count(
     worker.stop()
     assert stream.stargate.vectors.writes == counted(sample.awaiting("store"), new)
     assert stream.rag.counts == counted(sample.awaiting("notify"), new)
-    assert len(stream.dead_letters()) == len(LETTERS)
+    assert len(stream.dead_letters()) == len(DEAD_LETTER_REASONS)
 
 
 def resume(stream: Stream, sample: Sample, workers: int) -> Worker:
     """Start with the settings of the store; RAG refuses one of the notifications."""
-    refused = [event.page_id for event in sample.awaiting("refused-by-rag")]
-    stream.rag.faults.status(422, when=lambda request: any(map(request.mentions, refused)))
+    rejected = [event.page_id for event in sample.awaiting("refused-by-rag")]
+    stream.rag.faults.status(422, when=lambda request: any(map(request.mentions, rejected)))
     settings: dict[str, Any] = {**sample.settings}
     return stream.start(workers, **settings)
 
@@ -88,7 +88,7 @@ def wait_finished(stream: Stream, sample: Sample) -> None:
     stored, notified = len(sample.awaiting("store")), len(sample.awaiting("notify"))
     eventually(lambda: stream.stargate.vectors.writes.total() >= stored, DONE_S)
     eventually(lambda: stream.rag.stats.items >= notified, DONE_S)
-    stream.wait_dead_letters(len(LETTERS))
+    stream.wait_dead_letters(len(DEAD_LETTER_REASONS))
     stream.wait_committed()
 
 
@@ -104,7 +104,7 @@ def assert_finished(stream: Stream, sample: Sample) -> None:
     assert {write.page_id for write in vectors.history if write.kind == "delete"} == removed
     assert vectors.rows.keys() == (sample.stored_texts().keys() | counted(stored)) - removed
     assert_embedded(stream, sample)
-    assert_letters(stream, sample)
+    assert_dead_letters(stream, sample)
 
 
 def assert_vectors(
@@ -126,15 +126,18 @@ def assert_embedded(stream: Stream, sample: Sample) -> None:
         assert "".join(sorted(parts, key=text.index)) == (text if text in wanted else "")
 
 
-def assert_letters(stream: Stream, sample: Sample) -> None:
+def assert_dead_letters(stream: Stream, sample: Sample) -> None:
     found = {
-        letter.headers["origin"].decode(): (letter.headers["reason"].decode(), letter.value)
-        for letter in stream.dead_letters()
+        dead_letter.headers["origin"].decode(): (
+            dead_letter.headers["reason"].decode(),
+            dead_letter.value,
+        )
+        for dead_letter in stream.dead_letters()
     }
     assert len(found) == len(stream.dead_letters())
     assert found == {
         f"{sample.topic}:{event.partition}:{event.offset}": (reason, event.value.encode())
-        for reason in LETTERS
+        for reason in DEAD_LETTER_REASONS
         for event in sample.awaiting(reason)
     }
 

@@ -47,9 +47,9 @@ def _settings(stream: Stream, stargate: Stargate) -> dict[str, Any]:
     }
 
 
-def _assert_hidden(told: str) -> None:
+def _assert_hidden(output: str) -> None:
     for secret in [*SECRETS.values(), *WITHIN]:
-        assert secret not in told
+        assert secret not in output
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
@@ -64,13 +64,13 @@ def test_no_secret_is_in_the_log_or_on_the_status_port(stream: Stream, form: str
         stream.kafka.flush()
         eventually(lambda: len(stream.dead_letters()) == 2, DONE_S)
         eventually(lambda: stargate.vectors.vector("a") is not None, DONE_S)
-        answers = [httpx.get(f"http://127.0.0.1:{worker.status_port}/{page}") for page in PAGES]
+        responses = [httpx.get(f"http://127.0.0.1:{worker.status_port}/{page}") for page in PAGES]
         worker.stop()
         details = [letter.headers["detail"].decode() for letter in stream.dead_letters()]
-    told = "\n".join([worker.log, *(answer.text for answer in answers), *details])
-    assert "Upsert OK" in told
-    assert "who are you" in told
-    _assert_hidden(told)
+    output = "\n".join([worker.log, *(response.text for response in responses), *details])
+    assert "Upsert OK" in output
+    assert "who are you" in output
+    _assert_hidden(output)
 
 
 def test_no_secret_is_in_the_output_of_a_command(stream: Stream) -> None:
@@ -88,6 +88,6 @@ def test_no_secret_is_in_the_output_of_a_command(stream: Stream) -> None:
             )
             for command, more in COMMANDS
         ]
-        told = [process.communicate(timeout=90)[0] for process in started]
-    assert all(told)
-    _assert_hidden("\n".join(told))
+        outputs = [process.communicate(timeout=90)[0] for process in started]
+    assert all(outputs)
+    _assert_hidden("\n".join(outputs))

@@ -130,17 +130,21 @@ def test_bad_events_become_dead_letters_and_do_not_affect_their_neighbours(strea
     stream.kafka.flush()
     worker = stream.start()
     stream.wait_complete()
-    letters = {letter.key: letter for letter in stream.wait_dead_letters(len(BAD))}
+    dead_letters = {
+        dead_letter.key: dead_letter for dead_letter in stream.wait_dead_letters(len(BAD))
+    }
     assert len(stream.dead_letters()) == len(BAD)
     sent = {record.key: record for record in stream.kafka.read(TOPIC)}
     for number, (name, value) in enumerate(BAD.items()):
-        letter = letters[f"key {number}".encode()]
-        assert letter.value == value, name
-        assert letter.headers["reason"] == b"undecodable", name
-        assert letter.headers["detail"], name
+        dead_letter = dead_letters[f"key {number}".encode()]
+        assert dead_letter.value == value, name
+        assert dead_letter.headers["reason"] == b"undecodable", name
+        assert dead_letter.headers["detail"], name
         offset = sent[f"key {number}".encode()].offset
-        assert letter.headers["origin"].decode() == f"{TOPIC}:0:{offset}", name
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", letter.headers["failed-at"].decode())
+        assert dead_letter.headers["origin"].decode() == f"{TOPIC}:0:{offset}", name
+        assert re.fullmatch(
+            r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", dead_letter.headers["failed-at"].decode()
+        )
         worker.wait_for(rf"origin={TOPIC}:0:{offset} reason=undecodable")  # logged once confirmed
     assert "x" not in stream.stargate.vectors.rows
     stream.wait_committed()
@@ -165,10 +169,10 @@ def test_a_page_id_that_is_too_long_for_stargate_costs_only_its_own_row(stream: 
     stream.feed(10)
     stream.start()
     stream.wait_complete()
-    (letter,) = stream.wait_dead_letters(1)
-    assert letter.key == b"long"
-    assert letter.headers["reason"] == b"refused-by-stargate"
-    assert b"too long" in letter.headers["detail"]
+    (dead_letter,) = stream.wait_dead_letters(1)
+    assert dead_letter.key == b"long"
+    assert dead_letter.headers["reason"] == b"refused-by-stargate"
+    assert b"too long" in dead_letter.headers["detail"]
     stream.wait_committed()
 
 
@@ -181,10 +185,10 @@ def test_a_dead_letter_that_is_too_large_for_its_topic_has_no_value(stream: Stre
     options = {"fetch.wait.max.ms": 5, "message.max.bytes": 1_000_000}
     stream.start(KAFKA_OPTIONS=json.dumps(options))
     stream.wait_complete()
-    (letter,) = stream.wait_dead_letters(1)
-    assert (letter.key, letter.value) == (b"large", None)
-    assert letter.headers["original-size"] == str(len(large)).encode()
-    assert letter.headers["reason"] == b"undecodable"
+    (dead_letter,) = stream.wait_dead_letters(1)
+    assert (dead_letter.key, dead_letter.value) == (b"large", None)
+    assert dead_letter.headers["original-size"] == str(len(large)).encode()
+    assert dead_letter.headers["reason"] == b"undecodable"
     stream.wait_committed()
 
 

@@ -33,7 +33,7 @@ from gibsey_embedder.fakes.rag import Rag
 from gibsey_embedder.fakes.stargate.server import Stargate
 from tests.eventually import eventually
 from tests.flow.recovery_sample import STORE, Event, Sample, partition_files, produce
-from tests.flow.stream import DONE_S, LETTERS, TOPIC, Stream
+from tests.flow.stream import DEAD_LETTER_TOPIC, DONE_S, TOPIC, Stream
 from tests.flow.worker import ROOT, SNAPSHOT_S, Worker
 
 PARTITIONS = 3
@@ -169,7 +169,7 @@ class Run:
         worker = self._start()
         replayed = self._settle()
         worker.stop()
-        self._kafka.deny_topic(LETTERS, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+        self._kafka.deny_topic(DEAD_LETTER_TOPIC, KafkaError.TOPIC_AUTHORIZATION_FAILED)
         worker = self._start()
         self._hold_rows()
         self._hold_pages(replayed)
@@ -340,7 +340,7 @@ class Run:
     def _vectors_of_long_pages(self) -> dict[str, list[float]]:
         """Let the same version finish, and take the vectors that it stores."""
         stream = self._stream
-        self._kafka.deny_topic(LETTERS, 0)
+        self._kafka.deny_topic(DEAD_LETTER_TOPIC, 0)
         for service in (stream.ollama, stream.stargate, stream.rag):
             service.faults.clear()
         worker = self._start()
@@ -368,7 +368,7 @@ def main() -> None:
     given = parser.parse_args()
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="recovery-store-"))
-        kafka = stack.enter_context(MockKafka({TOPIC: PARTITIONS, LETTERS: 1}))
+        kafka = stack.enter_context(MockKafka({TOPIC: PARTITIONS, DEAD_LETTER_TOPIC: 1}))
         ollama = stack.enter_context(Ollama())
         stargate = stack.enter_context(Stargate())
         rag = stack.enter_context(Rag())

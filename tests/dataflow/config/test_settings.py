@@ -37,13 +37,13 @@ def env(monkeypatch):
     return put
 
 
-def faults():
-    with pytest.raises(SettingsError) as refused:
+def problems():
+    with pytest.raises(SettingsError) as raised:
         load_settings()
-    return dict(refused.value.problems)
+    return dict(raised.value.problems)
 
 
-def refusal(parse, text):
+def rejection(parse, text):
     """Return the reason why a text is rejected, or None."""
     try:
         parse(text)
@@ -103,7 +103,7 @@ def test_spaces_in_a_prefix_are_kept(env, tmp_path):
 
 def test_a_dot_env_that_is_not_text_is_reported_without_a_traceback(tmp_path):
     (tmp_path / ".env").write_bytes(b"KAFKA_TOPIC=\xff\xfe\n")
-    assert ".env" in faults()
+    assert ".env" in problems()
 
 
 def test_choices_are_not_case_sensitive(env):
@@ -134,7 +134,7 @@ def test_every_secret_can_be_read_from_a_file(env, tmp_path, field):
 
 def test_a_missing_secret_file_is_reported(env):
     env(STARGATE_AUTH_TOKEN_FILE="/run/secrets/nowhere")
-    sentence = faults()["STARGATE_AUTH_TOKEN"]
+    sentence = problems()["STARGATE_AUTH_TOKEN"]
     assert "/run/secrets/nowhere" in sentence
     assert "STARGATE_AUTH_TOKEN_FILE" in sentence
 
@@ -143,13 +143,13 @@ def test_a_missing_secret_file_is_reported(env):
 def test_a_secret_file_must_contain_one_line_of_text(env, tmp_path, content):
     (tmp_path / "secret").write_bytes(content)
     env(RAG_AUTH_TOKEN_FILE=str(tmp_path / "secret"))
-    assert set(faults()) == {"RAG_AUTH_TOKEN"}
+    assert set(problems()) == {"RAG_AUTH_TOKEN"}
 
 
 def test_a_secret_that_is_set_twice_is_rejected(env, tmp_path):
     (tmp_path / "secret").write_text("one")
     env(RAG_AUTH_TOKEN="two", RAG_AUTH_TOKEN_FILE=str(tmp_path / "secret"))
-    assert "RAG_AUTH_TOKEN_FILE" in faults()["RAG_AUTH_TOKEN"]
+    assert "RAG_AUTH_TOKEN_FILE" in problems()["RAG_AUTH_TOKEN"]
 
 
 def test_a_secret_in_the_environment_takes_precedence_over_a_file_in_dot_env(env, tmp_path):
@@ -199,12 +199,12 @@ def test_brokers_are_parsed_with_and_without_a_scheme(env, text, brokers, tls):
 )
 def test_invalid_brokers_are_rejected(env, text):
     env(KAFKA_BROKER=text)
-    assert set(faults()) == {"KAFKA_BROKER"}
+    assert set(problems()) == {"KAFKA_BROKER"}
 
 
 def test_a_broker_with_a_password_is_rejected_without_repeating_it(env):
     env(KAFKA_BROKER="kafka://user:hunter22@host:1")
-    sentence = faults()["KAFKA_BROKER"]
+    sentence = problems()["KAFKA_BROKER"]
     assert "hunter22" not in sentence
     assert "KAFKA_PASSWORD" in sentence
 
@@ -212,7 +212,7 @@ def test_a_broker_with_a_password_is_rejected_without_repeating_it(env):
 @given(st.text())
 @example("kafka://[")
 def test_any_broker_text_is_parsed_or_rejected_with_a_sentence(text):
-    sentence = refusal(parse_brokers, text)
+    sentence = rejection(parse_brokers, text)
     if sentence is not None:
         assert sentence.startswith(("is ", "has ", "mixes ", "contains "))
     else:
@@ -236,7 +236,7 @@ def test_kafka_options_are_a_json_object_of_scalars(env):
 )
 def test_invalid_kafka_options_are_rejected(env, text):
     env(KAFKA_OPTIONS=text)
-    assert set(faults()) == {"KAFKA_OPTIONS"}
+    assert set(problems()) == {"KAFKA_OPTIONS"}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_invalid_kafka_options_are_rejected(env, text):
 )
 def test_a_user_name_without_a_password_is_rejected(env, given_, missing):
     env(**given_)
-    assert set(faults()) == {missing}
+    assert set(problems()) == {missing}
 
 
 def test_a_user_name_alone_means_plain(env):
@@ -260,7 +260,7 @@ def test_a_user_name_alone_means_plain(env):
 def test_a_ca_file_for_brokers_without_tls_is_rejected(env, tmp_path):
     (tmp_path / "ca.pem").write_text("")
     env(KAFKA_CA_FILE=str(tmp_path / "ca.pem"))
-    assert "kafka+ssl://" in faults()["KAFKA_CA_FILE"]
+    assert "kafka+ssl://" in problems()["KAFKA_CA_FILE"]
     env(KAFKA_BROKER="kafka+ssl://kafka:9093")
     assert load_settings().kafka_tls
 
@@ -268,18 +268,18 @@ def test_a_ca_file_for_brokers_without_tls_is_rejected(env, tmp_path):
 @pytest.mark.parametrize("name", ["KAFKA_CA_FILE", "HTTP_CA_FILE"])
 def test_a_ca_file_that_does_not_exist_is_rejected(env, name):
     env(KAFKA_BROKER="kafka+ssl://kafka", **{name: "/nowhere.pem"})
-    assert "/nowhere.pem" in faults()[name]
+    assert "/nowhere.pem" in problems()[name]
 
 
 def test_dead_letters_cannot_go_to_the_topic_itself(env):
     env(KAFKA_TOPIC="a", DEAD_LETTER_TOPIC="a")
-    assert set(faults()) == {"DEAD_LETTER_TOPIC"}
+    assert set(problems()) == {"DEAD_LETTER_TOPIC"}
 
 
 @pytest.mark.parametrize("topic", ["a b", "a/b", "..", "x" * 250, "é"])
 def test_a_topic_name_that_kafka_does_not_allow_is_rejected(env, topic):
     env(KAFKA_TOPIC=topic)
-    assert set(faults()) == {"KAFKA_TOPIC"}
+    assert set(problems()) == {"KAFKA_TOPIC"}
 
 
 # --- URLs
@@ -318,17 +318,17 @@ def test_an_ollama_server_may_be_given_by_any_of_its_urls(env, text, endpoints):
 )
 def test_an_invalid_url_is_rejected(env, text):
     env(EMBED_URL=text)
-    assert set(faults()) == {"EMBED_URL"}
+    assert set(problems()) == {"EMBED_URL"}
 
 
 def test_an_openai_url_in_embed_url_is_rejected_with_the_right_setting(env):
     env(EMBED_URL="http://vllm:8000/v1/embeddings")
-    assert "OPENAI_URL" in faults()["EMBED_URL"]
+    assert "OPENAI_URL" in problems()["EMBED_URL"]
 
 
 @given(st.text().map(lambda text: "http://" + text))
 def test_any_url_is_parsed_or_rejected_with_a_sentence(text):
-    sentence = refusal(parse_embed_urls, text)
+    sentence = rejection(parse_embed_urls, text)
     assert sentence is None or sentence.startswith(("is ", "has ", "names "))
 
 
@@ -360,29 +360,29 @@ def test_the_openai_url_may_include_its_path(env, url):
 @pytest.mark.parametrize("variable", ["EMBED_PROVIDER", "EMBED_FALLBACK"])
 def test_openai_needs_a_key_unless_the_url_is_another_server(env, variable):
     env(**{variable: "openai"})
-    assert variable in faults()["OPENAI_API_KEY"]
+    assert variable in problems()["OPENAI_API_KEY"]
     env(OPENAI_URL="http://vllm:8000/v1")
     assert load_settings().openai_api_key is None
 
 
 def test_openai_cannot_be_its_own_fallback(env):
     env(EMBED_PROVIDER="openai", EMBED_FALLBACK="openai", OPENAI_API_KEY="k")
-    assert set(faults()) == {"EMBED_FALLBACK"}
-    assert "EMBED_PROVIDER=ollama" in faults()["EMBED_FALLBACK"]
+    assert set(problems()) == {"EMBED_FALLBACK"}
+    assert "EMBED_PROVIDER=ollama" in problems()["EMBED_FALLBACK"]
 
 
 def test_a_fallback_on_the_embedders_own_server_is_rejected(env):
     env(EMBED_FALLBACK="openai", OPENAI_URL="http://two:11434/v1")
     assert load_settings().embed_fallback == "openai"
     env(EMBED_URL="http://one:11434,http://two:11434/api/embed")
-    assert set(faults()) == {"OPENAI_URL"}
+    assert set(problems()) == {"OPENAI_URL"}
     env(OPENAI_URL="http://two:8000/v1")
     assert load_settings().embed_fallback == "openai"
 
 
 def test_custom_bulk_needs_its_url(env):
     env(STARGATE_BULK="custom")
-    assert set(faults()) == {"STARGATE_BULK_URL"}
+    assert set(problems()) == {"STARGATE_BULK_URL"}
     env(STARGATE_BULK_URL="http://bulk:9000/rows?source=gibsey")
     assert load_settings().stargate_bulk_url == "http://bulk:9000/rows?source=gibsey"
 
@@ -392,7 +392,7 @@ def test_an_incomplete_stargate_login_is_rejected(env, left_out):
     parts = {"USERNAME": "u", "PASSWORD": "p", "AUTH_URL": "http://auth"}
     del parts[left_out]
     env(**{f"STARGATE_{part}": value for part, value in parts.items()})
-    assert set(faults()) == {f"STARGATE_{left_out}"}
+    assert set(problems()) == {f"STARGATE_{left_out}"}
 
 
 @pytest.mark.parametrize(
@@ -415,7 +415,7 @@ def test_an_incomplete_stargate_login_is_rejected(env, left_out):
 def test_a_value_out_of_range_is_rejected_with_the_valid_range(env, name, values):
     for value in values:
         env(**{name: value})
-        found = faults()
+        found = problems()
         assert set(found) == {name}
         assert "; " in found[name] or "give" in found[name]
 
@@ -423,9 +423,9 @@ def test_a_value_out_of_range_is_rejected_with_the_valid_range(env, name, values
 def test_all_problems_are_reported_at_once_in_order(env):
     env(RAG_TIMEOUT="0", KAFKA_BROKER="x://", STARGATE_BULK="custom", WORKERS="0")
     env(EMBED_FALLBACK="openai", ON_DELETE="maybe", STARGATE_USERNAME="u")
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(SettingsError) as raised:
         load_settings()
-    names = [name for name, _ in refused.value.problems]
+    names = [name for name, _ in raised.value.problems]
     assert names == [
         "KAFKA_BROKER",
         "OPENAI_API_KEY",
@@ -436,7 +436,7 @@ def test_all_problems_are_reported_at_once_in_order(env):
         "ON_DELETE",
         "WORKERS",
     ]
-    lines = str(refused.value).splitlines()
+    lines = str(raised.value).splitlines()
     assert lines[0] == "8 settings are wrong:"
     assert "  WORKERS is '0'; give a whole number from 1 to 1024" in lines
 
@@ -515,8 +515,8 @@ def test_no_secret_is_in_repr_str_or_the_redacted_settings(env):
 
 def test_the_log_gets_all_secrets_to_redact(env):
     env(**HIDDEN, **OTHERS)
-    told = set(load_settings().secret_values())
-    words = [
+    secrets = set(load_settings().secret_values())
+    names = [
         "kafka",
         "embed",
         "openai",
@@ -530,17 +530,17 @@ def test_the_log_gets_all_secrets_to_redact(env):
         "b",
         "c",
     ]
-    assert {f"s3cret-{word}" for word in words} <= told
+    assert {f"s3cret-{word}" for word in names} <= secrets
 
 
 @pytest.mark.parametrize("name", HIDDEN)
 def test_no_secret_is_in_the_problems(env, name):
     env(**OTHERS, **{other: value for other, value in HIDDEN.items() if other != name})
     env(**{name: HIDDEN[name] + "\n"}, WORKERS="0", WINDOW_MS="x")
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(SettingsError) as raised:
         load_settings()
-    assert "s3cret" not in str(refused.value) + repr(refused.value)
-    assert refused.value.__cause__ is None
+    assert "s3cret" not in str(raised.value) + repr(raised.value)
+    assert raised.value.__cause__ is None
 
 
 @pytest.mark.parametrize(
@@ -559,7 +559,7 @@ def test_no_secret_is_in_the_problems(env, name):
 )
 def test_no_problem_repeats_a_password_in_a_value(env, name, value):
     env(**{name: value})
-    assert "s3cret" not in str(faults())
+    assert "s3cret" not in str(problems())
 
 
 def test_a_traceback_of_a_settings_error_contains_no_secret(tmp_path):

@@ -54,11 +54,11 @@ def starts(draw):
         if draw(st.booleans()):
             environ[variable] = draw(values)
     argv.append(["dataflow.main"])
-    pieces = draw(st.permutations(argv))
+    options = draw(st.permutations(argv))
     if draw(st.booleans()):
         environ["BYTEWAX_STATEFULSET_NAME"] = "embed"
         environ["BYTEWAX_POD_NAME"] = f"embed-{draw(st.integers(0, 3))}"
-    return [RUN, *(part for piece in pieces for part in piece)], environ
+    return [RUN, *(argument for option in options for argument in option)], environ
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def test_another_program_counts_as_one_process_with_one_worker():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "text"),
     [
         (["-i", "2", "-a", "a:1;b:1"], "0 to 1"),
         (["-i", "0", "-a", "a:1;"], "empty address"),
@@ -137,8 +137,8 @@ def test_another_program_counts_as_one_process_with_one_worker():
         (["-i", "0"], "-a ADDRESSES"),
     ],
 )
-def test_arguments_with_which_bytewax_would_wait_for_ever_are_rejected(arguments, words):
-    with pytest.raises(LaunchError, match=words):
+def test_arguments_with_which_bytewax_would_wait_for_ever_are_rejected(arguments, text):
+    with pytest.raises(LaunchError, match=text):
         parse_launch([RUN, "dataflow.main", *arguments], {})
 
 
@@ -303,9 +303,9 @@ def another_worker_on(directory):
 def test_a_second_worker_on_the_same_store_is_rejected_with_the_process_id_of_the_first(tmp_path):
     store(tmp_path)
     with another_worker_on(tmp_path) as holder:
-        with pytest.raises(RecoveryError, match=f"in use by process {holder.pid} ") as refused:
+        with pytest.raises(RecoveryError, match=f"in use by process {holder.pid} ") as raised:
             check_recovery_store(Launch(recovery_dir=tmp_path))
-        assert "\n" not in str(refused.value)
+        assert "\n" not in str(raised.value)
 
 
 def test_a_killed_worker_releases_the_store(tmp_path):

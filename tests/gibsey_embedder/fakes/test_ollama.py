@@ -38,12 +38,12 @@ def length(vector: list[float]) -> float:
 
 def test_a_batch_returns_the_unit_vectors_of_single_requests_in_order(ollama: Ollama) -> None:
     texts = ["json decoding", "a thread pool", "?!", " "]
-    answer = embed(ollama, texts).json()
-    assert answer["model"] == MODEL
-    assert {"total_duration", "load_duration", "prompt_eval_count"} <= answer.keys()
-    assert answer["embeddings"] == [embed_text(text) for text in texts]
-    assert answer["embeddings"] == [embed(ollama, text).json()["embeddings"][0] for text in texts]
-    assert all(len(v) == 768 and abs(length(v) - 1) < 1e-6 for v in answer["embeddings"])
+    response = embed(ollama, texts).json()
+    assert response["model"] == MODEL
+    assert {"total_duration", "load_duration", "prompt_eval_count"} <= response.keys()
+    assert response["embeddings"] == [embed_text(text) for text in texts]
+    assert response["embeddings"] == [embed(ollama, text).json()["embeddings"][0] for text in texts]
+    assert all(len(v) == 768 and abs(length(v) - 1) < 1e-6 for v in response["embeddings"])
     assert list(ollama.texts or ()) == texts * 2
 
 
@@ -55,14 +55,14 @@ def test_the_legacy_endpoint_returns_longer_vectors_in_the_same_direction(ollama
 
 @pytest.mark.parametrize("given", ["", [], None])
 def test_no_input_returns_no_embeddings(ollama: Ollama, given: object) -> None:
-    answer = embed(ollama, given)
-    assert (answer.status_code, answer.json()["embeddings"]) == (200, [])
+    response = embed(ollama, given)
+    assert (response.status_code, response.json()["embeddings"]) == (200, [])
     assert legacy(ollama, "").json() == {"embedding": []}
 
 
 def test_a_null_among_the_texts_is_an_invalid_input_type(ollama: Ollama) -> None:
-    answer = embed(ollama, ["a", None])
-    assert (answer.status_code, answer.json()) == (400, {"error": "invalid input type"})
+    response = embed(ollama, ["a", None])
+    assert (response.status_code, response.json()) == (400, {"error": "invalid input type"})
 
 
 def test_dimensions_shorten_vectors_but_do_not_extend_them(ollama: Ollama) -> None:
@@ -73,15 +73,15 @@ def test_dimensions_shorten_vectors_but_do_not_extend_them(ollama: Ollama) -> No
 
 def test_long_texts_are_truncated_or_rejected_on_request(versioned: Ollama) -> None:
     words = " ".join(f"w{n}" for n in range(3000))
-    answer = embed(versioned, words)
+    response = embed(versioned, words)
     kept = versioned.model.truncate(words)
-    assert answer.json()["embeddings"][0] == embed_text(kept) != embed_text(words)
-    refused = embed(versioned, ["short", words], truncate=False)
+    assert response.json()["embeddings"][0] == embed_text(kept) != embed_text(words)
+    rejected = embed(versioned, ["short", words], truncate=False)
     text = {
         "0.13": "input exceeds maximum context length",
         "0.24": "the input length exceeds the context length",
     }[versioned.version]
-    assert (refused.status_code, refused.json()) == (400, {"error": text})
+    assert (rejected.status_code, rejected.json()) == (400, {"error": text})
     old = legacy(versioned, words)
     if versioned.version == "0.13":
         assert old.status_code == 200
@@ -91,9 +91,9 @@ def test_long_texts_are_truncated_or_rejected_on_request(versioned: Ollama) -> N
 
 def test_a_model_is_missing_until_it_is_pulled(ollama: Ollama) -> None:
     order = {"model": "nope", "input": "a"}
-    answer = httpx.post(f"{ollama.url}/api/embed", json=order)
-    assert answer.status_code == 404
-    assert answer.json() == {"error": 'model "nope" not found, try pulling it first'}
+    response = httpx.post(f"{ollama.url}/api/embed", json=order)
+    assert response.status_code == 404
+    assert response.json() == {"error": 'model "nope" not found, try pulling it first'}
     httpx.post(f"{ollama.url}/api/pull", json={"model": "nope"})
     assert httpx.post(f"{ollama.url}/api/embed", json=order).status_code == 200
     ollama.remove("nope")
@@ -112,8 +112,8 @@ def test_show_tags_and_version_describe_the_model(ollama: Ollama) -> None:
 
 def test_an_old_server_has_no_embed_endpoint() -> None:
     with Ollama(legacy_only=True) as ollama:
-        answer = embed(ollama, "a")
-        assert (answer.status_code, answer.text) == (404, "404 page not found")
+        response = embed(ollama, "a")
+        assert (response.status_code, response.text) == (404, "404 page not found")
         assert legacy(ollama, "a").status_code == 200
 
 
@@ -140,10 +140,10 @@ def test_a_killed_runner_fails_requests_in_flight_and_the_next_request_succeeds(
         flying = [pool.submit(embed, versioned, "a") for _ in range(2)]
         eventually(lambda: versioned.stats.in_flight == 2)
         versioned.kill_runner(recover_s=0.1)
-        answers = [future.result() for future in flying]
+        responses = [future.result() for future in flying]
     wanted = 500 if versioned.version == "0.13" else 400
-    assert [answer.status_code for answer in answers] == [wanted] * 2
-    texts = {answer.json()["error"] for answer in answers}
+    assert [response.status_code for response in responses] == [wanted] * 2
+    texts = {response.json()["error"] for response in responses}
     assert any(text.endswith("EOF") for text in texts)
     assert any("runner process no longer running" in text for text in texts)
     versioned.text_s = 0.0
@@ -157,10 +157,10 @@ def test_a_full_queue_returns_503() -> None:
         first = threading.Thread(target=embed, args=(ollama, "a"))
         first.start()
         eventually(lambda: ollama.stats.in_flight == 1)
-        answer = embed(ollama, "b")
+        response = embed(ollama, "b")
         first.join()
-    assert answer.status_code == 503
-    assert "maximum pending requests exceeded" in answer.json()["error"]
+    assert response.status_code == 503
+    assert "maximum pending requests exceeded" in response.json()["error"]
 
 
 def test_words_with_capitals_become_unknown_with_the_defect() -> None:
@@ -174,15 +174,15 @@ def test_the_server_requires_its_api_key() -> None:
         assert embed(ollama, "a").status_code == 401
         order = {"model": MODEL, "input": "a"}
         headers = {"Authorization": "Bearer k"}
-        answer = httpx.post(f"{ollama.url}/api/embed", json=order, headers=headers)
-        assert answer.status_code == 200
+        response = httpx.post(f"{ollama.url}/api/embed", json=order, headers=headers)
+        assert response.status_code == 200
 
 
 def test_nan_returns_an_error(versioned: Ollama) -> None:
     versioned.add_quirk("nan", "poison")
-    answer = embed(versioned, ["good", "poison"])
-    assert answer.status_code in (400, 500)
-    assert "NaN" in answer.json()["error"]
+    response = embed(versioned, ["good", "poison"])
+    assert response.status_code in (400, 500)
+    assert "NaN" in response.json()["error"]
     assert embed(versioned, "good").status_code == 200
 
 

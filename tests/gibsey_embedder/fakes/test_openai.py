@@ -32,16 +32,16 @@ def test_the_vector_space_differs_from_ollamas(fake_openai: OpenAI) -> None:
 
 def test_without_dimensions_the_vectors_have_the_models_size(fake_openai: OpenAI) -> None:
     order = {"model": MODEL, "input": "a"}
-    answer = httpx.post(f"{fake_openai.openai_url}/embeddings", json=order, headers=KEY)
-    assert len(answer.json()["data"][0]["embedding"]) == 1536
+    response = httpx.post(f"{fake_openai.openai_url}/embeddings", json=order, headers=KEY)
+    assert len(response.json()["data"][0]["embedding"]) == 1536
 
 
 def test_a_wrong_key_or_model_is_reported(fake_openai: OpenAI) -> None:
     url = f"{fake_openai.openai_url}/embeddings"
-    answer = httpx.post(url, json={"model": MODEL, "input": "a"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
-    answer = embed(fake_openai, "a", model="no")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    response = httpx.post(url, json={"model": MODEL, "input": "a"})
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
+    response = embed(fake_openai, "a", model="no")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,11 @@ def test_a_wrong_key_or_model_is_reported(fake_openai: OpenAI) -> None:
     ids=["none", "empty", "one empty", "null", "2049", "long", "300,000 tokens"],
 )
 def test_input_beyond_the_limits_returns_400(fake_openai: OpenAI, given: object) -> None:
-    answer = embed(fake_openai, given)
-    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    response = embed(fake_openai, given)
+    assert (response.status_code, response.json()["error"]["type"]) == (
+        400,
+        "invalid_request_error",
+    )
 
 
 def test_the_maximum_number_of_inputs_is_accepted(fake_openai: OpenAI) -> None:
@@ -70,7 +73,7 @@ def test_a_rate_limit_reports_the_time_until_a_retry(fake_openai: OpenAI) -> Non
 
 def test_an_exhausted_quota_stays_until_it_is_cleared(fake_openai: OpenAI) -> None:
     fake_openai.exhaust()
-    answer = embed(fake_openai, "a")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "insufficient_quota")
+    response = embed(fake_openai, "a")
+    assert (response.status_code, response.json()["error"]["code"]) == (429, "insufficient_quota")
     fake_openai.faults.clear()
     assert embed(fake_openai, "a").status_code == 200

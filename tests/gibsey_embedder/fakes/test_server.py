@@ -22,10 +22,10 @@ def refresh(rag: Rag, page_id: str = "p", timeout: float = 5.0) -> httpx.Respons
 
 def test_a_status_applies_to_the_given_number_of_requests(rag: Rag) -> None:
     rag.faults.status(429, b"slow down", {"Retry-After": "2"}, times=2)
-    answers = [refresh(rag) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [429, 429, 200]
-    assert answers[0].headers["retry-after"] == "2"
-    assert answers[0].text == "slow down"
+    responses = [refresh(rag) for _ in range(3)]
+    assert [response.status_code for response in responses] == [429, 429, 200]
+    assert responses[0].headers["retry-after"] == "2"
+    assert responses[0].text == "slow down"
     assert rag.counts["p"] == 1
 
 
@@ -162,8 +162,8 @@ def test_invalid_control_values_are_rejected(rag: Rag, order: object) -> None:
 
 def test_a_fake_runs_in_a_process_of_its_own() -> None:
     with FakeProcess("rag", delay_s=0.01) as process:
-        answer = httpx.post(f"{process.url}/refresh", json={"page_id": "p", "vector": VECTOR})
-        assert answer.status_code == 200
+        response = httpx.post(f"{process.url}/refresh", json={"page_id": "p", "vector": VECTOR})
+        assert response.status_code == 200
         process.control(fault={"kind": "status", "status": 500})
         assert httpx.post(f"{process.url}/refresh").status_code == 500
         assert process.stats()["items"] == 1

@@ -31,9 +31,9 @@ async def send(
     url = URL(stargate.url + path, encoded=True)
     async with (
         aiohttp.ClientSession(headers=TOKEN) as session,
-        session.request(method, url, data=body) as answer,
+        session.request(method, url, data=body) as response,
     ):
-        return answer.status, await answer.read()
+        return response.status, await response.read()
 
 
 def put(stargate: Stargate, page_id: str, body: object = None) -> httpx.Response:
@@ -74,8 +74,8 @@ def test_deleting_returns_204_even_without_a_row(stargate: Stargate) -> None:
 
 def test_a_post_of_a_row_returns_201(stargate: Stargate) -> None:
     row = {"page_id": "a", "vector": VECTOR}
-    answer = httpx.post(f"{stargate.url}{TABLE}", json=row, headers=TOKEN)
-    assert (answer.status_code, answer.json()) == (201, {"page_id": "a"})
+    response = httpx.post(f"{stargate.url}{TABLE}", json=row, headers=TOKEN)
+    assert (response.status_code, response.json()) == (201, {"page_id": "a"})
     assert stargate.vectors.vector("a") == VECTOR
 
 
@@ -121,11 +121,11 @@ def test_vectors_of_the_fake_embedder_are_returned_unchanged(stargate: Stargate)
 def test_a_wrong_token_returns_401_with_the_reason(
     stargate: Stargate, headers: dict[str, str], fault: str
 ) -> None:
-    answer = httpx.get(f"{stargate.url}{TABLE}/a", headers=headers)
+    response = httpx.get(f"{stargate.url}{TABLE}/a", headers=headers)
     body = {"description": f"Role unauthorized for operation: {fault}", "code": 401}
-    assert (answer.status_code, answer.json()) == (401, body)
-    answer = httpx.post(f"{stargate.graphql_url}/gibsey", json={}, headers=headers)
-    assert (answer.status_code, answer.json()) == (401, {"errors": ["Authentication required"]})
+    assert (response.status_code, response.json()) == (401, body)
+    response = httpx.post(f"{stargate.graphql_url}/gibsey", json={}, headers=headers)
+    assert (response.status_code, response.json()) == (401, {"errors": ["Authentication required"]})
 
 
 def test_tokens_are_issued_and_expire() -> None:
@@ -168,8 +168,8 @@ def test_unknown_keyspaces_tables_and_paths_return_404(stargate: Stargate) -> No
 
 def test_the_graphql_port_returns_404_for_all_rest_requests() -> None:
     with Stargate(rest_on_wrong_port=True) as stargate:
-        answer = put(stargate, "a")
-    assert (answer.status_code, answer.json()) == (
+        response = put(stargate, "a")
+    assert (response.status_code, response.json()) == (
         404,
         {"code": 404, "message": "HTTP 404 Not Found"},
     )
@@ -195,8 +195,8 @@ def test_the_graphql_port_returns_404_for_all_rest_requests() -> None:
 def test_bodies_are_rejected_or_accepted_as_by_stargate(
     stargate: Stargate, body: bytes, status: int
 ) -> None:
-    answer = httpx.put(f"{stargate.url}{TABLE}/a", content=body, headers=TOKEN)
-    assert answer.status_code == status
+    response = httpx.put(f"{stargate.url}{TABLE}/a", content=body, headers=TOKEN)
+    assert response.status_code == status
     assert len(stargate.vectors.rows) == (status == 200)
 
 
@@ -268,8 +268,8 @@ def test_literal_dot_segments_are_resolved(stargate: Stargate) -> None:
 
 def test_a_graphql_bulk_stores_ids_unchanged(stargate: Stargate) -> None:
     rows = [{"page_id": page_id, "vector": VECTOR} for page_id in (" x", "'a'", "..")]
-    answer = bulk(stargate, rows)
-    done = answer.json()["data"]["bulkInsertpage_vectors"]
+    response = bulk(stargate, rows)
+    done = response.json()["data"]["bulkInsertpage_vectors"]
     assert done[0] == {"applied": True, "value": {"page_id": " x"}}
     assert list(stargate.vectors.rows) == [" x", "'a'", ".."]
     assert stargate.stats.items == 3
@@ -287,17 +287,17 @@ def test_a_graphql_bulk_stores_ids_unchanged(stargate: Stargate) -> None:
 def test_one_invalid_row_rejects_the_whole_bulk_without_an_index(
     stargate: Stargate, bad: object
 ) -> None:
-    answer = bulk(stargate, [{"page_id": "a", "vector": VECTOR}, bad])
-    assert answer.status_code == 200
-    assert answer.json()["errors"]
+    response = bulk(stargate, [{"page_id": "a", "vector": VECTOR}, bad])
+    assert response.status_code == 200
+    assert response.json()["errors"]
     assert not stargate.vectors.rows
 
 
 @pytest.mark.parametrize("page_id", ["", "x" * 70_000])
 def test_an_invalid_id_rejects_only_its_own_row_of_a_bulk(stargate: Stargate, page_id: str) -> None:
     rows = [{"page_id": name, "vector": VECTOR} for name in ("a", page_id, "c")]
-    answer = bulk(stargate, rows)
-    assert (answer.status_code, "errors" in answer.json()) == (200, True)
+    response = bulk(stargate, rows)
+    assert (response.status_code, "errors" in response.json()) == (200, True)
     assert sorted(stargate.vectors.rows) == ["a", "c"]
 
 
@@ -311,8 +311,8 @@ def test_either_of_two_rows_with_one_id_wins_in_a_bulk(stargate: Stargate) -> No
 
 def test_the_custom_bulk_stores_all_or_nothing(stargate: Stargate) -> None:
     rows = [{"page_id": name, "vector": VECTOR} for name in ("a", "b")]
-    answer = httpx.put(stargate.bulk_url, json=rows, headers=TOKEN)
-    assert answer.status_code == 204
+    response = httpx.put(stargate.bulk_url, json=rows, headers=TOKEN)
+    assert response.status_code == 204
     assert sorted(stargate.vectors.rows) == ["a", "b"]
     bad = [*rows, {"page_id": "c", "vector": ["word"]}]
     assert httpx.put(stargate.bulk_url, json=bad, headers=TOKEN).status_code == 400
@@ -336,13 +336,13 @@ def test_an_unknown_column_is_rejected_with_the_message_of_each_request(
     """According to its source code: a read fails with a null pointer, a write with a message."""
     put(stargate, "a")
     for path in ("a", "rows"):
-        answer = get(stargate, f"{TABLE}/{path}", fields="page_id,model")
-        assert (answer.status_code, answer.json()["description"]) == (500, "Server error: null")
-    answer = put(stargate, "a", {"vector": VECTOR, "model": "m"})
-    assert answer.status_code == 400
-    assert answer.json()["description"] == "Bad request: Unknown field name 'model'."
-    answer = bulk(stargate, [{"page_id": "b", "vector": VECTOR, "model": "m"}])
-    assert answer.json()["errors"][0]["message"] == (
+        response = get(stargate, f"{TABLE}/{path}", fields="page_id,model")
+        assert (response.status_code, response.json()["description"]) == (500, "Server error: null")
+    response = put(stargate, "a", {"vector": VECTOR, "model": "m"})
+    assert response.status_code == 400
+    assert response.json()["description"] == "Bad request: Unknown field name 'model'."
+    response = bulk(stargate, [{"page_id": "b", "vector": VECTOR, "model": "m"}])
+    assert response.json()["errors"][0]["message"] == (
         "The variables input contains a field name 'model' that is not defined "
         "for input object type 'page_vectorsInput' "
     )

@@ -1,4 +1,4 @@
-"""A real Kafka as the tests of tests/flow and tests/faults use the stand-in."""
+"""A real Kafka with the interface of the fake, for the tests of tests/flow and tests/faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real program between a real Kafka and a real Ollama, with stand-ins behind it."""
+"""The real program between a real Kafka and a real Ollama, with fakes of the other services."""
 
 from __future__ import annotations
 

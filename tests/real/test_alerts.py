@@ -19,7 +19,7 @@ from tests.real.servers import given
 
 pytestmark = [pytest.mark.real, pytest.mark.deploy, pytest.mark.timeout(300)]
 
-__all__ = ["stream"]  # the one between stand-ins
+__all__ = ["stream"]  # the one with fakes
 
 Start = Callable[[int], Monitoring]
 

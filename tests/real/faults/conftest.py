@@ -1,4 +1,4 @@
-"""The streams of tests/faults, with a real Kafka in the place of its stand-in."""
+"""The streams of tests/faults with a real Kafka instead of the fake."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def kafka(kafka_broker: str) -> Iterator[RealKafka]:
 def stream(
     tmp_path: Path, kafka: RealKafka, ollama: Ollama, stargate: Stargate, rag: Rag
 ) -> Iterator[Stream]:
-    """Stand-ins behind a real Kafka."""
+    """A real Kafka, and fakes of the other services."""
     stream = Stream(
         tmp_path,
         kafka,

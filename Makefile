@@ -13,7 +13,7 @@ DOCKER ?= docker
 SERVICES_DIR ?= $(CURDIR)/.services
 WITH_SERVICES := if [ -f '$(SERVICES_DIR)/env' ]; then set -a; . '$(SERVICES_DIR)/env'; set +a; fi;
 
-.PHONY: help demo test test-real test-faults test-browser services services-down random-faults lint format bench bench-long dev image lock clean
+.PHONY: help demo test test-real test-faults test-browser services services-down torture lint format bench bench-long dev image lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,7 +53,7 @@ test-faults: $(ENV) ## Run the tests that kill, freeze and disconnect services, 
 test-browser: $(ENV) ## Run the tests of the status page in a browser
 	@$(WITH_SERVICES) $(PYTEST) tests/browser -q $(ARGS)
 
-random-faults: $(ENV) ## Cause random faults for MINUTES=10 from SEED=1, then count lost pages
+torture: $(ENV) ## Cause random faults for MINUTES=10 from SEED=1, then count lost pages
 	@$(BIN)/python -m tests.faults.random_faults --seed $(SEED) --minutes $(MINUTES) $(ARGS)
 
 bench: $(ENV) ## Measure speed, latency and memory in 10 minutes (ARGS="--against REF" compares two revisions)

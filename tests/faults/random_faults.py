@@ -1,6 +1,6 @@
 """Causes random faults and kills while pages change, and then counts lost pages.
 
-`make random-faults SEED=… MINUTES=…` runs it. The seed determines all faults and their durations,
+`make torture SEED=… MINUTES=…` runs it. The seed determines all faults and their durations,
 so a failing seed can be repeated. It does not determine the program's progress at each fault.
 """
 

@@ -1,4 +1,4 @@
-"""A short run of random faults; `make random-faults` runs longer."""
+"""A short run of random faults; `make torture` runs longer."""
 
 from __future__ import annotations
 

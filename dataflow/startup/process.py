@@ -45,7 +45,7 @@ class Process:
     stalls: Stalls = field(init=False)
     event_loop: EventLoop = field(init=False)
     tracker: OffsetTracker = field(init=False)
-    slack: TimerSlack = field(default_factory=TimerSlack)
+    slack: TimerSlack = field(init=False)
 
     def __post_init__(self) -> None:
         self.stalls = Stalls(self.metrics)

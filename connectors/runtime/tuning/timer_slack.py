@@ -14,7 +14,7 @@ import ctypes
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from connectors.runtime.tuning.thread_state import keep_thread_state
@@ -22,14 +22,24 @@ from connectors.runtime.tuning.thread_state import keep_thread_state
 IDLE_AFTER_S = 5.0
 """A process that has had no page for this long is idle; its slots are polled less often, too."""
 
+MANY_PAGES = 512
+"""With this many open pages, each waits for far longer than the slack. The slack of a busy process
+saves 11 % of CPU at `-w 4` (`make bench ARGS="--only free"`)."""
+
 _IDLE_NS = 10_000_000  # little beside the pauses of an idle slot
+_BUSY_NS = 30_000_000  # little beside the 0.3 s that a page waits at 6,000 pages a second
 _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 29, 30
 
 
 class TimerSlack:
-    """Lets the worker threads of an idle process wake up to 10 ms late."""
+    """Lets the worker threads of a process wake late while it is idle, or has many open pages.
 
-    def __init__(self) -> None:
+    Args:
+        open_pages: Returns how many pages are open in the process.
+    """
+
+    def __init__(self, open_pages: Callable[[], int] = lambda: 0) -> None:
+        self._open_pages = open_pages
         self._worked_at = time.monotonic()
         self._thread = threading.local()
 
@@ -45,11 +55,15 @@ class TimerSlack:
 
     def adjust(self) -> None:
         """Set the slack of the calling thread, a worker; calls the kernel only for a change."""
-        is_idle = time.monotonic() - self._worked_at > IDLE_AFTER_S
-        slack_ns = _IDLE_NS if is_idle else _USUAL_NS
+        slack_ns = self._slack_ns()
         if slack_ns != getattr(self._thread, "slack_ns", None):
             self._thread.slack_ns = slack_ns
             _set_slack(slack_ns)
+
+    def _slack_ns(self) -> int:
+        if self._open_pages() > MANY_PAGES:
+            return _BUSY_NS
+        return _IDLE_NS if time.monotonic() - self._worked_at > IDLE_AFTER_S else _USUAL_NS
 
 
 def give_slack() -> None:
@@ -67,14 +81,15 @@ def exact_threads() -> Iterator[None]:
 
     A thread inherits the slack of the thread that starts it, and keeps it.
     """
-    has_slack = _prctl(_PR_GET_TIMERSLACK) == _IDLE_NS
+    before_ns = _prctl(_PR_GET_TIMERSLACK)
+    has_slack = before_ns in (_IDLE_NS, _BUSY_NS)
     if has_slack:
         _set_slack(_USUAL_NS)
     try:
         yield
     finally:
         if has_slack:
-            _set_slack(_IDLE_NS)
+            _set_slack(before_ns)
 
 
 def _set_slack(nanoseconds: int) -> None:

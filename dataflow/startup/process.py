@@ -51,3 +51,4 @@ class Process:
         self.stalls = Stalls(self.metrics)
         self.event_loop = EventLoop(lambda error: self.shutdown.fatal(error, "event loop"))
         self.tracker = OffsetTracker(shared=self.launch.is_cluster)
+        self.slack = TimerSlack(lambda: self.tracker.open_pages)

@@ -1,4 +1,4 @@
-"""What an audit has found, on disk, so that its memory does not grow with the tables.
+"""Keeps on disk what an audit has found, so that its memory does not grow with the tables.
 
 A merge of both tables in the order of Cassandra's tokens would need less, but a store may not
 return the tokens, so nothing would show that the order is broken. A set on disk depends on no
@@ -78,7 +78,7 @@ class AuditIds:
         self._database.execute("INSERT OR REPLACE INTO problems VALUES (?, ?, ?)", row)
 
     def candidate_kind(self, page_id: str) -> Kind:
-        """The kind of problem that the scan candidates for an id."""
+        """The kind of problem that the scan suspects for an id."""
         if not self._has("vectors", page_id):
             return "missing"
         return "bad-vector" if self._has("pages", page_id) else "orphan"

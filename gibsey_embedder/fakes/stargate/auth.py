@@ -47,7 +47,7 @@ class IssuedTokens:
     def error(self, token: str | None) -> str | None:
         """Return Stargate's error message for a token, or None if the token is valid."""
         if token is None:
-            return "MissingPathError token"
+            return "Missing token"
         if not token:
             return "authorization failed - missing token"
         if token == self.fixed:

@@ -21,7 +21,7 @@ class TopicReader:
 
     Args:
         kafka: The access to Kafka.
-        group: The consumer group of `committed` and `commit`.
+        group: The consumer group whose offsets `committed` returns.
     """
 
     def __init__(self, kafka: KafkaConfig, group: str) -> None:
@@ -77,12 +77,6 @@ class TopicReader:
         entries = [TopicPartition(topic, n) for n in partitions]
         committed = self._consumer.committed(entries, timeout=TIMEOUT_S)
         return {entry.partition: entry.offset for entry in committed if entry.offset >= 0}
-
-    def commit(self, topic: str, offsets: Mapping[int, int]) -> None:
-        """Commit offsets to the group."""
-        entries = [TopicPartition(topic, n, offset) for n, offset in offsets.items()]
-        if entries:
-            self._consumer.commit(offsets=entries, asynchronous=False)
 
     def read(
         self, topic: str, starts: Mapping[int, int], ends: Mapping[int, tuple[int, int]]

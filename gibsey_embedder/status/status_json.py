@@ -184,7 +184,6 @@ class StatusData:
     def _lag(self, samples: MetricSamples) -> Json:
         kafka = self._view.kafka_status()
         threads = kafka.get("workers", {})
-        numbered = {ident: n for n, ident in enumerate(sorted(set(threads.values())))}
         lags = {int(number): int(lag) for number, lag in samples.by_label("lag").items()}
         numbers = sorted({*lags, *kafka.get("partitions", ())})
         is_known = kafka.get("topic_partitions", 0) and len(lags) == len(numbers)
@@ -195,7 +194,7 @@ class StatusData:
                     "partition": number,
                     "lag": lags.get(number),
                     "open": self._view.tracker.open_in(number),
-                    "worker": numbered.get(threads.get(number, -1)),
+                    "worker": threads.get(number),
                 }
                 for number in numbers
             ],

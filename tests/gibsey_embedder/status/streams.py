@@ -60,7 +60,7 @@ class Stream:
             topic="cdc.pages",
             topic_partitions=3,
             partitions=[0, 1, 2],
-            workers={0: 77, 1: 99, 2: 77},
+            workers={0: 0, 1: 1, 2: 0},
         )
     )
 

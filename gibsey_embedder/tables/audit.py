@@ -93,7 +93,7 @@ def audit(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(json.dumps(asdict(report)))
+        typer.echo(report.to_json())
     else:
         _show(report, settings)
     raise typer.Exit(int(report.result == "faulty"))
@@ -101,7 +101,7 @@ def audit(
 
 @dataclass(slots=True)
 class Report:
-    """What an audit found and did; its fields are the keys of `--json`.
+    """What an audit found and repaired.
 
     Attributes:
         result: `clean`, `faulty`, or `mended` if a repair left no problem.
@@ -110,7 +110,7 @@ class Report:
         found: Problems by kind.
         named: The first problems of each kind: page ids with details.
         lag: Records that the stream was behind, which may explain missing vectors.
-        mended: What the repair did, if there was one.
+        repaired: What the repair did, if there was one.
     """
 
     result: str
@@ -119,7 +119,15 @@ class Report:
     found: dict[Kind, int]
     named: dict[Kind, list[tuple[str, str]]]
     lag: int | None = None
-    mended: Repaired | None = None
+    repaired: Repaired | None = None
+
+    def to_json(self) -> str:
+        """Return the output of `--json`, which keeps its older keys `mended` and `healed`."""
+        fields = asdict(self)
+        repaired = fields.pop("repaired")
+        if repaired is not None:
+            repaired["healed"] = repaired.pop("already_right")
+        return json.dumps({**fields, "mended": repaired})
 
 
 class Audit:
@@ -172,8 +180,8 @@ class Audit:
                 report.lag = await self._lag()
             if repair and report.result == "faulty":
                 self._confirm(store, report, ask)
-                report.mended = await self._repair(store, ids, began_us)
-                report.result = "faulty" if report.mended.left else "mended"
+                report.repaired = await self._repair(store, ids, began_us)
+                report.result = "faulty" if report.repaired.left else "mended"
         return report
 
     def _scan(self, store: VectorStore, ids: AuditIds, progress: Progress) -> Scan:
@@ -250,8 +258,8 @@ def _show(report: Report, settings: Settings) -> None:
             f"The stream is {report.lag:,} records behind, which may explain some of these.",
             highlight=False,
         )
-    if report.mended is not None:
-        _show_repaired(console, report.mended, settings.kafka_topic)
+    if report.repaired is not None:
+        _show_repaired(console, report.repaired, settings.kafka_topic)
     elif report.result == "faulty":
         console.print("Run `gibsey-embedder audit --repair` to repair them.", highlight=False)
     else:
@@ -264,7 +272,7 @@ def _show_repaired(console: Console, repaired: Repaired, topic: str) -> None:
         console.print(f"{topic} does not accept {page_id}: {reason}")
     console.print(
         f"{repaired.sent:,} pages sent into {topic}, {repaired.removed:,} vectors removed, "
-        f"{repaired.healed:,} already right, {repaired.left:,} left.",
+        f"{repaired.already_right:,} already right, {repaired.left:,} left.",
         highlight=False,
     )
     if repaired.sent:

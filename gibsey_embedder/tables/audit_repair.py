@@ -23,14 +23,14 @@ class Repaired:
     Attributes:
         sent: Pages sent to the topic and confirmed by Kafka.
         removed: Vectors removed.
-        healed: Problems that no longer existed when the repair reached them.
+        already_right: Problems that no longer existed when the repair reached them.
         left: Problems that still exist.
         unsent: The first pages that the topic does not accept.
     """
 
     sent: int = 0
     removed: int = 0
-    healed: int = 0
+    already_right: int = 0
     left: int = 0
     unsent: list[UnsentPage] = field(default_factory=list)
 
@@ -85,7 +85,7 @@ class Repair:
     async def _repair(self, checked: CheckedId) -> None:
         page, problem = checked.page, checked.problem
         if problem is None:
-            self.repaired.healed += 1
+            self.repaired.already_right += 1
         elif checked.is_unaddressable:
             self.repaired.left += not (self._keep_orphans and problem.kind == "orphan")
         elif page is not None and page.has_text:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import orjson
-
 from connectors.core.errors import ConfigurationError, RejectedError, Rejection, RetryableError
 from connectors.core.records import PageVector
 from connectors.http.address import address_of
@@ -25,6 +23,7 @@ from connectors.rag.errors import (
 )
 from connectors.rag.probe import FIRST_PAUSE_S as FIRST_PROBE_S
 from connectors.rag.probe import Probe
+from connectors.rag.request import request_body, request_headers
 from connectors.rag.service import REJECTED, SERVICE, UNREACHABLE
 
 ATTEMPTS = 3
@@ -78,9 +77,7 @@ class RagNotifier:
         self._address = address_of(url)
         self._timeout_s = timeout_s
         self._clock = clock
-        self._headers = {"Content-Type": "application/json"}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._headers = request_headers(token)
         self._observe_seconds = metrics.stage.labels("rag").observe
         self._delivered, self._refused, self._unreachable = (
             metrics.notifications.labels(outcome)
@@ -104,7 +101,7 @@ class RagNotifier:
 
     async def _notify(self, row: PageVector, vector: bytes) -> Rejection | None:
         try:
-            body = b'{"page_id":' + orjson.dumps(row.page_id) + b',"vector":' + vector + b"}"
+            body = request_body(row.page_id, vector)
         except TypeError:
             detail = "the page_id contains a lone surrogate, which JSON cannot represent"
             rejection: Rejection | None = Rejection(REJECTED, detail)

@@ -8,6 +8,8 @@ from connectors.core.errors import ServiceError
 from connectors.core.findings import Finding, bad, from_error, good, warning
 from connectors.http.address import address_of
 from connectors.http.client import HttpClient
+from connectors.rag.errors import check_response
+from connectors.rag.request import request_body, request_headers
 from dataflow.config.settings import Settings
 
 TIMEOUT_S = 5.0
@@ -15,6 +17,7 @@ PAGE_ID = "gibsey-embedder-doctor"
 
 _START = "start the RAG service, or correct RAG_REFRESH_URL"
 _PATH = "set RAG_REFRESH_URL to the URL that accepts POST {page_id, vector}"
+_LOG = "see the RAG service's log"
 _TOKEN = "correct RAG_AUTH_TOKEN"  # noqa: S105 - a remedy, not a token
 
 
@@ -38,7 +41,7 @@ async def _request_options(settings: Settings, http: HttpClient) -> Finding:
     response = await http.exchange("OPTIONS", url, headers=_headers(settings), timeout_s=TIMEOUT_S)
     found = f"{address_of(url)} responded {response.status}"
     if response.status >= 500:
-        return bad("rag", f"{found}: {response.text(100)}", "see the RAG service's log")
+        return bad("rag", f"{found}: {response.text(100)}", _LOG)
     if response.status == 404:
         return bad("rag", f"{found}: the path does not exist", _PATH)
     if response.status in (401, 403):
@@ -49,23 +52,18 @@ async def _request_options(settings: Settings, http: HttpClient) -> Finding:
 
 async def _send(settings: Settings, http: HttpClient) -> Finding:
     url = settings.rag_refresh_url
-    vector = [1.0] + [0.0] * (settings.embed_dimensions - 1)
-    body = orjson.dumps({"page_id": PAGE_ID, "vector": vector})
+    body = request_body(PAGE_ID, orjson.dumps([1.0] + [0.0] * (settings.embed_dimensions - 1)))
     response = await http.exchange(
         "POST", url, body=body, headers=_headers(settings), timeout_s=settings.rag_timeout
     )
-    if response.ok and not response.body.lstrip().startswith(b"<"):
-        return good("rag", f"{address_of(url)} accepted a notification of the page {PAGE_ID}")
-    found = f"{address_of(url)} responded {response.status}: {response.text(100)}"
-    if response.status in (401, 403):
-        return bad("rag", found, _TOKEN)
-    if response.ok or response.status in (301, 302, 303, 307, 308, 404, 405):
-        return bad("rag", found, _PATH)
-    return bad("rag", found, "see the RAG service's log")
+    try:
+        check_response(response, address_of(url))
+    except ServiceError as error:
+        # A service that returns 200 with a page of HTML is not the RAG service.
+        return from_error("rag", error, _PATH if response.ok else _LOG)
+    return good("rag", f"{address_of(url)} accepted a notification of the page {PAGE_ID}")
 
 
 def _headers(settings: Settings) -> dict[str, str]:
-    headers = {"Content-Type": "application/json"}
-    if settings.rag_auth_token:
-        headers["Authorization"] = f"Bearer {settings.rag_auth_token.get_secret_value()}"
-    return headers
+    token = settings.rag_auth_token
+    return request_headers(token.get_secret_value() if token else None)

@@ -1,1 +1,1 @@
-"""What people run beside the stream."""
+"""The command-line tools, and the status port of the stream."""

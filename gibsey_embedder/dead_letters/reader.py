@@ -22,10 +22,10 @@ class DeadLetter:
     Attributes:
         position: Partition and offset in the dead-letter topic.
         reason: The reason code.
-        detail: The reason in words.
+        detail: The reason as text.
         failed_at: The time of the failure (ISO 8601).
-        original: The original record, as far as the dead letter contains it. It is marked as its
-            own replay, so that its version is that of the original.
+        original: The original record, as far as the dead letter contains it. It is marked as a
+            replay of itself, so that it keeps the original's version.
         original_size: Size in bytes of a value that was too large for the dead letter, or None.
     """
 

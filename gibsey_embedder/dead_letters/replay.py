@@ -102,7 +102,7 @@ def _show(plan: ReplayPlan, limit: int, console: Console) -> None:
         console.print(dead_letter_table(plan.send[: min(limit, MAX_ROWS)]))
     console.print(
         f"{min(len(plan.send), limit):,} to send. Skipped: {len(plan.sent):,} sent before, "
-        f"{len(plan.overtaken):,} with a newer event of their page, "
+        f"{len(plan.overtaken):,} superseded by a newer change of the same page, "
         f"{len(plan.lost):,} whose original is no longer in the topic.",
         highlight=False,
     )

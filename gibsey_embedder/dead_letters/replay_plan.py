@@ -1,4 +1,4 @@
-"""Decides which dead letters a replay sends: those that are neither settled nor overtaken."""
+"""Decides which dead letters a replay sends: those that are neither sent yet nor superseded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAILED_AT_HEADER = "gibsey-failed-at"
 
 @dataclass(slots=True)
 class ReplayPlan:
-    """What a replay does with each dead letter.
+    """The action of a replay for each dead letter.
 
     Attributes:
         send: Dead letters to send, in order.

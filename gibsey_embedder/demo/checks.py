@@ -48,14 +48,16 @@ def check_all(
         changes: The number of changes of each page.
     """
     writes, notified = services.stargate.vectors.writes, services.rag.counts
-    letters = services.kafka.read(DEAD_LETTERS)
+    dead_letters = services.kafka.read(DEAD_LETTERS)
     return [
         Check("every page has its right vector", tuple(_wrong_vectors(services, pages))),
-        Check("every change was stored, once", tuple(_miscounted(changes, writes))),
-        Check("every change was notified, once", tuple(_miscounted(changes, notified))),
+        Check("every change was stored exactly once", tuple(_miscounted(changes, writes))),
+        Check(
+            "every change caused exactly one notification", tuple(_miscounted(changes, notified))
+        ),
         Check(
             "no dead letters",
-            tuple(letter.headers.get("reason", b"?").decode() for letter in letters),
+            tuple(letter.headers.get("reason", b"?").decode() for letter in dead_letters),
         ),
     ]
 

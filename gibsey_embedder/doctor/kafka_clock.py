@@ -1,8 +1,8 @@
 """Compares the timestamps of Kafka's records with this machine's clock.
 
 Kafka has no request for a broker's time. But a record with a timestamp in the future shows that a
-clock is wrong, and then freshness is wrong too. If this machine's clock is ahead, that looks the
-same as a late stream.
+clock is wrong, and then freshness is wrong too. If this machine's clock is ahead, the stream
+seems to be late.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def check_limits(
     """Check the retention and the message size of existing topics; blocks for up to 3.5 s.
 
     Args:
-        kafka: The access to Kafka; its topic is the source, the other one has the dead letters.
+        kafka: The access to Kafka; its topic is the source topic.
         topics: The topics that exist.
         read_limits: Reads the settings of topics.
     """

@@ -30,7 +30,7 @@ def settings_findings(error: SettingsError) -> list[Finding]:
 
 
 def check_settings(settings: Settings, of_store: Sequence[Finding]) -> list[Finding]:
-    """Find misspelt settings and settings that are valid, but hardly intended.
+    """Find misspelt settings, and valid settings that are probably a mistake.
 
     Args:
         settings: The settings.

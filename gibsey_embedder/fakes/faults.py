@@ -52,7 +52,7 @@ class Faults:
         self._cleared: list[Callable[[], None]] = []
 
     def add(self, fault: Fault) -> None:
-        """Add a fault behind those that are already set."""
+        """Add a fault after the existing ones."""
         with self._lock:
             self._faults.append(fault)
 

@@ -67,7 +67,7 @@ class EmbeddingModel:
         self._rules: list[QuirkRule] = []
 
     def add_quirk(self, quirk: Quirk, match: str | None, times: int | None) -> None:
-        """Add a quirk behind those that are already set."""
+        """Add a quirk after the existing ones."""
         with self._lock:
             self._rules.append(QuirkRule(quirk, match, times))
 

@@ -115,7 +115,7 @@ def wait_for_own_name(
     """Wait until this process's own host name resolves.
 
     Bytewax waits for the names of the other processes, but exits if its own name does not resolve.
-    The name of a pod resolves some seconds after the pod starts.
+    DNS resolves a new pod's name some seconds after the pod starts.
 
     Args:
         launch: The command line of the process; a single process does not wait.

@@ -62,11 +62,11 @@ def search(
     as_json: AsJson = False,
     page_size: PageSize = PAGE_SIZE,
 ) -> None:
-    """Show the pages nearest to a question, to try out what is stored.
+    """Show the pages nearest to a question, to try out the stored vectors.
 
-    Embeds the question with the stream's settings, after EMBED_QUERY_PREFIX. Without a vector
-    index, this command reads all vectors and compares them one by one, which takes a second or
-    more per ten thousand: it is not a search engine.
+    The command embeds the question with the stream's settings, after EMBED_QUERY_PREFIX. Without a
+    vector index, it reads all vectors and compares them one by one, which takes a second or more
+    per ten thousand: it is not a search engine.
     """
     settings = load_settings()
     logs.configure("error", settings.log_format, settings.secret_values())
@@ -111,7 +111,7 @@ async def _search(
 
 
 async def _body(store: VectorStore, page_id: str) -> str | None:
-    """The text of a page, empty if it has none; None if the page does not exist."""
+    """Return the text of a page: empty if it has none, None if the page does not exist."""
     try:
         page = await store.pages.get(page_id)
     except UnaddressableIdError:
@@ -175,9 +175,9 @@ def _warnings(result: SearchResult, settings: Settings) -> list[str]:
         )
     if rows.other_model:
         warnings.append(
-            f"{rows.other_model:,} rows skipped: their vectors are of another model than "
-            f"{text_rules(settings).model}; run `gibsey-embedder backfill` to embed their pages "
-            "again"
+            f"{rows.other_model:,} rows skipped: their vectors were made by another model, "
+            f"not {text_rules(settings).model}; run `gibsey-embedder backfill` to embed their "
+            "pages again"
         )
     return warnings
 

@@ -1,4 +1,4 @@
-"""Whether the process is alive and whether it is ready, each with the reason in a sentence."""
+"""Decides whether the process is alive and whether it is ready, with the reason."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Health:
 
 
 def describe_stall(view: StatusView, stall: Stall) -> str:
-    """What the stream waits for, and why."""
+    """Return which service the stream waits for, and why."""
     return f"waiting for {view.service(stall.service).title}: {stall.reason}"
 
 
 def liveness(view: StatusView) -> Health:
-    """Whether the process makes progress or waits for a named service; decides `/healthz`.
+    """Return the response of `/healthz`: the process makes progress, or waits for a named service.
 
     A worker blocks while a service is unavailable, so during a stall it may make no progress.
     """
@@ -51,7 +51,7 @@ def liveness(view: StatusView) -> Health:
 
 
 def readiness(view: StatusView) -> Health:
-    """Whether the stream would process a page that changes now; decides `/readyz`."""
+    """Return the response of `/readyz`: the stream would process a page that changes now."""
     if view.stopping():
         return Health(False, "stopping", "the process is stopping")
     alive = liveness(view)

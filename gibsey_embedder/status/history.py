@@ -40,21 +40,21 @@ class History:
         self._recent: deque[MetricSamples] = deque(maxlen=int(QUANTILES_OVER_S / SAMPLE_S) + 1)
 
     def add(self, samples: MetricSamples, open_pages: int, stalled: bool) -> None:
-        """Add the metrics at one moment, and a sample of what happened since the last moment."""
+        """Add the metrics at one moment, and a sample of the changes since the last moment."""
         if self._recent:
             span = Span(self._recent[-1], samples)
             self._samples.append(_sample(span, open_pages, stalled))
         self._recent.append(samples)
 
     def span(self, newer: MetricSamples, seconds: float) -> Span:
-        """The span of about `seconds` that ends with `newer`; shorter at the start."""
+        """Return the span of about `seconds` that ends with `newer`; it is shorter at the start."""
         for older in self._recent:
             if newer.at - older.at <= seconds + SAMPLE_S / 2:
                 return Span(older, newer)
         return Span(self._recent[-1] if self._recent else newer, newer)
 
     def columns(self, since: float) -> dict[str, Sequence[float | None]]:
-        """The samples after `since` (seconds since 1970) as columns, oldest first."""
+        """Return the samples after `since` (seconds since 1970) as columns, oldest first."""
         rows = [sample for sample in self._samples if (sample[0] or 0.0) > since]
         if not rows:
             return dict.fromkeys(SERIES, ())

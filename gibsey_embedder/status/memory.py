@@ -1,4 +1,4 @@
-"""How much memory the process uses."""
+"""Measures the memory of the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def memory_bytes() -> int | None:
-    """The memory of this process (RSS) in bytes; None if the system is not Linux."""
+    """Return the memory of this process (RSS) in bytes; None if the system is not Linux."""
     try:
         pages = int(_STATM.read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

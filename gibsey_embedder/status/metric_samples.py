@@ -1,4 +1,4 @@
-"""The metrics at one moment, and what happened between two of them."""
+"""The metrics at one moment, and the difference between two moments."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class HistogramSample:
 
     @property
     def mean(self) -> float | None:
-        """The mean of the observations; None without any."""
+        """The mean of the observations; None without observations."""
         return self.total / self.count if self.count else None
 
     def minus(self, older: HistogramSample | None) -> HistogramSample:
-        """The observations since an older sample of the same histogram."""
+        """Return the observations since an older sample of the same histogram."""
         if older is None:
             return self
         counts = tuple(new - old for new, old in zip(self.counts, older.counts, strict=True))
         return HistogramSample(self.bounds, counts, self.total - older.total)
 
     def quantile(self, q: float) -> float | None:
-        """The value of a quantile `q`, interpolated in its bucket as Prometheus does."""
+        """Return the quantile `q`, interpolated in its bucket as Prometheus does."""
         rank = q * self.count
         lower, below = 0.0, 0.0
         for bound, count in zip(self.bounds, self.counts, strict=True):
@@ -79,37 +79,37 @@ class MetricSamples:
     histograms: Mapping[str, Mapping[Labels, HistogramSample]]
 
     def total(self, name: str, matches: Callable[[Labels], bool] = lambda _: True) -> float:
-        """The sum of a counter over the labels that match."""
+        """Return the sum of a counter over the labels that match."""
         return sum(value for labels, value in self.counts[name].items() if matches(labels))
 
     def by_label(self, name: str) -> dict[str, float]:
-        """A counter or gauge by its first label."""
+        """Return a counter or gauge by its first label."""
         return {labels[0]: value for labels, value in sorted(self.counts[name].items())}
 
     def histogram(self, name: str, *labels: str) -> HistogramSample:
-        """A histogram."""
+        """Return a histogram."""
         return self.histograms[name].get(labels, NO_OBSERVATIONS)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What happened between two moments."""
+    """The difference between two moments."""
 
     older: MetricSamples
     newer: MetricSamples
 
     @property
     def seconds(self) -> float:
-        """Its length; never 0."""
+        """The length of the span; never 0."""
         return max(self.newer.at - self.older.at, 1e-3)
 
     def rate(self, name: str, matches: Callable[[Labels], bool] = lambda _: True) -> float:
-        """The increase of a counter per second."""
+        """Return the increase of a counter per second."""
         increase = self.newer.total(name, matches) - self.older.total(name, matches)
         return max(increase, 0.0) / self.seconds
 
     def histogram(self, name: str, *labels: str) -> HistogramSample:
-        """The observations of a histogram."""
+        """Return the observations of a histogram."""
         older = self.older.histograms[name].get(labels)
         return self.newer.histogram(name, *labels).minus(older)
 
@@ -147,7 +147,7 @@ class MetricReader:
         }
 
     def read(self) -> MetricSamples:
-        """Read all of them."""
+        """Read all metrics."""
         return MetricSamples(
             self._clock(),
             time.process_time(),

@@ -1,4 +1,4 @@
-"""The status port: what the process does, for people, Prometheus and Kubernetes.
+"""The status port: shows the state of the process to people, Prometheus and Kubernetes.
 
     /              the status page
     /status.json   the same figures as JSON (docs/status.md)
@@ -57,11 +57,11 @@ class StatusServer:
         event_loop: The event loop that serves the port.
         host: The address to listen on.
         port: The port; 0: any free one (see `port`).
-        view: What it shows.
+        view: The state of the stream.
         retry_s: Seconds between two attempts to listen on a port that is in use.
 
     Attributes:
-        port: The port it listens on; None until then.
+        port: The port; None until the server listens.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class StatusServer:
         self.port: int | None = None
 
     def start(self) -> None:
-        """Start to listen, in the background; from any thread. The stream does not wait for it."""
+        """Start to listen in the background. Call it from any thread; the stream does not wait."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self._view.metrics.registry)
         health.register_metrics(self._view)
@@ -93,7 +93,7 @@ class StatusServer:
         self._running.add_done_callback(self._ended)
 
     def stop(self) -> None:
-        """Close the port; from any thread except the event loop's."""
+        """Close the port. Call it from any thread except the event loop's."""
         if self._running is not None:
             self._running.cancel()
             self._event_loop.submit(self._close()).result(2.0)
@@ -199,7 +199,7 @@ def _shown_host(host: str) -> str:
 
 @web.middleware
 async def _read_only(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Respond in JSON to unknown paths and methods, without repeating any of the request."""
+    """Respond in JSON to unknown paths and methods, without any content of the request."""
     if request.method not in ("GET", "HEAD"):
         response = _json({"error": "read only: GET and HEAD"}, 405)
         response.headers["Allow"] = "GET, HEAD"

@@ -24,7 +24,7 @@ class _File:
 
 
 class StaticFiles:
-    """The files by path: `/` is `index.html`, the others are below `/static/`."""
+    """Serves the files by path: `/` is `index.html`, the others are below `/static/`."""
 
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}

@@ -1,4 +1,4 @@
-"""The content of `/status.json`: the stream at this moment; docs/status.md explains it."""
+"""The content of `/status.json`: the current state of the stream; docs/status.md explains it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class StatusData:
     """Collects what the status page shows; used on the event loop only.
 
     Args:
-        view: The stream.
-        clock: Seconds since 1970.
+        view: The state of the stream.
+        clock: Returns seconds since 1970.
     """
 
     def __init__(self, view: StatusView, clock: Callable[[], float] = time.time) -> None:
@@ -50,7 +50,7 @@ class StatusData:
         self._history.add(self._reader.read(), view.tracker.open_pages, stalled)
 
     def status(self, history_since: float | None = None) -> Json:
-        """Return everything; the history only if `history_since` is given, after that time."""
+        """Return the status, with the history after `history_since` if it is given."""
         if history_since is None:
             return self._shared()
         return {**self._shared(), "history": self._history.columns(history_since)}
@@ -228,7 +228,7 @@ def _stall(view: StatusView, stall: Stall, now: float) -> Json:
 
 
 def _counts(samples: MetricSamples) -> Json:
-    """Counts since the start."""
+    """Return the counts since the start."""
     by_outcome: dict[str, int] = {}
     for (_, outcome), value in samples.counts["events"].items():
         by_outcome[outcome] = by_outcome.get(outcome, 0) + int(value)
@@ -244,7 +244,7 @@ def _counts(samples: MetricSamples) -> Json:
 
 
 def _load(now: Span, stage: str, slots: int) -> float | None:
-    """The share of its slots that a stage used, by Little's law."""
+    """Return the share of its slots that a stage used, by Little's law."""
     return _rounded(now.histogram("stage", stage).total / now.seconds / slots) if slots else None
 
 

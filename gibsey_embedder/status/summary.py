@@ -1,4 +1,4 @@
-"""The state of the stream in one word and one sentence, for a person's first look."""
+"""Summarises the state of the stream in one word and one sentence."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def summarize(
     """Summarise the stream.
 
     Args:
-        view: The stream.
-        stages: What the stages do.
-        freshness: How fresh the pages of the last minute were.
+        view: The state of the stream.
+        stages: The figures of each stage.
+        freshness: The freshness of the pages of the last minute.
         lag: Messages that are not settled; None: not counted yet.
         other_space: Pages that have a vector of the fallback.
 
@@ -42,8 +42,8 @@ def summarize(
         `level`: `stuck`, `stopping`, `waiting`, `starting`, `fallback`, `behind`, `busy` or
         `idle`;
         `text`: the same in a sentence; `bottleneck`: the stage that holds up the others, or null;
-        `to_go_s`: seconds until the lag is processed at the present rate, null if nothing
-        moves; `alive` and `ready`: as `/healthz` and `/readyz` respond.
+        `to_go_s`: seconds until the lag is processed at the present rate, null if the rate
+        is 0; `alive` and `ready`: as `/healthz` and `/readyz` respond.
     """
     alive, ready = health.liveness(view), health.readiness(view)
     slowest = _bottleneck(view, stages, lag)
@@ -67,9 +67,9 @@ def summarize(
 
 
 def stage_states(view: StatusView, stages: Stages, slowest: object) -> dict[str, str]:
-    """One word for each stage: `waiting`, `held`, `slowest`, `working` or `idle`.
+    """Return one word for each stage: `waiting`, `held`, `slowest`, `working` or `idle`.
 
-    `waiting` is the stage whose service the stream waits for, `held` the stages before it while
+    `waiting` is the stage whose service the stream waits for. The stages before it are `held` while
     events wait in them. Dead letters are `faults` if there are any since the start, else `none`.
     """
     stalled = {view.service(stall.service).stage for stall in view.stalls.current()}
@@ -91,7 +91,7 @@ def stage_states(view: StatusView, stages: Stages, slowest: object) -> dict[str,
 
 
 def _stages_before(view: StatusView, stage: str) -> tuple[str, ...]:
-    """The stages that a stage holds up."""
+    """Return the stages that a stage holds up."""
     if stage == EMBEDDER.stage:
         return _BEFORE_EMBEDDER
     after_embedder = {output.service.stage for output in view.outputs} | {"dead_letters"}
@@ -99,7 +99,7 @@ def _stages_before(view: StatusView, stage: str) -> tuple[str, ...]:
 
 
 def _all_stalls(view: StatusView) -> str:
-    """What the stream waits for; the page shows the remedy of each stall separately."""
+    """Return what the stream waits for; the page shows the remedy of each stall separately."""
     stalls = view.stalls.current()
     if not stalls:
         return ""
@@ -115,7 +115,7 @@ def _all_stalls(view: StatusView) -> str:
 def _with_fallback(
     fallback: FallbackStatus | None, level: str, text: str, other_space: float
 ) -> tuple[str, str]:
-    """Add that the fallback is in use, or how many of its vectors are left."""
+    """Add the state of the fallback, or the number of its vectors that are left."""
     if fallback is not None:
         held = f", {fallback.held:,} wait for the embedder" if fallback.held else ""
         return "fallback", (
@@ -129,7 +129,7 @@ def _with_fallback(
 
 
 def _bottleneck(view: StatusView, stages: Stages, lag: int | None) -> str | None:
-    """The stage that the others wait for; None while no stage is near its limit."""
+    """Return the stage that the others wait for; None while no stage is near its limit."""
     stalls = view.stalls.current()
     if stalls:
         return view.service(stalls[0].service).stage
@@ -138,12 +138,12 @@ def _bottleneck(view: StatusView, stages: Stages, lag: int | None) -> str | None
     name = max(loads, key=lambda stage: loads[stage])
     if loads[name] >= BUSY:
         return name
-    # No stage is near its limit, and yet events wait: reading is the slowest.
+    # No stage is near its limit, but events wait: reading is the slowest stage.
     return "kafka" if (lag or 0) > MANY and view.tracker.open_pages < MANY else None
 
 
 def _slowest_stage(view: StatusView, stage: str | None) -> str:
-    """The end of a sentence that names the slowest stage; empty if there is none."""
+    """Return the end of a sentence that names the slowest stage; empty if there is none."""
     if stage is None:
         return ""
     services = (service for service in view.services if service.stage == stage)

@@ -1,4 +1,4 @@
-"""What the status port may read of the stream; nothing of it belongs to Bytewax."""
+"""What the status port reads of the stream; it does not depend on Bytewax."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from connectors.observability.stalls import Stalls
 
 
 class KafkaStatus(TypedDict, total=False):
-    """What the source knows about its topic; unknown keys are left out.
+    """The state of the source; a key is absent while its value is unknown.
 
     Attributes:
         topic: The topic's name.
-        topic_partitions: How many partitions it has; absent or 0 until the broker has responded.
+        topic_partitions: Number of its partitions; absent or 0 until the broker has responded.
         partitions: The partitions that this process reads.
         workers: The reading thread of each partition, counted from 0.
     """
@@ -44,7 +44,7 @@ class BatcherView(Protocol):
 
     @property
     def fallback_status(self) -> FallbackStatus | None:
-        """What the fallback does; None while it is not in use."""
+        """The state of the fallback; None while it is not in use."""
 
 
 class OpenRows(Protocol):
@@ -61,8 +61,8 @@ class OutputView:
 
     Attributes:
         service: The service that takes the rows.
-        rows: The rows on their way to it.
-        slots: The most requests in flight.
+        rows: Its write queue.
+        slots: Maximum number of requests in flight.
     """
 
     service: Service
@@ -72,12 +72,12 @@ class OutputView:
 
 @dataclass(frozen=True, slots=True)
 class LaunchInfo:
-    """How the process was started.
+    """The launch options of the process.
 
     Attributes:
-        workers: Its worker threads.
+        workers: Number of worker threads.
         process: Its number in the cluster, from 0.
-        processes: How many processes the cluster has.
+        processes: Number of processes in the cluster.
         recovery_dir: Its recovery store, or None.
     """
 
@@ -103,16 +103,16 @@ class StatusView:
         settings_redacted: Every setting without secrets, by variable.
         services: Every service that the stream talks to.
         outputs: The outputs of a page, the store first.
-        metrics: What the stream counts.
-        stalls: What the stream waits for.
+        metrics: The metrics.
+        stalls: The services that the stream waits for.
         tracker: The open records.
         liveness: Whether the workers make progress.
         batcher: The embedder's queue and endpoints.
-        kafka_status: What the source knows about its topic.
+        kafka_status: Returns the state of the source.
         version: The program's version.
         model: The model in use.
         started_at: When the process started (seconds since 1970).
-        launch: How it was started.
+        launch: The launch options.
         recent_events: The latest warnings, errors and dead letters.
         unanswered: The names of the services that have not responded yet.
         stopping: Whether the process is stopping.
@@ -136,6 +136,6 @@ class StatusView:
     stopping: Callable[[], bool] = _no
 
     def service(self, name: str) -> Service:
-        """The service with a name; one that is called so, if none is registered."""
+        """Return the service of this name; if none is registered, a placeholder."""
         found = (service for service in self.services if service.name == name)
         return next(found, Service(name, name))

@@ -1,1 +1,1 @@
-"""`audit` and `backfill`: the tables of pages and vectors as a whole."""
+"""The commands `audit` and `backfill`, which read whole tables."""

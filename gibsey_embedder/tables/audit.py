@@ -1,4 +1,4 @@
-"""`gibsey-embedder audit`: whether the store holds the right vectors, and how to repair it."""
+"""`gibsey-embedder audit`: compares the pages with their vectors, and repairs the store."""
 
 from __future__ import annotations
 
@@ -134,11 +134,11 @@ class Audit:
     """One audit.
 
     Args:
-        settings: The settings in force.
-        console: Where it shows its progress and asks for confirmation.
-        rules: How fast it sends.
+        settings: The settings.
+        console: Shows the progress and asks for confirmation.
+        rules: Limits the speed of sending.
         keep_orphans: Whether vectors without a page are accepted.
-        page_size: The most rows in one response of the store.
+        page_size: Maximum number of rows in one response of the store.
     """
 
     def __init__(
@@ -161,14 +161,14 @@ class Audit:
         """Compare the tables, and repair them on request.
 
         Args:
-            ids: Keeps what the audit finds.
+            ids: Stores the ids and the problems.
             repair: Whether to repair.
-            ask: Whether to ask for confirmation before.
-            limit: How many problems of each kind the report names.
+            ask: Whether to ask for confirmation before a repair.
+            limit: Maximum number of problems of each kind in the report.
 
         Raises:
             GaveUpError: The store cannot be read, or a table lacks columns; nothing was changed.
-            KafkaUnavailableError: Kafka accepts no change.
+            KafkaUnavailableError: Kafka does not accept a change.
         """
         began_us = current_write_time_us()
         async with open_store(self._settings, self._retry_policy) as store:
@@ -202,7 +202,7 @@ class Audit:
         )
 
     async def _lag(self) -> int | None:
-        """How far the stream is behind; None if it cannot be read."""
+        """Return the lag of the stream; None if it cannot be read."""
         try:
             async with AsyncExitStack() as stack:
                 return await self._rules.lag(self._settings, stack)()

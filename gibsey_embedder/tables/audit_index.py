@@ -61,12 +61,12 @@ class AuditIds:
         self._database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", vectors)
 
     def compare(self) -> int:
-        """Find the ids that may have a problem; returns how many there are."""
+        """Find the ids that may have a problem; return their number."""
         self._database.execute(_CANDIDATES)
         return self._count("SELECT count(*) FROM candidates")
 
     def candidates(self, size: int) -> Iterator[list[str]]:
-        """The ids that may have a problem, in batches."""
+        """Return the ids that may have a problem, in batches."""
         return self._batches("candidates", size)
 
     def set_problem(self, page_id: str, problem: RowProblem | None) -> None:
@@ -78,32 +78,32 @@ class AuditIds:
         self._database.execute("INSERT OR REPLACE INTO problems VALUES (?, ?, ?)", row)
 
     def candidate_kind(self, page_id: str) -> Kind:
-        """The kind of problem that the scan suspects for an id."""
+        """Return the kind of problem that the scan suspects for an id."""
         if not self._has("vectors", page_id):
             return "missing"
         return "bad-vector" if self._has("pages", page_id) else "orphan"
 
     def problem_ids(self, size: int) -> Iterator[list[str]]:
-        """The ids that have a problem, in batches; problems may be set meanwhile."""
+        """Return the ids that have a problem, in batches; the caller may set problems meanwhile."""
         return self._batches("problems", size)
 
     def problems(self, kind: Kind, limit: int) -> list[tuple[str, str]]:
-        """The first ids with a kind of problem, and their details."""
+        """Return the first ids with this kind of problem, and the details."""
         query = "SELECT page_id, detail FROM problems WHERE kind = ? ORDER BY page_id LIMIT ?"
         return list(self._database.execute(query, (kind, limit)))
 
     def counts(self) -> dict[Kind, int]:
-        """How many problems there are of each kind."""
+        """Return the number of problems of each kind."""
         query = "SELECT kind, count(*) FROM problems GROUP BY kind"
         counts: dict[str, int] = dict(self._database.execute(query).fetchall())
         return {kind: counts.get(kind, 0) for kind in KINDS}
 
     def pages(self) -> int:
-        """How many pages the scan read."""
+        """Return the number of pages that the scan read."""
         return self._count("SELECT count(*) FROM pages")
 
     def vectors(self) -> int:
-        """How many vectors the scan read."""
+        """Return the number of vectors that the scan read."""
         return self._count("SELECT count(*) FROM vectors")
 
     def _batches(self, table: str, size: int) -> Iterator[list[str]]:

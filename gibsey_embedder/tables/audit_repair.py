@@ -1,4 +1,4 @@
-"""Repairing what an audit found: sends changes for pages, removes vectors without a page."""
+"""Repairs the problems of an audit: sends changes for pages, removes vectors without a page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Repaired:
     Attributes:
         sent: Pages sent to the topic and confirmed by Kafka.
         removed: Vectors removed.
-        already_right: Problems that no longer existed when the repair reached them.
+        already_right: Problems that no longer existed at the time of the repair.
         left: Problems that still exist.
         unsent: The first pages that the topic does not accept.
     """
@@ -36,11 +36,11 @@ class Repaired:
 
 
 class Repair:
-    """Repairs problems in batches, and checks each one again right before.
+    """Repairs problems in batches, and checks each one again immediately before.
 
     Args:
         scan: Checks rows.
-        store: Where vectors are removed.
+        store: The store, for the removal of vectors.
         sender: Sends changes.
         throttle: Keeps the lag of the stream within its limit.
         keep_orphans: Whether vectors without a page stay.
@@ -67,7 +67,7 @@ class Repair:
 
         Raises:
             GaveUpError: The store cannot be read or written.
-            KafkaUnavailableError: Kafka accepts nothing.
+            KafkaUnavailableError: Kafka does not accept a change.
         """
         repaired = self.repaired
         task = progress.add_task("Repairing", total=sum(ids.counts().values()))

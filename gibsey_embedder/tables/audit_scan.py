@@ -1,4 +1,4 @@
-"""Comparing the two tables: a scan finds candidates, and a second read confirms the problems."""
+"""Compares the two tables: a scan finds candidates, and a second read confirms the problems."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MAX_SETTLED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class CheckedId:
-    """What the two tables hold for one id at this moment.
+    """The current content of both tables for one id.
 
     Attributes:
         page_id: The id.
-        page: Its page, or None.
-        problem: What is wrong, or None.
+        page: The row of the table of pages, or None.
+        problem: The problem, or None.
         is_unaddressable: Whether the store accepts no request for this id. Then the problem is the
             one that the scan found, and it cannot be repaired.
     """
@@ -40,15 +40,15 @@ class CheckedId:
 class Scan:
     """Scans both tables, and reads single rows again.
 
-    Pages change during the scan, so a page may be in one table and not yet in the other. What the
-    scan finds is only a candidate. It is a problem if both rows, read together afterwards, show it,
-    and show it again after `SETTLE_S`.
+    Pages change during the scan, so a page may be in one table and not yet in the other. Therefore
+    the scan finds only candidates. A candidate is a problem if both rows, read together afterwards,
+    show it, and show it again after `SETTLE_S`.
 
     Args:
         store: The tables.
-        ids: Keeps what the scan finds.
+        ids: Stores the ids and the problems.
         check: Checks rows.
-        progress: Where the progress is shown.
+        progress: Shows the progress.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ def backfill(
         ),
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Start again, not where the last backfill stopped.")
+        bool, typer.Option("--restart", help="Start from the beginning; ignore the saved position.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count the pages, and send nothing.")
@@ -63,7 +63,7 @@ def backfill(
 
     For a new model or prefix, and for a store that another program filled. Reads the table of
     pages, and sends no faster than the stream processes. A change that is written meanwhile wins.
-    A backfill that was stopped continues where it was; docs/models.md has the steps.
+    A stopped backfill continues at its saved position; docs/models.md has the steps.
     """
     settings = load_settings()
     logs.configure("error", settings.log_format, settings.secret_values())
@@ -95,14 +95,14 @@ def _why_stopped(error: BaseException, position: Path) -> str:
 
 
 class Backfill:
-    """One backfill, from its position on.
+    """One backfill.
 
     Args:
-        settings: The settings in force.
-        file: Where its position is saved.
-        console: Where its progress is shown.
-        rules: How fast it sends.
-        page_size: The most rows in one response of the store.
+        settings: The settings.
+        file: Saves the position.
+        console: Shows the progress.
+        rules: Limits the speed of sending.
+        page_size: Maximum number of rows in one response of the store.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Backfill:
 
         Raises:
             GaveUpError: The store or the lag cannot be read.
-            KafkaUnavailableError: Kafka accepts nothing.
+            KafkaUnavailableError: Kafka does not accept a change.
             OSError: The position cannot be saved.
         """
         async with AsyncExitStack() as stack:
@@ -189,7 +189,7 @@ class Backfill:
     async def _chunks(
         self, store: VectorStore, throttle: Throttle, position: Position
     ) -> AsyncIterator[RowPage[Page]]:
-        """Read all rows from the position on, each chunk when the stream has room for it.
+        """Read all rows from the position on; read a chunk when the stream has room for it.
 
         A page must not wait here: the stream remembers newer changes of a page only while few
         other pages change.

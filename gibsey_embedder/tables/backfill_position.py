@@ -1,4 +1,4 @@
-"""How far a backfill is, on disk, so that the next one continues there."""
+"""Saves the position of a backfill on disk, so that the next backfill continues there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE = "backfill.json"
 
 @dataclass(slots=True)
 class Position:
-    """How far a backfill is; Kafka has confirmed everything before it.
+    """The position of a backfill; Kafka has confirmed everything before it.
 
     Attributes:
         purpose: A digest of what the backfill reads, where it sends, and how texts are embedded. A
@@ -49,7 +49,7 @@ class PositionFile:
         self.path = path
 
     def load(self) -> Position | None:
-        """The position; None if there is no readable one."""
+        """Return the position; None if there is no readable one."""
         try:
             document = orjson.loads(self.path.read_bytes())
             position = Position(**document)
@@ -76,7 +76,7 @@ class PositionFile:
 
 
 def purpose_of(settings: Settings, store: VectorStore) -> str:
-    """The digest of everything that distinguishes one backfill from another."""
+    """Return a digest of everything that distinguishes one backfill from another."""
     parts = (
         *store.identity,
         settings.brokers,

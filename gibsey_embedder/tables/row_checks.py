@@ -1,4 +1,4 @@
-"""What is wrong with a page and its vector, as they are stored."""
+"""Checks a stored page and its stored vector."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NUMBERS = {float, int}
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """What is wrong with one page.
+    """The problem of one page.
 
     Attributes:
         kind: The kind of problem, for programs.
@@ -33,18 +33,18 @@ class RowProblem:
 
 @dataclass(frozen=True, slots=True)
 class RowCheck:
-    """Checks rows against what a good vector is.
+    """Checks whether rows have a good vector.
 
     Attributes:
-        dimensions: Its size.
-        model: The model that must be stored beside it; None: any.
+        dimensions: Number of dimensions of a vector.
+        model: The model that a row must name; None: any.
     """
 
     dimensions: int
     model: str | None = None
 
     def vector_row(self, row: StoredVector) -> RowProblem | None:
-        """What is wrong with a vector, whatever its page is."""
+        """Return the problem of a vector, regardless of its page."""
         if problem := vector_problem(row.values, self.dimensions):
             return RowProblem("bad-vector", problem)
         if self.model is not None and row.model != self.model:
@@ -53,7 +53,7 @@ class RowCheck:
         return None
 
     def pair(self, page: Page | None, row: StoredVector | None) -> RowProblem | None:
-        """What is wrong with the page and the vector of one id."""
+        """Return the problem of the page and the vector of one id."""
         if row is None:
             return RowProblem("missing") if page is not None and page.has_text else None
         if page is None:
@@ -62,7 +62,7 @@ class RowCheck:
 
 
 def vector_problem(values: object, dimensions: int) -> str:
-    """Why a stored value is not a finite vector of unit length; empty if it is one."""
+    """Return why a stored value is not a finite vector of unit length; empty if it is one."""
     if not isinstance(values, list):
         return "no vector"
     if len(values) != dimensions:

@@ -16,10 +16,10 @@ from gibsey_embedder.terminal.retry_policy import RetryPolicy
 async def open_store(
     settings: Settings, retry_policy: RetryPolicy, http: HttpClient | None = None
 ) -> AsyncIterator[VectorStore]:
-    """Open the store that the settings select; closes its connections at the end.
+    """Open the store that the settings select; close its connections at the end.
 
     Args:
-        settings: The settings in force.
+        settings: The settings.
         retry_policy: Repeats reads while the store is unavailable, and raises `GaveUpError`.
         http: A client to share, which is closed at the end too.
     """
@@ -36,7 +36,7 @@ async def check_columns(store: VectorStore) -> None:
     """Make sure that both tables have the columns that the commands read.
 
     Raises:
-        GaveUpError: One of them has not, or the store is unavailable.
+        GaveUpError: A column is missing, or the store is unavailable.
     """
     await store.pages.check_columns()
     await store.vectors.check_columns()

@@ -18,7 +18,7 @@ T = TypeVar("T")
 GIVE_UP_AFTER_S = 300.0
 """Long enough for a service to restart."""
 REPEAT_S = 30.0
-"""The same message appears at most once per this time."""
+"""Minimum interval between two identical messages."""
 
 
 class GaveUpError(Exception):

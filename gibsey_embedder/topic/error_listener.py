@@ -18,7 +18,7 @@ from connectors.kafka.error_messages import ErrorMessage
 T = TypeVar("T")
 
 TIMEOUTS_S = (1.5, 1.5, 3.0)
-"""Timeouts of the attempts; certain causes are known after the first."""
+"""Timeouts of the attempts; a cause of weight `sure` is final after the first attempt."""
 _CALLBACK_S = 0.3
 _WEIGHTS = ("sure", "passing", "hint")
 

@@ -83,7 +83,7 @@ def test_a_warning_counts_the_rows_that_cannot_be_compared(run: Run, stargate: S
     ) in result.stderr
     stargate.vectors.columns["model"] = "text"
     result = run("zip", STARGATE_MODEL_COLUMN="model")
-    assert "5 rows skipped: their vectors are of another model than nomic" in result.stderr
+    assert "5 rows skipped: their vectors were made by another model, not nomic" in result.stderr
 
 
 def test_the_second_endpoint_embeds_if_the_first_is_unavailable(run: Run, ollama: Ollama) -> None:

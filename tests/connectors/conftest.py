@@ -1,4 +1,4 @@
-"""What tests of the outputs have in common: Stargate's stand-in, and what a writer reports to."""
+"""Fixtures for the tests of the outputs: a fake Stargate, and the stalls and metrics of a writer."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A recovery store of version 0.2.0: finished to the last row, or rejected with a remedy.
 
-`tests/samples/recovery-0.2.0/README.md` says what the store holds.
+`tests/samples/recovery-0.2.0/README.md` describes the content of the store.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ def test_an_audit_finds_and_repairs_known_damage(stream: Stream) -> None:
     found = audit(stream, code=1, **model)["found"]
     assert found == {"missing": 1, "orphan": 2, "bad-vector": 3, "other-model": 1}
 
-    mended = audit(stream, "--repair", "--yes", code=0, **model)["mended"]
-    assert (mended["sent"], mended["removed"], mended["left"]) == (5, 2, 0)
+    repaired = audit(stream, "--repair", "--yes", code=0, **model)["mended"]
+    assert (repaired["sent"], repaired["removed"], repaired["left"]) == (5, 2, 0)
     stream.wait_complete()
     stream.wait_committed()
     assert set(vectors.rows) == set(stream.texts)
@@ -141,8 +141,8 @@ def test_an_audit_repairs_every_form_of_damage_for_every_form_of_id(
         wrong = {page for kind in found["named"].values() for page, _ in kind}
         assert wrong == {*ODD_IDS, *LOOKALIKES}
         assert found["found"]["orphan"] == len(LOOKALIKES)
-        mended = audit(stream, "--repair", "--yes", code=0, **model)["mended"]
-        assert (mended["sent"], mended["removed"]) == (len(ODD_IDS), len(LOOKALIKES))
+        repaired = audit(stream, "--repair", "--yes", code=0, **model)["mended"]
+        assert (repaired["sent"], repaired["removed"]) == (len(ODD_IDS), len(LOOKALIKES))
         stream.wait_committed()
         assert audit(stream, code=0, **model)["result"] == "clean"
         assert {page: orjson.loads(row) for page, row in vectors.rows.items()} == rows

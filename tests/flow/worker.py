@@ -45,7 +45,7 @@ def free_port(in_a_row: int = 1) -> int:
     were used. Two random ports would be equal once in some thousand starts.
 
     Args:
-        in_a_row: Number of consecutive ports, of which the first is returned.
+        in_a_row: Number of consecutive free ports; the first one is returned.
     """
     assert in_a_row <= PORTS_A_TURN
     while True:

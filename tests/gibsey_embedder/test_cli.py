@@ -94,9 +94,9 @@ def test_each_command_explains_itself(name):
 
 @pytest.mark.parametrize("name", [None, *cli.COMMANDS])
 def test_help_contains_no_python_types(name):
-    told = CliRunner().invoke(cli.app, [name, "--help"] if name else ["--help"]).output
+    help_text = CliRunner().invoke(cli.app, [name, "--help"] if name else ["--help"]).output
     for of_python in ("<", "{", "range", "Path", "None"):
-        assert of_python not in told
+        assert of_python not in help_text
 
 
 @pytest.mark.parametrize(

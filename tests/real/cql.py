@@ -26,7 +26,7 @@ def main() -> None:
             answer: dict[str, object] = {
                 "rows": [list(row) for row in session.execute(statement, values)]
             }
-        except Exception as error:  # noqa: BLE001 - it is told to the test
+        except Exception as error:  # noqa: BLE001 - the test raises it
             answer = {"error": str(error)}
         print(json.dumps(answer), flush=True)
 

@@ -27,7 +27,7 @@ DEPLOY = ROOT / "deploy"
 FASTER = 12
 """How much shorter every length of time is: a scrape each 1.25 s, `for: 2m` becomes 10 s."""
 EVALUATED_EVERY_MS = 15_000
-"""What prometheus.yml says, before it is hurried."""
+"""The evaluation interval in prometheus.yml."""
 ANSWER_S = 30.0
 MESSAGE_S = 100.0
 _MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

@@ -251,7 +251,7 @@ class RealStream:
             self.write(f"page {number}", text.format(number))
 
     def wait_stalled(self, worker: Worker, service: str, within_s: float = ANSWER_S) -> None:
-        """Wait until the status port says that a service is waited for."""
+        """Wait until the status port reports that the stream waits for a service."""
         worker.wait_for("status port")
         eventually(lambda: service in worker.stalled(), within_s)
 
@@ -280,7 +280,7 @@ class RealStream:
         """Wait until store and notifications are as they must be.
 
         Raises:
-            AssertionError: They are not in time; says what is missing.
+            AssertionError: Some are missing at the timeout; the message lists them.
         """
         self.topic.flush()
         self.embedder.learn(text for text in self.texts.values() if text is not None)
@@ -294,7 +294,7 @@ class RealStream:
     def wait_committed(self, within_s: float = DONE_S) -> None:
         """Wait until all that is in the topic is done, dead letters and deletions, too.
 
-        The lag does not tell that: it is measured once a second, and 0 before.
+        The lag does not show that: it is measured once a second, and is 0 before.
         """
         wait_committed(self.topic.contents, self.topic.name, self._group, within_s)
 

@@ -1,4 +1,4 @@
-"""What deploy/ has for Prometheus and Alertmanager, run: an alert comes, says enough, and ends."""
+"""Runs deploy/ in Prometheus and Alertmanager: an alert fires, has its details, and ends."""
 
 from __future__ import annotations
 

@@ -85,13 +85,13 @@ def tell_their_shares(stream: RealStream, pods: Sequence[Worker]) -> None:
     wait_ready(pods)
     eventually(lambda: lag(pods) == 0, AWAY_S)
     assert metric(pods, "gibsey_page_vectors_upserts_total") == PAGES
-    told = [pod.status() for pod in pods]
-    shares = [status["stages"]["kafka"]["partitions"] for status in told]
+    statuses = [pod.status() for pod in pods]
+    shares = [status["stages"]["kafka"]["partitions"] for status in statuses]
     assert sorted(itertools.chain(*shares)) == list(range(PARTITIONS))
     assert all(shares), "each process reads some"
-    assert [status["tasks"]["process"] for status in told] == [0, 1]
-    assert {status["tasks"]["processes"] for status in told} == {2}
-    assert {status["tasks"]["workers_seen"] for status in told} == {2}
+    assert [status["tasks"]["process"] for status in statuses] == [0, 1]
+    assert {status["tasks"]["processes"] for status in statuses} == {2}
+    assert {status["tasks"]["workers_seen"] for status in statuses} == {2}
     assert [bool(partitions_in(stream.recovery_dir(number))) for number in (0, 1)] == [True, False]
 
 

@@ -201,7 +201,7 @@ CASES: dict[str, list[str]] = {
         "INSERT INTO pages (page_id, body, title) VALUES ({p}, 'Goes.', 'Goes too')",
         (
             "BEGIN BATCH DELETE FROM pages USING TIMESTAMP {future} WHERE page_id = {p}; "
-            "UPDATE pages USING TIMESTAMP {later} SET body = 'Anew.' WHERE page_id = {p}; "
+            "UPDATE pages USING TIMESTAMP {later} SET body = 'Again.' WHERE page_id = {p}; "
             "APPLY BATCH"
         ),
     ],
@@ -315,7 +315,7 @@ def test_random_histories_with_times_of_their_own_end_as_in_cassandra(
 def test_rows_that_were_there_before_the_connector_are_read_with_its_schemas_on(
     pages: Pages, connector: Connector, tmp_path: Path, changed_stream: RealStream, run: str
 ):
-    """Its snapshot reads them, its commit log tells of them again, and goes on with live writes."""
+    """The snapshot reads them, the commit log repeats them, and live writes follow."""
     pages.run("TRUNCATE pages")  # of a row with a time to live its snapshot dies
     there = {f"{name} {run}": body for name, body in {"one": "A page.", "empty": ""}.items()}
     for page, body in there.items():

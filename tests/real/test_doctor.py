@@ -1,4 +1,4 @@
-"""What the doctor says of a real broker's topics.
+"""The doctor's findings about a real broker's topics.
 
 Wanted: TEST_KAFKA_BROKER; for the ways in also what test_kafka_misconfiguration.py wants.
 """
@@ -63,7 +63,7 @@ def _settled(topic: str) -> list[Finding]:
 
 def test_the_limits_of_both_topics_are_read_and_judged(topic: str) -> None:
     findings = _settled(topic)
-    told = {(f.check, f.result, f.found) for f in findings}
+    reported = {(f.check, f.result, f.found) for f in findings}
     for check, result, words in (
         ("kafka", "good", "responds"),
         ("kafka topic", "warning", "2 partitions for 3 workers"),
@@ -73,7 +73,7 @@ def test_the_limits_of_both_topics_are_read_and_judged(topic: str) -> None:
         ("kafka dead letters", "warning", "is compacted"),
         ("kafka dead letters", "warning", "the source topic of 3,000,000"),
     ):
-        assert any(c == check and r == result and words in f for c, r, f in told), told
+        assert any(c == check and r == result and words in f for c, r, f in reported), reported
 
 
 def test_a_topic_that_is_not_there_is_told_and_not_made(topic: str) -> None:
@@ -98,7 +98,7 @@ def test_events_from_the_future_are_told(topic: str, ahead_s: int, result: str) 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"not given: {', '.join(MISSING)}")
 @pytest.mark.parametrize("row", [row for row in ROWS if row != "topic missing"])
-def test_each_misconfiguration_is_told_apart(row: str) -> None:
+def test_each_misconfiguration_has_its_own_message(row: str) -> None:
     broker, access, reason, remedy = ROWS[row]
     (found,) = check_kafka(KafkaConfig(broker, topic="cdc.pages", **access), "letters", workers=1)
     assert found.result == "bad"

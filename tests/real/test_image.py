@@ -119,9 +119,9 @@ def test_its_user_owns_nothing_but_its_volume():
 
 def test_its_root_file_system_is_read_only_here():
     code = "touch /opt/gibsey/x 2>&1; grep ' / ' /proc/mounts; touch /data/x /tmp/x && rm /data/x"
-    told = inside("sh", "-c", code)
-    assert "Read-only file system" in told
-    assert re.search(r"\bro\b", told)
+    output = inside("sh", "-c", code)
+    assert "Read-only file system" in output
+    assert re.search(r"\bro\b", output)
 
 
 def test_over_a_read_only_root_a_worker_does_a_page_stops_and_goes_on_from_the_same_volume(

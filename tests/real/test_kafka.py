@@ -1,7 +1,7 @@
 """What only a real Kafka shows, at TEST_KAFKA_BROKER.
 
 Topics are made and deleted again. Where TEST_KAFKA_PID is the broker's process on this machine and
-TEST_KAFKA_RESTART a command that starts it anew, it is killed and restarted too.
+TEST_KAFKA_RESTART a command that restarts it, it is killed and restarted too.
 """
 
 from __future__ import annotations
@@ -128,13 +128,13 @@ def test_a_topic_made_anew_while_stopped_is_read_from_its_beginning(topic):
         states = process.states()
     topic.delete()
     topic.make()
-    topic.fill(80)  # past the old position: the offset alone tells nothing
+    topic.fill(80)  # past the old position: the offset alone shows nothing
     with process_of(topic, states=states) as process:
         process.poll_until(
             lambda: process.settle() or [r.era for r in process.records].count(1) == 80
         )
-        anew = [record.offset for record in process.records if record.era == 1]
-        assert anew == list(range(80))
+        offsets = [record.offset for record in process.records if record.era == 1]
+        assert offsets == list(range(80))
 
 
 @pytest.mark.parametrize("after", [20, 90], ids=["shorter", "longer"])
@@ -221,10 +221,10 @@ def test_a_killed_broker_is_lived_through(topic, kafka_server):
 
 
 def test_dead_letters_outlive_a_killed_broker(topic, kafka_server):
-    async def use(letters: DeadLetterProducer) -> None:
-        await letters.deliver(letter_of(0))
+    async def use(producer: DeadLetterProducer) -> None:
+        await producer.deliver(dead_letter(0))
         await asyncio.to_thread(kafka_server.end)
-        waiting = [asyncio.ensure_future(letters.deliver(letter_of(n))) for n in range(1, 500)]
+        waiting = [asyncio.ensure_future(producer.deliver(dead_letter(n))) for n in range(1, 500)]
         await asyncio.sleep(3)
         await asyncio.to_thread(kafka_server.start)
         await asyncio.gather(*waiting)
@@ -241,7 +241,7 @@ def test_dead_letters_outlive_a_killed_broker(topic, kafka_server):
 def test_the_dead_letter_topic_is_made_where_it_is_missing(topic):
     name = f"{topic.name}.dlq"
     with process_of(topic) as process:
-        deliver(process, name, lambda letters: letters.deliver(letter_of(1)))
+        deliver(process, name, lambda producer: producer.deliver(dead_letter(1)))
     found = topic.admin.list_topics(name, timeout=10).topics[name]
     assert len(found.partitions) == 3
     topic.admin.delete_topics([name])[name].result(10)
@@ -250,9 +250,9 @@ def test_the_dead_letter_topic_is_made_where_it_is_missing(topic):
 def test_a_letter_too_large_for_its_topic_goes_without_its_value_and_spares_the_others():
     topic = Topic(1, **{"max.message.bytes": "10000"})
 
-    async def use(letters: DeadLetterProducer) -> None:
-        large = [letters.deliver(letter_of(n, b"x" * 20_000)) for n in (100, 101)]
-        small = [letters.deliver(letter_of(n, b"y" * 4_000)) for n in range(20)]
+    async def use(producer: DeadLetterProducer) -> None:
+        large = [producer.deliver(dead_letter(n, b"x" * 20_000)) for n in (100, 101)]
+        small = [producer.deliver(dead_letter(n, b"y" * 4_000)) for n in range(20)]
         await asyncio.gather(*large, *small)
 
     with process_of(topic) as process:
@@ -268,9 +268,9 @@ def test_a_compacted_dead_letter_topic_stalls_with_the_remedy():
     topic = Topic(1, **{"cleanup.policy": "compact"})
     with process_of(topic) as process:
 
-        async def use(letters: DeadLetterProducer) -> None:
+        async def use(producer: DeadLetterProducer) -> None:
             record = Record("cdc.pages", 0, 1, 0, None, b"no key")
-            task = asyncio.ensure_future(letters.deliver(DeadLetter(record, "undecodable", "x")))
+            task = asyncio.ensure_future(producer.deliver(DeadLetter(record, "undecodable", "x")))
             while not (found := [s for s in process.stalls.current() if s.remedy]):
                 await asyncio.sleep(0.05)
             assert "cleanup.policy=delete" in found[0].remedy
@@ -280,12 +280,12 @@ def test_a_compacted_dead_letter_topic_stalls_with_the_remedy():
     topic.delete()
 
 
-def letter_of(offset: int, value: bytes = b"x") -> DeadLetter:
+def dead_letter(offset: int, value: bytes = b"x") -> DeadLetter:
     return DeadLetter(Record("cdc.pages", 0, offset, 0, b"k", value), "undecodable", "x")
 
 
 def deliver(process: Process, topic: str, use) -> None:
-    letters = DeadLetterProducer(
+    producer = DeadLetterProducer(
         process.config,
         topic,
         errors=process.monitor.errors,
@@ -294,6 +294,6 @@ def deliver(process: Process, topic: str, use) -> None:
         shutdown=process.shutdown,
     )
     try:
-        asyncio.run(asyncio.wait_for(use(letters), 90))
+        asyncio.run(asyncio.wait_for(use(producer), 90))
     finally:
-        letters.close()
+        producer.close()

@@ -1,4 +1,4 @@
-"""What a person is told within 10 s, row by row, by a real broker.
+"""The message that a misconfiguration causes within 10 s, row by row, with a real broker.
 
 Wanted: TEST_KAFKA_BROKER (plaintext), TEST_KAFKA_TLS_BROKER with TEST_KAFKA_CA_FILE,
 TEST_KAFKA_SASL_BROKER (SASL without TLS, PLAIN) with TEST_KAFKA_SASL_USERNAME and
@@ -86,15 +86,15 @@ ROWS: dict[str, tuple[str, dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_each_misconfiguration_is_told_within_10_s(row):
+def test_each_misconfiguration_is_reported_within_10_s(row):
     broker, config, reason, remedy = ROWS[row]
     with Process(broker, options={}, **config) as process:
 
-        def told():
+        def reported():
             stall = process.stall()
             return stall if stall and stall.remedy else None
 
-        stall = process.poll_until(told, within_s=10)
+        stall = process.poll_until(reported, within_s=10)
         assert reason in stall.reason
         assert remedy in stall.remedy
         assert PASSWORD not in stall.reason + stall.remedy

@@ -85,7 +85,7 @@ def test_an_address_with_another_path_names_the_setting():
     assert "EMBED_URL" in caught.value.remedy
 
 
-def test_a_server_that_loses_capitals_is_told_and_lower_case_mends_it():
+def test_a_server_that_loses_capitals_is_reported_and_lower_case_fixes_it():
     facts = using(client_of(), lambda client: client.check())
     words = ["Vienna", "Lisbon"]  # others than those that the check asks for
     as_they_are = vectors_of(client_of(), words, timeout_s=60)

@@ -33,7 +33,7 @@ def write_pages(stream: RealStream) -> None:
     stream.stargate.pages.seed((page, {"body": text}) for page, text in stream.texts.items())
 
 
-def test_a_damaged_store_is_mended_through_the_stream(stream: RealStream):
+def test_a_damaged_store_is_repaired_through_the_stream(stream: RealStream):
     write_pages(stream)
     worker = stream.start()
     stream.wait_complete()
@@ -89,8 +89,8 @@ def test_a_backfill_keeps_within_its_lag_and_gives_every_page_its_new_vector(str
     stream.start(**PREFIXES)
     eventually(lambda: stream.rows == PAGES, 90)
     before = dict(stream.stargate.vectors.rows)
-    code, said = run(stream, "backfill", "--max-lag", "20", "--skew", "0", **PREFIXES)
-    assert (code, said) == (0, f"{PAGES} sent, 0 without text, 0 not accepted.\n")
+    code, output = run(stream, "backfill", "--max-lag", "20", "--skew", "0", **PREFIXES)
+    assert (code, output) == (0, f"{PAGES} sent, 0 without text, 0 not accepted.\n")
     stream.wait_committed()
     assert stream.stargate.vectors.writes.total() >= 2 * PAGES
     assert set(before) == set(stream.stargate.vectors.rows)

@@ -301,16 +301,16 @@ def test_the_status_port_waits_for_a_port_in_use(
         other.listen()
         taken = other.getsockname()[1]
         port = Port(event_loop, stream.view(), taken)
-        said = ""
+        output = ""
 
         def warned() -> bool:
-            nonlocal said
+            nonlocal output
             out, err = capsys.readouterr()
-            said += out + err
-            return "STATUS_PORT" in said
+            output += out + err
+            return "STATUS_PORT" in output
 
         eventually(warned)
-        assert f"127.0.0.1:{taken}" in said
+        assert f"127.0.0.1:{taken}" in output
         assert port.server.port is None
     assert port.ask("/healthz").status == 200
     port.server.stop()

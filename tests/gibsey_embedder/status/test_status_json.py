@@ -1,4 +1,4 @@
-"""What the status page says, from counts and histograms that a test makes."""
+"""The content of /status.json for the metrics that a test sets."""
 
 from __future__ import annotations
 

@@ -147,8 +147,8 @@ def test_unaddressable_ids_are_reported_and_stop_nothing(
     found = report(run("--json"))
     assert found["found"] == {"missing": 2, "orphan": 1, "bad-vector": 0, "other-model": 0}
     assert ["nul \0", "Stargate takes no such id (400)"] in found["named"]["missing"]
-    mended = report(run("--json", "--repair", "--yes"))
-    assert (mended["mended"]["sent"], mended["mended"]["left"]) == (1, 2)
+    repaired = report(run("--json", "--repair", "--yes"))
+    assert (repaired["mended"]["sent"], repaired["mended"]["left"]) == (1, 2)
     assert sent(mock_kafka) == ["bad"]
     assert "good" in stargate.vectors.rows
 

@@ -116,7 +116,7 @@ def test_a_page_with_a_newer_event_is_not_replayed(run: Run, mock_kafka: MockKaf
     _topic(mock_kafka, original, _event("other", "x"), _event("p", "new"))
     _letter(mock_kafka, "cdc.pages:1:0", original)
     result = run("replay", "--yes")
-    assert "1 with a newer event" in result.output
+    assert "1 superseded" in result.output
     assert _replayed(mock_kafka) == []
 
 
@@ -156,7 +156,7 @@ def test_timestamps_decide_if_the_topic_was_created_again(run: Run, mock_kafka: 
     original = _event("p", "old")
     _topic(mock_kafka, _event("p", "new"))
     _letter(mock_kafka, "cdc.pages:1:500", original)
-    assert "1 with a newer event" in run("replay", "--yes").output
+    assert "1 superseded" in run("replay", "--yes").output
     assert _replayed(mock_kafka) == []
 
 
@@ -180,7 +180,7 @@ def test_a_value_from_the_origin_is_not_replayed_if_its_page_has_a_newer_event(
     mock_kafka.produce("cdc.pages", "k", original, partition=1, timestamp_ms=1000)
     _topic(mock_kafka, _event("p", "newer"))
     _letter(mock_kafka, "cdc.pages:1:0", None, original_size=str(len(original)))
-    assert "1 with a newer event" in run("replay", "--yes").output
+    assert "1 superseded" in run("replay", "--yes").output
 
 
 def test_a_replay_has_the_timestamp_of_its_original(run: Run, mock_kafka: MockKafka) -> None:

@@ -148,7 +148,7 @@ def ratio(unit: str, pair: Pair) -> float:
 
 
 def busier(*utilisation: Utilisation | None) -> Utilisation | None:
-    """That with the busiest fake."""
+    """Return the utilisation with the busier fake."""
     known = [one for one in utilisation if one is not None]
     return max(known, key=lambda one: one.fake_percent, default=None)
 

@@ -137,5 +137,5 @@ class StatusView:
 
     def service(self, name: str) -> Service:
         """Return the service of this name; if none is registered, a placeholder."""
-        found = (service for service in self.services if service.name == name)
-        return next(found, Service(name, name))
+        matching = (service for service in self.services if service.name == name)
+        return next(matching, Service(name, name))

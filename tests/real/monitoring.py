@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager with what lies in deploy/, and a channel that takes their messages.
+"""Prometheus and Alertmanager with the files of deploy/, and a channel that receives the messages.
 
 What is changed of deploy/ is: the addresses, the file with the webhook's URL, and every length of
 time in the configurations and rules, all by the same factor, so that minutes become seconds. The
@@ -123,7 +123,7 @@ class Monitoring:
         eventually(lambda: self.query('up{job="gibsey-embedder"} == 1'), ANSWER_S)
 
     def wait_recorded(self, series: str, minutes: float) -> None:
-        """Wait until a rule has recorded for so many of its own, hurried minutes."""
+        """Wait until a rule has recorded for this many of its shortened minutes."""
         evaluations = minutes * 60_000 / EVALUATED_EVERY_MS
         counted = f"count_over_time({series}[1h])"
 
@@ -143,7 +143,7 @@ class Monitoring:
 def monitoring(
     directory: Path, prometheus: str, alertmanager: str, status_port: int
 ) -> Iterator[Monitoring]:
-    """Both servers, started with what lies in deploy/; their logs are shown at the end.
+    """Both servers, started with the files of deploy/; their logs are shown at the end.
 
     Args:
         directory: Where their files go.

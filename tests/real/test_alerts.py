@@ -38,7 +38,7 @@ def watch(tmp_path: Path) -> Iterator[Start]:
         yield lambda port: stack.enter_context(monitoring(tmp_path, *programs, port))
 
 
-def test_a_stopped_embedder_with_a_backlog_is_told_and_so_is_its_return(
+def test_a_stopped_embedder_with_a_backlog_fires_an_alert_that_ends_at_its_return(
     stream: Stream, watch: Start
 ):
     worker = stream.start(2)
@@ -62,7 +62,7 @@ def test_a_stopped_embedder_with_a_backlog_is_told_and_so_is_its_return(
     stream.wait_complete()
 
 
-def test_fewer_than_100_vectors_a_minute_with_a_backlog_are_told_though_nothing_is_down(
+def test_fewer_than_100_vectors_a_minute_with_a_backlog_fire_an_alert_although_no_service_is_down(
     stream: Stream, watch: Start
 ):
     stream.ollama.text_s = SLOW_S
@@ -88,7 +88,7 @@ def test_few_vectors_without_a_backlog_wake_nobody(stream: Stream, watch: Start)
     assert not any(m["title"].startswith("ALERT: Only") for m in watching.channel.messages)
 
 
-def test_a_killed_worker_is_told_and_so_is_its_return(stream: Stream, watch: Start):
+def test_a_killed_worker_fires_an_alert_that_ends_at_its_return(stream: Stream, watch: Start):
     port = free_port()
     worker = stream.start(STATUS_PORT=str(port))
     worker.wait_started()

@@ -1,6 +1,6 @@
 """Several processes over a real Kafka, started as pods are: a name, a hosts file, a volume each.
 
-The embedder stands in, so that it is known how long it takes.
+The embedder is a fake, so that its duration is known.
 """
 
 from __future__ import annotations
@@ -155,6 +155,6 @@ def test_a_store_that_lies_on_two_volumes_is_refused_until_it_is_gathered(stream
     assert set(stream.rag.counts.values()) == {1}, "no page was done twice"
 
 
-def test_more_workers_than_partitions_are_said_at_start(stream: RealStream):
+def test_more_workers_than_partitions_are_reported_at_the_start(stream: RealStream):
     for pod in stream.start_pods(2, workers=4):
         pod.wait_for("more workers than partitions: 2 of 8 read nothing")

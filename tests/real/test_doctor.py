@@ -76,7 +76,7 @@ def test_the_limits_of_both_topics_are_read_and_judged(topic: str) -> None:
         assert any(c == check and r == result and words in f for c, r, f in reported), reported
 
 
-def test_a_topic_that_is_not_there_is_told_and_not_made(topic: str) -> None:
+def test_a_missing_topic_is_reported_and_not_created(topic: str) -> None:
     missing = f"{topic}.no"
     for _ in range(2):
         findings = check_kafka(KafkaConfig(BROKER, topic=missing), f"{missing}.dlq", workers=1)
@@ -84,7 +84,7 @@ def test_a_topic_that_is_not_there_is_told_and_not_made(topic: str) -> None:
 
 
 @pytest.mark.parametrize(("ahead_s", "result"), [(20, "warning"), (3600, "bad")])
-def test_events_from_the_future_are_told(topic: str, ahead_s: int, result: str) -> None:
+def test_events_from_the_future_are_reported(topic: str, ahead_s: int, result: str) -> None:
     _settled(topic)
     producer = Producer({"bootstrap.servers": BROKER})
     at_ms = int((time.time() + ahead_s) * 1000)

@@ -119,7 +119,7 @@ def test_records_deleted_while_the_worker_is_held_up_are_read_over(topic):
         assert process.offsets()[0] == (0, 70)
 
 
-def test_a_topic_made_anew_while_stopped_is_read_from_its_beginning(topic):
+def test_a_topic_recreated_while_stopped_is_read_from_its_beginning(topic):
     topic.fill(50)
     with process_of(topic) as process:
         process.read(50)
@@ -138,7 +138,7 @@ def test_a_topic_made_anew_while_stopped_is_read_from_its_beginning(topic):
 
 
 @pytest.mark.parametrize("after", [20, 90], ids=["shorter", "longer"])
-def test_a_topic_made_anew_while_running_is_read_from_its_beginning(topic, after):
+def test_a_topic_recreated_while_running_is_read_from_its_beginning(topic, after):
     topic.fill(50)
     with process_of(topic) as process:
         process.read(50)
@@ -206,7 +206,7 @@ def test_transaction_markers_leave_no_lag(topic):
         process.poll_until(lambda: process.lag() == {"0": 0, "1": 0, "2": 0})
 
 
-def test_a_killed_broker_is_lived_through(topic, kafka_server):
+def test_the_source_survives_a_killed_broker(topic, kafka_server):
     topic.fill(1000)
     with process_of(topic) as process:
         process.read(1000)
@@ -247,7 +247,7 @@ def test_the_dead_letter_topic_is_made_where_it_is_missing(topic):
     topic.admin.delete_topics([name])[name].result(10)
 
 
-def test_a_letter_too_large_for_its_topic_goes_without_its_value_and_spares_the_others():
+def test_a_dead_letter_too_large_for_its_topic_is_sent_without_its_value_and_the_others_are_complete():
     topic = Topic(1, **{"max.message.bytes": "10000"})
 
     async def use(producer: DeadLetterProducer) -> None:

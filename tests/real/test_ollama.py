@@ -51,14 +51,14 @@ def test_vectors_have_768_numbers_and_unit_length_by_both_paths_and_the_same_dir
         assert math.dist(one, other) < 1e-5
 
 
-def test_a_missing_model_is_told_with_the_command_that_brings_it():
+def test_a_missing_model_is_reported_with_the_command_that_pulls_it():
     for ask in (lambda c: c.check(), lambda c: c.embed(["a"], timeout_s=30, truncate=False)):
         with pytest.raises(ConfigurationError, match="no model surely-not-there") as caught:
             using(client_of("surely-not-there"), ask)
         assert "ollama pull surely-not-there" in caught.value.remedy
 
 
-def test_a_text_that_is_too_long_is_told_apart_and_can_be_cut():
+def test_a_text_that_is_too_long_is_recognised_and_can_be_cut():
     long = "a sentence of some words. " * 2000  # 0.24 cannot cut texts with capitals
     with pytest.raises(TextTooLongError):
         vectors_of(client_of(), ["short", long])

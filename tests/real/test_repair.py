@@ -1,4 +1,4 @@
-"""Audit, backfill and search with a real Kafka and a real Ollama; Stargate stands in."""
+"""Audit, backfill and search with a real Kafka and a real Ollama; Stargate is a fake."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class Run:
     Args:
         stream: The fakes, and a directory for the store.
         kafka: The broker among the fakes.
-        checkout: Where the version lies.
+        checkout: The directory of the version.
         flow: The module of its dataflow.
     """
 

@@ -38,16 +38,14 @@ FROZEN_S = 8.0
 
 
 @pytest.mark.parametrize("name", ["embedder", "stargate"])
-def test_each_fault_of_a_service_is_named_and_heals(stream: Stream, name: str) -> None:
+def test_the_stream_names_each_fault_of_a_service_and_recovers(stream: Stream, name: str) -> None:
     worker = process_first_pages(stream, code=SHORT_LIMITS)
     check_faults(stream, worker, name, faults_of(stream, name))
     worker.stop()
 
 
 @pytest.mark.parametrize("bulk", ["graphql", "custom"])
-def test_each_fault_of_writing_many_rows_at_once_is_named_and_heals(
-    stream: Stream, bulk: str
-) -> None:
+def test_the_stream_names_each_fault_of_bulk_writes_and_recovers(stream: Stream, bulk: str) -> None:
     worker = process_first_pages(
         stream, STARGATE_BULK=bulk, STARGATE_BULK_URL=stream.stargate.bulk_url
     )
@@ -157,7 +155,7 @@ def test_records_deleted_before_they_were_read_are_reported_as_lost(
 
 @pytest.mark.parametrize("store", [True, False])
 @pytest.mark.parametrize("running", [True, False])
-def test_a_topic_that_is_made_anew_is_read_from_its_beginning(
+def test_a_recreated_topic_is_read_from_its_beginning(
     stream: Stream, kafka: RealKafka, store: bool, running: bool
 ) -> None:
     worker = process_first_pages(stream, store=store)

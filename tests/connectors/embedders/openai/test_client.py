@@ -72,7 +72,7 @@ def test_the_endpoint_is_found_from_any_url_that_people_give(given, endpoint):
     assert endpoint_of(given) == endpoint
 
 
-def test_a_client_asks_openai_itself_unless_told_otherwise_and_shows_no_key():
+def test_the_default_url_is_openai_s_own_and_no_key_is_shown():
     client: EmbedderClient = OpenAIClient(HttpClient(), "", KEY, MODEL, 768)
     assert client.name == "https://api.openai.com:443"
     assert KEY not in repr(client)

@@ -6,10 +6,11 @@ from yarl import URL
 
 
 def address_of(url: str) -> str:
-    """The scheme, host and port of a URL, without its login, path and query."""
+    """The scheme, host and port of a URL, without its login, path and query; a URL, too."""
     try:
         parsed = URL(url, encoded=True)
-        address = f"{parsed.scheme}://{parsed.host}:{parsed.port}"
+        host = f"[{parsed.host}]" if ":" in (parsed.host or "") else parsed.host  # IPv6
+        address = f"{parsed.scheme}://{host}:{parsed.port}"
     except ValueError:  # the URL or its port is malformed
         return "the address"
     return address if parsed.host else "the address"

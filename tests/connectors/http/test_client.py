@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from connectors.core.errors import ConfigurationError, TransientError
 from connectors.http.address import address_of
@@ -537,3 +538,9 @@ def test_address_of_accepts_any_text(url):
 
 def test_an_address_contains_no_secret():
     assert address_of("https://user:secret@host/path?key=secret#secret") == "https://host:443"
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8082", "http://[2001:db8::5]/v2", "https://host/"])
+def test_address_of_a_url_is_a_url_with_the_same_host_and_port(url: str) -> None:
+    address = URL(address_of(url))
+    assert (address.host, address.port) == (URL(url).host, URL(url).port)

@@ -100,11 +100,14 @@ def prepare_store(launch: Launch) -> None:
         delete_uncommitted_snapshots(directory)
         _limit_cache(directory)
     except (sqlite3.Error, OSError) as error:
-        raise RecoveryError(
-            f"the recovery store {directory} cannot be opened: {error}; check that no other "
-            "process has it open and that its disk has space, or restore the whole store from a "
-            "backup"
-        ) from None
+        raise _open_error(directory, error) from None
+
+
+def _open_error(directory: Path, error: Exception) -> RecoveryError:
+    return RecoveryError(
+        f"the recovery store {directory} cannot be opened: {error}; check that no other process "
+        "has it open and that its disk has space, or restore the whole store from a backup"
+    )
 
 
 def _limit_cache(directory: Path) -> None:
@@ -184,7 +187,7 @@ def _check_partitions(directory: Path, launch: Launch) -> None:
     if files and CAN_READ_PARTITIONS:
         _check_complete(directory, [read_partition(file) for file in files])
         _check_buckets(files)
-        _check_layouts(files)
+        _check_layouts(directory, files)
 
 
 def read_partition(file: Path) -> tuple[int, int]:
@@ -240,10 +243,12 @@ def _check_buckets(files: Iterable[Path]) -> None:
             raise RecoveryError(str(incompatible))
 
 
-def _check_layouts(files: Iterable[Path]) -> None:
+def _check_layouts(directory: Path, files: Iterable[Path]) -> None:
     """Reject a store whose snapshots have another layout."""
     try:
         check_layouts(files)
+    except sqlite3.Error as error:
+        raise _open_error(directory, error) from None
     except IncompatibleRecoveryStoreError as error:
         raise RecoveryError(str(error)) from None
 

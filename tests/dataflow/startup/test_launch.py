@@ -234,6 +234,13 @@ def test_a_partition_with_unreadable_snapshots_is_reported(tmp_path):
         check_recovery_store(Launch(recovery_dir=tmp_path))
 
 
+def test_a_store_with_unreadable_epochs_is_reported(tmp_path):
+    with closing(sqlite3.connect(store(tmp_path) / "part-1.sqlite3")) as database, database:
+        database.execute("DROP TABLE fronts")
+    with pytest.raises(RecoveryError, match="cannot be opened: no such table: fronts"):
+        check_recovery_store(Launch(recovery_dir=tmp_path))
+
+
 def test_partitions_of_different_stores_are_rejected(tmp_path):
     store(tmp_path / "other", 3)
     (tmp_path / "other" / "part-1.sqlite3").replace(store(tmp_path) / "part-1.sqlite3")

@@ -63,7 +63,7 @@ class Assignment:
 
 
 class Assignments:
-    """The partitions that assignment consumer reads.
+    """The partitions that one consumer reads.
 
     Args:
         topic: The topic.

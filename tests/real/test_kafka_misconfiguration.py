@@ -47,7 +47,7 @@ ROWS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "plaintext client, TLS listener": (TLS_BROKER, {}, "that port speaks TLS", "kafka+ssl://"),
     "TLS client, plaintext listener": (BROKER, TLS, "does not speak TLS", "KAFKA_BROKER"),
     "no CA": (TLS_BROKER, {"tls": True}, "is not trusted", "KAFKA_CA_FILE"),
-    "another host name": (other_name(TLS_BROKER), TLS, "names another host", "KAFKA_BROKER"),
+    "another host name": (other_name(TLS_BROKER), TLS, "for another host name", "KAFKA_BROKER"),
     "CA file missing": (
         TLS_BROKER,
         {"tls": True, "ca_file": "/no/such/ca.pem"},

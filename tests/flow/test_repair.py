@@ -167,7 +167,7 @@ def test_the_steps_of_docs_models_change_the_model_in_place(stream: Stream) -> N
     eventually(lambda: vectors.text("page 1", "model") == new, DONE_S)
     mixed = run(stream, "search", "page number 7", "--json", **settings)
     assert json.loads(mixed.stdout)["compared"] == 1
-    assert "59 rows skipped: their vectors are of another model" in mixed.stderr
+    assert "59 rows skipped: their vectors were made by another model" in mixed.stderr
     assert audit(stream, code=1, **settings)["found"]["other-model"] == 59
 
     done = run(stream, "backfill", "--skew", "0", **settings)

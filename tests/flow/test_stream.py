@@ -200,6 +200,7 @@ def test_a_topic_of_schema_registry_frames_stalls_the_stream_until_a_valid_event
     stream.kafka.flush()
     worker = stream.start()
     worker.wait_for(r"waiting .*schema-registry frames.*JsonConverter")
+    worker.wait_for("status port")
     assert "kafka" in worker.stalled()
     assert not stream.dead_letters()
     stream.feed(20)

@@ -1,1 +1,1 @@
-"""What the stream does, one file a step, in the order of the graph."""
+"""What the stream does: its steps, its events, its settings, and how it starts."""

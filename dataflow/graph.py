@@ -32,10 +32,12 @@ from dataflow.steps.filter import Filter
 from dataflow.steps.window import WindowStep
 
 FLOW_ID = "pages"
-STORE_STEP = "stargate"
-"""The id of the store's step, whatever the store is: flow and step ids are keys of the recovery
-store."""
+SOURCE_STEP = "kafka"
+WINDOW_STEP = "window"
+STORE_STEP = "stargate"  # whatever the store is
 RAG_STEP = "rag"
+DEAD_LETTERS_STEP = "dead_letters"
+"""Flow and step ids are keys of the recovery store: a step whose id changes loses its snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +68,17 @@ def build(parts: StreamParts) -> Dataflow:
     decode = Decode(parts.tracker, parts.metrics, parts.shutdown)
     keep_changes = Filter(parts.tracker, parts.metrics, parts.shutdown)
     flow = Dataflow(FLOW_ID)
-    items = op.input("kafka", flow, parts.source)
+    items = op.input(SOURCE_STEP, flow, parts.source)
     decoded = op.flat_map_batch("decode", items, decode)
     branched = op.branch("is_undecodable", decoded, _is_dead_letter)
     changes = op.flat_map_batch("filter", branched.falses, keep_changes)
-    outcomes = op.stateful_batch("window", changes, parts.window)
+    outcomes = op.stateful_batch(WINDOW_STEP, changes, parts.window)
     for output in parts.outputs:
         op.output(output.step_id, outcomes, _vector_sink(output, parts))
     refused = op.filter_map("refused", outcomes, _dead_letters_in)
     undecodable = op.map("by_partition", branched.trues, _by_partition)
     dead_letters = op.merge("all_refused", refused, undecodable)
-    op.output("dead_letters", dead_letters, _dead_letter_sink(parts))
+    op.output(DEAD_LETTERS_STEP, dead_letters, _dead_letter_sink(parts))
     return flow
 
 

@@ -1,4 +1,4 @@
-"""What the stream stands on, opened from the settings: clients, outputs, context."""
+"""Builds the stream's components from the settings: clients, outputs, source, batcher."""
 
 from __future__ import annotations
 
@@ -7,34 +7,26 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 import stamina
-from pydantic import SecretStr
 
 from connectors.core.records import DeadLetter, PageVector
-from connectors.core.services import Service
 from connectors.delivery.acknowledgement import Acknowledgement, DeadLetterWriter
 from connectors.delivery.backpressure import Backpressure
 from connectors.delivery.outputs import Output, OutputCounts
 from connectors.delivery.write_queue import WriteQueue
-from connectors.embedders.base import EmbedderClient
 from connectors.embedders.batching.batch_queue import WindowLimits
 from connectors.embedders.batching.batcher import Batcher
 from connectors.embedders.cache import VectorCache
 from connectors.embedders.endpoint import CONCURRENCY
 from connectors.embedders.endpoint_pool import EndpointPool
 from connectors.embedders.failover import Failover
-from connectors.embedders.ollama.client import OllamaClient
 from connectors.embedders.openai.client import CONCURRENCY as OPENAI_CONCURRENCY
-from connectors.embedders.openai.client import OpenAIClient
-from connectors.embedders.service import SERVICE as EMBEDDER
 from connectors.embedders.text_rules import TextRules
 from connectors.http.address import address_of
 from connectors.http.client import HttpClient
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.dead_letters.producer import DeadLetterProducer
-from connectors.kafka.dead_letters.service import SERVICE as DEAD_LETTERS
 from connectors.kafka.metadata_monitor import MetadataMonitor
 from connectors.kafka.offset_committer import OffsetCommitter
-from connectors.kafka.service import SERVICE as KAFKA
 from connectors.kafka.source import PagesSource, SourceContext
 from connectors.kafka.topic_validation import TopicValidation
 from connectors.observability import logs
@@ -44,10 +36,16 @@ from connectors.rag.notifier import RagNotifier
 from connectors.rag.service import SERVICE as RAG
 from connectors.runtime import crash_report
 from connectors.runtime.tuning.epoch_schedule import EpochSchedule
-from connectors.stores.base import Retry, VectorStore, VectorWriter, once
-from connectors.stores.stargate.config import StargateConfig
-from connectors.stores.stargate.service import SERVICE as STARGATE
-from connectors.stores.stargate.store import StargateStore
+from connectors.stores.base import VectorStore, VectorWriter
+from dataflow.clients import (
+    embedding_clients,
+    kafka_config,
+    openai_client,
+    secret_text,
+    services_with,
+    text_rules,
+    vector_store,
+)
 from dataflow.config.settings import Settings
 from dataflow.events.decoder import decode
 from dataflow.graph import RAG_STEP, STORE_STEP, StreamParts
@@ -58,12 +56,9 @@ from dataflow.steps.window import WindowStep
 
 _OPENAI = "OPENAI_MODEL and OPENAI_URL"
 
-STORES = (STARGATE,)
-"""Every store that the program can write to."""
-
 
 def open_all(settings: Settings, launch: Launch, recent_events: RecentEvents) -> StreamParts:
-    """Make everything that the graph is built of; no service is asked for anything yet."""
+    """Build everything that the graph needs; contacts no service."""
     http = HttpClient(settings.http_ca_file)
     store = vector_store(settings, http)
     services = services_with(store.service)
@@ -104,91 +99,6 @@ def open_all(settings: Settings, launch: Launch, recent_events: RecentEvents) ->
     return parts
 
 
-def kafka_config(settings: Settings) -> KafkaConfig:
-    """How Kafka is reached, as the settings say."""
-    return KafkaConfig(
-        settings.brokers,
-        topic=settings.kafka_topic,
-        group=settings.kafka_group,
-        tls=settings.kafka_tls,
-        ca_file=_path(settings.kafka_ca_file),
-        username=settings.kafka_username,
-        password=_plain(settings.kafka_password),
-        sasl_mechanism=settings.sasl_mechanism,
-        options=settings.kafka_options,
-    )
-
-
-def embedding_clients(settings: Settings, http: HttpClient) -> list[EmbedderClient]:
-    """The embedder's endpoints: one for each URL, or OpenAI's one."""
-    if settings.embed_provider == "openai":
-        return [_openai_client(settings, http)]
-    dimensions, key = settings.embed_dimensions, _plain(settings.embed_api_key)
-    return [
-        OllamaClient(http, url, settings.embed_model, dimensions, key)
-        for url in settings.embed_endpoints
-    ]
-
-
-def _openai_client(settings: Settings, http: HttpClient) -> OpenAIClient:
-    return OpenAIClient(
-        http,
-        settings.openai_url,
-        _plain(settings.openai_api_key),
-        settings.openai_model,
-        settings.embed_dimensions,
-    )
-
-
-def text_rules(settings: Settings) -> TextRules:
-    """How texts are prepared, as far as the settings decide it."""
-    is_openai = settings.embed_provider == "openai"
-    return TextRules(
-        model=settings.openai_model if is_openai else settings.embed_model,
-        prefix=settings.embed_prefix,
-        lowercase=settings.embed_lowercase == "on",
-        long_pages=settings.long_pages,
-    )
-
-
-def vector_store(settings: Settings, http: HttpClient, retry: Retry = once) -> VectorStore:
-    """The store that the settings select; the only place that knows which stores there are.
-
-    Args:
-        settings: The settings in force.
-        http: The HTTP client; the caller closes it.
-        retry: Repeats the commands' reads while the store is unavailable.
-    """
-    config = StargateConfig(
-        url=settings.stargate_url,
-        keyspace=settings.stargate_keyspace,
-        vectors=settings.stargate_table,
-        pages=settings.stargate_pages_table,
-        model_column=settings.stargate_model_column,
-        token=_plain(settings.stargate_auth_token) or "",
-        username=settings.stargate_username,
-        password=_plain(settings.stargate_password),
-        auth_url=settings.stargate_auth_url,
-        bulk=settings.stargate_bulk,
-        bulk_rows=settings.stargate_bulk_rows,
-        bulk_url=settings.stargate_bulk_url,
-        graphql_url=settings.stargate_graphql_url,
-        concurrency=settings.stargate_concurrency,
-    )
-    return StargateStore(config, http, retry)
-
-
-def services_with(store: Service) -> tuple[Service, ...]:
-    """Every service that a stream with this store talks to."""
-    return (KAFKA, EMBEDDER, store, RAG, DEAD_LETTERS)
-
-
-def dead_letter_reasons() -> list[str]:
-    """Every reason that a dead letter can have, whatever the store is."""
-    services = [service for store in STORES for service in services_with(store)]
-    return list(dict.fromkeys(reason for service in services for reason in service.reasons))
-
-
 def _source_context(
     process: Process, config: KafkaConfig, monitor: MetadataMonitor, backpressure: Backpressure
 ) -> SourceContext:
@@ -209,7 +119,7 @@ def _source_context(
 def _outputs(
     process: Process, store: VectorStore, writer: VectorWriter, delivery: Acknowledgement
 ) -> tuple[Output, ...]:
-    """The outputs of a page: the only place that states which there are."""
+    """Return the outputs of a page; no other place lists them."""
     settings, loop = process.settings, process.event_loop
     notifier = _rag(process)
     return (
@@ -292,10 +202,10 @@ def _primary(process: Process) -> EndpointPool:
 
 
 def _fallback(process: Process, primary: EndpointPool) -> Failover:
-    """OpenAI in Ollama's place; prefix and lower-casing are for Ollama's model alone."""
+    """Return the fallback: OpenAI, without the prefix and lower-casing of Ollama's model."""
     settings = process.settings
-    provider = EndpointPool(
-        [_openai_client(settings, process.http)],
+    pool = EndpointPool(
+        [openai_client(settings, process.http)],
         TextRules(settings.openai_model, long_pages=settings.long_pages),
         cache=VectorCache(settings.cache_pages, process.metrics),
         chosen_by=_OPENAI,
@@ -303,7 +213,7 @@ def _fallback(process: Process, primary: EndpointPool) -> Failover:
         first_index=len(primary.endpoints),
         concurrency=settings.embed_concurrency or OPENAI_CONCURRENCY,
     )
-    return Failover(provider, primary, settings.embed_fallback_after, process.metrics)
+    return Failover(pool, primary, settings.embed_fallback_after, process.metrics)
 
 
 def _rag(process: Process) -> RagNotifier:
@@ -313,7 +223,7 @@ def _rag(process: Process) -> RagNotifier:
         process.stalls,
         process.metrics,
         settings.rag_refresh_url,
-        _plain(settings.rag_auth_token),
+        secret_text(settings.rag_auth_token),
         settings.rag_timeout,
         settings.rag_concurrency,
     )
@@ -323,15 +233,15 @@ def _page(row: PageVector) -> str:
     return row.page_id
 
 
-def _origin(letter: DeadLetter) -> str:
-    return letter.record.origin
+def _origin(dead_letter: DeadLetter) -> str:
+    return dead_letter.record.origin
 
 
 def _start_background(
     process: Process, context: SourceContext, batcher: Batcher, writer: VectorWriter
 ) -> None:
-    """Start what runs beside the graph, and say how the process ends."""
-    stamina.instrumentation.set_on_retry_hooks([])  # `Stalls` says it, once a minute
+    """Start what runs beside the graph, and register what runs when the process ends."""
+    stamina.instrumentation.set_on_retry_hooks([])  # `Stalls` reports retries, once a minute
     shutdown = process.shutdown
     shutdown.install()
     crash_report.install()
@@ -371,11 +281,3 @@ def _log_start(process: Process, store: VectorStore) -> None:
         )
     for given, meant in settings.unknown_names():
         log.warning("unknown setting", name=given, meant=meant)
-
-
-def _plain(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None
-
-
-def _path(path: object) -> str | None:
-    return str(path) if path else None

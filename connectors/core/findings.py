@@ -18,7 +18,7 @@ class Finding:
 
     Attributes:
         check: What was checked: the service, and which part of it.
-        result: `good`; `warning`: the stream runs, but not as it could; `bad`: it does not run.
+        result: `good`; `warning`: the stream runs, but degraded; `bad`: it does not run.
         found: What the check saw, in one sentence.
         remedy: What to do; empty if there is nothing to do.
     """
@@ -35,7 +35,7 @@ def good(check: str, found: str) -> Finding:
 
 
 def warning(check: str, found: str, remedy: str) -> Finding:
-    """A finding with which the stream runs, but not as it could."""
+    """A finding with which the stream runs, but degraded."""
     return Finding(check, "warning", found, remedy)
 
 

@@ -91,7 +91,7 @@ OTHER_SPACE = "other-space"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that the stream gives up, and why.
+    """A record that the stream cannot process, with the reason.
 
     Attributes:
         record: The original record.

@@ -1,6 +1,6 @@
 """What a system that the stream talks to is called, counts and shows.
 
-Each system declares its own `Service` in its own folder; `dataflow.wiring` registers them.
+Each system declares its own `Service` in its own folder; `dataflow.clients` lists them.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Acknowledgement:
             self._measure_freshness(row.record, row.written_us)
 
     async def dead_letter_done(self, dead_letter: DeadLetter, _: Rejection | None) -> None:
-        """End a dead letter; its topic rejects none."""
+        """Settle a confirmed dead letter; the dead-letter topic rejects none."""
         self._tracker.settled(dead_letter.record)
 
     def _measure_freshness(self, record: Record, written_us: int | None) -> None:

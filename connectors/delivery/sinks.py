@@ -124,7 +124,7 @@ class VectorSink(QueueSink[PageVector]):
 
     An epoch ends while rows are in flight: its snapshot holds them, and a restart sends them again.
     Waiting for them would leave the service idle at the end of each epoch, for the time of a
-    request. Only in an epoch that ends with a `FlushMarker` the sink waits.
+    request. The sink waits only in an epoch that ends with a `FlushMarker`.
 
     Args:
         name: The name of the step, for messages.

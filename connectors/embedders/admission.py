@@ -1,8 +1,8 @@
 """The check that a vector may be stored: it has the right size and unit length.
 
 ValueError
-└── InvalidVectorError
-└── DimensionMismatchError
+└── InvalidVectorError              the embedder's result is no vector
+└── DimensionMismatchError      it has another size than EMBED_DIMENSIONS
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The interface of an embedder: texts in, admitted vectors out.
 
 RejectedError
-└── TextTooLongError            the text is longer than the model's context
+└── TextTooLongError        the text is longer than the model's context
 """
 
 from __future__ import annotations

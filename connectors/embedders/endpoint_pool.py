@@ -27,7 +27,7 @@ _CONTEXT_TOKENS = 2048
 
 
 class EndpointPool:
-    """Endpoints of one model, whose vectors compare with each other.
+    """Endpoints of one model; their vectors are comparable.
 
     Used on the event loop only; other threads may read `rules` and `model_info`.
 

@@ -85,7 +85,7 @@ class Failover:
         self._pages_before = 0
 
     def halt(self) -> None:
-        """Switch no more."""
+        """Stop switching."""
         self._halted = True
 
     async def watch(

@@ -1,4 +1,4 @@
-"""Retries without an end, with back-off, jitter and Retry-After."""
+"""Retries indefinitely, with back-off, jitter and Retry-After."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Timeouts:
             self._set_timer(expires_at)
 
     def stop(self, request: Expiring) -> None:
-        """Stop the timeout of a request, which is over."""
+        """Cancel the timeout of a finished request."""
         self._expires_at.pop(request, None)
 
     def _set_timer(self, at: float) -> None:

@@ -105,7 +105,7 @@ class Assignments:
         self.has_waiting = True
 
     def remove(self, partition: int) -> None:
-        """Read a partition no longer."""
+        """Stop reading a partition."""
         del self._assignments[partition]
 
     def positions(self) -> dict[int, Position]:

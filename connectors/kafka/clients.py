@@ -1,4 +1,4 @@
-"""Opens the clients of librdkafka; all report their errors to one monitor."""
+"""Opens the stream's clients of librdkafka; all report their errors to one monitor."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError
 from connectors.kafka.config import KafkaConfig
 
 Weight = Literal["sure", "passing", "hint"]
-"""How much an error says about its cause.
+"""How certain the cause of an error is.
 
 `sure`: it is reported at once. `passing`: a restarting broker causes it too, so the remedy is
 reported only if the error lasts. `hint`: the end of an idle connection looks the same, so it counts
@@ -31,7 +31,7 @@ class ErrorMessage:
     Attributes:
         reason: What happened.
         remedy: What to do; empty where waiting may be enough.
-        weight: How much the error says about its cause.
+        weight: How certain the cause is.
         repeats: How often a passing error or a hint must occur before it is reported.
     """
 
@@ -52,7 +52,7 @@ class ErrorRule:
         pattern: The regular expression that librdkafka's text matches.
         reason: What happened (template).
         remedy: What to do (template).
-        weight: How much the error says about its cause.
+        weight: How certain the cause is.
         repeats: How often it must occur before it is reported.
         login: Whether the rule is only for clients with (True) or without (False) a login.
     """

@@ -119,7 +119,10 @@ class OffsetCommitter:
 
 def _remedy(code: int) -> str:
     if code in _MEMBER_ERRORS:
-        return "another program is a member of the group: set KAFKA_GROUP to an own group"
+        return (
+            "another program is a member of the group: "
+            "set KAFKA_GROUP to a group that no other program uses"
+        )
     return "none: the commit is retried each second"
 
 

@@ -4,7 +4,7 @@ With a wrong topic or converter every event is undecodable. That is a wrong setu
 the whole topic into dead letters. So the source holds events back until one of them is decoded:
 
 - Fewer than `LIMIT` undecodable events are emitted after `HOLD_S`.
-- `LIMIT` undecodable events stop the reading. They are not emitted, and positions do not move.
+- After `LIMIT` undecodable events, reading stops. They are not emitted, and positions do not move.
 - Schema-registry frames alone are held back without a time limit: their first byte shows the setup.
 
 An event that is decoded here is emitted in its decoded form, so that no event is decoded twice.

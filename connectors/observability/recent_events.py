@@ -83,7 +83,7 @@ class RecentEvents:
                 del self._events[next(iter(self._events))]
 
     def add_log_line(self, line: Mapping[str, object]) -> None:
-        """Add a log line if it is a warning or worse; it must not contain secrets any more."""
+        """Add a log line if it is a warning or worse; secrets must already be redacted."""
         level = str(line.get("level", ""))
         if level not in ("warning", "error", "critical"):
             return

@@ -81,7 +81,7 @@ class Stalls:
             service: The service.
             reason: What happened.
             remedy: What a person can do about it.
-            at_once: Log the stall although it has only begun (it will not end by itself).
+            at_once: Log the stall at once; it does not end by itself.
             lasted_s: Seconds for which the service had been silent at this failure.
         """
         reason = logs.redact(reason)  # the status port shows it

@@ -180,7 +180,7 @@ class RagNotifier:
         self._probe.stop()
 
     def _abandon(self, page_id: str, body: bytes, error: RetryableError | None) -> Rejection:
-        """Give up a notification after its attempts, or without one while the circuit is open.
+        """Give up a notification: after its last attempt, or at once while the circuit is open.
 
         Args:
             page_id: Its page.

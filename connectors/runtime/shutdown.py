@@ -98,7 +98,7 @@ class Shutdown:
                 return
             self.stopping.set()
         threading.Thread(target=self._watchdog, name="watchdog", daemon=True).start()
-        self._call_each(self._on_stop, "at the stop")
+        self._call_each(self._on_stop, "a stop callback failed")
 
     def _watchdog(self) -> None:
         time.sleep(self._watchdog_s)
@@ -144,7 +144,7 @@ class Shutdown:
     def end(self) -> None:
         """Run the final steps, when the process ends in order."""
         steps, self._final_steps = self._final_steps, []
-        self._call_each(steps, "at the end")
+        self._call_each(steps, "a final step failed")
 
     def end_process(self) -> None:
         """Run the final steps and end the process here; called at the interpreter's exit.

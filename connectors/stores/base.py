@@ -9,8 +9,8 @@ A store holds two tables. The stream writes vectors; the commands read pages and
     ├── nearest()                            the stored vectors nearest to one
     └── check(), describe()                  the doctor's findings
 
-A new store is a new folder beside `stargate/`: a `Service`, a subclass of `VectorStore`, and one
-line in `dataflow.wiring`.
+A new store is a new folder beside `stargate/` with a `Service` and a subclass of `VectorStore`. Only
+its settings (`dataflow.config`) and its choice (`dataflow.clients.vector_store`) are elsewhere.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class TableReader(Protocol[T]):
         """Make sure that the table has the columns that are read.
 
         Raises:
-            ServiceError: It has not, or the store is unavailable.
+            ServiceError: A column is missing, or the store is unavailable.
         """
         ...
 
@@ -273,7 +273,7 @@ class VectorStore(ABC):
 
     @abstractmethod
     def check_settings(self) -> list[Finding]:
-        """Look for settings that are valid, but hardly intended; sends no request."""
+        """Look for valid settings that are probably a mistake; sends no request."""
 
     @abstractmethod
     async def describe(self) -> list[Finding]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from connectors.core.errors import ConfigurationError, RejectedError, RetryableError, TransientError
 
 FIRST_ROWS = 3
-"""This many different rows rejected before the first one was accepted: the setup is wrong."""
+"""If this many rows are rejected before any is accepted, the setup is wrong."""
 
 ROWS_IN_A_ROW = 20
 """The same limit after rows have been accepted: somebody changed the table, or the service."""

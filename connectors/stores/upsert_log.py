@@ -14,7 +14,7 @@ MAX_ID_CHARS = 60
 
 
 class UpsertLog:
-    """Logs acknowledged rows; sums them up if there are more than one call per second.
+    """Logs acknowledged rows; combines the calls within one second into one line.
 
     Used on the event loop only.
 

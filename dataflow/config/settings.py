@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     truncate or refuse (dead letter)."""
     embed_fallback: Annotated[Literal["none", "openai"], Lower] = "none"
     """Service that embeds while Ollama is unavailable: none (the stream waits) or openai. Replay
-    the pages of openai afterwards, because its vectors do not compare with Ollama's."""
+    the pages of openai afterwards, because its vectors cannot be compared with Ollama's."""
     embed_fallback_after: Annotated[float, Field(ge=0)] = 30.0
     """Seconds for which all Ollama servers must fail before the fallback takes over."""
     openai_api_key: Secret | None = None

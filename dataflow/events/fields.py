@@ -13,7 +13,7 @@ ABSENT: Final[Any] = object()
 
 
 class InexactNumberError(Exception):
-    """The page id is a number that a float does not hold as the event has it."""
+    """The page id is a number that a float cannot represent exactly."""
 
 
 def op_of(raw: object, known: dict[str, Op]) -> Op:

@@ -165,7 +165,7 @@ def _snapshot_s(given: int | None, recovery_dir: Path | None) -> int:
 
 
 def _check(launch: Launch) -> None:
-    """Reject values that Bytewax accepts although it then waits for ever."""
+    """Reject values that Bytewax accepts but hangs on."""
     if launch.workers < 1:
         raise LaunchError(f"-w is {launch.workers}; set it to 1 or more")
     if "" in launch.addresses:

@@ -14,14 +14,15 @@ from pathlib import Path
 
 from connectors.delivery import sinks
 from connectors.kafka import source
+from dataflow.graph import RAG_STEP, SOURCE_STEP, STORE_STEP, WINDOW_STEP
 from dataflow.startup.uncommitted_epochs import find_resume_epoch, open_read_only
 from dataflow.steps import window
 
 LAYOUTS = {
-    "kafka": source.LAYOUT,
-    "window": window.LAYOUT,
-    "stargate": sinks.LAYOUT,
-    "rag": sinks.LAYOUT,
+    SOURCE_STEP: source.LAYOUT,
+    WINDOW_STEP: window.LAYOUT,
+    STORE_STEP: sinks.LAYOUT,
+    RAG_STEP: sinks.LAYOUT,
 }
 """By step id, without the id of the flow."""
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from connectors.core.records import FlushMarker
 
 FLUSH_AFTER_S = 1.0
-"""How long after the last page, and how often then, a bucket checks whether all is settled."""
+"""The delay of the first check after the last page, and the interval between checks."""
 
 UNSETTLED_CHECKS = (1, 2, 4, 8, 16, 32)
 UNSETTLED_EVERY = 64

@@ -1,4 +1,4 @@
-"""The decision which change of a page wins: the newest one, whatever order they arrive in.
+"""Decides which change of a page wins: the newest one, whatever order they arrive in.
 
 Each bucket remembers the newest change of each page that went to the outputs. A change that is
 older, or the same again, is stale. A change to the same text is unchanged.

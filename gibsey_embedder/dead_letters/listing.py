@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dataflow.clients import dead_letter_reasons, kafka_config
 from dataflow.config.settings import load_settings
-from dataflow.wiring import dead_letter_reasons, kafka_config
 from gibsey_embedder.dead_letters.reader import (
     DeadLetter,
     Selection,

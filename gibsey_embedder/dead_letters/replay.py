@@ -11,8 +11,8 @@ from rich.progress import Progress
 
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.messages import REPLAY_HEADER, TIMESTAMP_HEADER
+from dataflow.clients import kafka_config
 from dataflow.config.settings import Settings, load_settings
-from dataflow.wiring import kafka_config
 from gibsey_embedder.dead_letters.listing import Page, Reason, Since, dead_letter_table, selection
 from gibsey_embedder.dead_letters.reader import DeadLetter, Selection, read_dead_letters
 from gibsey_embedder.dead_letters.replay_plan import FAILED_AT_HEADER, ReplayPlan, plan_replay

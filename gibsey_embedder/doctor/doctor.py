@@ -21,8 +21,8 @@ from connectors.http.client import HttpClient
 from connectors.observability import logs
 from connectors.observability.redaction import Redactor
 from connectors.stores.base import VectorStore
+from dataflow.clients import embedding_clients, kafka_config, vector_store
 from dataflow.config.settings import Settings, SettingsError, load_settings
-from dataflow.wiring import embedding_clients, kafka_config, vector_store
 from gibsey_embedder.doctor.clock import check_clocks
 from gibsey_embedder.doctor.cluster import check_cluster
 from gibsey_embedder.doctor.embedder import Limits, check_embedders

@@ -20,8 +20,8 @@ from connectors.embedders.base import EmbedderClient
 from connectors.http.client import HttpClient
 from connectors.observability import logs
 from connectors.stores.base import NearestRows, UnaddressableIdError, VectorStore
+from dataflow.clients import embedding_clients, text_rules
 from dataflow.config.settings import Settings, load_settings
-from dataflow.wiring import embedding_clients, text_rules
 from gibsey_embedder.tables.store import check_columns, open_store
 from gibsey_embedder.terminal.options import PAGE_SIZE, AsJson, PageSize, whole_number
 from gibsey_embedder.terminal.printable import printable

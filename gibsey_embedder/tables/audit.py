@@ -17,8 +17,8 @@ from rich.table import Table
 from connectors.core.errors import ServiceError
 from connectors.observability import logs
 from connectors.stores.base import VectorStore
+from dataflow.clients import kafka_config, text_rules
 from dataflow.config.settings import Settings, load_settings
-from dataflow.wiring import kafka_config, text_rules
 from gibsey_embedder.tables.audit_index import AuditIds
 from gibsey_embedder.tables.audit_repair import Repair, Repaired
 from gibsey_embedder.tables.audit_scan import Scan

@@ -15,8 +15,8 @@ from rich.markup import escape
 
 from connectors.observability import logs
 from connectors.stores.base import Page, PageStateError, RowPage, VectorStore
+from dataflow.clients import kafka_config
 from dataflow.config.settings import Settings, load_settings
-from dataflow.wiring import kafka_config
 from gibsey_embedder.tables.backfill_position import FILE, Position, PositionFile, purpose_of
 from gibsey_embedder.tables.store import check_columns, open_store
 from gibsey_embedder.terminal.options import (

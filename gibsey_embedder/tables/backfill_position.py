@@ -9,8 +9,8 @@ from pathlib import Path
 import orjson
 
 from connectors.stores.base import VectorStore
+from dataflow.clients import text_rules
 from dataflow.config.settings import Settings
-from dataflow.wiring import text_rules
 
 FILE = "backfill.json"
 """The name of the file in RECOVERY_DIR."""

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 from connectors.http.client import HttpClient
 from connectors.stores.base import VectorStore
+from dataflow.clients import vector_store
 from dataflow.config.settings import Settings
-from dataflow.wiring import vector_store
 from gibsey_embedder.terminal.retry_policy import RetryPolicy
 
 

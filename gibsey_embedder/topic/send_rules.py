@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from connectors.http.client import HttpClient
+from dataflow.clients import kafka_config
 from dataflow.config.settings import Settings
-from dataflow.wiring import kafka_config
 from gibsey_embedder.terminal.options import MAX_LAG, SKEW_S
 from gibsey_embedder.terminal.retry_policy import RetryPolicy
 from gibsey_embedder.topic.stream_lag import GroupLag, Lag, StatusLag, Throttle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from connectors.observability.metrics import Metrics
-from dataflow.wiring import STORES, dead_letter_reasons, services_with
+from dataflow.clients import STORES, dead_letter_reasons, services_with
 
 
 def test_every_service_has_labels_from_the_start() -> None:

@@ -1,4 +1,4 @@
-"""The decision what caused a failed request: a text, or the embedder.
+"""Decides whether a text or the embedder caused a failed request.
 
 A request that is refused is split in half repeatedly, until the text that the embedder refuses is
 alone in its request. A text whose requests fail again and again is isolated: it is sent alone. The
@@ -31,7 +31,7 @@ MIN_SPLIT_CHARS = 200
 FAILURES_BEFORE_REFUSAL = 8
 """So many requests of a text must fail before the text can be the cause."""
 MIN_FAILING_S = 30.0
-"""So long its requests must fail: a server that restarts recovers earlier."""
+"""Its requests must fail for this long; a server that restarts recovers sooner."""
 REFUSALS_BEFORE_CANARY = 20
 """After so many refused pages in a row, pages are the cause only if a canary is accepted."""
 CANARY_TIMEOUT_S = 30.0

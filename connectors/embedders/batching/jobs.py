@@ -12,7 +12,7 @@ from connectors.embedders.text_rules import TextRules
 ChangeT = TypeVar("ChangeT")
 
 FAILURES_BEFORE_ISOLATION = 3
-"""After so many failed requests a text is sent alone, so that it takes no other text along."""
+"""After this many failed requests, a text is sent alone: it cannot make other texts fail then."""
 
 
 @dataclass(slots=True, eq=False)

@@ -20,7 +20,7 @@ from connectors.http.address import address_of
 from connectors.http.response import Response
 
 QUOTA_PAUSE_S = 60.0
-"""How long an account without credit is left alone: only people can add credit."""
+"""The pause after a quota error, which lasts until somebody adds credit."""
 
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _TOO_LONG = re.compile(

@@ -15,7 +15,7 @@ Headers = list[tuple[str, str | bytes | None]]
 
 
 class Payload(enum.Enum):
-    """How much of the original a dead letter carries: less if the topic refuses its size.
+    """How much of the original a dead letter contains; less if it is too large for the topic.
 
     `ALONE` carries all of it, but in a batch of its own: another message may have been too large.
     """

@@ -75,7 +75,7 @@ class SlotSchedule:
         self._polled_at = self._epoch.now()
 
     def next_poll(self, pause_s: float | None, open_pages: int) -> datetime | None:
-        """Return when Bytewax shall poll the slot again; None: in its next turn.
+        """Return when Bytewax should poll the slot next; None: on its next iteration.
 
         Args:
             pause_s: The pause if there were no epochs; None for Bytewax's next turn.

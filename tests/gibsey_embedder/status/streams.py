@@ -15,7 +15,7 @@ from connectors.observability.recent_events import RecentEvents
 from connectors.observability.stalls import Stalls
 from connectors.rag.service import SERVICE as RAG
 from connectors.stores.stargate.service import SERVICE as STARGATE
-from dataflow.wiring import services_with
+from dataflow.clients import services_with
 from gibsey_embedder.status.view import KafkaStatus, OutputView, StatusView
 
 SERVICES = services_with(STARGATE)

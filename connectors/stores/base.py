@@ -9,8 +9,8 @@ A store holds two tables. The stream writes vectors; the commands read pages and
     ├── nearest()                            the stored vectors nearest to one
     └── check(), describe()                  the doctor's findings
 
-A new store is a new folder beside `stargate/` with a `Service` and a subclass of `VectorStore`. Only
-its settings (`dataflow.config`) and its choice (`dataflow.clients.vector_store`) are elsewhere.
+A new store is a new folder beside `stargate/` with a `Service` and a subclass of `VectorStore`.
+Only its settings (`dataflow.config`) and its choice (`dataflow.clients.vector_store`) are elsewhere.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ A store holds two tables. The stream writes vectors; the commands read pages and
     └── check(), describe()                  the doctor's findings
 
 A new store is a new folder beside `stargate/` with a `Service` and a subclass of `VectorStore`.
-Only its settings (`dataflow.config`) and its choice (`dataflow.clients.vector_store`) are elsewhere.
+Only its settings (`dataflow.config`) and its choice (`dataflow.clients`) are elsewhere.
 """
 
 from __future__ import annotations

@@ -47,10 +47,13 @@ class Acknowledgement:
         if row.other_space:
             detail = f"embedded by the fallback, {row.model}"
             await self._dead_letters.deliver(DeadLetter(row.record, OTHER_SPACE, detail))
-        await self.notification_done(row, rejection)
+        await self._settle(row, rejection)
 
     async def notification_done(self, row: PageVector, rejection: Rejection | None) -> None:
         """End a notification of RAG."""
+        await self._settle(row, rejection)
+
+    async def _settle(self, row: PageVector, rejection: Rejection | None) -> None:
         if rejection is not None:
             dead_letter = DeadLetter(row.record, rejection.reason, rejection.detail)
             await self._dead_letters.deliver(dead_letter)

@@ -15,10 +15,10 @@ from confluent_kafka import KafkaError
 
 from connectors.kafka.config import KafkaConfig
 
-Weight = Literal["sure", "passing", "hint"]
+Certainty = Literal["certain", "transient", "hint"]
 """How certain the cause of an error is.
 
-`sure`: it is reported at once. `passing`: a restarting broker causes it too, so the remedy is
+`certain`: it is reported at once. `transient`: a restarting broker causes it too, so the remedy is
 reported only if the error lasts. `hint`: the end of an idle connection looks the same, so it counts
 only if it repeats without a response in between.
 """
@@ -31,13 +31,13 @@ class ErrorMessage:
     Attributes:
         reason: What happened.
         remedy: What to do; empty where waiting may be enough.
-        weight: How certain the cause is.
-        repeats: How often a passing error or a hint must occur before it is reported.
+        certainty: How certain the cause is.
+        repeats: How often a transient error or a hint must occur before it is reported.
     """
 
     reason: str
     remedy: str = ""
-    weight: Weight = "sure"
+    certainty: Certainty = "certain"
     repeats: int = 3
 
 
@@ -52,7 +52,7 @@ class ErrorRule:
         pattern: The regular expression that librdkafka's text matches.
         reason: What happened (template).
         remedy: What to do (template).
-        weight: How certain the cause is.
+        certainty: How certain the cause is.
         repeats: How often it must occur before it is reported.
         login: Whether the rule is only for clients with (True) or without (False) a login.
     """
@@ -60,7 +60,7 @@ class ErrorRule:
     pattern: str
     reason: str
     remedy: str = ""
-    weight: Weight = "sure"
+    certainty: Certainty = "certain"
     repeats: int = 3
     login: bool | None = None
 
@@ -148,20 +148,20 @@ RULES = (
         pattern=r"Connection refused",
         reason="cannot connect to {broker}: connection refused",
         remedy="start Kafka, or correct KAFKA_BROKER",
-        weight="passing",
+        certainty="transient",
     ),
     ErrorRule(
         pattern=r"Failed to resolve '([^']*)'",
         reason="the host of {match} is not known here",
         remedy="correct KAFKA_BROKER; if the brokers advertise other addresses "
         "(advertised.listeners), this host must resolve them too",
-        weight="passing",
+        certainty="transient",
     ),
     ErrorRule(
         pattern=r"setup timed out|timed out in state CONNECT|Network is unreachable|No route",
         reason="cannot connect to {broker}: no response",
         remedy="check that the network reaches it, or correct KAFKA_BROKER",
-        weight="passing",
+        certainty="transient",
         repeats=1,  # each attempt takes 5 s
     ),
     ErrorRule(
@@ -169,13 +169,13 @@ RULES = (
         reason="{broker} closes the connection before Kafka's first response: that port speaks "
         "TLS, and this client does not",
         remedy="write KAFKA_BROKER=kafka+ssl://host:port, or give the broker's plaintext port",
-        weight="hint",
+        certainty="hint",
     ),
     ErrorRule(
         pattern=r"(?:closed by peer|Broken pipe|reset by peer).*in state UP",
         login=True,
         reason="{broker} closes the connection",
-        weight="hint",
+        certainty="hint",
     ),
     ErrorRule(
         pattern=r"(?:closed by peer|Broken pipe|reset by peer).*in state UP",
@@ -183,7 +183,7 @@ RULES = (
         reason="{broker} closes the connection at the first request: that port requires a login",
         remedy="set KAFKA_USERNAME, KAFKA_PASSWORD and KAFKA_SASL_MECHANISM, "
         "or give a port without SASL in KAFKA_BROKER",
-        weight="hint",
+        certainty="hint",
     ),
     # anything else that a constructor reports
     ErrorRule(
@@ -224,7 +224,7 @@ def _filled_in(rule: ErrorRule, match: re.Match[str], config: KafkaConfig) -> Er
         "text": plain(match.string),
     }
     reason, remedy = rule.reason.format(**fields), rule.remedy.format(**fields)
-    return ErrorMessage(reason, remedy, rule.weight, rule.repeats)
+    return ErrorMessage(reason, remedy, rule.certainty, rule.repeats)
 
 
 def of_code(code: int, config: KafkaConfig) -> tuple[str, ErrorMessage] | None:

@@ -58,7 +58,7 @@ class KafkaErrorMonitor:
         self._clock = clock
         self._lock = threading.Lock()
         self._problems: dict[str, ErrorMessage] = {}
-        self._counts: dict[str, int] = {}  # of passing errors since the last response
+        self._counts: dict[str, int] = {}  # of transient errors since the last response
         self._responded_at = float("-inf")
         self._log = logs.get("kafka")
 
@@ -147,18 +147,18 @@ class KafkaErrorMonitor:
         message = error_messages.explain(text, self._config)
         if message is None:
             return False
-        if message.weight == "sure":
+        if message.certainty == "certain":
             self._report("connection", message)
         elif self._silent_s >= FRESH_S:
             self._count(message)
         return True
 
     def _count(self, message: ErrorMessage) -> None:
-        """Report a passing error or a hint if it repeats."""
+        """Report a transient error or a hint if it repeats."""
         count = self._counts[message.reason] = self._counts.get(message.reason, 0) + 1
         if count >= message.repeats and self._silent_s > LASTING_S:
             self._report("connection", message)
-        elif message.weight == "passing":
+        elif message.certainty == "transient":
             self._report_without_remedy(message.reason)
 
     def _all_down(self) -> None:

@@ -18,9 +18,9 @@ from connectors.kafka.error_messages import ErrorMessage
 T = TypeVar("T")
 
 TIMEOUTS_S = (1.5, 1.5, 3.0)
-"""Timeouts of the attempts; a cause of weight `sure` is final after the first attempt."""
+"""Timeouts of the attempts; a cause of certainty `certain` is final after the first attempt."""
 _CALLBACK_S = 0.3
-_WEIGHTS = ("sure", "passing", "hint")
+_WEIGHTS = ("certain", "transient", "hint")
 
 
 class ErrorListener:
@@ -55,7 +55,7 @@ class ErrorListener:
 
     def cause(self) -> ErrorMessage | None:
         """Return the most certain cause, if possible one with a remedy."""
-        ranked = sorted(self._messages, key=lambda m: (_WEIGHTS.index(m.weight), not m.remedy))
+        ranked = sorted(self._messages, key=lambda m: (_WEIGHTS.index(m.certainty), not m.remedy))
         return ranked[0] if ranked else None
 
     def request(self, send: Callable[[float], T], consumer: Consumer) -> T:
@@ -83,6 +83,6 @@ class ErrorListener:
     def _is_clear(self, attempts: int) -> bool:
         """Whether another attempt is useless; one of several brokers may refuse connections."""
         cause = self.cause()
-        if cause is None or cause.weight == "hint":
+        if cause is None or cause.certainty == "hint":
             return False
-        return cause.weight == "sure" or attempts > 1
+        return cause.certainty == "certain" or attempts > 1

@@ -151,7 +151,8 @@ def _wrapped(error: BaseException) -> BaseException | None:
 def _reason(error: BaseException) -> str:
     """What went wrong, on one line."""
     number = getattr(error, "errno", None)
-    if isinstance(number, int) and number > 0:
+    is_system_error = not isinstance(error, ssl.SSLError)  # OpenSSL has numbers of its own
+    if is_system_error and isinstance(number, int) and number > 0:
         return os.strerror(number)
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())[:200]

@@ -5,6 +5,7 @@ import base64
 import datetime as dt
 import email.utils
 import gzip
+import os
 import shutil
 import socket
 import ssl
@@ -460,6 +461,13 @@ def test_tls_to_a_port_that_speaks_plain_http_is_a_configuration_error(send, ser
     with pytest.raises(ConfigurationError, match="TLS with") as caught:
         send("GET", serve(hello).replace("http:", "https:"))
     assert "http://" in caught.value.remedy
+
+
+def test_a_connection_that_ends_during_the_tls_handshake_is_transient(send, talk):
+    """The message is OpenSSL's. The system's for the same number is `Exec format error`."""
+    with pytest.raises(TransientError, match="cannot connect") as caught:
+        send("GET", talk(reply(b"")).replace("http:", "https:"))
+    assert os.strerror(ssl.SSL_ERROR_EOF) not in caught.value.detail
 
 
 def test_plain_http_to_a_tls_port_that_sends_an_alert_is_a_configuration_error(send, talk):

@@ -12,13 +12,13 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from connectors.core.errors import Rejection
+from connectors.delivery.writer import Writer
 from connectors.runtime.event_loop import EventLoop
 
 Row = TypeVar("Row")
-Row_contra = TypeVar("Row_contra", contravariant=True)
 
 MAX_OPEN_ROWS = 3072
 """Rows of a queue at which the worker that adds more must wait: 30 MB of vectors. The limit is
@@ -28,26 +28,6 @@ one worker waits. In a cluster rows of peers are added."""
 BACKLOG_ROWS = 256
 """Rows that wait besides those of the next requests, so that a fast service always has work: 80 ms
 at 3,000 rows a second. More rows would only make snapshots larger."""
-
-
-class Writer(Protocol[Row_contra]):
-    """A service that accepts rows.
-
-    Attributes:
-        rows_per_request: Most rows of one request.
-        concurrency: Most requests in flight.
-    """
-
-    rows_per_request: int
-    concurrency: int
-
-    async def write(self, rows: Sequence[Row_contra]) -> dict[int, Rejection]:
-        """Write rows; returns when the service has acknowledged or rejected each of them.
-
-        Returns:
-            The rejections, by the index of the row.
-        """
-        ...
 
 
 @dataclass(slots=True)

@@ -20,10 +20,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from connectors.core.errors import Rejection
 from connectors.core.findings import Finding
 from connectors.core.records import PageVector
 from connectors.core.services import Service
+from connectors.delivery.writer import Writer
 from connectors.observability.metrics import Metrics
 from connectors.observability.stalls import Stalls
 
@@ -136,26 +136,11 @@ async def once(attempt: Callable[[], Awaitable[A]], /, remedy: str) -> A:
     return await attempt()
 
 
-class VectorWriter(Protocol):
-    """Writes the stream's rows; `connectors.delivery.write_queue` calls it on the event loop.
+class VectorWriter(Writer[PageVector], Protocol):
+    """Upserts the stream's rows, and deletes those without a vector.
 
     Delivery: at least once.
-
-    Attributes:
-        rows_per_request: The most rows in one call.
-        concurrency: The most calls in flight.
     """
-
-    rows_per_request: int
-    concurrency: int
-
-    async def write(self, rows: Sequence[PageVector]) -> dict[int, Rejection]:
-        """Upsert rows, and delete those without a vector.
-
-        Returns:
-            The rejected rows by their index, once every row is acknowledged or rejected.
-        """
-        ...
 
     def flush(self) -> None:
         """Log what is not logged yet; called at the end of the process."""

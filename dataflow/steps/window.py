@@ -14,7 +14,6 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
 
 from bytewax.operators import StatefulBatchLogic
 from prometheus_client import Counter
@@ -26,9 +25,9 @@ from connectors.core.records import DeadLetter, FlushMarker, Outcome, PageVector
 from connectors.core.snapshot_layout import SnapshotLayout
 from connectors.delivery.backpressure import Backpressure
 from connectors.delivery.outputs import OutputCounts
+from connectors.embedders.batching.interface import JobEmbedder
 from connectors.embedders.batching.jobs import EmbeddingJob
 from connectors.embedders.service import REJECTED
-from connectors.embedders.text_rules import TextRules
 from connectors.observability.metrics import Metrics
 from connectors.runtime.shutdown import Shutdown
 from connectors.runtime.tuning.timer_slack import TimerSlack
@@ -43,20 +42,6 @@ LAYOUT = SnapshotLayout(STATE_VERSION, "buckets", BUCKETS)
 
 HALT_TIMEOUT_S = 60.0
 """Longer than the watchdog waits, because the watchdog ends a process whose embedder hangs."""
-
-
-class Batcher(Protocol):
-    """What the step needs of the batcher."""
-
-    @property
-    def rules(self) -> TextRules | None:
-        """The text rules; None until the embedder has described its model."""
-
-    def submit(self, jobs: list[EmbeddingJob[Change]]) -> None:
-        """Embed pages."""
-
-    def halt(self) -> Any:
-        """Send no further window; the future returned is done when no request is in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +61,7 @@ class WindowStep:
         halt_timeout_s: Seconds that a stop waits for the requests in flight.
     """
 
-    batcher: Batcher
+    batcher: JobEmbedder
     tracker: OffsetTracker
     metrics: Metrics
     shutdown: Shutdown

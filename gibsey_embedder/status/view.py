@@ -8,8 +8,7 @@ from typing import Protocol, TypedDict
 
 from connectors.core.offset_tracker import OffsetTracker
 from connectors.core.services import Service
-from connectors.embedders.endpoint import EndpointStatus
-from connectors.embedders.failover import FallbackStatus
+from connectors.embedders.batching.interface import BatcherStatus
 from connectors.observability.liveness import Liveness
 from connectors.observability.metrics import Metrics
 from connectors.observability.recent_events import RecentEvents
@@ -30,21 +29,6 @@ class KafkaStatus(TypedDict, total=False):
     topic_partitions: int
     partitions: Sequence[int]
     workers: Mapping[int, int]
-
-
-class BatcherView(Protocol):
-    """The batcher, as the status port sees it."""
-
-    @property
-    def queued_texts(self) -> int:
-        """Texts that wait for a window."""
-
-    def endpoints(self) -> Sequence[EndpointStatus]:
-        """The endpoints in use."""
-
-    @property
-    def fallback_status(self) -> FallbackStatus | None:
-        """The state of the fallback; None while it is not in use."""
 
 
 class OpenRows(Protocol):
@@ -125,7 +109,7 @@ class StatusView:
     stalls: Stalls
     tracker: OffsetTracker
     liveness: Liveness
-    batcher: BatcherView
+    batcher: BatcherStatus
     kafka_status: Callable[[], KafkaStatus]
     version: str
     model: str

@@ -13,11 +13,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from typing_extensions import override
+
 from connectors.core.errors import RetryableError, ServiceError
 from connectors.embedders.base import ModelInfo
 from connectors.embedders.batching.batch_queue import BatchQueue, WindowLimits
 from connectors.embedders.batching.error_attribution import MIN_FAILING_S, WindowErrorAttribution
 from connectors.embedders.batching.failure_recorder import FailureRecorder
+from connectors.embedders.batching.interface import BatcherStatus, JobEmbedder
 from connectors.embedders.batching.jobs import EmbeddingJob, PendingChunk
 from connectors.embedders.batching.throughput import cost_chars
 from connectors.embedders.endpoint import Endpoint, EndpointStatus, as_retryable
@@ -34,7 +37,7 @@ OUTPUTS_POLL_S = 0.02
 """How often the batcher checks whether the outputs have become less busy."""
 
 
-class Batcher:
+class Batcher(JobEmbedder, BatcherStatus):
     """The one place of a process where texts wait for an embedder.
 
     Args:
@@ -88,19 +91,19 @@ class Batcher:
         """Check the embedder's model in the background."""
         self._event_loop.call(self._start)
 
+    @override
     def submit(self, jobs: Sequence[EmbeddingJob[Any]]) -> None:
-        """Embed pages."""
         self._event_loop.call(self._add, jobs)
 
+    @override
     def halt(self) -> Future[None]:
-        """Send no further window; the future is done when no request is in flight."""
         done: Future[None] = Future()
         self._event_loop.call(self._halt, done)
         return done
 
     @property
+    @override
     def rules(self) -> TextRules | None:
-        """The primary's text rules; None until it has described its model."""
         return self._primary.rules
 
     @property
@@ -109,19 +112,19 @@ class Batcher:
         return self._primary.model_info
 
     @property
+    @override
     def queued_texts(self) -> int:
-        """How many texts wait for a window."""
         return len(self._queue)
 
+    @override
     def endpoints(self) -> list[EndpointStatus]:
-        """Return the status of the endpoints in use."""
         is_fallback = self._queue.pool is not self._primary
         used = self._endpoints if is_fallback else self._primary.endpoints
         return [endpoint.status for endpoint in used]
 
     @property
+    @override
     def fallback_status(self) -> FallbackStatus | None:
-        """The status of the fallback; None while the primary embeds."""
         return self._fallback.status(self._queue.held) if self._fallback else None
 
     # --- start and halt; from here on, all runs on the event loop ---

@@ -104,12 +104,9 @@ class EndpointPool:
 
     def learn(self, model_info: ModelInfo) -> None:
         """Use what a server has reported about its model."""
-        rules = self._configured_rules
-        if self._detect_lowercase and model_info.capitals_defect:
-            rules = rules.lowercased()
         if model_info.context_tokens:
             self._chunk_chars = chunking.chars_for(model_info.context_tokens)
-        self.model_info, self.rules = model_info, rules
+        self.model_info, self.rules = model_info, self._rules_for(model_info)
         for endpoint in self.endpoints:
             self.record_success(endpoint)
 
@@ -142,10 +139,14 @@ class EndpointPool:
                 return False
             model_info = await endpoint.client.check()
             endpoint.checked_at = time.monotonic()
-            if not model_info.capitals_defect or (self.rules and self.rules.lowercase):
+            rules = self._rules_for(model_info)
+            if not rules.lowercase or (self.rules and self.rules.lowercase):
                 return False
-            self.rules = self._configured_rules.lowercased()
+            self.rules = rules
             return True
+
+    def _rules_for(self, model_info: ModelInfo) -> TextRules:
+        return self._configured_rules.for_model(model_info, detect_lowercase=self._detect_lowercase)
 
     def texts_of(self, body: str) -> list[str]:
         """Return the prepared texts of a page; the body itself until the rules are known."""

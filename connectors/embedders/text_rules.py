@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+from connectors.embedders.base import ModelInfo
+
 LongPages = Literal["mean", "truncate", "refuse"]
 
 
@@ -30,6 +32,15 @@ class TextRules:
         """Return the text to embed for a body, or for a chunk of one."""
         text = self.prefix + body
         return text.lower() if self.lowercase else text
+
+    def for_model(self, model_info: ModelInfo, *, detect_lowercase: bool) -> TextRules:
+        """Return the rules for a model that a server has described.
+
+        Args:
+            model_info: What the server reported.
+            detect_lowercase: Whether a server shows if its texts must be lower-cased.
+        """
+        return self.lowercased() if detect_lowercase and model_info.capitals_defect else self
 
     def lowercased(self) -> TextRules:
         """Return the same rules with lower-casing."""

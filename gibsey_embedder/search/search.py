@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import orjson
@@ -147,11 +147,9 @@ def _remedy(settings: Settings, error: ServiceError) -> str:
 
 async def _embed(settings: Settings, client: EmbedderClient, question: str) -> list[float]:
     model_info = await client.check()
-    lowercase = settings.embed_lowercase == "on" or (
-        settings.embed_lowercase == "auto" and model_info.capitals_defect
-    )
-    text = settings.embed_query_prefix + question
-    text = text.lower() if lowercase else text
+    rules = replace(text_rules(settings), prefix=settings.embed_query_prefix)
+    rules = rules.for_model(model_info, detect_lowercase=settings.embed_lowercase == "auto")
+    text = rules.prepare(question)
     vector, *_ = await client.embed([text], timeout_s=EMBED_TIMEOUT_S, truncate=True)
     if vector is None:
         raise ServiceError(f"{client.name} returns no usable vector for the question")

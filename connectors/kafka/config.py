@@ -9,29 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from connectors.kafka.fixed_properties import FIXED_PROPERTIES
 from connectors.observability import logs
 
 Property = str | int | float | bool
-
-DEPENDED_ON = (
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "group.id",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "auto.offset.reset",
-    "enable.partition.eof",
-    "enable.idempotence",
-    "acks",
-    "request.required.acks",
-    "message.timeout.ms",
-    "delivery.timeout.ms",
-    "allow.auto.create.topics",
-    "log_level",
-    "log.queue",
-    "log.connection.close",
-)
-"""Properties that the program's guarantees depend on: KAFKA_OPTIONS cannot change them."""
 
 QUEUE_KB = 512
 FETCH_KB = 256
@@ -52,7 +33,8 @@ class KafkaConfig:
         username: The SASL user; None: no login.
         password: Its password; not in `repr`.
         sasl_mechanism: `PLAIN`, `SCRAM-SHA-256`, …; None: no login.
-        options: More properties of librdkafka; they replace this program's, except `DEPENDED_ON`.
+        options: More properties of librdkafka; they replace this program's, except
+            `FIXED_PROPERTIES`.
     """
 
     brokers: str
@@ -66,7 +48,7 @@ class KafkaConfig:
     options: Mapping[str, Property] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        ignored = [name for name in self.options if name in DEPENDED_ON]
+        ignored = [name for name in self.options if name in FIXED_PROPERTIES]
         if ignored:
             logs.get("kafka").warning(
                 "KAFKA_OPTIONS cannot change these, the stream depends on them",
@@ -130,7 +112,7 @@ class KafkaConfig:
         return self._with_options({})
 
     def _with_options(self, own: Mapping[str, Property]) -> dict[str, Property]:
-        allowed = {name: v for name, v in self.options.items() if name not in DEPENDED_ON}
+        allowed = {name: v for name, v in self.options.items() if name not in FIXED_PROPERTIES}
         config = {**self._common(), **own, **allowed}
         return {name: _as_text(value) for name, value in config.items()}
 

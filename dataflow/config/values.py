@@ -16,24 +16,17 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
+from connectors.embedders.ollama.urls import API_PATHS, root_of
+from connectors.embedders.openai.urls import base_of
+from connectors.kafka.fixed_properties import FIXED_PROPERTIES
 from connectors.observability.redaction import MASK
 
 Scalar = str | int | float | bool
 
 _DEFAULT_KAFKA_PORT = 9092
-
-_OLLAMA_PATHS = ("/api/embeddings", "/api/embed", "/api")
+_INVALID_HOST = "has an invalid host or port; give a port from 1 to 65535"
 
 _SECRET_OPTION = re.compile(r"passw|secret|token|jaas|ssl\.key\.pem|sasl\.oauthbearer\.config|pem$")
-
-_RESERVED_OPTIONS = {
-    "bootstrap.servers": "use KAFKA_BROKER",
-    "metadata.broker.list": "use KAFKA_BROKER",
-    "group.id": "use KAFKA_GROUP",
-    "enable.auto.commit": "the program itself commits the offsets of settled events",
-    "enable.auto.offset.store": "the program itself commits the offsets of settled events",
-    "auto.offset.reset": "the program itself detects and reports a lost position",
-}
 
 
 def parse_brokers(text: str) -> tuple[tuple[str, ...], bool]:
@@ -108,7 +101,7 @@ def parse_url(text: str) -> SplitResult:
         parts = urlsplit(url)
         has_valid_port = parts.port is None or parts.port > 0
     except ValueError:
-        raise ValueError("has an invalid host or port; give a port from 1 to 65535") from None
+        raise ValueError(_INVALID_HOST) from None
     if parts.scheme.lower() not in ("http", "https"):
         raise ValueError("is not an http:// or https:// URL; write the full URL")
     if not parts.hostname or not has_valid_port:
@@ -144,7 +137,7 @@ def check_auth_url(text: str) -> str:
 
 def check_openai_url(text: str) -> str:
     """Return the base URL of an OpenAI-compatible API, without `/embeddings`."""
-    return check_base_url(text).removesuffix("/embeddings").rstrip("/")
+    return base_of(check_base_url(text))
 
 
 def parse_embed_urls(text: str) -> tuple[str, ...]:
@@ -168,18 +161,19 @@ def parse_embed_urls(text: str) -> tuple[str, ...]:
 
 def _ollama_root(entry: str) -> str:
     url = check_base_url(entry)
-    for path in _OLLAMA_PATHS:
-        if url.endswith(path):
-            return url.removesuffix(path).rstrip("/")
     path = urlsplit(url).path
-    if path.endswith("/embeddings"):
-        raise ValueError(
-            f"has the path {path} of an OpenAI-compatible server; "
-            "set EMBED_PROVIDER=openai and OPENAI_URL for it"
-        )
-    if "/api/" in path:
-        raise ValueError(f"has the path {path}; give /api/embeddings, /api/embed or none")
-    return url
+    if not path.endswith(API_PATHS):
+        if path.endswith("/embeddings"):
+            raise ValueError(
+                f"has the path {path} of an OpenAI-compatible server; "
+                "set EMBED_PROVIDER=openai and OPENAI_URL for it"
+            )
+        if "/api/" in path:
+            raise ValueError(f"has the path {path}; give /api/embeddings, /api/embed or none")
+    try:
+        return root_of(url)
+    except ValueError:
+        raise ValueError(_INVALID_HOST) from None
 
 
 def check_embed_urls(text: str) -> str:
@@ -196,8 +190,8 @@ def parse_kafka_options(given: object) -> dict[str, Scalar]:
     for name, value in options.items():
         if not isinstance(value, str | int | float):
             raise ValueError(f"has a {name!r} that is not a text, a number, true or false")
-        if name in _RESERVED_OPTIONS:
-            raise ValueError(f"has {name!r}, which cannot be set here: {_RESERVED_OPTIONS[name]}")
+        if instead := FIXED_PROPERTIES.get(name):
+            raise ValueError(f"has {name!r}, which cannot be set here: {instead}")
     return dict(options)
 
 

@@ -6,7 +6,6 @@ import orjson
 
 from connectors.core.errors import ServiceError
 from connectors.core.findings import Finding, bad, from_error, good
-from connectors.embedders.ollama.client import root_of
 from connectors.embedders.ollama.errors import error_text_of
 from connectors.http.address import address_of
 from connectors.http.client import HttpClient
@@ -37,7 +36,7 @@ async def pull_missing(settings: Settings, http: HttpClient) -> list[Finding]:
 async def _is_missing(settings: Settings, http: HttpClient, root: str) -> bool:
     body = orjson.dumps({"model": settings.embed_model})
     headers = _headers(settings)
-    url = f"{root_of(root)}/api/show"
+    url = f"{root}/api/show"
     response = await http.request("POST", url, body=body, headers=headers, timeout_s=SHOW_TIMEOUT_S)
     return response.status == 404 and "not found" in error_text_of(response.body)
 
@@ -46,7 +45,7 @@ async def _pull(settings: Settings, http: HttpClient, root: str) -> Finding:
     model, check = settings.embed_model, f"embedder {address_of(root)} pull"
     body = orjson.dumps({"model": model, "stream": True})
     headers = _headers(settings)
-    url = f"{root_of(root)}/api/pull"
+    url = f"{root}/api/pull"
     response = await http.request("POST", url, body=body, headers=headers, timeout_s=PULL_TIMEOUT_S)
     last = (response.body.strip().splitlines() or [b""])[-1]
     if response.ok and b'"success"' in last:

@@ -9,7 +9,8 @@ import pytest
 
 from connectors.core.errors import ConfigurationError, RejectedError
 from connectors.embedders.base import TextTooLongError
-from connectors.embedders.ollama.client import OllamaClient, root_of
+from connectors.embedders.ollama.client import OllamaClient
+from connectors.embedders.ollama.urls import root_of
 from tests.connectors.http.clients import using, vectors_of
 
 URL = os.environ.get("TEST_EMBED_URL", "")

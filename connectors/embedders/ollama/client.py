@@ -25,6 +25,7 @@ from connectors.embedders.ollama.errors import (
     error_text_of,
     not_for_embedding,
 )
+from connectors.embedders.ollama.urls import root_of
 from connectors.http.client import HttpClient
 from connectors.http.response import Response
 from connectors.observability import logs
@@ -39,25 +40,9 @@ CONTEXT_TOKENS = 2048
 CAPITALISED = ("Paris", "London")
 """Two different words, both capitalised."""
 
-_PATHS = ("/api/embeddings", "/api/embed", "/api", "/v1/embeddings", "/v1")
 _SAME = 1e-3
 """Vectors of unit length closer than this are the same; different words are 0.1 apart or more."""
 _NUM_CTX = re.compile(r"^num_ctx\s+(\d+)\s*$", re.MULTILINE)
-
-
-def root_of(url: str) -> str:
-    """Return the root of Ollama's paths, from any URL that people set.
-
-    Args:
-        url: `http://host:11434`, or with `/api/embeddings`, `/api/embed`, a proxy's prefix, ….
-    """
-    parsed = URL(url)
-    path = parsed.raw_path.rstrip("/")
-    for suffix in _PATHS:
-        if path.endswith(suffix):
-            path = path.removesuffix(suffix)
-            break
-    return str(parsed.with_path(path or "/", encoded=True)).rstrip("/")
 
 
 class OllamaClient(BaseEmbedderClient):

@@ -6,17 +6,16 @@ Source: OpenAI's API reference (`POST /v1/embeddings`, error codes, rate limits)
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterator, Sequence
 
 from typing_extensions import override
-from yarl import URL
 
 from connectors.core.errors import ConfigurationError, RejectedError, ServiceError, TransientError
 from connectors.embedders import chunking
 from connectors.embedders.base import ModelInfo, TextTooLongError
 from connectors.embedders.base_client import CANARY_TEXT, BaseEmbedderClient
 from connectors.embedders.openai.errors import error_of
+from connectors.embedders.openai.urls import endpoint_of
 from connectors.http.client import HttpClient
 from connectors.http.response import Response
 
@@ -30,21 +29,6 @@ CHECK_TIMEOUT_S = 30.0
 CONCURRENCY = 4
 """Concurrent requests. OpenAI works on many at once, and 32 pages take half a second: four are
 needed for 200 pages per second."""
-
-_VERSION = re.compile(r"/v\d+$")
-
-
-def endpoint_of(url: str) -> str:
-    """Return the URL of the embeddings endpoint, from any URL that people set.
-
-    Args:
-        url: `https://api.openai.com`, or with `/v1`, or the full URL, or a proxy's prefix.
-    """
-    parsed = URL(url)
-    path = parsed.raw_path.rstrip("/")
-    if not path.endswith("/embeddings"):
-        path += "/embeddings" if _VERSION.search(path) else "/v1/embeddings"
-    return str(parsed.with_path(path, encoded=True))
 
 
 class OpenAIClient(BaseEmbedderClient):

@@ -3,7 +3,8 @@ from __future__ import annotations
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from connectors.kafka.config import DEPENDED_ON, KafkaConfig
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.fixed_properties import FIXED_PROPERTIES
 
 SECURE = KafkaConfig(
     "kafka:9093",
@@ -49,7 +50,7 @@ def test_a_producer_s_limit_of_messages_leaves_consumers_as_they_are():
 
 
 def test_options_cannot_change_what_the_guarantees_depend_on():
-    kafka = KafkaConfig("k:1", options=dict.fromkeys(DEPENDED_ON, "changed"))
+    kafka = KafkaConfig("k:1", options=dict.fromkeys(FIXED_PROPERTIES, "changed"))
     for config in (kafka.consumer_config(), kafka.producer_config(), kafka.admin_config()):
         assert "changed" not in config.values()
 

@@ -289,6 +289,7 @@ def test_a_topic_name_that_kafka_does_not_allow_is_rejected(env, topic):
     ("text", "endpoints"),
     [
         ("http://ollama:11434/api/embeddings", ("http://ollama:11434",)),
+        ("http://api", ("http://api",)),
         ("http://ollama:11434/api/embed/", ("http://ollama:11434",)),
         ("http://ollama:11434", ("http://ollama:11434",)),
         ("http://ollama:11434/", ("http://ollama:11434",)),

@@ -9,7 +9,8 @@ import pytest
 
 from connectors.core.errors import ConfigurationError, RejectedError, TransientError
 from connectors.embedders.base import EmbedderClient, ModelInfo, TextTooLongError
-from connectors.embedders.ollama.client import LEGACY_S, OllamaClient, root_of
+from connectors.embedders.ollama.client import LEGACY_S, OllamaClient
+from connectors.embedders.ollama.urls import root_of
 from connectors.http.client import HttpClient
 from gibsey_embedder.fakes.message import Request
 from gibsey_embedder.fakes.ollama import Ollama

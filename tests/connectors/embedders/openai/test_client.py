@@ -7,7 +7,8 @@ import pytest
 
 from connectors.core.errors import ConfigurationError, RejectedError, TransientError
 from connectors.embedders.base import EmbedderClient, ModelInfo, TextTooLongError
-from connectors.embedders.openai.client import CONTEXT_TOKENS, MAX_TEXTS, OpenAIClient, endpoint_of
+from connectors.embedders.openai.client import CONTEXT_TOKENS, MAX_TEXTS, OpenAIClient
+from connectors.embedders.openai.urls import endpoint_of
 from connectors.http.client import HttpClient
 from gibsey_embedder.fakes.message import Reply, Request, json_reply
 from gibsey_embedder.fakes.model import EmbeddingModel, Quirk

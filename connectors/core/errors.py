@@ -101,12 +101,12 @@ class IncompatibleRecoveryStoreError(Exception):
 
     Args:
         holds: The layout in the store.
-        needs: The layout that this program needs.
+        needs: The layout that this version needs.
     """
 
     def __init__(self, holds: str, needs: str) -> None:
         super().__init__(
-            f"the recovery store has {holds}, this program needs {needs}; finish with the old "
-            "version, or remove the store: one process then reads from the group's committed "
-            "offset, a cluster from the topic's earliest"
+            f"the recovery store has {holds}, but this version needs {needs}; let the old version "
+            "finish first, or remove the store: one process then starts at the group's committed "
+            "offset, and a cluster at the earliest offset"
         )

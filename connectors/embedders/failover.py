@@ -7,8 +7,8 @@
     └─────────┘ ◄────────────────────────────────────────── └──────────┘
                  a probe of the primary succeeds
 
-The fallback's vectors do not compare with the primary's. Each page that has one is marked, so that
-a dead letter `other-space` follows beside its row and its notification.
+The fallback's vectors cannot be compared with the primary's. Each page that has one is marked, so
+that a dead letter `other-space` follows beside its row and its notification.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Failover:
                 report(self.pool.last_error)
 
     async def _is_due(self) -> bool:
-        """Whether the primary was unavailable for long enough, and the fallback may be probed.
+        """Return whether the primary was unavailable for long enough to probe the fallback.
 
         Failed windows alone do not prove that the primary is unavailable: a text may cause them.
         """
@@ -137,7 +137,7 @@ class Failover:
             model=self.pool.model,
             at=self.pool.endpoints[0].client.name,
             embedder=self._reason(),
-            remedy=f"when the embedder is back: {REMEDY}",
+            remedy=f"when the embedder is available again: {REMEDY}",
         )
         use(self.pool)
 
@@ -146,7 +146,7 @@ class Failover:
             return
         pages = self.pool.pages - self._pages_before
         self._log.warning(
-            "the embedder is back: the fallback's work ends",
+            "the embedder is available again: the fallback stops",
             after_s=round(time.time() - (self._since or 0.0)),
             pages=pages,
             **({"remedy": REMEDY} if pages else {}),

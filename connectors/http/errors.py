@@ -35,7 +35,7 @@ _ALL_FAILED = "All connection attempts failed"
 
 
 class IncompleteResponseError(OSError):
-    """The connection ended before the response was complete, or the response is not HTTP."""
+    """The response is not complete, or it is not valid HTTP."""
 
 
 class ResponseTooLargeError(IncompleteResponseError):
@@ -102,7 +102,7 @@ def _tls_error(cause: BaseException, address: str) -> ConfigurationError | None:
 
 
 def _request_error(error: Exception, address: str) -> ConfigurationError | None:
-    """The request could not be sent as the settings describe it."""
+    """Return the error of a request that cannot be sent; None for any other error."""
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
         return ConfigurationError(
             f"{address} is not an http or https URL", remedy="correct the URL setting"
@@ -122,14 +122,12 @@ def _request_error(error: Exception, address: str) -> ConfigurationError | None:
 def _connection_error(error: Exception, cause: BaseException, address: str) -> TransientError:
     is_response = isinstance(error, (IncompleteResponseError, httpx.HTTPError))
     if is_response and not isinstance(error, httpx.ConnectError):
-        return TransientError(
-            f"{address} closed the connection before the response was complete ({_reason(cause)})"
-        )
+        return TransientError(f"{address} sent no complete response: {_reason(cause)}")
     return TransientError(f"cannot connect to {address}: {_reason(cause)}")
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """The exception that httpx, httpcore and anyio wrapped, each once more.
+    """Return the exception that httpx, httpcore or anyio wrapped.
 
     Where all addresses of a host failed, this is the error of the last one: anyio tries IPv6 first.
     """
@@ -149,7 +147,7 @@ def _wrapped(error: BaseException) -> BaseException | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, on one line."""
+    """Return what happened, on one line."""
     number = getattr(error, "errno", None)
     is_system_error = not isinstance(error, ssl.SSLError)  # OpenSSL has numbers of its own
     if is_system_error and isinstance(number, int) and number > 0:

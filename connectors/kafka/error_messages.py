@@ -141,7 +141,7 @@ RULES = (
     # the connection
     ErrorRule(
         pattern=r"Invalid response size",
-        reason="what listens at {broker} does not respond like Kafka",
+        reason="{broker} is not a Kafka broker: its response is invalid",
         remedy="give Kafka's own port in KAFKA_BROKER, with kafka+ssl:// if it speaks TLS",
     ),
     ErrorRule(
@@ -200,7 +200,7 @@ def explain(text: str, config: KafkaConfig) -> ErrorMessage | None:
 
     Args:
         text: The text that librdkafka wrote.
-        config: How Kafka is reached, for the remedy.
+        config: How to connect to Kafka, for the remedy.
 
     Returns:
         The message; None if no rule matches.

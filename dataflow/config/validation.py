@@ -75,7 +75,7 @@ def expected(field: FieldInfo) -> str:
         *others, last = map(str, get_args(kind))
         return f"{', '.join(others)} or {last}"
     if kind not in (int, float):
-        return "a text that is not empty"
+        return "a non-empty string"
     return ("a whole number" if kind is int else "a number") + _bounds(field)
 
 

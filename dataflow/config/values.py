@@ -183,13 +183,13 @@ def check_embed_urls(text: str) -> str:
 
 
 def parse_kafka_options(given: object) -> dict[str, Scalar]:
-    """Parse librdkafka properties: a JSON object of texts, numbers and booleans."""
+    """Parse librdkafka properties: a JSON object of strings, numbers and booleans."""
     options = _from_json(given) if isinstance(given, str) else given
     if not isinstance(options, Mapping):
         raise ValueError('is not a JSON object; for example {"fetch.wait.max.ms": 50}')
     for name, value in options.items():
         if not isinstance(value, str | int | float):
-            raise ValueError(f"has a {name!r} that is not a text, a number, true or false")
+            raise ValueError(f"has {name!r}, which must be a string, a number or a boolean")
         if instead := FIXED_PROPERTIES.get(name):
             raise ValueError(f"has {name!r}, which cannot be set here: {instead}")
     return dict(options)

@@ -77,7 +77,7 @@ def test_the_fallback_bridges_an_outage_and_a_replay_embeds_its_pages_again(
     stream.wait_committed()
 
     stream.ollama.accept()
-    worker.wait_for(r"the embedder is back.*pages=100.*replay --reason other-space")
+    worker.wait_for(r"the embedder is available again.*pages=100.*replay --reason other-space")
     stream.write("page 100", "changed since by the embedder itself")
     stream.feed(20, start=300)
     eventually(lambda: worker.metric("gibsey_other_space_pages") == 99, DONE_S)
@@ -113,7 +113,7 @@ def test_a_kill_during_the_fallback_loses_neither_a_page_nor_a_dead_letter(
         # the gauge may vary after two kills; the dead letters are exact
         eventually(lambda: worker.metric("gibsey_other_space_pages") == 200, DONE_S)
     stream.ollama.accept()
-    worker.wait_for("the fallback.s work ends")
+    worker.wait_for("available again: the fallback stops")
     assert "200 to send" in replay()
     stream.wait_complete()
     worker.stop()
@@ -128,7 +128,7 @@ def test_a_cluster_settles_the_pages_of_its_fallback_once(
     wait_for_fallback(stream, fake_openai, named(0, 100))
     stream.ollama.accept()
     for worker in workers:
-        worker.wait_for("the fallback.s work ends")
+        worker.wait_for("available again: the fallback stops")
     replay()
     stream.wait_complete()
     assert len(stream.dead_letters()) == 100

@@ -235,8 +235,8 @@ def test_a_store_that_was_rejected_can_be_finished_by_the_version_that_wrote_it(
 
 def assert_rejected(worker: Worker) -> None:
     (line,) = [line for line in worker.log.splitlines() if "the recovery store has" in line]
-    assert re.search(r"has layout \d+ .*, this program needs \d+", line)
-    assert "finish with the old version, or remove the store" in line
+    assert re.search(r"has layout \d+ .*, but this version needs \d+", line)
+    assert "let the old version finish first, or remove the store" in line
     assert "Traceback" not in worker.log
 
 

@@ -148,7 +148,7 @@ def test_an_epoch_with_an_item_after_the_flush_marker_ends_with_rows_in_flight(h
 def test_a_snapshot_of_another_layout_is_rejected_with_the_remedy(harness):
     with capture_logs() as lines, pytest.raises(Exit):
         Sink(harness).part((0, []))
-    assert "finish with the old version, or remove the store" in lines[0]["error"]
+    assert "let the old version finish first, or remove the store" in lines[0]["error"]
 
 
 def test_an_epoch_ends_when_its_dead_letters_are_confirmed(open_harness):

@@ -167,7 +167,7 @@ ROWS = {
             f"increase receive.message.max.bytes {AT} APIVERSION_QUERY)"
         ),
         KafkaError._BAD_MSG,
-        "what listens at kafka:9092 does not respond like Kafka",
+        "kafka:9092 is not a Kafka broker: its response is invalid",
         "KAFKA_BROKER",
     ),
 }

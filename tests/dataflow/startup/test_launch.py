@@ -223,7 +223,7 @@ def test_a_store_with_other_buckets_is_rejected_with_a_remedy(tmp_path, step):
     write(tmp_path / "part-2.sqlite3", "pages.window", BUCKET_KEYS[3])
     check_recovery_store(Launch(recovery_dir=tmp_path)).release()
     write(tmp_path / "part-3.sqlite3", f"pages.{step}", "03")
-    with pytest.raises(RecoveryError, match=r"has a bucket 03.*; finish with the old version"):
+    with pytest.raises(RecoveryError, match=r"has a bucket 03.*; let the old version finish first"):
         check_recovery_store(Launch(recovery_dir=tmp_path))
 
 

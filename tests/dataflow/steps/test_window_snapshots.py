@@ -75,4 +75,4 @@ def test_snapshots_do_not_grow_across_restarts():
 def test_a_store_of_another_layout_ends_the_process_with_the_remedy(layout):
     with capture_logs() as lines, pytest.raises(ProcessEndedError):
         ManualWindow(snapshot=pickle.dumps((*layout, [], b"")))
-    assert "finish with the old version, or remove the store" in lines[0]["error"]
+    assert "let the old version finish first, or remove the store" in lines[0]["error"]

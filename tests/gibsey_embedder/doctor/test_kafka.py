@@ -54,7 +54,11 @@ LOGIN = {"KAFKA_USERNAME": "u", "KAFKA_PASSWORD": "s3cret"}
             LOGIN,
             ("not accept a login", "remove KAFKA_USERNAME"),
         ),
-        (lambda c: c.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), {}, ("like Kafka", "own port")),
+        (
+            lambda c: c.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            {},
+            ("not a Kafka broker", "own port"),
+        ),
     ],
     ids=["TLS", "login required", "password", "mechanism", "no login", "not Kafka"],
 )

@@ -91,7 +91,7 @@ def _is_row(outcome: Outcome) -> TypeGuard[PageVector]:
 
 
 def _is_upsert(outcome: Outcome) -> TypeGuard[PageVector]:
-    """Whether an outcome is a row with a vector, not that of a deleted page."""
+    """Return whether an outcome is a row with a vector, not that of a deleted page."""
     return isinstance(outcome, PageVector) and outcome.vector is not None
 
 
@@ -107,7 +107,7 @@ def _by_partition(dead_letter: Any) -> tuple[str, list[DeadLetter]]:
 
 
 def _vector_sink(output: Output, parts: StreamParts) -> VectorSink:
-    """The sink of an output.
+    """Return the sink of an output.
 
     All outputs of a bucket are in the same process (Bytewax assigns partitions by their names), so
     in a cluster the first output that gets a row opens it there, for all of them.

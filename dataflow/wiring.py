@@ -168,7 +168,7 @@ def _batcher(process: Process, outputs: Sequence[Output]) -> Batcher:
     primary = _primary(process)
 
     def outputs_busy() -> bool:
-        """Whether an available output has enough rows; the embedder does not wait for a stall."""
+        """Return whether an available output has enough rows; a stalled output does not count."""
         return any(
             output.write_queue.has_backlog and not process.stalls.has(output.service.name)
             for output in outputs

@@ -1,4 +1,4 @@
-"""The buckets that pages are spread over."""
+"""The buckets among which the pages are distributed."""
 
 from __future__ import annotations
 

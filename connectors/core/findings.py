@@ -30,22 +30,22 @@ class Finding:
 
 
 def good(check: str, found: str) -> Finding:
-    """A finding that needs no action."""
+    """Return a finding that needs no action."""
     return Finding(check, "good", found)
 
 
 def warning(check: str, found: str, remedy: str) -> Finding:
-    """A finding with which the stream runs, but degraded."""
+    """Return a finding with which the stream runs, but degraded."""
     return Finding(check, "warning", found, remedy)
 
 
 def bad(check: str, found: str, remedy: str) -> Finding:
-    """A finding with which the stream does not run, or runs incorrectly."""
+    """Return a finding with which the stream does not run, or runs incorrectly."""
     return Finding(check, "bad", found, remedy)
 
 
 def from_error(check: str, error: ServiceError, remedy: str = START_OR_CORRECT) -> Finding:
-    """The finding of a service that failed a check.
+    """Return the finding of a service that failed a check.
 
     Args:
         check: What was checked.

@@ -1,6 +1,6 @@
-"""Which records are open: read, but not yet accepted by every output, skipped or dead-lettered.
+"""Tracks the open records: read, but not yet accepted by all outputs, skipped or dead-lettered.
 
-From the open records follow the offset to commit (`low_watermarks`), back-pressure, lag and
+The open records determine the offset to commit (`low_watermarks`), back-pressure, lag and
 freshness.
 
 One process: the source opens a record (`opened`), and the last output settles it (`settled`).
@@ -33,7 +33,7 @@ class _Partition:
     next_offset: int | None = None  # that the source reads
 
     def low_watermark(self) -> int | None:
-        """The smallest open offset, or the source's position if nothing is open."""
+        """Return the smallest open offset, or the source's position if nothing is open."""
         return self.heap[0] if self.heap else self.next_offset
 
     def drop_settled(self) -> None:
@@ -133,7 +133,7 @@ class OffsetTracker:
 
     @property
     def open_bytes(self) -> int:
-        """Bytes of their keys and values."""
+        """Bytes of the keys and values of the open records."""
         return self._bytes
 
     def open_in(self, partition: int) -> int:

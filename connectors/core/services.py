@@ -1,4 +1,4 @@
-"""What a system that the stream talks to is called, counts and shows.
+"""The name of a system in metrics, messages and dead letters, and on the status page.
 
 Each system declares its own `Service` in its own folder; `dataflow.clients` lists them.
 """

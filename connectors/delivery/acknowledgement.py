@@ -43,14 +43,14 @@ class Acknowledgement:
         self._since_write = metrics.freshness.labels("write")
 
     async def row_done(self, row: PageVector, rejection: Rejection | None) -> None:
-        """End a row of the store; a vector of the fallback also becomes a dead letter."""
+        """Settle a row of the store; a vector of the fallback also becomes a dead letter."""
         if row.other_space:
             detail = f"embedded by the fallback, {row.model}"
             await self._dead_letters.deliver(DeadLetter(row.record, OTHER_SPACE, detail))
         await self._settle(row, rejection)
 
     async def notification_done(self, row: PageVector, rejection: Rejection | None) -> None:
-        """End a notification of RAG."""
+        """Settle a notification of the RAG service."""
         await self._settle(row, rejection)
 
     async def _settle(self, row: PageVector, rejection: Rejection | None) -> None:

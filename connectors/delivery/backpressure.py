@@ -1,4 +1,4 @@
-"""Where reading is held back: how many records the source may read now."""
+"""Back-pressure: how many records the source may read now."""
 
 from __future__ import annotations
 

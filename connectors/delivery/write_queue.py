@@ -21,9 +21,9 @@ from connectors.runtime.event_loop import EventLoop
 Row = TypeVar("Row")
 
 MAX_OPEN_ROWS = 3072
-"""Rows of a queue at which the worker that adds more must wait: 30 MB of vectors. The limit is
+"""Open rows of a queue from which a worker that adds more must wait: 30 MB of vectors. The limit is
 higher than that of one process's open pages, because Bytewax busy-waits in the other workers while
-one worker waits. In a cluster rows of peers are added."""
+one worker waits. In a cluster, the rows of other processes are added."""
 
 BACKLOG_ROWS = 256
 """Rows that wait besides those of the next requests, so that a fast service always has work: 80 ms
@@ -176,7 +176,7 @@ class WriteQueue(Generic[Row]):
         return batch
 
     def _release(self, batch: list[_Entry[Row]]) -> None:
-        """Let the next rows of the batch's pages wait to be sent."""
+        """Queue the next rows of the batch's pages."""
         for entry in batch:
             self._in_flight.discard(entry.key)
             if (next_entry := self._next.pop(entry.key, None)) is not None:

@@ -1,8 +1,10 @@
 """The check that a vector may be stored: it has the right size and unit length.
 
-ValueError
-└── InvalidVectorError              the embedder's result is no vector
-└── DimensionMismatchError      it has another size than EMBED_DIMENSIONS
+    ValueError
+    └── InvalidVectorError              the result cannot be made a vector of unit length
+        └── DimensionMismatchError      it has another size than EMBED_DIMENSIONS
+
+The embedder clients map these to the errors of `connectors.core.errors`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The interface of an embedder: texts in, admitted vectors out.
 
-RejectedError
-└── TextTooLongError        the text is longer than the model's context
+    RejectedError
+    └── TextTooLongError        the text is longer than the model's context
+
+All other errors are those of `connectors.core.errors`.
 """
 
 from __future__ import annotations

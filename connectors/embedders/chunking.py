@@ -92,7 +92,7 @@ def _cut(text: str, start: int, max_chars: int) -> int:
 
 
 def _is_inside_character(text: str, index: int) -> bool:
-    """Whether a cut at `index` would split what a reader sees as one character."""
+    """Return whether a cut at `index` would split what a reader sees as one character."""
     follows = text[index] in _JOINERS or unicodedata.category(text[index]).startswith("M")
     return follows or text[index - 1] == "\u200d"
 

@@ -24,7 +24,7 @@ MAX_PAUSE_S = 5.0
 
 
 def as_retryable(error: ServiceError) -> RetryableError:
-    """Return the error of a check, which no text of ours has caused, as one to retry."""
+    """Return the error of a check as one to retry: no text of a page has caused it."""
     return error if isinstance(error, RetryableError) else TransientError(error.detail)
 
 

@@ -37,7 +37,8 @@ class EndpointPool:
         cache: The latest vectors of this pool.
         detect_lowercase: Whether a server shows if its texts must be lower-cased.
         chosen_by: The settings that choose the model and its address, for messages.
-        is_fallback: Whether the pool is the fallback, whose vectors do not compare with others.
+        is_fallback: Whether the pool is the fallback, whose vectors cannot be compared with the
+            primary's.
         first_index: The number of the first endpoint in the metrics.
         concurrency: The most requests in flight to each endpoint.
         min_pause_s: Seconds of an endpoint's pause after a first failure.
@@ -51,7 +52,7 @@ class EndpointPool:
         unavailable: Set while every endpoint fails.
         last_error: The latest error while every endpoint fails; else None.
         pages: Pages that the pool has embedded.
-        recheck_after_silence_s: A server may have been updated if it was silent for so long.
+        recheck_after_silence_s: A server may have been updated if it was silent for this long.
         recheck_every_s: A server is checked this often even if it responds all the time.
     """
 
@@ -111,7 +112,7 @@ class EndpointPool:
             self.record_success(endpoint)
 
     def needs_recheck(self, endpoint: Endpoint) -> bool:
-        """Whether a server may require lower-cased texts by now, unlike the others.
+        """Return whether a server may require lower-cased texts by now, unlike the others.
 
         This depends on the version of Ollama, and an update stops the server for a while.
         """

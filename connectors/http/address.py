@@ -6,7 +6,7 @@ from yarl import URL
 
 
 def address_of(url: str) -> str:
-    """The scheme, host and port of a URL, without its login, path and query; a URL, too."""
+    """Return the scheme, host and port of a URL, as a URL without login, path and query."""
     try:
         parsed = URL(url, encoded=True)
         host = f"[{parsed.host}]" if ":" in (parsed.host or "") else parsed.host  # IPv6

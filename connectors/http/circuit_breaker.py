@@ -9,8 +9,8 @@ from contextlib import suppress
 
 FAILURES = 5
 GRACE_S = 1.0
-"""A shorter failure opens nothing: a service that restarts cuts all requests in flight at once and
-is back before their second try."""
+"""A shorter failure does not open the circuit: a restarting service ends all requests in flight at
+once, and is available again before their second attempt."""
 
 
 class CircuitBreaker:

@@ -19,7 +19,7 @@ from connectors.http.timeouts import Timeouts
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_KNOWN_HEADS = 64
-"""Heads that a host's connections recognise. With request ids in them, no head arrives twice."""
+"""The most heads that a host's connections recognise; a head with a request id never repeats."""
 
 _HEAD_END = b"\r\n\r\n"
 
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
             self._check_progress()
 
     def _recognise(self, data: bytes) -> bool:
-        """Whether these bytes are a complete response with a known head; if so, keep it."""
+        """Return whether these bytes are a complete response with a known head; if so, keep it."""
         end = data.find(_HEAD_END) + len(_HEAD_END)
         head = self._host.known_heads.get(data[:end])
         if head is None or len(data) - end != head.body_bytes or head.body_bytes > self._max_bytes:
@@ -252,7 +252,7 @@ def _parser_error(error: HttpParserError, data: bytes) -> IncompleteResponseErro
 
 
 def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """The body without its Content-Encoding."""
+    """Return the body without its Content-Encoding."""
     if encoding.lower() in ("", "identity"):
         return body
     if encoding.lower() not in ("gzip", "x-gzip", "deflate"):

@@ -1,8 +1,8 @@
 """The connection pool for the three requests that every page needs: HTTP/1.1 on kept connections.
 
 It is a thin layer on httptools, Node.js's parser. A `PUT` of one vector costs 14 us of CPU here,
-97 in aiohttp, and 9 if the client does not look at the response (`python -m bench.client`).
-It follows no redirect and uses no proxy and no cookie. Everything else goes through httpx.
+97 in aiohttp, and 9 if the client ignores the response (`python -m bench.client`). It follows no
+redirect and uses no proxy and no cookie. Everything else goes through httpx.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class ConnectionPool:
 
 
 def _split(url: str) -> tuple[str, str]:
-    """The URL's scheme and authority, and the target of the request line."""
+    """Return the URL's scheme and authority, and the target of the request line."""
     start = url.find("://") + 3
     if start < 3:
         raise ValueError("the URL has no scheme")
@@ -160,7 +160,7 @@ class _Origin:
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     def idle_connection(self) -> Connection | None:
-        """The connection that was used last, if it has not been idle for too long."""
+        """Return the connection that was used last, if it has not been idle for too long."""
         while self.connections.idle:
             connection = self.connections.idle.pop()
             if time.monotonic() - connection.used_at < IDLE_S:
@@ -171,7 +171,7 @@ class _Origin:
 
 @lru_cache(maxsize=64)
 def _fields(headers: tuple[tuple[str, str], ...]) -> tuple[str, bool]:
-    """Header fields as text, and whether Authorization is among them."""
+    """Return header fields as text, and whether Authorization is among them."""
     for name, value in headers:
         if _NOT_IN_URL.search(name) or _NOT_IN_FIELD.search(value):
             raise ValueError(

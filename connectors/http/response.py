@@ -37,12 +37,12 @@ class Response:
         return _retry_after_s(self.headers.get("retry-after", ""))
 
     def text(self, limit: int = 300) -> str:
-        """The first characters of the body on one line, for messages."""
+        """Return the first characters of the body on one line, for messages."""
         return " ".join(self.body[: 4 * limit].decode(errors="replace").split())[:limit]
 
 
 def _retry_after_s(value: str) -> float | None:
-    """Seconds from a number or an HTTP date."""
+    """Return seconds from a number or an HTTP date."""
     if not value:
         return None
     try:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
-"""The stream notices a service that recovers within this time, less than the promised freshness."""
+"""The stream detects a recovery within this time, which is less than the promised freshness."""
 
 
 async def retry_until_answered(

@@ -19,7 +19,7 @@ class Expiring(Protocol):
 
 
 class Timeouts:
-    """When each request in flight expires. Use it on one event loop."""
+    """Ends each request in flight when it expires. Use it on one event loop."""
 
     def __init__(self) -> None:
         self._expires_at: dict[Expiring, float] = {}

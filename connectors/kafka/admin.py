@@ -29,7 +29,7 @@ class TopicIdClient:
     silently continue in the middle of it.
 
     Args:
-        config: How Kafka is reached.
+        config: How to connect to Kafka.
         errors: Where the client's errors are reported.
     """
 

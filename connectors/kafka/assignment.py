@@ -135,7 +135,7 @@ class Assignments:
         self.has_waiting = len(ready) < len(waiting)
 
     def unassign(self, partition: int, consumer: Consumer | None) -> None:
-        """Stop the fetching of a partition; it waits to be assigned again.
+        """Stop fetching a partition; it waits to be assigned again.
 
         Raises:
             KafkaException: The consumer failed.
@@ -147,7 +147,7 @@ class Assignments:
             consumer.incremental_unassign([TopicPartition(self._topic, partition)])
 
     def unassign_all(self) -> None:
-        """Let all partitions wait to be assigned, to a new consumer."""
+        """Mark all partitions as waiting, so that a new consumer gets them."""
         for assignment in self._assignments.values():
             assignment.is_assigned = False
         self.has_waiting = True

@@ -1,4 +1,4 @@
-"""How Kafka is reached: the properties of every client that this program opens.
+"""How to connect to Kafka: the properties of every client that this program opens.
 
 The source, the dead letters and the commands get the configuration of their clients here, so that
 security and timeouts are the same everywhere.

@@ -36,7 +36,7 @@ class PartitionConsumer:
     Only one thread may use it.
 
     Args:
-        config: How Kafka is reached.
+        config: How to connect to Kafka.
         errors: Where errors are reported.
         metrics: Where lost positions are counted.
         may_restart: Whether a partition whose position was lost, and when, may be read from the
@@ -91,7 +91,7 @@ class PartitionConsumer:
             self._assignments.add(partition, starts[partition])
 
     def has_nothing(self) -> bool:
-        """Whether `read` has nothing to do; cheap, because a slot calls it at each poll."""
+        """Return whether `read` has nothing to do; cheap, because a slot calls it at each poll."""
         if self._consumer is None or self._assignments.has_waiting:
             return False
         if not self._fetched:
@@ -161,7 +161,7 @@ class PartitionConsumer:
     # --- the client
 
     def _ready(self) -> Consumer | None:
-        """The consumer, with everything assigned that may be assigned."""
+        """Return the consumer, after it was assigned all partitions that may be assigned."""
         if self._consumer is None and not self._open():
             return None
         if self._consumer is not None and self._assignments.has_waiting:

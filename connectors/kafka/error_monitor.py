@@ -39,7 +39,7 @@ class KafkaErrorMonitor:
     arrive, `events` when they are page changes, `group` when a commit succeeds.
 
     Args:
-        config: How Kafka is reached, for the messages.
+        config: How to connect to Kafka, for the messages.
         stalls: Where the stall is reported.
         on_problem: Called when there is a new problem.
         clock: Monotonic seconds.

@@ -10,7 +10,7 @@ from connectors.observability.metrics import Metrics
 
 
 class Lag:
-    """Sets `gibsey_consumer_lag` for the partitions of which this process has records.
+    """Sets `gibsey_consumer_lag` for the partitions that this process has records of.
 
     In a cluster, a record that another process read may be open in this one. It counts here, and
     the other process counts unread records only: the sum over all processes is the lag.
@@ -39,7 +39,7 @@ class Lag:
         self._read_here.add(partition)
 
     def forget(self, partition: int) -> None:
-        """Remove a partition that this process reads no longer."""
+        """Remove a partition that this process no longer reads."""
         self._read_here.discard(partition)
         self._positions.pop(partition, None)
         self._starts.pop(partition, None)
@@ -47,13 +47,13 @@ class Lag:
             self._gauge.remove(str(partition))
 
     def partitions(self) -> list[int]:
-        """Return the partitions that this process reads, or of which it only has open records."""
+        """Return the partitions that this process reads, and those of its other open records."""
         if self._tracker.shared:
             self._open_only |= self._tracker.open_partitions() - self._read_here
         return [*self._read_here, *(self._open_only - self._read_here)]
 
     def without_position(self) -> list[int]:
-        """Return the partitions whose position is unknown, because nothing was read of them yet."""
+        """Return the partitions whose position is unknown: nothing has been read from them."""
         known = {**self._starts, **self._positions}
         return [partition for partition in list(self._read_here) if partition not in known]
 

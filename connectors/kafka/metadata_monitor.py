@@ -1,4 +1,4 @@
-"""Watches the topic from a thread of its own: whether it exists, its partitions and their ends."""
+"""Watches the topic in its own thread: whether it exists, its partitions and their ends."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MetadataMonitor:
     """Requests the topic's metadata, and reports what is wrong with it.
 
     Args:
-        config: How Kafka is reached.
+        config: How to connect to Kafka.
         stalls: Where problems are reported.
         shutdown: Ends the thread.
         workers: Worker threads of all processes; more than partitions cause a warning.

@@ -29,10 +29,10 @@ class OffsetCommitter:
 
     With a recovery store, a partition is committed only after the store has its position.
     Otherwise a kill before the first snapshot would let the next run start behind pages whose
-    versions are not in the store, and it could take a late event of theirs for a new one.
+    versions are not in the store, and it could treat a late event of such a page as a new one.
 
     Args:
-        config: How Kafka is reached.
+        config: How to connect to Kafka.
         tracker: Knows the low watermarks.
         errors: Where the client's errors are reported.
         shutdown: Ends the thread.

@@ -1,4 +1,4 @@
-"""What Kafka is called, and the reason of the dead letters that its events cause."""
+"""The name of Kafka, and the reason of the dead letters that its events cause."""
 
 from __future__ import annotations
 

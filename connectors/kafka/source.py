@@ -53,7 +53,7 @@ class SourceContext:
     """What all slots of a process share.
 
     Attributes:
-        config: How Kafka is reached.
+        config: How to connect to Kafka.
         monitor: Knows the topic's partitions.
         tracker: Where records are opened.
         backpressure: Decides how many records may be read.
@@ -279,7 +279,7 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
         self._topic_id = topic_id
 
     def _may_restart(self, partition: int, lost_at: float) -> bool:
-        """Whether the old offsets are settled and the topic was refreshed since the loss.
+        """Return whether the old offsets are settled and the topic was refreshed since the loss.
 
         Until then an offset could mean two records, and one loss could be counted twice: for an
         offset out of range, and for the topic's new id.

@@ -119,7 +119,7 @@ class TopicValidation(Generic[EventT]):
             self._held += count
 
     def may_release(self, count: int) -> bool:
-        """Whether this many of the held events may be emitted now."""
+        """Return whether this many of the held events may be emitted now."""
         with self._lock:
             if self._is_valid:
                 return True
@@ -155,7 +155,7 @@ class TopicValidation(Generic[EventT]):
 
 
 def is_frame(record: Record) -> bool:
-    """Whether a value starts like a schema-registry frame (magic byte 0)."""
+    """Return whether a value starts like a schema-registry frame (magic byte 0)."""
     return record.value is not None and record.value[:1] == b"\0"
 
 
@@ -184,7 +184,7 @@ class HeldEvents(Generic[EventT]):
         return len(self._held)
 
     def clear(self) -> None:
-        """Hold nothing any more."""
+        """Remove all held events."""
         self._validation.hold(-_count_values(self._held))
         self._held, self._bytes = [], 0
 

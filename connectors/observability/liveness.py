@@ -41,6 +41,6 @@ class Liveness:
         return len(self._polled_at)
 
     def longest_silence_s(self) -> float:
-        """Seconds since the last poll of the thread that is silent longest; 0 before any poll."""
+        """Return the seconds since the longest silent thread polled; 0 before any poll."""
         polled_at = list(self._polled_at.values())
         return max(0.0, self._clock() - min(polled_at)) if polled_at else 0.0

@@ -72,7 +72,7 @@ def configure(
 
 
 def redact(text: str) -> str:
-    """A text without secrets, as the log shows it, for output elsewhere."""
+    """Return a text without secrets, as the log shows it, for output elsewhere."""
     return _redactor.redact(text)
 
 

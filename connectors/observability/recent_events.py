@@ -102,13 +102,13 @@ class RecentEvents:
         self.add("error" if level == "critical" else level, source, text, **facts)
 
     def latest(self) -> list[RecentEvent]:
-        """All events, newest first."""
+        """Return all events, newest first."""
         with self._lock:
             return list(reversed(self._events.values()))
 
 
 def _one_line(value: object, max_chars: int) -> str:
-    """A value on one printable line of at most `max_chars` characters."""
+    """Return a value on one printable line of at most `max_chars` characters."""
     if isinstance(value, float):
         return f"{value:.4g}"
     full = str(value)

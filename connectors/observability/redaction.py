@@ -39,12 +39,12 @@ class Redactor:
         return f"Redactor({MASK})"
 
     def redact(self, text: str) -> str:
-        """The text with `***` instead of every secret."""
+        """Return the text with `***` instead of every secret."""
         return self._pattern.sub(MASK, text) if self._pattern else text
 
 
 def _pattern_of(secret: str) -> str:
-    """The pattern of a secret; a letter or digit beside a short secret prevents a match."""
+    """Return the pattern of a secret; a letter or digit beside a short secret prevents a match."""
     pattern = re.escape(secret)
     if len(secret) >= MIN_SUBSTRING_CHARS:
         return pattern

@@ -142,11 +142,11 @@ class Stalls:
             self._log.info(message, service=service, after_s=round(self._clock() - stall.since, 1))
 
     def has(self, service: str) -> bool:
-        """Whether the latest attempt at a service failed."""
+        """Return whether the latest attempt at a service failed."""
         return service in self._stalls
 
     def current(self) -> list[Stall]:
-        """The stalls that have lasted long enough or have a remedy, oldest first."""
+        """Return the stalls that have lasted long enough or have a remedy, oldest first."""
         now = self._clock()
         with self._lock:
             stalls = [replace(stall) for stall in self._stalls.values()]

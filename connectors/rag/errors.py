@@ -1,4 +1,4 @@
-"""What a response of the RAG service means, and the reason of the dead letter that follows."""
+"""Maps responses of the RAG service to errors, and errors to the reason of a dead letter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rejection_of(error: RetryableError) -> Rejection:
 
 
 def check_response(response: Response, address: str) -> None:
-    """Accept or reject a response. Only its status is agreed with the service.
+    """Accept or reject a response. The contract with the service covers only the status.
 
     Raises:
         TransientError: The service is busy or down: 408, 429, 5xx, or a gateway's page.

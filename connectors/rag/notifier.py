@@ -28,7 +28,7 @@ from connectors.rag.service import REJECTED, SERVICE, UNREACHABLE
 
 ATTEMPTS = 3
 FIRST_PAUSE_S = 0.25
-"""Before the second attempt. The pause before the third is three times as long."""
+"""Pause before the second attempt; the pause before the third is three times as long."""
 
 LONGEST_DELIVERY = 1.5
 """No attempt starts later than this many timeouts after the first: a second timeout is enough."""
@@ -144,7 +144,7 @@ class RagNotifier:
         return self._abandon(page_id, body, error)
 
     def _pause_s(self, number: int, error: RetryableError) -> float:
-        """Seconds before an attempt, counted from 0, after an error."""
+        """Return the seconds before an attempt, counted from 0, after an error."""
         retry_after_s = min(error.retry_after_s or 0.0, self._timeout_s)
         return max(FIRST_PAUSE_S * 3.0 ** (number - 1), retry_after_s)
 

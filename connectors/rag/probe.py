@@ -1,4 +1,4 @@
-"""The probe: how the notifier notices that an abandoned RAG service responds again."""
+"""The probe, which detects that an abandoned RAG service responds again."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 15.0
-"""Between two probes. Each pause is twice as long as the one before, up to the longest."""
+"""Pauses between two probes: each is twice as long as the previous one, up to the longest."""
 
 
 class Probe:
     """Sends the latest abandoned notification again, in the background, until the service responds.
 
-    No page waits for it, and a stream without new pages notices that the service is back. Use it
-    on one event loop only.
+    It delays no page, and it detects the recovery even if no new pages arrive. Use it on one event
+    loop only.
 
     Args:
         send: Sends a body and reports the outcome. It calls `stop` if the service responds.

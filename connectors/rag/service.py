@@ -1,4 +1,4 @@
-"""What the RAG service is called, and the reasons of the dead letters that it causes."""
+"""The name of the RAG service, and the reasons of the dead letters that it causes."""
 
 from __future__ import annotations
 

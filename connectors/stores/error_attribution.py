@@ -84,7 +84,7 @@ class ErrorAttribution:
             self._rejected.clear()
 
     def accepted_since(self, case: RowCase) -> int:
-        """How many rows were stored since a case was opened."""
+        """Return how many rows were stored since a case was opened."""
         return self._accepted - case.accepted_before
 
     def attribute_rejection(

@@ -50,7 +50,7 @@ class Nearest:
             heapq.heapreplace(self._best, match)
 
     def result(self) -> NearestRows:
-        """The nearest rows so far, and what was skipped."""
+        """Return the nearest rows so far, and what was skipped."""
         return NearestRows(
             sorted(self._best, reverse=True),
             self._compared,
@@ -66,7 +66,7 @@ class Nearest:
             self._sizes[size] += 1
 
     def _score(self, values: object) -> float | None:
-        """The cosine, for a vector of any length: other programs may store unnormalised vectors."""
+        """Return the cosine for a vector of any length: other programs may not normalise theirs."""
         if not isinstance(values, list) or len(values) != len(self._question):
             return None
         try:

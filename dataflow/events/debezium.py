@@ -31,7 +31,7 @@ INSERT_WITHOUT_BODY = (
 
 
 def is_envelope(event: dict[str, Any]) -> bool:
-    """Whether an event is an envelope; a flat event may have fields of the same names."""
+    """Return whether an event is an envelope; a flat event may have fields of the same names."""
     has_source = isinstance(event.get("source"), dict)
     if "page_id" in event:
         return has_source and isinstance(event.get("after"), dict)
@@ -94,12 +94,12 @@ def _body(op: Op, columns: dict[str, Any]) -> Any:
 
 
 def _cell_value(cell: Any) -> Any:
-    """A column's value: Cassandra's cells are wrapped, unwrapped events may have plain values."""
+    """Return a column's value, from a cell or, in an unwrapped event, from a plain value."""
     return cell.get("value") if isinstance(cell, dict) else cell
 
 
 def _page_id_in_key(record: Record) -> Any:
-    """The page id in a record's key, for deletes without columns."""
+    """Return the page id in a record's key, for deletes without columns."""
     if not record.key:
         return None
     try:

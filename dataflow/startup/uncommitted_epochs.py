@@ -73,7 +73,7 @@ def find_resume_epoch(files: Iterable[Path]) -> int | None:
 
 
 def _can_resume(files: Iterable[Path], resume_epoch: int) -> bool:
-    """Whether every partition still has the snapshots of the resume epoch.
+    """Return whether every partition still has the snapshots of the resume epoch.
 
     Bytewax rejects a store with files of different ages. Its files stay unchanged, so that a
     restored file can complete the store.

@@ -1,1 +1,1 @@
-"""The steps of the graph, in stream order, and what they keep."""
+"""The steps of the graph, and the state that they keep."""

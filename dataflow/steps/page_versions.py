@@ -169,13 +169,13 @@ def fingerprint_of(change: Change, rules: TextRules | None) -> bytes | None:
 
 
 def _is_older_or_repeated(change: Change, newest: Version) -> bool:
-    """Whether a change is older than another one, or the same; a replay may repeat it."""
+    """Return whether a change is older than another one, or the same; a replay may repeat it."""
     order = change.version.compare(newest)
     return order < 0 or (order == 0 and not change.is_replay)
 
 
 def _is_stale(change: Change, known: PageVersion, rules: TextRules | None) -> bool:
-    """Whether the known change is newer, or the same.
+    """Return whether the known change is newer, or the same.
 
     A replay of the known text is never stale: newer changes to that text were skipped as
     unchanged, so they did not make up for what the dead letter missed.
@@ -194,7 +194,7 @@ def _is_stale(change: Change, known: PageVersion, rules: TextRules | None) -> bo
 
 
 def _is_unchanged(change: Change, known: PageVersion, rules: TextRules | None) -> bool:
-    """Whether an update leaves the page's text, and the rules for it, as they were."""
+    """Return whether an update leaves the page's text, and the rules for it, as they were."""
     if change.op != "u" or change.is_replay or known.fingerprint is None:
         return False
     return fingerprint_of(change, rules) == known.fingerprint

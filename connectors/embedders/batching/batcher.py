@@ -38,7 +38,7 @@ OUTPUTS_POLL_S = 0.02
 
 
 class Batcher(JobEmbedder, BatcherStatus):
-    """The one place of a process where texts wait for an embedder.
+    """Gathers the texts of a process into windows, and sends them to the embedder.
 
     Args:
         primary: The endpoints that embed.

@@ -29,11 +29,11 @@ from connectors.observability.metrics import Metrics
 MIN_SPLIT_CHARS = 200
 """A shorter text that exceeds the model's context is refused instead of split."""
 FAILURES_BEFORE_REFUSAL = 8
-"""So many requests of a text must fail before the text can be the cause."""
+"""This many requests of a text must fail before the text can be the cause."""
 MIN_FAILING_S = 30.0
 """Its requests must fail for this long; a server that restarts recovers sooner."""
 REFUSALS_BEFORE_CANARY = 20
-"""After so many refused pages in a row, pages are the cause only if a canary is accepted."""
+"""After this many consecutive refused pages, pages are the cause only if a canary is accepted."""
 CANARY_TIMEOUT_S = 30.0
 _SERVER_STATUSES = frozenset({408, 425, 429, 499, 503})
 """Statuses that describe the state of the server, whatever the text is."""
@@ -42,7 +42,7 @@ _SERVER_STATUSES = frozenset({408, 425, 429, 499, 503})
 class WindowErrorAttribution:
     """Embeds windows, and attributes each failure to a text or to the embedder.
 
-    A page ends with its vector or with its refusal; any other text returns to the queue. Used on
+    A page is finished by its vector or its refusal; any other text returns to the queue. Used on
     the event loop only.
 
     Args:
@@ -96,12 +96,12 @@ class WindowErrorAttribution:
         try:
             vectors = await endpoint.client.embed(texts, timeout_s=timeout_s, truncate=truncate)
         except RetryableError:
-            # after several texts, a single one follows, which shows how long one text takes
+            # only a single text shows how long one text takes
             if time.monotonic() - started >= timeout_s * 0.99 and len(texts) == 1:
                 endpoint.throughput.timed_out()
             raise
         ended = time.monotonic()
-        # the server began with this window when it had answered the one before
+        # the server began this window when it had responded to the previous one
         endpoint.throughput.learn(cost, ended - max(started, endpoint.responded_at))
         endpoint.responded_at = ended
         self._embed_seconds.observe(ended - started)
@@ -233,7 +233,7 @@ class WindowErrorAttribution:
 
 
 def _may_be_caused_by_text(error: RetryableError) -> bool:
-    """Whether the server has answered, and with an error that a text can cause."""
+    """Return whether the server has responded with an error that a text can cause."""
     if isinstance(error, ConfigurationError):
         return False
     return error.status is not None and error.status not in _SERVER_STATUSES

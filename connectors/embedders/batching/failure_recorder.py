@@ -1,4 +1,4 @@
-"""The record of failed requests, and the stall that it reports if no endpoint works."""
+"""Records failed requests, and reports a stall if no endpoint works."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class EmbeddingJob(Generic[ChangeT]):
         vector: The vector as JSON text.
         refused: Why no embedder accepts the page.
         model: The model that made the vector.
-        other_space: Whether the fallback made it: vectors of two models do not compare.
+        other_space: Whether the fallback made it; vectors of two models cannot be compared.
         since: When the job was created (monotonic seconds).
     """
 

@@ -33,7 +33,7 @@ from connectors.observability import logs
 CHECK_TIMEOUT_S = 60.0
 """The first request may have to wait until the model is loaded."""
 LEGACY_S = 600.0
-"""How long the client uses the legacy path before it tries `/api/embed` again."""
+"""Seconds for which the client uses the legacy path before it tries `/api/embed` again."""
 CONTEXT_TOKENS = 2048
 """The context of a model that does not report one; the context of nomic-embed-text in Ollama."""
 

@@ -1,9 +1,11 @@
 """The errors in OpenAI's responses, recognised by their code, then by their status.
 
-TransientError           rate limits, overload, any 5xx
-ConfigurationError       key, quota, model, address
-RejectedError            any other refused input
-└── TextTooLongError
+    TransientError           rate limits, overload, any 5xx
+    ConfigurationError       key, quota, model, address
+    RejectedError            any other refused input
+    └── TextTooLongError
+
+Source: the error codes in OpenAI's API reference.
 """
 
 from __future__ import annotations

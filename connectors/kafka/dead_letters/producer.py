@@ -36,7 +36,7 @@ class DeadLetterProducer:
     sink has no delivery callback and loses messages silently.)
 
     Args:
-        config: How Kafka is reached.
+        config: How to connect to Kafka.
         topic: The dead-letter topic; created if it is missing and the login may create it.
         errors: Where the producer's errors are reported.
         stalls: Where waiting is reported.
@@ -153,7 +153,7 @@ class DeadLetterProducer:
             )
 
     def _producer(self, payload: Payload) -> Producer:
-        """The producer for a payload: after a refusal for size, each message is a batch of its own.
+        """Return the producer for a payload; all but `WHOLE` have a batch of their own.
 
         librdkafka fails a whole batch as too large, with the small messages in it.
         """

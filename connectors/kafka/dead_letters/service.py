@@ -1,4 +1,4 @@
-"""What the dead-letter topic is called."""
+"""The name of the dead-letter topic."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ def keep_one_heap() -> None:
     """Make glibc use one heap for all threads; does nothing with another C library.
 
     It saves 25 MB (`make bench ARGS="--only memory"`): Python's lock runs one thread at a time, so
-    a heap for each thread is useless. The size from which blocks get memory of their own stays
-    glibc's: a limit below the 100 KB in which orjson parses a vector costs 10 % of the CPU.
+    a heap for each thread is useless. glibc's mmap threshold stays unchanged: a threshold below
+    orjson's 100 KB buffers costs 10 % of the CPU.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,13 +1,13 @@
 """When a reader slot is polled around the end of an epoch, so that no worker busy-waits.
 
-At the first turn of its loop after an epoch's length, Bytewax ends the epoch for all slots of a
-worker. It polls none of them again until every worker has ended its epoch and the epoch is stored.
-A slot whose poll is due in that time is not polled, but it makes its worker loop without a pause:
-with four workers under load, a third of a second of both cores at the end of each epoch.
+Bytewax ends an epoch for all slots of a worker, in the first iteration of the worker's loop after
+the epoch's length. It polls none of the slots again until every worker has ended its epoch and the
+epoch is stored. A slot whose poll is due in that time is not polled, but its worker loops without a
+pause: with four workers under load, for a third of a second on both cores in each epoch.
 
-So all slots of a process name one common moment for the end, so that they are polled in the turn
-that ends the epoch. After it they sleep for as long as the end takes. With four workers, a process
-made 110,000 turns in that third of a second, and makes 9,000 in the rest of four seconds
+So all slots of a process schedule one common end of the epoch, and are polled in the iteration that
+ends it. Then they sleep for as long as the end takes. With four workers, the loops of a process
+made 110,000 iterations in that third of a second, and make 9,000 in the rest of four seconds
 (`make bench ARGS="--only free"`).
 """
 
@@ -18,8 +18,8 @@ from datetime import datetime, timedelta, timezone
 
 MARGIN_S = 0.003
 BUSY_MARGIN_S = 0.02
-"""How much earlier than a slot computes an epoch may end: Bytewax reads the clock when its turn
-starts, and the slot when its thread has the interpreter's lock."""
+"""How much earlier than a slot computes an epoch may end: Bytewax reads the clock when its
+iteration starts, and the slot when its thread has the interpreter's lock."""
 
 CLOSING_S = 0.003
 CLOSING_PER_PAGE_S = 150e-6
@@ -71,18 +71,18 @@ class SlotSchedule:
         self._epoch.latest = max(self._epoch.latest, (self._number, self._own_end))
 
     def polled(self) -> None:
-        """Note that Bytewax polls the slot, in a turn that has started before."""
+        """Note that Bytewax polls the slot, in an iteration that has already started."""
         self._polled_at = self._epoch.now()
 
     def next_poll(self, pause_s: float | None, open_pages: int) -> datetime | None:
         """Return when Bytewax should poll the slot next; None: on its next iteration.
 
         Args:
-            pause_s: The pause if there were no epochs; None for Bytewax's next turn.
+            pause_s: The pause if there were no epochs; None: Bytewax's next iteration.
             open_pages: Open pages of the process.
         """
         now, ends_at = self._epoch.now(), self._ends_at()
-        if self._polled_at >= ends_at:  # this turn ends the epoch
+        if self._polled_at >= ends_at:  # this iteration ends the epoch
             closing_s = min(CLOSING_S + CLOSING_PER_PAGE_S * open_pages, CLOSING_MAX_S)
             return now + timedelta(seconds=max(pause_s or 0.0, closing_s))
         wake_at = now + timedelta(seconds=pause_s or 0.0)
@@ -92,7 +92,7 @@ class SlotSchedule:
         return None if pause_s is None else wake_at
 
     def _ends_at(self) -> datetime:
-        """The common moment: when the last slot that has begun the epoch has had its length.
+        """Return the common end: the epoch's length after the last slot has begun the epoch.
 
         The wait for a worker that began much later is limited; the epochs converge one by one.
         """

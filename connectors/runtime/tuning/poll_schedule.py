@@ -63,7 +63,7 @@ class PollSchedule:
     def next_poll(
         self, *, has_partitions: bool, is_topic_known: bool, may_read: bool, open_pages: int
     ) -> datetime | None:
-        """Return when Bytewax shall poll the slot; None: after its own pause of 1 ms.
+        """Return when Bytewax should poll the slot next; None: after its own pause of 1 ms.
 
         Args:
             has_partitions: Whether the slot reads partitions.

@@ -45,7 +45,7 @@ class TimerSlack:
 
     def start_thread(self) -> None:
         """Prepare the calling thread, a worker of Bytewax."""
-        keep_thread_state()  # without it the thread would lose what it remembers
+        keep_thread_state()  # without it, `self._thread` would be empty at each call
         self.adjust()
 
     def work_arrived(self) -> None:

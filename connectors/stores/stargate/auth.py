@@ -33,11 +33,11 @@ class TokenSource(Protocol):
     remedy: str
 
     async def current(self) -> str:
-        """The token to use now."""
+        """Return the token to use now."""
         ...
 
     async def renewed(self, rejected: str) -> str:
-        """A token that replaces a rejected one; the same one if there is no other."""
+        """Return a token that replaces a rejected one; the same one if there is no other."""
         ...
 
 
@@ -59,11 +59,11 @@ class FixedToken:
         return "FixedToken(***)"
 
     async def current(self) -> str:
-        """The token."""
+        """Return the token."""
         return self._token
 
     async def renewed(self, rejected: str) -> str:  # noqa: ARG002 - the protocol's signature
-        """The same token: there is no other."""
+        """Return the same token: there is no other."""
         return self._token
 
 
@@ -102,7 +102,7 @@ class FetchedToken:
         return f"FetchedToken(from {address_of(self._url)}, ***)"
 
     async def current(self) -> str:
-        """The token in use; fetched if there is none.
+        """Return the token in use; fetched if there is none.
 
         Raises:
             TransientError: The auth service is unavailable.
@@ -111,7 +111,7 @@ class FetchedToken:
         return self._token if self._token is not None else await self._fetched()
 
     async def renewed(self, rejected: str) -> str:
-        """A newer token than the rejected one; the same one within `RENEWAL_PAUSE_S` of a fetch.
+        """Return a newer token than the rejected one; the same within `RENEWAL_PAUSE_S` of a fetch.
 
         Raises:
             TransientError, ConfigurationError: As `current`.
@@ -145,7 +145,7 @@ class FetchedToken:
 
 
 def _token_in(response: Response, address: str) -> str:
-    """The token in a response of `POST /v1/auth`, which is 201 `{"authToken"}`."""
+    """Return the token in a response of `POST /v1/auth`, which is 201 `{"authToken"}`."""
     if not response.ok:
         raise _fetch_error(response, address)
     try:

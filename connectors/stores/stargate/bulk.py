@@ -134,7 +134,7 @@ class _Failures:
 
 
 def _fits_in_json(row: PageVector) -> bool:
-    """Whether a row can be in a bulk: it is not a delete, and UTF-8 can represent its id."""
+    """Return whether a row can be in a bulk: it is not a delete, and UTF-8 can represent its id."""
     if row.vector is None:
         return False
     try:

@@ -25,7 +25,7 @@ _NO_PERMISSION = re.compile(
 
 
 def is_graphql_unauthorized(response: Response) -> bool:
-    """Whether a response of GraphQL rejects the token: 401, or 200 with such an error."""
+    """Return whether a response of GraphQL rejects the token: 401, or 200 with such an error."""
     if is_unauthorized(response):
         return True
     return (
@@ -115,7 +115,7 @@ def _document(response: Response) -> object:
 
 
 def _errors(document: object) -> list[str]:
-    """The messages of GraphQL errors; Stargate's authentication errors are plain strings."""
+    """Return the messages of GraphQL errors; Stargate's authentication errors are plain strings."""
     errors = document.get("errors") if isinstance(document, dict) else None
     if not isinstance(errors, list):
         return []

@@ -81,7 +81,7 @@ class StargateChecks:
         return check_schema(self._table, await read_schema(self._session, self._table))
 
     async def _missing_rest(self) -> Finding | None:
-        """The finding if STARGATE_URL has no REST API v2; also looks for it on other ports."""
+        """Return the finding for a STARGATE_URL without REST API v2; also tries other ports."""
         url = self._config.url
         problem = await self._rest_problem(url)
         if problem is None:
@@ -99,7 +99,7 @@ class StargateChecks:
         return bad("stargate", problem, remedy)
 
     async def _rest_problem(self, url: str) -> str | None:
-        """Why a URL has no REST API v2; None if it has one. Sends no token."""
+        """Return why a URL has no REST API v2; None if it has one. Sends no token."""
         probe = f"{url}/v2/schemas/keyspaces/{self._config.keyspace}"
         try:
             response = await self._http.exchange("GET", probe, timeout_s=PROBE_TIMEOUT_S)
@@ -157,7 +157,7 @@ class StargateChecks:
 
 
 def _is_rest(response: Response) -> bool:
-    """Whether a response to a request for a keyspace, without a token, comes from REST v2."""
+    """Return whether a response to a request for a keyspace without a token is REST v2's."""
     text = response.text(2000).lower()
     if response.status == 401:
         return "unauthorized" in text or "token" in text

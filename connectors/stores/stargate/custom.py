@@ -23,5 +23,5 @@ class StargateCustom(BulkWriter):
         return {} if rejection is None else {index: rejection}
 
     async def _has_stored_others(self, case: RowCase) -> bool:
-        """Whether the service has stored other rows; it has no endpoint to read from."""
+        """Return whether the service has stored other rows; it has no endpoint to read from."""
         return self._rest.attribution.accepted_since(case) > 0

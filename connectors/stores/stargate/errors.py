@@ -95,7 +95,7 @@ def check_available(response: Response, url: str, setting: str) -> None:
 
 
 def is_busy(message: str) -> bool:
-    """Whether an error message is about the Cassandra cluster, which recovers by itself."""
+    """Return whether an error message is about the Cassandra cluster, which recovers by itself."""
     return _BUSY.search(message) is not None
 
 
@@ -134,7 +134,7 @@ def check_schema_error(message: str, table: StargateTable) -> None:
 
 
 def missing_table(table: StargateTable, message: str) -> ConfigurationError:
-    """The error of a missing keyspace or table.
+    """Return the error of a missing keyspace or table.
 
     Args:
         table: The table.
@@ -158,7 +158,7 @@ def missing_table(table: StargateTable, message: str) -> ConfigurationError:
 
 
 def missing_rest_api(url: str, response: Response) -> ConfigurationError:
-    """The error of a port without the REST API v2."""
+    """Return the error of a port without the REST API v2."""
     return ConfigurationError(
         f"{address_of(url)} has no REST API v2 (404: {response.text(200)})",
         remedy=_REST_REMEDY,
@@ -167,7 +167,7 @@ def missing_rest_api(url: str, response: Response) -> ConfigurationError:
 
 
 def is_missing_rest_api(response: Response) -> bool:
-    """Whether a 404 comes from a port without the REST API v2, such as GraphQL's 8080.
+    """Return whether a 404 comes from a port without the REST API v2, such as GraphQL's 8080.
 
     Stargate answers `{"description":"Resource not found: table 'x' not found"}` for a missing
     table; a port without the REST API answers `{"code":404,"message":"HTTP 404 Not Found"}`.
@@ -183,12 +183,12 @@ def _not_found(response: Response, table: StargateTable) -> ConfigurationError:
 
 
 def is_unauthorized(response: Response) -> bool:
-    """Whether a response rejects the token."""
+    """Return whether a response rejects the token."""
     return response.status == 401
 
 
 def rejected_token(response: Response, url: str, remedy: str) -> RetryableError:
-    """The error of a token that Stargate still rejects after a renewal.
+    """Return the error of a token that Stargate still rejects after a renewal.
 
     Stargate also answers 401 ("Operation timed out") when its permission check stalls, which
     recovers by itself.

@@ -52,7 +52,7 @@ class StargateGraphql(BulkWriter):
 
 
 def graphql_name(name: str) -> str:
-    """The name that Stargate's GraphQL API gives to a table or a column.
+    """Return the name that Stargate's GraphQL API gives to a table or a column.
 
     There, `x` followed by hexadecimal digits and `_` begins an escape, so such an `x` is itself
     escaped: the table `mixed_pages` is `mix78_ed_pages` (Stargate's NameConversions).

@@ -72,7 +72,7 @@ class StargateReader(Generic[T]):
         Stargate answers a read of an unknown column only with 500 "Server error: null".
 
         Raises:
-            ServiceError: It has not, or Stargate is unavailable.
+            ServiceError: A column is missing, or Stargate is unavailable.
         """
         await self._repeat(self._check_columns)
 
@@ -209,7 +209,7 @@ def _id_error(response: Response) -> Exception | None:
 
 
 def _parsed(response: Response, url: str) -> Columns:
-    """The JSON object in a response; NaN and Infinity without quotes are allowed."""
+    """Return the JSON object in a response; NaN and Infinity without quotes are allowed."""
     try:
         document = orjson.loads(response.body)
     except orjson.JSONDecodeError:

@@ -146,7 +146,7 @@ class StargateRest:
         self.acknowledged((row.page_id,))
 
     async def _can_read(self, url: str) -> bool:
-        """Whether Stargate responds normally to a read of the row."""
+        """Return whether Stargate responds normally to a read of the row."""
         try:
             return (await self.session.send("GET", url)).status == 200
         except ServiceError:
@@ -154,7 +154,7 @@ class StargateRest:
 
 
 def columns(row: PageVector, vector: bytes, model_column: str | None) -> bytes:
-    """The columns beside `page_id` as JSON, without braces.
+    """Return the columns beside `page_id` as JSON, without braces.
 
     Args:
         row: The row.

@@ -39,7 +39,7 @@ def _needs_quotes(page_id: str) -> bool:
 
 
 def _is_trimmed(char: str) -> bool:
-    """Whether some way to trim a text removes a character.
+    """Return whether some way to trim a text removes a character.
 
     Stargate uses Java's `String.trim`: everything up to U+0020. Other versions may trim by
     Unicode; an id that is quoted without need is still read back exactly.

@@ -38,7 +38,7 @@ async def read_schema(session: StargateSession, table: StargateTable) -> Schema:
 
 
 def column_types(schema: Schema) -> dict[str, str]:
-    """The CQL types of a table's columns, by name."""
+    """Return the CQL types of a table's columns, by name."""
     definitions = schema.get("columnDefinitions")
     rows = definitions if isinstance(definitions, list) else []
     return {

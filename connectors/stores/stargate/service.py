@@ -1,4 +1,4 @@
-"""What Stargate is called, and the reason of the dead letters that it causes."""
+"""The name of Stargate, and the reason of the dead letters that it causes."""
 
 from __future__ import annotations
 

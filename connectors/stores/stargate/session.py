@@ -13,8 +13,8 @@ from connectors.stores.stargate.errors import is_unauthorized, rejected_token
 from connectors.stores.stargate.service import SERVICE
 
 TIMEOUT_S = 30.0
-"""A frozen Stargate answered after 15 to 20 s and had stored the rows that it answered 500 to, so
-a longer wait is cheaper than a retry."""
+"""After a freeze, Stargate returned 500 after 15 to 20 s although it had stored the rows, so a
+longer wait is cheaper than a retry."""
 
 
 class StargateSession:

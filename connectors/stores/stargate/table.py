@@ -34,7 +34,7 @@ class StargateTable:
         return f"{self.url}/v2/keyspaces/{self.keyspace}/{self.table}"
 
     def row_url(self, page_id: str) -> str:
-        """The URL of one row.
+        """Return the URL of one row.
 
         Raises:
             UnicodeEncodeError: The id contains a lone surrogate.
@@ -56,6 +56,6 @@ class StargateTable:
         )
 
     def cql_of_column(self, column: str) -> str:
-        """The statement that adds a missing column."""
+        """Return the statement that adds a missing column."""
         cql_type = "frozen<list<float>>" if column == "vector" else "text"
         return f"ALTER TABLE {self.name} ADD {column} {cql_type};"

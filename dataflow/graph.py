@@ -118,10 +118,10 @@ def _vector_sink(output: Output, parts: StreamParts) -> VectorSink:
         if tracker.shared:
             for row in rows:
                 count = counts.delete if row.vector is None else counts.vector
-                tracker.received((row.record,), outputs=count)
+                tracker.receive((row.record,), outputs=count)
 
     def resumed(rows: Sequence[PageVector]) -> None:
-        tracker.resumed(row.record for row in rows)
+        tracker.resume(row.record for row in rows)
 
     return VectorSink(
         output.service.name,
@@ -135,7 +135,7 @@ def _vector_sink(output: Output, parts: StreamParts) -> VectorSink:
 
 def _dead_letter_sink(parts: StreamParts) -> DeadLetterSink:
     def received(dead_letters: Sequence[DeadLetter]) -> None:
-        parts.tracker.received(dead_letter.record for dead_letter in dead_letters)
+        parts.tracker.receive(dead_letter.record for dead_letter in dead_letters)
 
     return DeadLetterSink(
         "dead letters", parts.dead_letters, _is_dead_letter, received, parts.shutdown

@@ -3,10 +3,10 @@
 The open records determine the offset to commit (`low_watermarks`), back-pressure, lag and
 freshness.
 
-One process: the source opens a record (`opened`), and the last output settles it (`settled`).
+One process: the source opens a record (`open`), and the last output settles it (`settle`).
 
 A cluster: a record may move to another process, whose tracker is another object. So the sending
-process closes it (`handed_over`), the receiving process opens it (`received`), and nothing is
+process closes it (`hand_over`), the receiving process opens it (`receive`), and nothing is
 committed. In one process these two methods do nothing.
 """
 
@@ -56,7 +56,7 @@ class OffsetTracker:
         self._pages = 0
         self._bytes = 0
 
-    def opened(self, records: Iterable[Record], outputs: int = 1) -> None:
+    def open(self, records: Iterable[Record], outputs: int = 1) -> None:
         """Open records that the source read or that a snapshot holds; open ones stay as they are.
 
         Args:
@@ -66,21 +66,21 @@ class OffsetTracker:
         with self._lock:
             for record in records:
                 if self._find(record) is None:
-                    self._open(record, outputs)
+                    self._add(record, outputs)
 
-    def resumed(self, records: Iterable[Record]) -> None:
+    def resume(self, records: Iterable[Record]) -> None:
         """Open records from an output's snapshot; each output that has a record adds itself."""
         with self._lock:
             for record in records:
                 if (entry := self._find(record)) is None:
-                    self._open(record, 1)
+                    self._add(record, 1)
                 else:
                     entry.outputs += 1
 
     def expect(self, record: Record, outputs: int) -> None:
         """Set how many outputs must acknowledge a record before it is settled.
 
-        In a cluster the outputs may be in another process, and `received` sets the number there.
+        In a cluster the outputs may be in another process, and `receive` sets the number there.
         """
         if self.shared:
             return
@@ -88,7 +88,7 @@ class OffsetTracker:
             if (entry := self._find(record)) is not None:
                 entry.outputs = outputs
 
-    def settled(self, record: Record) -> bool:
+    def settle(self, record: Record) -> bool:
         """Acknowledge one output of a record; return whether it was the last."""
         with self._lock:
             partition = self._partitions.get(record.partition)
@@ -104,16 +104,16 @@ class OffsetTracker:
             partition.drop_settled()
             return True
 
-    def handed_over(self, records: Iterable[Record]) -> None:
+    def hand_over(self, records: Iterable[Record]) -> None:
         """In a cluster: close records that leave for a step which may run in another process."""
         if self.shared:
             for record in records:
-                self.settled(record)
+                self.settle(record)
 
-    def received(self, records: Iterable[Record], outputs: int = 1) -> None:
+    def receive(self, records: Iterable[Record], outputs: int = 1) -> None:
         """In a cluster: open records from a step which may have run in another process."""
         if self.shared:
-            self.opened(records, outputs)
+            self.open(records, outputs)
 
     def read_up_to(self, partition: int, next_offset: int) -> None:
         """Note the source's position in a partition: the offset that it reads next."""
@@ -151,7 +151,7 @@ class OffsetTracker:
         partition = self._partitions.get(record.partition)
         return partition.records.get(record.offset) if partition else None
 
-    def _open(self, record: Record, outputs: int) -> None:
+    def _add(self, record: Record, outputs: int) -> None:
         partition = self._partitions.setdefault(record.partition, _Partition())
         size_bytes = record.size_bytes
         partition.records[record.offset] = _OpenRecord(size_bytes, outputs)

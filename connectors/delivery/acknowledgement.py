@@ -57,12 +57,12 @@ class Acknowledgement:
         if rejection is not None:
             dead_letter = DeadLetter(row.record, rejection.reason, rejection.detail)
             await self._dead_letters.deliver(dead_letter)
-        if self._tracker.settled(row.record):
+        if self._tracker.settle(row.record):
             self._measure_freshness(row.record, row.written_us)
 
     async def dead_letter_done(self, dead_letter: DeadLetter, _: Rejection | None) -> None:
         """Settle a confirmed dead letter; the dead-letter topic rejects none."""
-        self._tracker.settled(dead_letter.record)
+        self._tracker.settle(dead_letter.record)
 
     def _measure_freshness(self, record: Record, written_us: int | None) -> None:
         if record.replay_of is not None:  # its timestamps are those of the original

@@ -217,7 +217,7 @@ class Slot(StatefulSourcePartition[Record | EventT, SlotState], Generic[EventT])
 
     def _open(self, records: Sequence[Record]) -> None:
         self._schedule.records_read()
-        self._context.tracker.opened(records)
+        self._context.tracker.open(records)
         size_bytes = sum(record.size_bytes for record in records)
         self._context.backpressure.records_read(self._number, len(records), size_bytes)
         self._move_to({r.partition: (r.offset + 1, r.era) for r in records})

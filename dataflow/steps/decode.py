@@ -32,5 +32,5 @@ class Decode:
             dead_letters = [item for item in decoded if isinstance(item, DeadLetter)]
             if dead_letters:
                 self._undecodable.inc(len(dead_letters))
-                self._tracker.handed_over(item.record for item in dead_letters)
+                self._tracker.hand_over(item.record for item in dead_letters)
             return decoded

@@ -37,6 +37,6 @@ class Filter:
                     groups.setdefault(bucket_of(event.page_id), []).append(event)
                 elif isinstance(event, Skipped):  # the graph keeps dead letters away
                     self._metrics.events.labels(event.op, event.outcome).inc()
-                    self._tracker.settled(event.record)
-            self._tracker.handed_over(c.record for group in groups.values() for c in group)
+                    self._tracker.settle(event.record)
+            self._tracker.hand_over(c.record for group in groups.values() for c in group)
             return list(groups.items())

@@ -104,7 +104,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
             self._step.slack.work_arrived()
             out: list[Outcome] = []
             for changes in values:
-                self._step.tracker.received(change.record for change in changes)
+                self._step.tracker.receive(change.record for change in changes)
                 for change in changes:
                     self._take(change, out)
             self._submit()
@@ -145,7 +145,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         self._versions = PageVersions(versions, other_space=count_other_space)
         self._flush_markers.begin()
         changes = [Change.from_plain(fields) for fields in open_changes]
-        self._step.tracker.opened(change.record for change in changes)
+        self._step.tracker.open(change.record for change in changes)
         for change in changes:
             self._embed(change)
         self._submit()
@@ -180,7 +180,7 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
         self._versions.record_removed(change)
         self._count(change, "deleted" if is_delete else "skipped_blank")
         self._step.tracker.expect(change.record, self._step.output_counts.delete)
-        self._step.tracker.handed_over((change.record,))
+        self._step.tracker.hand_over((change.record,))
         out.append(PageVector(change.page_id, None, change.record, change.version.written_us))
 
     def _embed(self, change: Change) -> None:
@@ -242,11 +242,11 @@ class Window(StatefulBatchLogic[list[Change], list[Outcome], bytes]):
             self._count(change, "embedded")
             self._step.tracker.expect(change.record, self._step.output_counts.vector)
             out.append(_page_vector(job))
-        self._step.tracker.handed_over((change.record,))
+        self._step.tracker.hand_over((change.record,))
 
     def _settle(self, change: Change, outcome: str) -> None:
         self._count(change, outcome)
-        self._step.tracker.settled(change.record)
+        self._step.tracker.settle(change.record)
 
     def _count(self, change: Change, outcome: str) -> None:
         counter = self._counters.get((change.op, outcome))

@@ -80,7 +80,7 @@ class World:
         shutdown = Shutdown(exit_process=_fail)
 
         async def settled(row: PageVector | DeadLetter, _refusal: Rejection | None) -> None:
-            self.tracker.settled(row.record)
+            self.tracker.settle(row.record)
 
         def write_queue(
             writer: Writes, key: Callable[[PageVector | DeadLetter], str]
@@ -147,7 +147,7 @@ class _Opening(TestingSource):
 
         def next_batch():
             records = read()
-            self._tracker.opened(records)
+            self._tracker.open(records)
             return records
 
         part.next_batch = next_batch

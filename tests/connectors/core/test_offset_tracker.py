@@ -33,7 +33,7 @@ def test_the_tracker_knows_each_open_record_and_how_many_outputs_it_waits_for(hi
     for step, partition, offset, outputs in history:
         key, it = (partition, offset), record(offset, partition)
         if step == "open":
-            tracker.opened([it], outputs)
+            tracker.open([it], outputs)
             waits_for.setdefault(key, outputs)
         elif step == "expect":
             tracker.expect(it, outputs)
@@ -43,7 +43,7 @@ def test_the_tracker_knows_each_open_record_and_how_many_outputs_it_waits_for(hi
             left = waits_for.pop(key, 0) - 1
             if left > 0:
                 waits_for[key] = left
-            assert tracker.settled(it) == (left == 0)
+            assert tracker.settle(it) == (left == 0)
         else:
             tracker.read_up_to(partition, offset)
             position[partition] = offset
@@ -60,50 +60,50 @@ def test_the_tracker_knows_each_open_record_and_how_many_outputs_it_waits_for(hi
 @pytest.mark.parametrize("order", [range(5), reversed(range(5)), (2, 0, 4, 1, 3)])
 def test_the_low_watermark_passes_settled_records_only(order):
     tracker = OffsetTracker()
-    tracker.opened(record(offset) for offset in range(5))
+    tracker.open(record(offset) for offset in range(5))
     tracker.read_up_to(0, 5)
     settled: set[int] = set()
     for offset in order:
-        tracker.settled(record(offset))
+        tracker.settle(record(offset))
         settled.add(offset)
         assert tracker.low_watermarks()[0] == min(set(range(6)) - settled)
 
 
 def test_in_one_process_a_record_is_open_from_the_source_to_the_last_output():
     tracker = OffsetTracker()
-    tracker.opened([record(0)])
-    tracker.handed_over([record(0)])
-    tracker.received([record(0)], outputs=2)
-    assert tracker.settled(record(0))
+    tracker.open([record(0)])
+    tracker.hand_over([record(0)])
+    tracker.receive([record(0)], outputs=2)
+    assert tracker.settle(record(0))
     assert tracker.open_pages == 0
 
 
 def test_in_a_cluster_a_record_is_open_in_the_process_that_holds_it():
     reader, writer = OffsetTracker(shared=True), OffsetTracker(shared=True)
-    reader.opened([record(0)])
-    reader.handed_over([record(0)])
+    reader.open([record(0)])
+    reader.hand_over([record(0)])
     assert reader.open_pages == 0
-    writer.received([record(0)], outputs=2)
-    writer.received([record(0)], outputs=2)  # the other output of the same row
-    writer.expect(record(0), outputs=7)  # no effect: `received` sets it
-    assert [writer.settled(record(0)) for _ in range(2)] == [False, True]
+    writer.receive([record(0)], outputs=2)
+    writer.receive([record(0)], outputs=2)  # the other output of the same row
+    writer.expect(record(0), outputs=7)  # no effect: `receive` sets it
+    assert [writer.settle(record(0)) for _ in range(2)] == [False, True]
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_resumed_record_waits_for_each_output_that_has_it(shared):
     tracker = OffsetTracker(shared=shared)
-    tracker.resumed([record(0), record(1)])
-    tracker.resumed([record(0)])
+    tracker.resume([record(0), record(1)])
+    tracker.resume([record(0)])
     assert tracker.open_pages == 2
-    assert [tracker.settled(record(0)) for _ in range(2)] == [False, True]
-    assert tracker.settled(record(1))
+    assert [tracker.settle(record(0)) for _ in range(2)] == [False, True]
+    assert tracker.settle(record(1))
 
 
 def test_a_settled_record_uses_no_memory():
     tracker = OffsetTracker()
     for offset in range(10_000):
-        tracker.opened([record(offset)])
-        tracker.settled(record(offset))
+        tracker.open([record(offset)])
+        tracker.settle(record(offset))
     partition = tracker._partitions[0]
     assert (len(partition.records), len(partition.heap)) == (0, 0)
 
@@ -113,10 +113,10 @@ def test_many_threads_may_open_and_settle_at_the_same_time():
 
     def work(partition: int) -> None:
         for offset in range(500):
-            tracker.opened([record(offset, partition)], outputs=2)
+            tracker.open([record(offset, partition)], outputs=2)
             tracker.low_watermarks()
-            tracker.settled(record(offset, partition))
-            assert tracker.settled(record(offset, partition))
+            tracker.settle(record(offset, partition))
+            assert tracker.settle(record(offset, partition))
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
     for thread in threads:

@@ -56,7 +56,7 @@ def harness() -> Harness:
 
 def test_a_row_is_settled_and_measured_when_its_last_output_has_it(harness):
     page = row(written_us=97_000_000)
-    harness.tracker.opened([page.record], outputs=2)
+    harness.tracker.open([page.record], outputs=2)
     asyncio.run(harness.acknowledgement.row_done(page, None))
     assert harness.observed("kafka") == [0, 0]
     assert harness.tracker.open_pages == 1
@@ -68,7 +68,7 @@ def test_a_row_is_settled_and_measured_when_its_last_output_has_it(harness):
 
 def test_a_rejected_row_is_open_until_its_dead_letter_is_confirmed(harness):
     page = row()
-    harness.tracker.opened([page.record])
+    harness.tracker.open([page.record])
 
     async def run() -> None:
         ending = asyncio.create_task(harness.acknowledgement.row_done(page, NO))
@@ -91,7 +91,7 @@ def test_a_rejected_row_is_open_until_its_dead_letter_is_confirmed(harness):
     ],
 )
 def test_freshness_is_measured_only_with_usable_timestamps(harness, page, kafka, write):
-    harness.tracker.opened([page.record])
+    harness.tracker.open([page.record])
     asyncio.run(harness.acknowledgement.row_done(page, None))
     assert harness.observed("kafka") == [kafka, 0]
     assert harness.observed("write") == [write, 0]
@@ -99,7 +99,7 @@ def test_freshness_is_measured_only_with_usable_timestamps(harness, page, kafka,
 
 def test_a_dead_letter_is_settled_when_the_topic_has_it(harness):
     dead_letter = DeadLetter(row().record, "undecodable", "no")
-    harness.tracker.opened([dead_letter.record])
+    harness.tracker.open([dead_letter.record])
     harness.topic.confirm.set()
     assert asyncio.run(DeadLetterWriter(harness.topic).write([dead_letter])) == {}
     assert harness.tracker.open_pages == 1
@@ -109,7 +109,7 @@ def test_a_dead_letter_is_settled_when_the_topic_has_it(harness):
 
 def test_a_row_of_the_fallback_is_open_until_its_dead_letter_is_confirmed(harness):
     page = PageVector("p", b"[1]", row().record, model="f", other_space=True)
-    harness.tracker.opened([page.record], outputs=2)
+    harness.tracker.open([page.record], outputs=2)
 
     async def run() -> None:
         await harness.acknowledgement.notification_done(page, None)
@@ -128,7 +128,7 @@ def test_a_row_of_the_fallback_is_open_until_its_dead_letter_is_confirmed(harnes
 def test_a_rejected_row_of_the_fallback_leaves_both_dead_letters(harness):
     """Its notification holds the other vector, whatever the store does with the row."""
     page = PageVector("p", b"[1]", row().record, model="f", other_space=True)
-    harness.tracker.opened([page.record])
+    harness.tracker.open([page.record])
     harness.topic.confirm.set()
     asyncio.run(harness.acknowledgement.row_done(page, NO))
     assert [one.reason for one in harness.topic.delivered] == ["other-space", NO.reason]

@@ -33,21 +33,21 @@ class Process:
 
 def test_reading_stops_at_the_limit_of_open_pages_or_of_open_bytes():
     for process in (Process(max_open_pages=2), Process(max_open_bytes=25)):
-        process.tracker.opened([record(0)])
+        process.tracker.open([record(0)])
         assert process.may_read
-        process.tracker.opened([record(1), record(2)])
+        process.tracker.open([record(1), record(2)])
         assert not process.may_read
         for offset in range(2):
-            process.tracker.settled(record(offset))
+            process.tracker.settle(record(offset))
         assert process.may_read
 
 
 def test_one_record_larger_than_the_limit_of_bytes_can_be_read():
     process = Process(max_open_bytes=100)
     assert process.may_read
-    process.tracker.opened([record(0, size=1000)])
+    process.tracker.open([record(0, size=1000)])
     assert not process.may_read
-    process.tracker.settled(record(0))
+    process.tracker.settle(record(0))
     assert process.may_read
 
 

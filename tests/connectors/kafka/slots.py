@@ -113,7 +113,7 @@ class Process:
 
     def settle(self, records: Iterable[Record] | None = None) -> None:
         for record in self.records if records is None else records:
-            self.tracker.settled(record)
+            self.tracker.settle(record)
 
     def states(self) -> dict[str, SlotState]:
         return {name: slot.snapshot() for name, slot in self.slots.items()}

@@ -21,8 +21,8 @@ class Member:
 
 
 def hand_over(reader: Member, writer: Member, moved: Record) -> None:
-    reader.tracker.handed_over([moved])
-    writer.tracker.received([moved])
+    reader.tracker.hand_over([moved])
+    writer.tracker.receive([moved])
 
 
 def test_a_record_counts_only_in_the_process_where_it_is_open():
@@ -30,12 +30,12 @@ def test_a_record_counts_only_in_the_process_where_it_is_open():
     reader.lag.read_up_to(0, 0)
     assert (reader.lag_sum(10), writer.lag_sum(10)) == (10, 0)
     records = [record(offset) for offset in range(3)]
-    reader.tracker.opened(records)
+    reader.tracker.open(records)
     reader.lag.read_up_to(0, 3)
     assert (reader.lag_sum(10), writer.lag_sum(10)) == (10, 0)
     for moved in records:
         hand_over(reader, writer, moved)
     assert (reader.lag_sum(10), writer.lag_sum(10)) == (7, 3)
     for done in records:
-        writer.tracker.settled(done)
+        writer.tracker.settle(done)
     assert (reader.lag_sum(10), writer.lag_sum(10)) == (7, 0)

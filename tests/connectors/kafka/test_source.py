@@ -125,7 +125,7 @@ def test_in_a_cluster_reading_pauses_until_the_epoch_ends(mock_kafka):
     tracker = OffsetTracker(shared=True)
     with Process(mock_kafka.broker, tracker=tracker, limits={"epoch_records": 100}) as process:
         process.read(100)
-        tracker.handed_over(process.records)
+        tracker.hand_over(process.records)
         before = len(process.records)
         for _ in range(50):
             assert process.poll() == []

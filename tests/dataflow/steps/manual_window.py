@@ -98,7 +98,7 @@ class ManualWindow:
     def take(self, *changes: Change) -> list[Outcome]:
         """Pass changes to the step, as the source and the filter do."""
         if not self.tracker.shared:
-            self.tracker.opened(change.record for change in changes)
+            self.tracker.open(change.record for change in changes)
         return list(chain.from_iterable(self.logic.on_batch([list(changes)])[0]))
 
     def finished(self, *, is_repaired: bool = False) -> list[Outcome]:

@@ -22,19 +22,19 @@ def change(page_id: str, offset: int = 0) -> Change:
 
 def test_changes_pass_in_order_and_skipped_events_are_counted_and_settled():
     tracker, metrics = OffsetTracker(), Metrics()
-    tracker.opened([record(n) for n in range(3)])
+    tracker.open([record(n) for n in range(3)])
     skipped = Skipped(record(1), "other", "skipped_op")
     passed = Filter(tracker, metrics, Shutdown())([change("a", 0), skipped, change("b", 2)])
     assert passed == [(bucket_of("a"), [change("a", 0)]), (bucket_of("b"), [change("b", 2)])]
     assert metrics.events.labels("other", "skipped_op")._value.get() == 1
     assert tracker.open_pages == 2
-    tracker.settled(record(0))
+    tracker.settle(record(0))
     assert tracker.low_watermarks() == {0: 2}
 
 
 def test_in_a_cluster_a_change_is_handed_over_to_the_process_of_its_bucket():
     tracker = OffsetTracker(shared=True)
-    tracker.opened([record(0)])
+    tracker.open([record(0)])
     assert len(Filter(tracker, Metrics(), Shutdown())([change("a")])) == 1
     assert tracker.open_pages == 0
 

@@ -170,7 +170,7 @@ class Stream:
         start = self.positions[partition]
         records = self.topic[partition][start : start + count]
         self.positions[partition] += len(records)
-        self.window.tracker.opened(records)
+        self.window.tracker.open(records)
         self.window.tracker.read_up_to(partition, self.positions[partition])
         self.taken += len(records)
         groups = [changes for _, changes in self.filter([decode(r) for r in records])]
@@ -201,7 +201,7 @@ class Stream:
                 self.store.pop(outcome.page_id, None)
             else:
                 self.store[outcome.page_id] = outcome.vector.decode()[1:-1]
-            while not self.window.tracker.settled(outcome.record):
+            while not self.window.tracker.settle(outcome.record):
                 assert isinstance(outcome, PageVector)
         del self.on_the_way[:count]
 

@@ -27,8 +27,8 @@ def test_a_record_is_settled_once_both_outputs_have_acknowledged_it():
     window = ManualWindow()
     window.take(change(at=0))
     (row,) = window.finished()
-    assert not window.tracker.settled(row.record)
-    assert window.tracker.settled(row.record)
+    assert not window.tracker.settle(row.record)
+    assert window.tracker.settle(row.record)
     assert window.tracker.open_pages == 0
 
 
@@ -51,7 +51,7 @@ def test_a_bucket_is_notified_while_pages_are_open_and_until_all_are_settled():
     for _ in range(2):
         eventually(lambda: datetime.now(timezone.utc) >= window.logic.notify_at())
         assert window.emitted() == [FlushMarker(settles=False)]
-        window.tracker.settled(row.record)
+        window.tracker.settle(row.record)
     eventually(lambda: datetime.now(timezone.utc) >= window.logic.notify_at())
     assert window.emitted() == [FlushMarker()]
     assert window.logic.notify_at() is None

@@ -35,7 +35,7 @@ def test_deletes_and_blank_pages_remove_the_row_if_rows_are_deleted():
     )
     assert texts(out) == ["a=gone", "b=gone", "c=gone"]
     assert window.counts() == {"deleted": 1, "skipped_blank": 2}
-    assert [window.tracker.settled(row.record) for row in out] == [True] * 3
+    assert [window.tracker.settle(row.record) for row in out] == [True] * 3
 
 
 def test_a_delete_drops_waiting_changes_and_wins_over_changes_in_flight():

@@ -159,7 +159,7 @@ def test_the_json_describes_the_stream(port: Port, stream: Stream):
     stream.metrics.events.labels("u", "embedded").inc(40)
     stream.metrics.events.labels("c", "embedded").inc(2)
     stream.metrics.dead_letters.labels("undecodable").inc()
-    stream.tracker.opened([Record("cdc.pages", 2, 9, 0, None, b"x")])
+    stream.tracker.open([Record("cdc.pages", 2, 9, 0, None, b"x")])
     status = port.ask("/status.json").json
     assert status["lag"]["total"] == 12
     assert status["lag"]["partitions"] == [

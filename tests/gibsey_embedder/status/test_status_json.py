@@ -147,7 +147,7 @@ def test_a_stage_that_uses_its_slots_is_the_slowest(watched: Watched):
 
 def test_stages_before_a_stall_are_held_up_and_those_behind_it_idle(watched: Watched):
     watched.later(20)
-    watched.stream.tracker.opened([Record("cdc.pages", 0, 1, 0, None, b"x")])
+    watched.stream.tracker.open([Record("cdc.pages", 0, 1, 0, None, b"x")])
     watched.stream.stalls.waiting("stargate", "refused", "start it")
     stages = watched.status["stages"]
     assert stages["stargate"]["state"] == "waiting"

@@ -1,4 +1,4 @@
-"""The graph: the only place where steps are wired.
+"""The graph: the only module that connects the steps.
 
 Kafka ─► decode ─► filter ─► window ─┬─► store
            │ undecodable     │       └─► rag

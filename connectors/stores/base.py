@@ -10,7 +10,9 @@ A store holds two tables. The stream writes vectors; the commands read pages and
     └── check(), describe()                  the doctor's findings
 
 A new store is a new folder beside `stargate/` with a `Service` and a subclass of `VectorStore`.
-Only its settings (`dataflow.config`) and its choice (`dataflow.clients`) are elsewhere.
+Outside the folder it also needs its settings (`dataflow.config`, `.env.example`, docs/settings.md),
+its choice (`dataflow.clients`), a fake and tests, a service in compose.yaml, and its client library
+in the lock files. CONTRIBUTING.md describes each step.
 """
 
 from __future__ import annotations

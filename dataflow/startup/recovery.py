@@ -14,6 +14,7 @@ from typing import IO
 
 from connectors.core.buckets import BUCKET_KEYS
 from connectors.core.errors import IncompatibleRecoveryStoreError
+from dataflow.graph import SOURCE_STEP
 from dataflow.startup.launch import Launch, LaunchError
 from dataflow.startup.snapshot_layouts import check_layouts
 from dataflow.startup.uncommitted_epochs import delete_uncommitted_snapshots, open_read_only
@@ -229,11 +230,11 @@ def _check_complete(directory: Path, partitions: list[tuple[int, int]]) -> None:
 
 def _check_buckets(files: Iterable[Path]) -> None:
     """Reject a store with other buckets, because Bytewax panics when it opens one."""
-    query = "SELECT DISTINCT state_key FROM snaps WHERE step_id NOT LIKE '%.kafka'"
+    query = "SELECT DISTINCT state_key FROM snaps WHERE step_id NOT LIKE ?"
     for file in files:
         try:
             with closing(open_read_only(file)) as database:
-                keys = {key for (key,) in database.execute(query)}
+                keys = {key for (key,) in database.execute(query, (f"%.{SOURCE_STEP}",))}
         except sqlite3.Error as error:
             raise _read_error(file, error) from None
         if unknown := sorted(keys - set(BUCKET_KEYS)):
